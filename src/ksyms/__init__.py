@@ -1,0 +1,107 @@
+"""ksyms: the kernel's symbols as one consistent ELF file.
+
+::
+
+    import ksyms
+
+    snapshot = ksyms.snapshot()          # of this kernel, now
+    snapshot.write("kernel.elf")
+
+    table = ksyms.load("kernel.elf")     # anywhere, any time later
+    table.lookup(0xFFFFFFFF81000000)
+    table.find("schedule")
+
+Importing ksyms imports nothing heavy: each name comes with its room when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ._errors import (
+    HiddenError,
+    ImageError,
+    KallsymsError,
+    KsymsError,
+    LayoutError,
+    MovedError,
+    NoteError,
+    OutputError,
+    SourceError,
+)
+from ._version import __version__
+
+if TYPE_CHECKING:
+    import os
+
+    from ._snapshot import Snapshot
+    from ._symbols import Symbol, SymbolTable, load
+
+__all__ = [
+    "HiddenError",
+    "ImageError",
+    "KallsymsError",
+    "KsymsError",
+    "LayoutError",
+    "MovedError",
+    "NoteError",
+    "OutputError",
+    "Snapshot",
+    "SourceError",
+    "Symbol",
+    "SymbolTable",
+    "__version__",
+    "load",
+    "snapshot",
+]
+
+_ROOMS: Final = {
+    "Snapshot": "_snapshot",
+    "Symbol": "_symbols",
+    "SymbolTable": "_symbols",
+    "load": "_symbols",
+}
+
+
+def snapshot(
+    root: str | os.PathLike[str] = "/",
+    layout: str = "linux",
+    *,
+    kallsyms: str | os.PathLike[str] | None = None,
+) -> Snapshot:
+    """Take a snapshot of a kernel's symbols.
+
+    Args:
+        root: the directory that holds the kernel's ``proc`` and ``sys``: ``/`` for the
+            running kernel, or where another machine's were saved.
+        layout: ``linux``, the layout that the tools of Linux open (docs/format.md).
+        kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
+
+    Returns:
+        The image, in memory; it never changes.
+
+    Raises:
+        HiddenError: the kernel shows this process no addresses.
+        SourceError: the text of kallsyms cannot be read.
+        KallsymsError: the text is no kallsyms, or was cut short.
+        MovedError: the symbols moved during each of three tries.
+        LayoutError: the symbols are more than the layout can say.
+        ValueError: there is no such layout.
+    """
+    import os
+
+    from ._linker import Linker
+    from ._snapshot import take
+
+    alone = None if kallsyms is None else os.fspath(kallsyms)
+    return take(Linker(os.fspath(root), alone), layout)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,5 @@
+"""The command line, ``ksyms``."""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,193 @@
+"""``ksyms info``: what a file holds, or what this machine would show."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from . import output
+from .source import add_source
+
+if TYPE_CHECKING:
+    from .._linker import Root
+    from .._symbols import SymbolTable
+
+_SOURCES: Final = (
+    ("proc/modules", "which modules there are, and in which order they were loaded"),
+    ("proc/iomem", "where rodata, data and bss lie"),
+    ("sys/kernel/notes", "the kernel's build-id"),
+    ("sys/kernel/uevent_seqnum", "whether modules came and went"),
+    ("proc/sys/kernel/random/boot_id", "which boot this is"),
+    ("proc/version", "which kernel this is"),
+)
+
+_EXAMPLES: Final = """\
+examples:
+  ksyms info                       what this machine would allow, and why not
+  ksyms info kernel.elf            which kernel, boot, modules and sections
+  ksyms info --json kernel.elf     the same for a program"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "info",
+        help="say what a file holds, or what this machine would show",
+        description="Say which kernel a file is of and what it holds; without a file, what "
+        "a snapshot of this machine would have, and why not more.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    add_source(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Print it; true unless there could be no snapshot."""
+    if options.file is not None:
+        from .._symbols import load
+
+        facts = of_file(load(options.file))
+        _print_json(facts) if options.json else _print_file(facts)
+        return True
+    from .._linker import Root
+
+    facts = of_machine(Root(options.root, options.kallsyms))
+    _print_json(facts) if options.json else _print_machine(facts)
+    return bool(facts["possible"])
+
+
+def of_file(table: SymbolTable) -> dict[str, Any]:
+    """What is known of a file: its note's members, its sections, its counts."""
+    places = {name: 0 for name, _, _ in table.sections}
+    absolute = exact = 0
+    for symbol in table:
+        exact += symbol.exact
+        if symbol.section in places:
+            places[symbol.section] += 1
+        else:
+            absolute += 1
+    return {
+        "file": table.label,
+        **table.facts,
+        "symbols": len(table),
+        "absolute": absolute,
+        "exact_sizes": exact,
+        "sections": [
+            {"name": name, "address": f"{address:#x}", "size": size, "symbols": places[name]}
+            for name, address, size in table.sections
+        ],
+    }
+
+
+def of_machine(root: Root) -> dict[str, Any]:
+    """What a snapshot of ``root`` would have: whether it could be, and each source."""
+    from .._errors import KsymsError
+    from .._linker import Linker, read_access
+
+    why = remedy = None
+    counts: dict[str, int] = {}
+    try:
+        files = Linker(root.path, root.kallsyms if root.alone else None).files()
+        counts = {file.name: len(file.symbols.address) for file in files.files}
+    except KsymsError as error:
+        why, remedy = error.what, error.remedy
+    facts: dict[str, Any] = {"possible": why is None, "why": why, "remedy": remedy}
+    if root.live:
+        facts["access"] = read_access(root)._asdict()
+    if counts:
+        facts |= {
+            "release": files.host.release,
+            "machine": files.host.machine,
+            "build_id": files.host.build_id.hex() if files.host.build_id else None,
+            "boot_id": files.host.boot_id,
+            "symbols": counts,
+        }
+        absent = files.absent
+    else:
+        for name, _ in _SOURCES:
+            root.read(name)
+        absent = root.absent
+    facts["sources"] = [
+        {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in _SOURCES
+    ]
+    return facts
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    print(json.dumps(facts, indent=2))
+
+
+def _print_file(facts: dict[str, Any]) -> None:
+    linked = facts.get("link_time") or {}
+    rows = [
+        ["file", facts["file"]],
+        ["release", facts.get("release") or "unknown"],
+        ["machine", facts.get("machine") or "unknown"],
+        ["build-id", facts.get("build_id") or "unknown"],
+        ["boot id", facts.get("boot_id") or "unknown"],
+        ["taken", facts.get("time") or "unknown"],
+        ["_stext", (facts.get("addresses") or {}).get("_stext") or "unknown"],
+        ["_stext as linked", linked.get("_stext") or "unknown"],
+        ["symbols", str(facts["symbols"])],
+        ["absolute", str(facts["absolute"])],
+        ["exact sizes", f"{facts['exact_sizes']} of {facts['symbols']}"],
+    ]
+    output.table(rows, ["dim", "name"])
+    print()
+    output.heading("sections")
+    output.table(
+        [
+            [s["name"], s["address"], f"{s['size']:#x}", f"{s['symbols']} symbols"]
+            for s in facts["sections"]
+        ],
+        ["name", "address", "dim"],
+        indent=2,
+    )
+    modules = [file for file in facts.get("files", ()) if file["id"] > 1]
+    if modules:
+        print()
+        output.heading("modules")
+        output.table(
+            [
+                [
+                    file["name"],
+                    f"{file['symbols']} symbols",
+                    file["build_id"] or "no build-id",
+                    (file.get("module") or {}).get("taint", ""),
+                ]
+                for file in modules
+            ],
+            ["name", "", "dim", "bad"],
+            indent=2,
+        )
+    if facts.get("absent"):
+        print()
+        output.heading("could not be read")
+        output.table([[n, w] for n, w in facts["absent"].items()], ["name", "bad"], indent=2)
+
+
+def _print_machine(facts: dict[str, Any]) -> None:
+    rows = [["snapshot", "possible" if facts["possible"] else "not possible"]]
+    if facts["why"]:
+        rows += [["why", facts["why"]], ["what to do", facts["remedy"]]]
+    for name in ("release", "machine", "build_id", "boot_id"):
+        if name in facts:
+            rows.append([name.replace("_", "-"), facts[name] or "unknown"])
+    for name, value in facts.get("access", {}).items():
+        rows.append([name, "unknown" if value is None else str(value)])
+    output.table(rows, ["dim", "name"])
+    if "symbols" in facts:
+        print()
+        output.heading("linker files")
+        output.table([[n, f"{c} symbols"] for n, c in facts["symbols"].items()], ["name"], 2)
+    print()
+    output.heading("sources")
+    output.table(
+        [[f"/{s['name']}", s["missing"] or "there", s["tells"]] for s in facts["sources"]],
+        ["name", "", "dim"],
+        indent=2,
+    )

@@ -1,0 +1,95 @@
+"""``ksyms lookup``: an address to its symbol, a name to its symbols."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from . import output
+from .source import add_source, take_snapshot
+
+if TYPE_CHECKING:
+    from .._symbols import Symbol, SymbolTable
+
+# 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits.
+_ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{8}|[0-9a-fA-F]{16}")
+
+_EXAMPLES: Final = """\
+examples:
+  ksyms lookup 0xffffffff81000000
+  ksyms lookup --from kernel.elf ffffffff81001234 schedule
+  ksyms lookup --from kernel.elf --json schedule"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "lookup",
+        help="say what is at an address, or where a name is",
+        description="Say which symbol an address lies in, or where every symbol of a name "
+        "is; in the running kernel, or in a file.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", metavar="ADDRESS|NAME", nargs="+")
+    parser.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
+    parser.add_argument("--json", action="store_true", help="one JSON object a symbol")
+    add_source(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Answer each argument; true where every one was found."""
+    from .._symbols import load
+
+    table = load(options.file) if options.file else load(take_snapshot(options).image)
+    rows, missing = [], []
+    for what in options.what:
+        found = answers(table, what)
+        if not found:
+            missing.append(what)
+        for symbol, offset in found:
+            if options.json:
+                print(json.dumps(_record(what, symbol, offset)))
+            else:
+                rows.append(_row(symbol, offset))
+    output.table(rows, ["address", "dim", "dim", "name", "dim"])
+    for what in missing:
+        if options.json:
+            print(json.dumps({"query": what, "name": None}))
+        else:
+            _say_missing(table, what)
+    return not missing
+
+
+def answers(table: SymbolTable, what: str) -> list[tuple[Symbol, int | None]]:
+    """The symbols for one argument; with an address, how far into the symbol it is."""
+    named = table.find(what)
+    if named or not _ADDRESS.fullmatch(what):
+        return [(symbol, None) for symbol in named]
+    address = int(what, 16)
+    symbol = table.lookup(address)
+    return [] if symbol is None else [(symbol, address - symbol.address)]
+
+
+def _row(symbol: Symbol, offset: int | None) -> list[str]:
+    place = symbol.name if offset is None else f"{symbol.name}+{offset:#x}/{symbol.size:#x}"
+    at = symbol.address if offset is None else symbol.address + offset
+    size = f"{symbol.size}" if symbol.exact or not symbol.size else f"~{symbol.size}"
+    return [f"{at:016x}", symbol.letter or "?", size, place, symbol.section or "absolute"]
+
+
+def _record(what: str, symbol: Symbol, offset: int | None) -> dict[str, Any]:
+    record = {"query": what, **symbol._asdict(), "address": f"{symbol.address:#x}"}
+    if offset is not None:
+        record["offset"] = offset
+    return record
+
+
+def _say_missing(table: SymbolTable, what: str) -> None:
+    import sys
+
+    kind = "no symbol is at" if _ADDRESS.fullmatch(what) else "no symbol is called"
+    print(f"ksyms: In {table.label} {kind} {what}.", file=sys.stderr)

@@ -1,0 +1,69 @@
+"""Arguments, exit statuses, and what an error looks like."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .._errors import KsymsError
+from .._version import __version__
+from . import info, lookup, snapshot
+
+EXIT_OK: Final = 0
+EXIT_REFUSED: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
+_EXAMPLES: Final = """\
+examples:
+  ksyms snapshot -o kernel.elf           the running kernel's symbols as one ELF file
+  ksyms snapshot --root saved -o -       another machine's saved files, to stdout
+  ksyms info                             what this machine would show, and why not
+  ksyms info kernel.elf                  which kernel the file is of, and what is in it
+  ksyms lookup 0xffffffff81000000        what is at an address, in the running kernel
+  ksyms lookup --from kernel.elf schedule   where a name is, in a file
+
+exit status: 0 done, 1 refused or not found, 2 wrong arguments"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit status.
+
+    argparse exits by itself with 0 for --help and --version, 2 for wrong arguments.
+    """
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], bool] = options.run
+    try:
+        status = EXIT_OK if run(options) else EXIT_REFUSED
+        sys.stdout.flush()
+        return status
+    except KsymsError as error:
+        print(f"ksyms: {error.what}\n       {error.remedy}", file=sys.stderr)
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; nothing more may be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_REFUSED
+    except OSError as error:
+        print(f"ksyms: The output cannot be written: {error.strerror}.", file=sys.stderr)
+        print("       Give it a place that has room.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ksyms",
+        description="The kernel's symbols as one consistent ELF file.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (snapshot, info, lookup):
+        command.add(commands)
+    return parser

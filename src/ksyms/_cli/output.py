@@ -1,0 +1,47 @@
+"""What people read: aligned columns, coloured on a terminal only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+STYLES = {"name": "bold", "address": "cyan", "good": "green", "bad": "yellow", "dim": "dim"}
+"""What a column's style means to rich."""
+
+
+def table(rows: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0) -> None:
+    """Print ``rows`` with their columns aligned; ``styles`` names one of STYLES a column."""
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in rows]
+    if _coloured():
+        _print_coloured(padded, styles, indent)
+        return
+    for row in padded:
+        print(" " * indent + "  ".join(row).rstrip())
+
+
+def heading(text: str) -> None:
+    """Print a line above a table."""
+    table([[text]], ["name"])
+
+
+def _coloured() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _print_coloured(rows: list[list[str]], styles: Sequence[str], indent: int) -> None:
+    # Imported where it is needed: a lookup whose output is piped must not wait for it.
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for row in rows:
+        line = Text(" " * indent)
+        for number, cell in enumerate(row):
+            style = styles[number] if number < len(styles) else ""
+            line.append(cell + "  ", STYLES.get(style, ""))
+        line.rstrip()
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,84 @@
+"""The ELF numbers that ksyms writes and reads.
+
+Source: System V ABI, chapters 4 and 5 (gABI 4.3), and each machine's psABI for EM_*.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ELFMAG: Final = b"\x7fELF"
+EI_CLASS: Final = 4
+EI_DATA: Final = 5
+EI_VERSION: Final = 6
+EI_OSABI: Final = 7
+EI_NIDENT: Final = 16
+
+ELFCLASS32: Final = 1
+ELFCLASS64: Final = 2
+ELFDATA2LSB: Final = 1
+ELFDATA2MSB: Final = 2
+EV_CURRENT: Final = 1
+
+ET_EXEC: Final = 2
+
+PT_LOAD: Final = 1
+PF_X: Final = 1
+PF_W: Final = 2
+PF_R: Final = 4
+
+SHT_NULL: Final = 0
+SHT_PROGBITS: Final = 1
+SHT_SYMTAB: Final = 2
+SHT_STRTAB: Final = 3
+SHT_NOTE: Final = 7
+SHT_NOBITS: Final = 8
+
+SHF_WRITE: Final = 1
+SHF_ALLOC: Final = 2
+SHF_EXECINSTR: Final = 4
+
+SHN_UNDEF: Final = 0
+SHN_LORESERVE: Final = 0xFF00
+SHN_ABS: Final = 0xFFF1
+
+STB_LOCAL: Final = 0
+STB_GLOBAL: Final = 1
+STB_WEAK: Final = 2
+
+STT_NOTYPE: Final = 0
+STT_OBJECT: Final = 1
+STT_FUNC: Final = 2
+STT_SECTION: Final = 3
+STT_FILE: Final = 4
+
+NT_GNU_BUILD_ID: Final = 3
+
+# uname's machine (include/uapi/linux/utsname.h) to e_machine.
+MACHINES: Final[dict[str, int]] = {
+    "i386": 3,
+    "i486": 3,
+    "i586": 3,
+    "i686": 3,
+    "mips": 8,
+    "mips64": 8,
+    "ppc": 20,
+    "ppc64": 21,
+    "ppc64le": 21,
+    "s390x": 22,
+    "armv6l": 40,
+    "armv7l": 40,
+    "armv8l": 40,
+    "sparc64": 43,
+    "x86_64": 62,
+    "aarch64": 183,
+    "riscv32": 243,
+    "riscv64": 243,
+    "loongarch64": 258,
+}
+"""``uname -m`` to ``e_machine``; a machine that is not here is EM_NONE (0)."""
+
+
+def st_info(binding: int, kind: int) -> int:
+    """ELF*_ST_INFO: a binding (STB_*) and a type (STT_*) in one byte."""
+    return (binding << 4) | (kind & 0xF)

@@ -1,0 +1,67 @@
+"""ELF notes: name, type, descriptor, each padded to four bytes.
+
+Source: System V ABI, "Note Section". Linux pads to four in both classes
+(include/linux/elfnote.h), and so does ``/sys/kernel/notes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .constants import NT_GNU_BUILD_ID
+from .structs import Buffer, Format, Nhdr
+
+
+class Note(NamedTuple):
+    """One note; ``name`` without its terminating NUL."""
+
+    name: bytes
+    type: int
+    desc: bytes
+
+
+def parse_notes(data: Buffer, fmt: Format) -> list[Note]:
+    """The notes in ``data``, in order.
+
+    Raises:
+        ValueError: a note's header or lengths reach past the end of ``data``.
+    """
+    notes, at, end = [], 0, len(data)
+    while at < end:
+        if end - at < fmt.nhdr.size:
+            raise ValueError(f"a note header at byte {at} is cut short")
+        header = fmt.nhdr.unpack(data, at)
+        name_at = at + fmt.nhdr.size
+        desc_at = name_at + _padded(header.n_namesz)
+        if desc_at + header.n_descsz > end:
+            raise ValueError(f"the note at byte {at} reaches past the end")
+        name = bytes(data[name_at : name_at + header.n_namesz]).rstrip(b"\0")
+        notes.append(
+            Note(name, header.n_type, bytes(data[desc_at : desc_at + header.n_descsz]))
+        )
+        at = desc_at + _padded(header.n_descsz)
+    return notes
+
+
+def pack_note(note: Note, fmt: Format) -> bytes:
+    """The note's bytes, padded to a multiple of four."""
+    name = note.name + b"\0"
+    header = fmt.nhdr.pack(Nhdr(len(name), len(note.desc), note.type))
+    return (
+        header
+        + name.ljust(_padded(len(name)), b"\0")
+        + note.desc.ljust(_padded(len(note.desc)), b"\0")
+    )
+
+
+def build_id(notes: Iterable[Note]) -> bytes | None:
+    """The GNU build-id's bytes, or None where no note carries one."""
+    for note in notes:
+        if note.name == b"GNU" and note.type == NT_GNU_BUILD_ID:
+            return note.desc
+    return None
+
+
+def _padded(length: int) -> int:
+    return (length + 3) & ~3

@@ -1,0 +1,233 @@
+"""The ELF structures, 32 and 64 bit, both byte orders.
+
+Each structure is a typed tuple; a :class:`Format` packs and unpacks the tuples of one
+class and byte order with :mod:`struct`, and gives the symbol's dtype for whole tables.
+Source: System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from .constants import ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Ehdr(NamedTuple):
+    """The file header, after ``e_ident``."""
+
+    e_ident: bytes
+    e_type: int
+    e_machine: int
+    e_version: int
+    e_entry: int
+    e_phoff: int
+    e_shoff: int
+    e_flags: int
+    e_ehsize: int
+    e_phentsize: int
+    e_phnum: int
+    e_shentsize: int
+    e_shnum: int
+    e_shstrndx: int
+
+
+class Phdr(NamedTuple):
+    """A program header: one segment."""
+
+    p_type: int
+    p_flags: int
+    p_offset: int
+    p_vaddr: int
+    p_paddr: int
+    p_filesz: int
+    p_memsz: int
+    p_align: int
+
+
+class Shdr(NamedTuple):
+    """A section header."""
+
+    sh_name: int = 0
+    sh_type: int = 0
+    sh_flags: int = 0
+    sh_addr: int = 0
+    sh_offset: int = 0
+    sh_size: int = 0
+    sh_link: int = 0
+    sh_info: int = 0
+    sh_addralign: int = 0
+    sh_entsize: int = 0
+
+
+class Sym(NamedTuple):
+    """A symbol."""
+
+    st_name: int
+    st_info: int
+    st_other: int
+    st_shndx: int
+    st_value: int
+    st_size: int
+
+
+class Nhdr(NamedTuple):
+    """The header of one note; three words of 32 bits in both classes."""
+
+    n_namesz: int
+    n_descsz: int
+    n_type: int
+
+
+_Fields = tuple[tuple[str, str], ...]
+
+# "N" stands for the class's address and offset width.
+_EHDR: _Fields = (
+    ("e_ident", "16s"),
+    ("e_type", "H"),
+    ("e_machine", "H"),
+    ("e_version", "I"),
+    ("e_entry", "N"),
+    ("e_phoff", "N"),
+    ("e_shoff", "N"),
+    ("e_flags", "I"),
+    ("e_ehsize", "H"),
+    ("e_phentsize", "H"),
+    ("e_phnum", "H"),
+    ("e_shentsize", "H"),
+    ("e_shnum", "H"),
+    ("e_shstrndx", "H"),
+)
+_SHDR: _Fields = (
+    ("sh_name", "I"),
+    ("sh_type", "I"),
+    ("sh_flags", "N"),
+    ("sh_addr", "N"),
+    ("sh_offset", "N"),
+    ("sh_size", "N"),
+    ("sh_link", "I"),
+    ("sh_info", "I"),
+    ("sh_addralign", "N"),
+    ("sh_entsize", "N"),
+)
+# The two classes order these two differently (gABI figures 4-16 and 5-1).
+_PHDR: dict[int, _Fields] = {
+    ELFCLASS32: (
+        ("p_type", "I"),
+        ("p_offset", "N"),
+        ("p_vaddr", "N"),
+        ("p_paddr", "N"),
+        ("p_filesz", "N"),
+        ("p_memsz", "N"),
+        ("p_flags", "I"),
+        ("p_align", "N"),
+    ),
+    ELFCLASS64: (
+        ("p_type", "I"),
+        ("p_flags", "I"),
+        ("p_offset", "N"),
+        ("p_vaddr", "N"),
+        ("p_paddr", "N"),
+        ("p_filesz", "N"),
+        ("p_memsz", "N"),
+        ("p_align", "N"),
+    ),
+}
+_SYM: dict[int, _Fields] = {
+    ELFCLASS32: (
+        ("st_name", "I"),
+        ("st_value", "N"),
+        ("st_size", "N"),
+        ("st_info", "B"),
+        ("st_other", "B"),
+        ("st_shndx", "H"),
+    ),
+    ELFCLASS64: (
+        ("st_name", "I"),
+        ("st_info", "B"),
+        ("st_other", "B"),
+        ("st_shndx", "H"),
+        ("st_value", "N"),
+        ("st_size", "N"),
+    ),
+}
+_NHDR: _Fields = (("n_namesz", "I"), ("n_descsz", "I"), ("n_type", "I"))
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+
+class Structure(Generic[T]):
+    """One structure of one class and byte order: tuples to bytes and back."""
+
+    def __init__(self, make: Callable[..., T], fields: _Fields, order: str, wide: bool) -> None:
+        self.names = tuple(name for name, _ in fields)
+        self.codes = tuple(code.replace("N", "Q" if wide else "I") for _, code in fields)
+        self.order = order
+        self._struct = Struct(order + "".join(self.codes))
+        self._make = make
+        self.size = self._struct.size
+
+    def pack(self, value: T) -> bytes:
+        """The structure's bytes."""
+        return self._struct.pack(*(getattr(value, name) for name in self.names))
+
+    def unpack(self, data: Buffer, offset: int = 0) -> T:
+        """The structure at ``offset``; the caller has checked that it is whole."""
+        return self._make(**dict(zip(self.names, self._struct.unpack_from(data, offset))))
+
+    def unpack_all(self, data: Buffer) -> Iterator[T]:
+        """Every structure of a table whose length is a multiple of :attr:`size`."""
+        names, make = self.names, self._make
+        return (make(**dict(zip(names, row))) for row in self._struct.iter_unpack(data))
+
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """The structure as a packed structured dtype, for whole tables."""
+        import numpy as np
+
+        kinds = {"B": "u1", "H": "u2", "I": "u4", "Q": "u8", "16s": "S16"}
+        return np.dtype(
+            [(name, self.order + kinds[code]) for name, code in zip(self.names, self.codes)]
+        )
+
+
+class Format(NamedTuple):
+    """Every structure of one class (ELFCLASS*) and byte order (ELFDATA2*)."""
+
+    elf_class: int
+    data: int
+    ehdr: Structure[Ehdr]
+    phdr: Structure[Phdr]
+    shdr: Structure[Shdr]
+    sym: Structure[Sym]
+    nhdr: Structure[Nhdr]
+
+    @property
+    def byteorder(self) -> str:
+        """``"little"`` or ``"big"``, as :func:`int.from_bytes` takes it."""
+        return "little" if self.data == ELFDATA2LSB else "big"
+
+
+@cache
+def elf_format(elf_class: int, data: int) -> Format:
+    """The structures of a class (ELFCLASS32, ELFCLASS64) and byte order (ELFDATA2*)."""
+    if elf_class not in (ELFCLASS32, ELFCLASS64) or data not in (ELFDATA2LSB, ELFDATA2MSB):
+        raise ValueError(f"no ELF format has class {elf_class} and data {data}")
+    order = "<" if data == ELFDATA2LSB else ">"
+    wide = elf_class == ELFCLASS64
+    return Format(
+        elf_class,
+        data,
+        Structure(Ehdr, _EHDR, order, wide),
+        Structure(Phdr, _PHDR[elf_class], order, wide),
+        Structure(Shdr, _SHDR, order, wide),
+        Structure(Sym, _SYM[elf_class], order, wide),
+        Structure(Nhdr, _NHDR, order, wide),
+    )

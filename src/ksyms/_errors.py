@@ -1,0 +1,87 @@
+"""The one tree of errors.
+
+::
+
+    KsymsError                  errno
+    ├── HiddenError             EPERM    the kernel shows this process no addresses
+    ├── SourceError             as read  a file that symbols come from cannot be read
+    ├── KallsymsError           EINVAL   text that is not whole, well-formed kallsyms
+    ├── MovedError              ENXIO    the symbols moved during every try
+    ├── LayoutError             EOVERFLOW  more than the layout can say
+    ├── ImageError              ENOEXEC  a file that is not an ELF image ksyms can read
+    │   └── NoteError           ENOEXEC  a ``.note.ksyms`` of another version, or not whole
+    └── OutputError             as written  the image cannot be written where it was asked to
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+
+class KsymsError(Exception):
+    """What every ksyms call raises when it cannot do what it was asked.
+
+    ``errno`` is what the driver's call would return; ``what`` is one sentence on
+    what is wrong, ``remedy`` one on what to do about it.
+    """
+
+    errno: int = _errno.EIO
+
+    def __init__(self, what: str, remedy: str, *, errno: int | None = None) -> None:
+        super().__init__(f"{what} {remedy}")
+        self.what = what
+        self.remedy = remedy
+        if errno is not None:
+            self.errno = errno
+
+
+class HiddenError(KsymsError):
+    """The kernel shows this process no addresses (kptr_restrict, CAP_SYSLOG)."""
+
+    errno = _errno.EPERM
+
+
+class SourceError(KsymsError):
+    """A file that symbols come from is missing or cannot be read."""
+
+    errno = _errno.ENOENT
+
+
+class KallsymsError(KsymsError):
+    """Text that is not kallsyms, or is not whole."""
+
+    errno = _errno.EINVAL
+
+
+class MovedError(KsymsError):
+    """The kernel's symbols moved during every try (the driver's ENXIO)."""
+
+    errno = _errno.ENXIO
+
+
+class LayoutError(KsymsError):
+    """The linker files hold more than the layout's fields can say."""
+
+    errno = _errno.EOVERFLOW
+
+
+class ImageError(KsymsError):
+    """A file that is not an ELF image, or one with a field that is wrong."""
+
+    errno = _errno.ENOEXEC
+
+
+class NoteError(ImageError):
+    """A ``.note.ksyms`` of a version this ksyms does not know, or not whole."""
+
+
+class OutputError(KsymsError):
+    """The image cannot be written where it was asked to."""
+
+    errno = _errno.EIO
+
+
+def reason(error: OSError) -> str:
+    """The system's own words for ``error``, without its path or number."""
+    return os.strerror(error.errno) if error.errno else str(error)

@@ -1,0 +1,26 @@
+"""Where symbols come from: linker files, their tables and their ranges of addresses."""
+
+from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
+from .generation import Generation
+from .host import Access, Host, read_access
+from .link_time import LinkTime, read_link_time
+from .linker import Linker
+from .modules import Module
+from .root import Root
+
+__all__ = [
+    "KERNEL_ID",
+    "Access",
+    "Files",
+    "Generation",
+    "Host",
+    "LinkTime",
+    "Linker",
+    "LinkerFile",
+    "Module",
+    "Region",
+    "Root",
+    "Symbols",
+    "read_access",
+    "read_link_time",
+]

@@ -1,0 +1,85 @@
+"""What the linker room hands on: linker files, their symbols, their regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .link_time import LinkTime
+    from .modules import Module
+
+Kind = Literal["text", "rodata", "data", "bss", "percpu"]
+
+KERNEL_ID = 1
+"""The kernel's id; each module follows (freebsd-ksyms.c, ``lf->id > 1``)."""
+
+
+class Region(NamedTuple):
+    """A range of addresses, [start, end), that belongs to one linker file.
+
+    ``inferred`` says that ``end`` is no boundary that the kernel gave but a rule's result;
+    ``source`` says where the range comes from. A region of no length marks a place that
+    two files claim.
+    """
+
+    name: str
+    start: int
+    end: int
+    kind: Kind
+    inferred: bool
+    source: str
+
+
+class Symbols(NamedTuple):
+    """A linker file's symbol table and its string table.
+
+    One item a symbol, in the order the kernel gives them: ``address`` (uint64), ``name``
+    (uint32, an offset into ``strings``), ``info`` (uint8, ELF ``st_info``), ``letter``
+    (uint8, kallsyms' own), ``absolute`` (bool: the value is no address of the file's,
+    and never slides). ``strings`` (uint8) is whole: each name ends within it.
+    """
+
+    address: npt.NDArray[np.uint64]
+    name: npt.NDArray[np.uint32]
+    info: npt.NDArray[np.uint8]
+    letter: npt.NDArray[np.uint8]
+    absolute: npt.NDArray[np.bool_]
+    strings: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class LinkerFile:
+    """The kernel, a module, or what the kernel lists as if it were one.
+
+    ``name`` is ``kernel`` for id 1, otherwise what kallsyms puts in brackets. ``stops``
+    (uint64, sorted) are addresses at which some section of the file begins, so that no
+    symbol before one reaches past it.
+    """
+
+    id: int
+    name: str
+    symbols: Symbols
+    regions: tuple[Region, ...]
+    stops: npt.NDArray[np.uint64]
+    build_id: bytes | None = None
+    module: Module | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Files:
+    """Every linker file in load order, as one pass over the kernel's text gave them.
+
+    ``landmarks`` are addresses of the kernel's own symbols by name, ``link_time`` where
+    it was linked if that is known, ``absent`` the files that could not be read and why.
+    """
+
+    files: tuple[LinkerFile, ...]
+    host: Host
+    landmarks: dict[str, int]
+    link_time: LinkTime | None
+    absent: dict[str, str]

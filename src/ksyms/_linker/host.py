@@ -1,0 +1,171 @@
+"""Facts about the kernel and the machine that the symbols are of."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Final, NamedTuple
+
+from .._elf import Note, build_id, elf_format, parse_notes
+from .._elf.constants import ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
+from .._errors import HiddenError
+from .root import Root
+
+CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
+_INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+
+# A system call's name says the machine (arch/*/include/asm/syscall_wrapper.h, 4.17 on).
+MACHINE_LANDMARKS: Final = {
+    "__x64_sys_read": "x86_64",
+    "__arm64_sys_read": "aarch64",
+    "__riscv_sys_read": "riscv64",
+    "__s390x_sys_read": "s390x",
+}
+_BIG: Final = frozenset({"s390x", "ppc", "ppc64", "sparc64"})
+
+
+class Host(NamedTuple):
+    """The kernel's identity; each text is None where nothing told it.
+
+    ``release`` as uname -r, ``version`` the whole of /proc/version, ``machine`` as
+    uname -m; ``bits`` and ``byteorder`` of an address; ``notes`` every note of
+    /sys/kernel/notes in order.
+    """
+
+    release: str | None
+    version: str | None
+    machine: str | None
+    boot_id: str | None
+    bits: int
+    byteorder: str
+    notes: tuple[Note, ...]
+
+    @property
+    def build_id(self) -> bytes | None:
+        """The kernel's GNU build-id; 6.1's notes begin with Xen's, 6.12's end with it."""
+        return build_id(self.notes)
+
+
+def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
+    """The facts in ``root``; an address of the kernel's text has ``digits`` digits."""
+    version = root.text("proc/version")
+    release = root.text("proc/sys/kernel/osrelease")
+    if release is None and version is not None:
+        match = re.match(r"Linux version (\S+)", version)
+        release = match[1] if match else None
+    bits = digits * 4
+    machine = _machine(root, bits, landmarks)
+    order = root.text("sys/kernel/cpu_byteorder")
+    if order not in ("little", "big"):
+        order = "big" if machine in _BIG else "little" if machine else sys.byteorder
+    return Host(
+        release=release,
+        version=version,
+        machine=machine,
+        boot_id=root.text("proc/sys/kernel/random/boot_id"),
+        bits=bits,
+        byteorder=order,
+        notes=_notes(root, bits, order),
+    )
+
+
+def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> str | None:
+    if machine := root.text("proc/sys/kernel/arch"):  # Linux 6.1 on
+        return machine
+    for name, machine in MACHINE_LANDMARKS.items():
+        if name in landmarks:
+            return machine
+    # A copy without either is most likely of this kind of machine, if the width allows it.
+    here = os.uname().machine
+    wide = here.endswith("64") or here in ("s390x", "ppc64le")
+    return here if wide == (bits == 64) else None
+
+
+def _notes(root: Root, bits: int, order: str) -> tuple[Note, ...]:
+    data = root.read("sys/kernel/notes")
+    fmt = elf_format(
+        ELFCLASS64 if bits == 64 else ELFCLASS32,
+        ELFDATA2LSB if order == "little" else ELFDATA2MSB,
+    )
+    try:
+        return tuple(parse_notes(data or b"", fmt))
+    except ValueError as error:
+        root.absent["sys/kernel/notes"] = str(error)
+        return ()
+
+
+class Access(NamedTuple):
+    """What decides whether the running kernel shows this process its addresses."""
+
+    kptr_restrict: int | None
+    perf_event_paranoid: int | None
+    cap_syslog: bool
+    initial_user_namespace: bool
+
+    @property
+    def allowed(self) -> bool:
+        """kernel/ksyms_common.c, kallsyms_show_value: who sees addresses and not zeros."""
+        syslog = self.cap_syslog and self.initial_user_namespace
+        if self.kptr_restrict == 0:
+            return syslog or (
+                self.perf_event_paranoid is not None and self.perf_event_paranoid <= 1
+            )
+        return syslog and self.kptr_restrict in (1, None)
+
+    def why_not(self) -> tuple[str, str]:
+        """What hides the addresses, and what to do about it, a sentence each."""
+        if self.kptr_restrict is not None and self.kptr_restrict >= 2:
+            return (
+                f"kernel.kptr_restrict is {self.kptr_restrict}, so the kernel shows every "
+                "address in /proc/kallsyms as zero to everyone.",
+                "As root: sysctl kernel.kptr_restrict=1, then try again.",
+            )
+        if self.cap_syslog and not self.initial_user_namespace:
+            return (
+                "CAP_SYSLOG counts in the initial user namespace only, and this process is "
+                "in another, so the kernel shows it every address as zero.",
+                "Run this as root outside of the container or user namespace.",
+            )
+        if not self.cap_syslog:
+            return (
+                "The kernel shows every address in /proc/kallsyms as zero to a process "
+                "without CAP_SYSLOG.",
+                "Run this as root, or with CAP_SYSLOG.",
+            )
+        return (
+            "The kernel shows every address in /proc/kallsyms as zero, and not because of "
+            "kptr_restrict or CAP_SYSLOG.",
+            "Look for lockdown in confidentiality mode or a security module that forbids it.",
+        )
+
+
+def read_access(root: Root) -> Access:
+    """The state of the rule for this process, from ``root``'s files."""
+    status = root.text("proc/self/status") or ""
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.M)
+    effective = int(match[1], 16) if match else 0
+    try:
+        inode = os.stat(os.path.join(root.path, "proc/self/ns/user")).st_ino
+    except OSError:
+        inode = _INITIAL_USER_NS  # a kernel without user namespaces has only the first
+    return Access(
+        kptr_restrict=_number(root.text("proc/sys/kernel/kptr_restrict")),
+        perf_event_paranoid=_number(root.text("proc/sys/kernel/perf_event_paranoid")),
+        cap_syslog=bool(effective >> CAP_SYSLOG & 1),
+        initial_user_namespace=inode == _INITIAL_USER_NS,
+    )
+
+
+def hidden(root: Root) -> HiddenError:
+    """The error for a text in which every address is zero."""
+    if root.live:
+        return HiddenError(*read_access(root).why_not())
+    return HiddenError(
+        f"Every address in {root.kallsyms} is zero: it was saved where the kernel hid them.",
+        "Save it again as root, with kernel.kptr_restrict below 2.",
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.lstrip("-").isdecimal() else None

@@ -1,0 +1,350 @@
+r"""The text of ``/proc/kallsyms`` as columns.
+
+A line is ``ADDRESS LETTER NAME[\t[MODULE]]`` (kernel/kallsyms.c, s_show): the address in
+8 or 16 lower-case hexadecimal digits, the letter that nm would print. The text comes 4 KB
+a read() and nothing can seek in it, so one thread reads while this one takes apart what
+has come; numpy does the work of a whole block of lines at once.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._errors import KallsymsError, SourceError, reason
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+_BLOCK: Final = 1 << 18  # bytes of text taken apart at a time
+_CARRY: Final = 1 << 13  # the longest line there may be: KSYM_NAME_LEN is 512 since 6.1
+_PAD: Final = 32  # so that a line's head can be looked at however short the line is
+_AHEAD: Final = 3  # blocks the reader may be ahead
+
+_NEWLINE: Final = 10
+_TAB: Final = 9
+_SPACE: Final = 32
+_PREFIX: Final = b"__pfx_"  # CONFIG_FUNCTION_PADDING_BYTES, Linux 6.2
+
+
+class Kallsyms(NamedTuple):
+    """The lines of one kallsyms text, in its order.
+
+    ``address`` (uint64), ``letter`` (uint8) and ``name`` (uint32) have one item a line;
+    ``name`` is an offset into ``strings`` (uint8), which begins with a NUL and holds
+    NUL-terminated names in the text's order; ``foo`` is the tail of ``__pfx_foo`` where
+    the text has one right after the other. ``runs`` says which lines are whose: the first
+    line of each run, and its bracketed name or None for the kernel's own.
+    ``digits`` is the number of digits of an address, 8 or 16. ``landmarks`` has the
+    addresses of those of the kernel's own symbols that the reader asked for by name.
+    """
+
+    address: U64
+    letter: U8
+    name: U32
+    strings: U8
+    runs: tuple[tuple[int, str | None], ...]
+    digits: int
+    landmarks: dict[str, int]
+
+
+def read_kallsyms(
+    path: str,
+    landmarks: frozenset[str] = frozenset(),
+    progress: Callable[[int], None] | None = None,
+) -> Kallsyms:
+    """Read the kallsyms text in the file ``path``, to its end, once.
+
+    Args:
+        path: the file.
+        landmarks: names to note the addresses of while the text passes.
+        progress: called with the number of bytes each time some have been read.
+
+    Raises:
+        SourceError: the file cannot be opened or read.
+        KallsymsError: a line is not kallsyms, or the text ends within a line.
+    """
+    try:
+        source = io.FileIO(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    with source:
+        return _Parser(path, landmarks).parse(source, progress or (lambda length: None))
+
+
+class _Parser:
+    """What is known of a text so far; one for each text."""
+
+    def __init__(self, path: str, landmarks: frozenset[str]) -> None:
+        self.path = path
+        self.landmarks: dict[str, int] = {}
+        self.wanted = {name.encode() for name in landmarks}
+        self.keys = np.unique(np.array([_first_word(n) for n in self.wanted] or [0], np.uint64))
+        self.lines = 0
+        self.digits = 0
+        self.strings_length = 1
+        self.runs: list[tuple[int, str | None]] = []
+        self.address: list[U64] = []
+        self.letter: list[U8] = []
+        self.name: list[U32] = []
+        self.strings: list[U8] = [np.zeros(1, np.uint8)]
+
+    def parse(self, source: io.FileIO, progress: Callable[[int], None]) -> Kallsyms:
+        for text in _blocks(self.path, source):
+            self._take(text)
+            progress(len(text))
+        if not self.lines:
+            raise KallsymsError(
+                f"{self.path} holds no symbols.",
+                "The kernel needs CONFIG_KALLSYMS, a saved file the text of /proc/kallsyms.",
+            )
+        return Kallsyms(
+            np.concatenate(self.address),
+            np.concatenate(self.letter),
+            np.concatenate(self.name),
+            np.concatenate(self.strings),
+            tuple(self.runs),
+            self.digits,
+            self.landmarks,
+        )
+
+    def _take(self, text: U8) -> None:
+        """Take apart whole lines; ``text`` has _PAD bytes of anything after the last."""
+        words = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
+        body = text[:-_PAD]
+        ends = np.flatnonzero(body == _NEWLINE)
+        starts = np.empty_like(ends)
+        starts[0] = 0
+        np.add(ends[:-1], 1, out=starts[1:])
+        if not self.digits:
+            self.digits = 8 if len(text) > 8 and text[8] == _SPACE else 16
+        head = self.digits + 3  # the address, a space, the letter, a space
+        bad = (ends - starts <= head) | (text[starts + head - 3] != _SPACE)
+        bad |= text[starts + head - 1] != _SPACE
+        address = _hexadecimal(words, starts, bad)
+        if self.digits == 16:
+            low = _hexadecimal(words, starts + 8, bad)
+            address = (address << np.uint64(32)) | low
+        self._refuse(bad, text, starts, ends)
+
+        names = starts + head
+        name_ends, fresh = self._brackets(text, words, starts, ends)
+        self._note(text, words, names, name_ends, address)
+        tail = _prefixed(words, names, name_ends - names)
+        tail &= ~fresh  # a file's names lie in its own part of the strings
+        kept = np.where(tail, 0, name_ends - names + 1)
+        offsets = np.cumsum(kept)
+        offsets += self.strings_length - kept
+        at = np.flatnonzero(tail)
+        offsets[at] = offsets[at - 1] + len(_PREFIX)
+
+        text[name_ends] = 0
+        self.strings.append(body[_between(len(body), names[~tail], name_ends[~tail] + 1)])
+        self.strings_length += len(self.strings[-1])
+        self.address.append(address)
+        self.letter.append(text[starts + head - 2])
+        self.name.append(offsets.astype(np.uint32))
+        self.lines += len(ends)
+
+    def _note(self, text: U8, words: U64, names: Index, ends: Index, address: U64) -> None:
+        """Note the addresses of the landmarks among these lines; the first of a name counts."""
+        first = words[names] & _mask(ends - names)
+        place = np.minimum(np.searchsorted(self.keys, first), len(self.keys) - 1)
+        for line in np.flatnonzero(self.keys[place] == first).tolist():
+            name = text[names[line] : ends[line]].tobytes()
+            if name in self.wanted and text[ends[line]] == _NEWLINE:
+                self.landmarks.setdefault(name.decode(), int(address[line]))
+
+    def _brackets(self, text: U8, words: U64, starts: Index, ends: Index) -> tuple[Index, Mask]:
+        """Note the runs of lines of one bracket.
+
+        Gives where each line's name ends, and which lines have another bracket than the
+        line before; the first line has.
+        """
+        # A line's white space is two spaces, its newline, and a tab before a bracket;
+        # a NUL, a carriage return or a space in a name is found here too.
+        blank = text[: ends[-1]] <= _SPACE
+        tabs = np.flatnonzero(text[: ends[-1]] == _TAB)
+        if np.count_nonzero(blank) != 3 * len(ends) - 1 + len(tabs):
+            found = np.add.reduceat(text[: ends[-1] + 1] <= _SPACE, starts, dtype=np.intp)
+            found -= np.bincount(np.searchsorted(ends, tabs), minlength=len(ends))
+            self._refuse(found != 3, text, starts, ends)
+        lines = np.searchsorted(starts, tabs, "right") - 1
+        name_ends = ends.copy()
+        name_ends[lines] = tabs
+        bad = np.zeros(len(ends), np.bool_)
+        bad[lines[1:][lines[1:] == lines[:-1]]] = True  # two tabs in one line
+        bad[lines] |= (text[tabs + 1] != ord("[")) | (text[ends[lines] - 1] != ord("]"))
+        bad |= name_ends - starts <= self.digits + 3
+        bad[lines] |= ends[lines] - tabs < 4
+        self._refuse(bad, text, starts, ends)
+
+        width = ends - name_ends
+        fresh = np.ones(len(ends), np.bool_)
+        fresh[1:] = width[1:] != width[:-1]
+        same = np.flatnonzero(~fresh & (width > 0))
+        fresh[same] = ~_equal(words, name_ends[same - 1], name_ends[same], width[same])
+        for line in np.flatnonzero(fresh).tolist():
+            raw = text[name_ends[line] + 2 : max(ends[line] - 1, 0)].tobytes()
+            owner = raw.decode("utf-8", "surrogateescape") if width[line] else None
+            if not self.runs or self.runs[-1][1] != owner:
+                self.runs.append((self.lines + line, owner))
+        return name_ends, fresh
+
+    def _refuse(self, bad: Mask, text: U8, starts: Index, ends: Index) -> None:
+        if not bad.any():
+            return
+        line = int(np.argmax(bad))
+        shown = text[starts[line] : min(ends[line], starts[line] + 60)].tobytes()
+        raise KallsymsError(
+            f"Line {self.lines + line + 1} of {self.path} is not kallsyms: {shown!r}.",
+            "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
+        )
+
+
+def _hexadecimal(words: U64, at: Index, bad: Mask) -> U64:
+    """The values of the eight digits at each of ``at``; marks in ``bad`` what are none."""
+    x = words[at]
+    # Each byte of a word on its own: the top bit of byte + n says whether byte >= 0x80 - n.
+    top = np.uint64(0x8080808080808080)
+    ones = np.uint64(0x0101010101010101)
+    digit = (x + ones * np.uint64(0x50)) & ~(x + ones * np.uint64(0x46))  # 0 to 9
+    alpha = (x + ones * np.uint64(0x1F)) & ~(x + ones * np.uint64(0x19))  # a to f
+    bad |= ((digit | alpha) & ~x & top) != top
+    x = (x & (ones * np.uint64(0x0F))) + np.uint64(9) * ((x >> np.uint64(6)) & ones)
+    for shift, mask in ((4, 0x00FF00FF00FF00FF), (8, 0x0000FFFF0000FFFF), (16, 0xFFFFFFFF)):
+        x = ((x << np.uint64(shift)) | (x >> np.uint64(2 * shift))) & np.uint64(mask)
+    return x
+
+
+def _prefixed(words: U64, names: Index, length: Index) -> Mask:
+    """Which names are the tail of a ``__pfx_`` name in the line before."""
+    tail = np.zeros(len(names), np.bool_)
+    six = np.uint64((1 << 48) - 1)
+    prefix = np.uint64(int.from_bytes(_PREFIX, "little"))
+    at = np.flatnonzero(
+        ((words[names[:-1]] & six) == prefix) & (length[:-1] == length[1:] + len(_PREFIX))
+    )
+    tail[at + 1] = _equal(words, names[at] + len(_PREFIX), names[at + 1], length[at + 1])
+    return tail
+
+
+_MASKS: Final = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
+
+
+def _mask(length: Index) -> U64:
+    """What keeps the first ``length`` bytes of a word, all eight where it is longer."""
+    return _MASKS[np.minimum(length, 8)]
+
+
+def _first_word(name: bytes) -> int:
+    return int.from_bytes(name[:8], "little")
+
+
+def _equal(words: U64, a: Index, b: Index, length: Index) -> Mask:
+    """Whether the ``length`` bytes at ``a`` are those at ``b``, one answer a row."""
+    equal: Mask = ((words[a] ^ words[b]) & _mask(length)) == 0
+    done = 8
+    rows = np.flatnonzero(equal & (length > done))
+    while len(rows):
+        # The last step of a row overlaps the one before, so that it ends where the row does.
+        step = np.minimum(done, length[rows] - 8)
+        equal[rows] = words[a[rows] + step] == words[b[rows] + step]
+        done += 8
+        rows = rows[equal[rows] & (length[rows] > done)]
+    return equal
+
+
+def _between(size: int, starts: Index, ends: Index) -> Mask:
+    """A mask of ``size`` bytes that is true in each [start, end); no two of them touch."""
+    edges = np.zeros(size + 1, np.int8)
+    edges[starts] = 1
+    edges[ends] = -1
+    return np.cumsum(edges[:-1], dtype=np.int8).view(np.bool_)
+
+
+def _blocks(path: str, source: io.FileIO) -> Iterator[U8]:
+    """The text in blocks of whole lines, each with _PAD bytes of room after its last line.
+
+    A block is good until the next is asked for.
+    """
+    carry = b""
+    for buffer, length in _read_ahead(path, source):
+        at = _CARRY - len(carry)
+        buffer[at:_CARRY] = carry
+        end = buffer.rfind(b"\n", at, _CARRY + length) + 1
+        carry = bytes(buffer[max(at, end) : _CARRY + length])
+        if len(carry) > _CARRY:
+            raise KallsymsError(
+                f"{path} has a line of more than {_CARRY} bytes, which is not kallsyms.",
+                "Name a file that holds the text of /proc/kallsyms.",
+            )
+        if end > at:
+            yield np.frombuffer(buffer, np.uint8, end - at + _PAD, at)
+    if carry:
+        raise KallsymsError(
+            f"{path} ends within a line: {carry[:60]!r}.",
+            "The text was cut short: save the whole of /proc/kallsyms again.",
+        )
+
+
+def _read_ahead(path: str, source: io.FileIO) -> Iterator[tuple[bytearray, int]]:
+    """Blocks as another thread reads them: a buffer, and how much there is after _CARRY.
+
+    A block is full but for the last, so that the same text always gives the same blocks.
+    """
+    free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[bytearray, int] | OSError] = queue.SimpleQueue()
+    for _ in range(_AHEAD):
+        free.put(bytearray(_CARRY + _BLOCK + _PAD))
+    reader = threading.Thread(target=_read, args=(source, free, full), daemon=True)
+    reader.start()
+    try:
+        while True:
+            block = full.get()
+            if isinstance(block, OSError):
+                raise _unreadable(path, block)
+            if not block[1]:
+                return
+            yield block
+            free.put(block[0])
+    finally:
+        free.put(None)
+        reader.join()
+
+
+def _read(
+    source: io.FileIO,
+    free: queue.SimpleQueue[bytearray | None],
+    full: queue.SimpleQueue[tuple[bytearray, int] | OSError],
+) -> None:
+    # A BufferedReader's readinto calls read() until the block is full, without the
+    # interpreter between two calls.
+    with io.BufferedReader(source, 4096) as text:
+        while (buffer := free.get()) is not None:
+            try:
+                with memoryview(buffer) as view:
+                    length = text.readinto(view[_CARRY : _CARRY + _BLOCK])
+            except OSError as error:
+                full.put(error)
+                return
+            full.put((buffer, length))
+            if not length:
+                return
+
+
+def _unreadable(path: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read: {reason(error)}.",
+        "Mount /proc, or name a saved copy with --root or --kallsyms.",
+        errno=error.errno,
+    )

@@ -1,0 +1,328 @@
+"""Which addresses belong to which linker file, and to which of its sections.
+
+Three kinds of evidence, the strongest first: the kernel's own boundaries (iomem and
+boundary symbols), the starts of modules' sections in sysfs, and the letters of the
+symbols themselves. What the first explains is a *known* region. All else becomes *marks*,
+one a symbol and one a section start, sorted by address; a run of marks of one file and
+one kind is a region, so that no region reaches into another file's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .files import KERNEL_ID, Kind, Region
+from .modules import Module, Sections
+
+U8 = npt.NDArray[np.uint8]
+U64 = npt.NDArray[np.uint64]
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+PAGE: Final = 4096
+REACH: Final = 1 << 16
+"""Bytes that a mark reaches at most towards the next where nothing says they adjoin."""
+
+# name, kind, first and end symbol. include/asm-generic/vmlinux.lds.h, and
+# arch/x86/kernel/vmlinux.lds.S for .brk and .init.scratch.
+_BOUNDARIES: Final[tuple[tuple[str, Kind, str, str], ...]] = (
+    (".head.text", "text", "_text", "_stext"),
+    (".text", "text", "_stext", "_etext"),
+    (".rodata", "rodata", "__start_rodata", "__end_rodata"),
+    (".data", "data", "_sdata", "_edata"),
+    (".init.text", "text", "_sinittext", "_einittext"),
+    (".bss", "bss", "__bss_start", "__bss_stop"),
+    (".brk", "bss", "__brk_base", "__brk_limit"),
+    (".init.scratch", "data", "__init_scratch_begin", "__init_scratch_end"),
+)
+LANDMARKS: Final = frozenset(
+    {symbol for _, _, *ends in _BOUNDARIES for symbol in ends}
+    | {"__init_begin", "__init_end", "_end"}
+)
+"""The kernel's symbols whose addresses this module wants."""
+
+_KINDS: Final[tuple[Kind, ...]] = ("text", "rodata", "data", "bss", "percpu")
+_UNKNOWN: Final = -1
+_TEXT: Final = 0
+_DATA: Final = 2
+
+
+def _letters() -> npt.NDArray[np.int8]:
+    # kernel/module/kallsyms.c, elf_type; nm's letters for the kernel itself.
+    table = np.full(256, _UNKNOWN, np.int8)
+    for code, letters in enumerate(("tT", "rRnN", "dDgGV", "bBsS", "aA")):
+        for letter in letters:
+            table[ord(letter)] = code
+    return table
+
+
+LETTER_KIND: Final = _letters()
+
+# What a module's section is by its name, where no symbol in it says so (scripts/module.lds.S
+# and include/linux: each is placed by one macro with fixed flags).
+_NAME_KIND: Final[tuple[tuple[str, int], ...]] = (
+    (".data..percpu", 4),
+    (".data", 2),
+    (".bss", 3),
+    (".sbss", 3),
+    (".rodata", 1),
+    (".note", 1),
+    (".orc_", 1),
+    ("__ksymtab", 1),
+    ("__kcrctab", 1),
+    ("__ex_table", 1),
+    (".gnu.linkonce.this_module", 2),
+    (".altinstr_replacement", 0),
+)
+
+
+class Owner(NamedTuple):
+    """What a linker file brings to its regions.
+
+    ``address`` (uint64) and ``letter`` (uint8) of its symbols; ``known`` regions (the
+    kernel's), ``sections`` by sysfs (a module's), ``module`` its line of /proc/modules.
+    """
+
+    id: int
+    name: str
+    address: U64
+    letter: U8
+    sections: Sections = Sections((), ())
+    module: Module | None = None
+
+
+class _Marks(NamedTuple):
+    """Sorted by address: whose, of what kind, and how each goes with the next.
+
+    ``gap`` is the number of known regions that begin at or below the mark; ``adjoins``
+    says that the mark's piece of memory holds its file's next mark too, ``reaches`` that
+    its section does.
+    """
+
+    address: U64
+    file: Index
+    kind: npt.NDArray[np.int8]
+    gap: Index
+    adjoins: Mask
+    reaches: Mask
+
+
+def known_regions(
+    landmarks: dict[str, int], iomem: dict[str, tuple[int, int]]
+) -> tuple[Region, ...]:
+    """The kernel's regions by its own boundaries, sorted, none overlapping another.
+
+    iomem is asked where a pair of boundary symbols is not in kallsyms (no
+    CONFIG_KALLSYMS_ALL). A pair that bounds nothing gives no region.
+    """
+    found = []
+    for name, kind, first, last in _BOUNDARIES:
+        if first in landmarks and last in landmarks:
+            start, end, source = landmarks[first], landmarks[last], "boundary symbols"
+        elif name[1:] in iomem:
+            (start, end), source = iomem[name[1:]], "iomem"
+        else:
+            continue
+        found.append(Region(name, start, end, kind, False, source))
+    found.sort(key=lambda r: (r.start, r.end))
+    regions: list[Region] = []
+    for region in found:
+        start = max(region.start, regions[-1].end) if regions else region.start
+        if start < region.end:
+            regions.append(region._replace(start=start))
+    return tuple(regions)
+
+
+def is_absolute(address: U64, letter: U8, known: tuple[Region, ...]) -> Mask:
+    """Which of the kernel's symbols are absolute: an ``A`` outside of every known region.
+
+    Per-CPU symbols of x86 are offsets and not addresses (before Linux 6.15, from 0).
+    """
+    absolute: Mask = LETTER_KIND[letter] == _KINDS.index("percpu")
+    if absolute.any():
+        at = np.flatnonzero(absolute)
+        absolute[at] = ~_within(address[at], known)
+    return absolute
+
+
+def inferred_regions(
+    owners: list[Owner], known: tuple[Region, ...], landmarks: dict[str, int]
+) -> dict[int, tuple[Region, ...]]:
+    """The regions that no boundary gives, by the id of their file, sorted by address.
+
+    Every symbol of ``owners`` that is not absolute lies in a known region of the kernel,
+    in one of its own file's regions, or at the end of one.
+    """
+    image = (known[0].start, max(known[-1].end, landmarks.get("_end", 0))) if known else (0, 0)
+    marks = _marks(owners, known, image)
+    if not len(marks.address):
+        return {}
+    fresh = np.ones(len(marks.address), np.bool_)
+    fresh[1:] = (
+        (marks.file[1:] != marks.file[:-1])
+        | (marks.kind[1:] != marks.kind[:-1])
+        | (marks.gap[1:] != marks.gap[:-1])
+        | (~(marks.adjoins | marks.reaches)[:-1] & (np.diff(marks.address) >= REACH))
+    )
+    first = np.flatnonzero(fresh)
+    last = np.append(first[1:], len(fresh)) - 1
+    starts = np.array([r.start for r in known] + [(1 << 64) - 1], np.uint64)
+    by_id = {owner.id: owner for owner in owners}
+    named: dict[int, Counter[str]] = {owner.id: Counter() for owner in owners}
+    named[KERNEL_ID].update(region.name for region in known)
+    regions: dict[int, list[Region]] = {owner.id: [] for owner in owners}
+    for a, z in zip(first.tolist(), last.tolist()):
+        owner = by_id[int(marks.file[a])]
+        region = _run(marks, a, z, owner, int(starts[marks.gap[a]]), landmarks)
+        count = named[owner.id][region.name] = named[owner.id][region.name] + 1
+        if count > 1:
+            region = region._replace(name=f"{region.name}.{count}")
+        regions[owner.id].append(region)
+    return {number: tuple(found) for number, found in regions.items()}
+
+
+def _run(
+    marks: _Marks, a: int, z: int, owner: Owner, barrier: int, landmarks: dict[str, int]
+) -> Region:
+    """The region of the marks ``a`` to ``z``; nothing of it lies at or after ``barrier``."""
+    start, end, inferred = int(marks.address[a]), _page_end(int(marks.address[z])), True
+    follower = int(marks.address[z + 1]) if z + 1 < len(marks.address) else barrier
+    limit = min(barrier, follower)
+    if marks.adjoins[z]:
+        same = z + 1 < len(marks.file) and marks.file[z + 1] == marks.file[z]
+        module = owner.module
+        if same and marks.gap[z + 1] == marks.gap[z]:
+            end, inferred = follower, False
+        elif module is not None:
+            end, inferred = module.address + module.size, False
+    if end > limit:
+        end, inferred = limit, True
+    kind = _KINDS[marks.kind[a]]
+    if owner.id == KERNEL_ID:
+        init = landmarks.get("__init_begin", 1) <= start < landmarks.get("__init_end", 0)
+        name = f".init.{kind}" if init else f".gap.{kind}"
+    else:
+        name = f"[{owner.name}].{kind}"
+    source = "sysfs" if owner.sections.starts else "letters"
+    return Region(name, start, max(start, end), kind, inferred, source)
+
+
+def _marks(owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int]) -> _Marks:
+    parts: list[tuple[U64, Index, npt.NDArray[np.int8], Mask, Mask]] = []
+    for owner in owners:
+        address, kind = owner.address, LETTER_KIND[owner.letter]
+        if owner.id == KERNEL_ID:
+            # A symbol at a known region's end is that region's.
+            out = ~_within(address, known) & ~is_absolute(address, owner.letter, known)
+            out[out] = ~np.isin(address[out], np.array([r.end for r in known], np.uint64))
+            # Linker-script symbols between the sections have any letter; code is code.
+            address, kind = address[out], np.where(kind[out] > 0, _DATA, kind[out])
+            adjoins = (address >= image[0]) & (address < image[1])
+        else:
+            adjoins = np.full(len(address), _one_allocation(owner))
+        count = len(owner.sections.starts)
+        parts.append(
+            (
+                np.concatenate([np.array(owner.sections.starts, np.uint64), address]),
+                np.full(count + len(address), owner.id),
+                np.concatenate([np.array(_by_name(owner.sections), np.int8), kind]),
+                np.arange(count + len(address)) < count,
+                np.concatenate([np.full(count, _one_allocation(owner)), adjoins]),
+            )
+        )
+    address, file, kind, section, adjoins = (np.concatenate(c) for c in zip(*parts))
+    order = np.lexsort((~section, file, address))
+    address, file, kind = address[order], file[order], kind[order]
+    gap = np.searchsorted(np.array([r.start for r in known], np.uint64), address, "right")
+    kind = _one_kind_an_address(address, file, _resolve(address, file, kind, section[order]))
+    reaches = np.append(~section[order][1:], False)
+    reaches &= np.isin(file, [owner.id for owner in owners if owner.sections.starts])
+    return _Marks(address, file, kind, gap, adjoins[order], reaches)
+
+
+def _resolve(
+    address: U64, file: Index, kind: npt.NDArray[np.int8], section: Mask
+) -> npt.NDArray[np.int8]:
+    """Every mark's kind: what symbols say of their section, else a neighbour's.
+
+    The neighbour is the one before, but the one after for a section at a page's start,
+    which may begin an allocation, and for one after code, for code is named so.
+    """
+    size = len(kind)
+    index = np.arange(size)
+    fresh = np.append(True, file[1:] != file[:-1])
+    end_of_file = np.append(np.flatnonzero(fresh)[1:], size)[np.cumsum(fresh) - 1]
+    start_of_file = np.flatnonzero(fresh)[np.cumsum(fresh) - 1]
+
+    def following(which: Mask) -> Index:
+        """The first index after each at which ``which`` holds; ``size`` where none is."""
+        at = np.where(which, index, size)
+        after: Index = np.append(np.minimum.accumulate(at[::-1])[::-1][1:], size)
+        return after
+
+    told = ~section & (kind != _UNKNOWN)
+    symbol = following(told)
+    inside = section & (symbol < np.minimum(following(section), end_of_file))
+    kind = kind.copy()
+    kind[inside] = kind[symbol[inside]]
+
+    known = kind != _UNKNOWN
+    before = np.maximum.accumulate(np.where(known, index, -1))
+    after = following(known)
+    has_before, has_after = before >= start_of_file, after < end_of_file
+    after = np.minimum(after, size - 1)
+    forward = section & ~known & ((address % PAGE == 0) | (kind[before] == _TEXT))
+    chosen = np.where(has_before & ~(forward & has_after), before, after)
+    kind = np.where(known, kind, np.where(has_before | has_after, kind[chosen], _DATA))
+    return kind.astype(np.int8)
+
+
+def _one_kind_an_address(
+    address: U64, file: Index, kind: npt.NDArray[np.int8]
+) -> npt.NDArray[np.int8]:
+    """Of the marks of one file at one address, the first's kind, or text if any is."""
+    fresh = np.append(True, (address[1:] != address[:-1]) | (file[1:] != file[:-1]))
+    first = np.flatnonzero(fresh)
+    text = np.logical_or.reduceat(kind == _TEXT, first)
+    chosen = np.where(text, _TEXT, kind[first]).astype(np.int8)
+    return np.asarray(chosen[np.cumsum(fresh) - 1])
+
+
+def _by_name(sections: Sections) -> list[int]:
+    return [
+        0
+        if "text" in name
+        else next((k for prefix, k in _NAME_KIND if name.startswith(prefix)), _UNKNOWN)
+        for name in sections.names
+    ]
+
+
+def _one_allocation(owner: Owner) -> bool:
+    """Whether a module is one piece of memory, as all were before Linux 6.4 (ac3b43283923)."""
+    if owner.module is None or not owner.module.address or not owner.sections.starts:
+        return False
+    low, high = owner.module.address, owner.module.address + owner.module.size
+    starts = [
+        start
+        for start, name in zip(owner.sections.starts, owner.sections.names)
+        if not name.startswith(".data..percpu")
+    ]
+    placed = owner.address[LETTER_KIND[owner.letter] != _KINDS.index("percpu")]
+    return all(low <= s < high for s in starts) and bool(
+        ((placed >= low) & (placed < high)).all()
+    )
+
+
+def _within(address: U64, regions: tuple[Region, ...]) -> Mask:
+    within = np.zeros(len(address), np.bool_)
+    for region in regions:
+        within |= (address >= region.start) & (address < region.end)
+    return within
+
+
+def _page_end(address: int) -> int:
+    return (address // PAGE + 1) * PAGE

@@ -1,0 +1,75 @@
+"""``.note.ksyms``: what a snapshot says of itself.
+
+One ELF note, name ``ksyms``, type the version of what follows, descriptor a JSON object
+in UTF-8 (docs/format.md has every member and its source).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ._elf import Buffer, Format, Note, pack_note, parse_notes
+from ._errors import NoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME: Final = b"ksyms"
+VERSION: Final = 1
+SECTION: Final = ".note.ksyms"
+LETTERS: Final = ".ksyms.letters"
+EXACT: Final = 0x80
+"""The bit of a byte of ``.ksyms.letters`` that says that ``st_size`` is exact."""
+
+
+def pack(facts: Mapping[str, Any], fmt: Format) -> bytes:
+    """The note that holds ``facts``."""
+    import json
+
+    desc = json.dumps(facts, separators=(",", ":"), ensure_ascii=True).encode()
+    return pack_note(Note(NAME, VERSION, desc), fmt)
+
+
+def check(data: Buffer, fmt: Format, label: str) -> Note:
+    """The note in ``data``, of a version this reader knows.
+
+    Raises:
+        NoteError: it is of another version, or no whole note named ``ksyms``.
+    """
+    try:
+        notes = [note for note in parse_notes(data, fmt) if note.name == NAME]
+    except ValueError as error:
+        raise _not_whole(label, str(error)) from None
+    if not notes:
+        raise _not_whole(label, "it holds no note of that name")
+    if notes[0].type != VERSION:
+        raise NoteError(
+            f"{label} has a {SECTION} of version {notes[0].type}, and this ksyms knows "
+            f"version {VERSION} only.",
+            "Read it with a ksyms of the age of the one that wrote it, or a later one.",
+        )
+    return notes[0]
+
+
+def unpack(data: Buffer, fmt: Format, label: str) -> dict[str, Any]:
+    """The facts in the note in ``data``.
+
+    Raises:
+        NoteError: as :func:`check`, or the descriptor is no JSON object.
+    """
+    import json
+
+    try:
+        facts = json.loads(check(data, fmt, label).desc)
+    except ValueError:
+        raise _not_whole(label, "its descriptor is not JSON") from None
+    if not isinstance(facts, dict):
+        raise _not_whole(label, "its descriptor is no JSON object")
+    return facts
+
+
+def _not_whole(label: str, why: str) -> NoteError:
+    return NoteError(
+        f"{label} has a {SECTION} that cannot be read: {why}.",
+        "Take the snapshot again, or copy the file again from where it was made.",
+    )

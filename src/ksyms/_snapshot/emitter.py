@@ -1,0 +1,52 @@
+"""The cursor that the copy pass writes with, and the residue that it keeps.
+
+freebsd-ksyms.c: KSYMS_EMIT advances, ``to_resid`` is what the size pass left room for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+class ResidueError(Exception):
+    """The copy pass had more or less to write than the size pass found (ENXIO)."""
+
+
+class Emitter:
+    """Writes an image of exactly ``size`` bytes, front to back."""
+
+    def __init__(self, size: int) -> None:
+        self.image: npt.NDArray[np.uint8] = np.zeros(size, np.uint8)
+        self.residue = size
+
+    def room(self, length: int) -> npt.NDArray[np.uint8]:
+        """The next ``length`` bytes of the image, zero until they are written.
+
+        Raises:
+            ResidueError: the image has no such room left.
+        """
+        if length > self.residue:
+            raise ResidueError(f"{length - self.residue} bytes more than the sizes allowed")
+        start = len(self.image) - self.residue
+        self.residue -= length
+        return self.image[start : start + length]
+
+    def emit(self, data: bytes | npt.NDArray[np.uint8]) -> None:
+        """Write ``data`` next.
+
+        Raises:
+            ResidueError: the image has no room left for it.
+        """
+        self.room(len(data))[:] = np.frombuffer(data, np.uint8)
+
+    def finish(self) -> npt.NDArray[np.uint8]:
+        """The image, whole and read-only from now on.
+
+        Raises:
+            ResidueError: there is room left (the driver's ``to.to_resid != 0``).
+        """
+        if self.residue:
+            raise ResidueError(f"{self.residue} bytes fewer than the sizes said")
+        self.image.setflags(write=False)
+        return self.image

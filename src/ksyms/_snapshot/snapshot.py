@@ -1,0 +1,133 @@
+"""A snapshot: size pass, copy pass, and the check that both saw one moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .._errors import MovedError, OutputError, reason
+from . import linux
+from .emitter import Emitter, ResidueError
+
+if TYPE_CHECKING:
+    from .._linker import Files, Generation, Linker
+
+TRIES: Final = 3
+"""As the driver: ``for(try = 0; try < 3; try++)``."""
+
+
+class Layout(Protocol):
+    """How an image is laid out: one module a layout, with the driver's two passes."""
+
+    def size(self, files: Files) -> Any:
+        """The size pass: an object whose ``total`` is the image's size in bytes."""
+
+    def copy(self, files: Files, sizes: Any, out: Emitter) -> None:
+        """The copy pass: write the image, given what the size pass found."""
+
+
+LAYOUTS: Final[dict[str, Layout]] = {"linux": linux}
+"""Every layout, by the name that the API and the command line take."""
+
+
+class Snapshot:
+    """The kernel's symbols of one moment, as one ELF image that never changes."""
+
+    def __init__(self, image: npt.NDArray[np.uint8], generation: Generation) -> None:
+        self._image = image
+        self.generation = generation
+
+    @property
+    def image(self) -> memoryview:
+        """The whole ELF file: a read-only view of format ``B``."""
+        return self._image.data
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the image to ``path``; a half-written file never has that name.
+
+        A new file can be read by its owner only: kernel addresses are secrets. A device
+        or a pipe is written to as it is.
+
+        Raises:
+            OutputError: the place cannot be written to, or is full; nothing is left there.
+        """
+        target = os.path.realpath(path)
+        try:
+            mode = os.stat(target).st_mode
+        except OSError:
+            mode = stat.S_IFREG
+        try:
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if stat.S_ISREG(mode):
+                _replace(target, self.image)
+            else:
+                with open(target, "wb") as device:
+                    device.write(self.image)
+        except OSError as error:
+            raise OutputError(
+                f"The snapshot cannot be written to {os.fspath(path)}: {reason(error)}.",
+                "Name a file in a directory that exists, may be written to and has room "
+                f"for {len(self._image)} bytes.",
+                errno=error.errno,
+            ) from None
+
+
+def take(linker: Linker, layout: str = "linux") -> Snapshot:
+    """Take a snapshot of ``linker``'s files, all of one generation.
+
+    Args:
+        linker: where the symbols come from.
+        layout: a name in :data:`LAYOUTS`.
+
+    Raises:
+        ValueError: there is no such layout.
+        MovedError: the files moved during every one of :data:`TRIES` tries.
+        KsymsError: whatever ``linker`` raises where the files cannot be had at all.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
+    moved: list[str] = []
+    for _ in range(TRIES):
+        before = linker.generation()
+        files = linker.files()
+        try:
+            image = _image(files, LAYOUTS[layout])
+        except ResidueError as error:
+            moved = [f"the symbol tables ({error})"]
+            continue
+        moved = before.moved(linker.generation())
+        if not moved:
+            return Snapshot(image, before)
+    raise MovedError(
+        f"The kernel's symbols moved during each of {TRIES} tries, at last: "
+        f"{', '.join(moved)}.",
+        "Try again when no modules are being loaded or unloaded.",
+    )
+
+
+def _image(files: Files, layout: Layout) -> npt.NDArray[np.uint8]:
+    sizes = layout.size(files)
+    out = Emitter(sizes.total)
+    layout.copy(files, sizes, out)
+    return out.finish()
+
+
+def _replace(target: str, image: memoryview) -> None:
+    directory, name = os.path.split(target)
+    fd, scratch = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(image)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, target)
+    except BaseException:
+        os.unlink(scratch)
+        raise
