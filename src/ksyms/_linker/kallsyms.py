@@ -12,7 +12,7 @@ import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,11 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
+D = TypeVar("D", np.uint8, np.uint32, np.uint64)
 
 _BLOCK: Final = 1 << 18  # bytes of text taken apart at a time
 _CARRY: Final = 1 << 13  # the longest line there may be: KSYM_NAME_LEN is 512 since 6.1
+_LINES: Final = 1 << 17  # what there is room for at first
 _PAD: Final = 32  # so that a line's head can be looked at however short the line is
 _AHEAD: Final = 3  # blocks the reader may be ahead
 
@@ -81,6 +83,26 @@ def read_kallsyms(
         return _Parser(path, landmarks).parse(source, progress or (lambda length: None))
 
 
+class _Column(Generic[D]):
+    """An array that grows at its end; ``room`` gives what to fill, ``filled`` what is."""
+
+    def __init__(self, dtype: type[D], capacity: int) -> None:
+        self.items: npt.NDArray[D] = np.empty(capacity, dtype)
+        self.length = 0
+
+    def room(self, count: int) -> npt.NDArray[D]:
+        if self.length + count > len(self.items):
+            grown = np.empty(2 * (self.length + count), self.items.dtype)
+            grown[: self.length] = self.filled
+            self.items = grown
+        self.length += count
+        return self.items[self.length - count : self.length]
+
+    @property
+    def filled(self) -> npt.NDArray[D]:
+        return self.items[: self.length]
+
+
 class _Parser:
     """What is known of a text so far; one for each text."""
 
@@ -89,14 +111,17 @@ class _Parser:
         self.landmarks: dict[str, int] = {}
         self.wanted = {name.encode() for name in landmarks}
         self.keys = np.unique(np.array([_first_word(n) for n in self.wanted] or [0], np.uint64))
-        self.lines = 0
         self.digits = 0
-        self.strings_length = 1
         self.runs: list[tuple[int, str | None]] = []
-        self.address: list[U64] = []
-        self.letter: list[U8] = []
-        self.name: list[U32] = []
-        self.strings: list[U8] = [np.zeros(1, np.uint8)]
+        self.address = _Column(np.uint64, _LINES)
+        self.letter = _Column(np.uint8, _LINES)
+        self.name = _Column(np.uint32, _LINES)
+        self.strings = _Column(np.uint8, 16 * _LINES)
+        self.strings.room(1)[0] = 0
+
+    @property
+    def lines(self) -> int:
+        return self.address.length
 
     def parse(self, source: io.FileIO, progress: Callable[[int], None]) -> Kallsyms:
         for text in _blocks(self.path, source):
@@ -108,10 +133,10 @@ class _Parser:
                 "The kernel needs CONFIG_KALLSYMS, a saved file the text of /proc/kallsyms.",
             )
         return Kallsyms(
-            np.concatenate(self.address),
-            np.concatenate(self.letter),
-            np.concatenate(self.name),
-            np.concatenate(self.strings),
+            self.address.filled,
+            self.letter.filled,
+            self.name.filled,
+            self.strings.filled,
             tuple(self.runs),
             self.digits,
             self.landmarks,
@@ -143,17 +168,17 @@ class _Parser:
         tail &= ~fresh  # a file's names lie in its own part of the strings
         kept = np.where(tail, 0, name_ends - names + 1)
         offsets = np.cumsum(kept)
-        offsets += self.strings_length - kept
+        new = int(offsets[-1])
+        offsets += self.strings.length - kept
         at = np.flatnonzero(tail)
         offsets[at] = offsets[at - 1] + len(_PREFIX)
 
         text[name_ends] = 0
-        self.strings.append(body[_between(len(body), names[~tail], name_ends[~tail] + 1)])
-        self.strings_length += len(self.strings[-1])
-        self.address.append(address)
-        self.letter.append(text[starts + head - 2])
-        self.name.append(offsets.astype(np.uint32))
-        self.lines += len(ends)
+        within = _between(len(body), names[~tail], name_ends[~tail] + 1)
+        np.compress(within, body, out=self.strings.room(new))
+        self.letter.room(len(ends))[:] = text[starts + head - 2]
+        self.name.room(len(ends))[:] = offsets
+        self.address.room(len(ends))[:] = address
 
     def _note(self, text: U8, words: U64, names: Index, ends: Index, address: U64) -> None:
         """Note the addresses of the landmarks among these lines; the first of a name counts."""

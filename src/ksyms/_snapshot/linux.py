@@ -8,11 +8,7 @@ header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes`
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 from typing import Any, Final, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from .. import _note
 from .._elf import Ehdr, Format, Note, Phdr, Shdr, elf_format, pack_note
@@ -21,13 +17,7 @@ from .._errors import LayoutError
 from .._linker import Files, LinkerFile, Region
 from .._version import __version__
 from .emitter import Emitter
-
-U8 = npt.NDArray[np.uint8]
-U16 = npt.NDArray[np.uint16]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-Index = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
+from .symtab import Places, arrange, fill, local
 
 PAGE: Final = 4096
 
@@ -46,19 +36,12 @@ _SEGMENT_FLAGS: Final = {
 }
 
 
-class Place(NamedTuple):
-    """A region, and the id of the linker file that it belongs to."""
-
-    region: Region
-    file: int
-
-
 class Sizes(NamedTuple):
     """What the size pass found: all that the image's headers say, and its whole size."""
 
     total: int
     format: Format
-    places: tuple[Place, ...]
+    places: Places
     headers: bytes
     symbols: int
     strings: int
@@ -72,31 +55,23 @@ def size(files: Files) -> Sizes:
         LayoutError: more sections than an ELF file can number.
     """
     fmt = _format(files)
-    places = tuple(
-        sorted(
-            (Place(region, file.id) for file in files.files for region in file.regions),
-            key=lambda place: (place.region.start, place.region.end),
-        )
-    )
-    if len(places) >= elf.SHN_LORESERVE - 16:
+    places = arrange(files.files)
+    if len(places.regions) >= elf.SHN_LORESERVE - 16:
         raise LayoutError(
-            f"The symbols lie in {len(places)} regions, more than an ELF file can number.",
+            f"The symbols lie in {len(places.regions)} regions, more than an ELF file can "
+            "number.",
             "Unload BPF programs or modules, or save /proc/kallsyms as text.",
         )
-    segments = [
-        place.region
-        for place in places
-        if place.region.kind != "percpu" and place.region.end > place.region.start
-    ]
+    segments = [r for r in places.regions if r.kind != "percpu" and r.end > r.start]
     symbols = 1 + sum(len(file.symbols.address) for file in files.files)
-    locals_ = 1 + sum(_local(file).sum() for file in files.files)
+    locals_ = 1 + sum(int(local(file.symbols.info).sum()) for file in files.files)
     strings = sum(len(file.symbols.strings) for file in files.files)
     start = fmt.ehdr.size + len(segments) * fmt.phdr.size
     table = _Table(fmt, start)
-    for place in places:
-        table.region(place.region)
+    for region in places.regions:
+        table.region(region)
     symtab = table.add(
-        ".symtab", elf.SHT_SYMTAB, symbols * fmt.sym.size, 8, fmt.sym.size, info=int(locals_)
+        ".symtab", elf.SHT_SYMTAB, symbols * fmt.sym.size, 8, fmt.sym.size, info=locals_
     )
     table.add(".strtab", elf.SHT_STRTAB, strings, 1)
     table.headers[symtab] = table.headers[symtab]._replace(sh_link=symtab + 1)
@@ -140,7 +115,7 @@ def copy(files: Files, sizes: Sizes, out: Emitter) -> None:
     for file in files.files:
         out.emit(file.symbols.strings)
     letters = out.room(sizes.symbols)
-    _fill(files, sizes, symbols[1:], letters[1:])
+    fill(files.files, sizes.places, symbols[1:], letters[1:])
     for data in sizes.tail:
         out.emit(data)
 
@@ -327,117 +302,3 @@ def _file_facts(file: LinkerFile) -> dict[str, Any]:
 
 def _hex(address: int | None) -> str | None:
     return None if address is None else f"{address:#x}"
-
-
-def _local(file: LinkerFile) -> Mask:
-    local: Mask = file.symbols.info >> 4 == elf.STB_LOCAL
-    return local
-
-
-def _fill(files: Files, sizes: Sizes, symbols: npt.NDArray[np.void], letters: U8) -> None:
-    """Write the symbols, locals first, both halves by address, and their letters."""
-    address, name, info, letter, absolute, owner = _merged(files)
-    order = np.arange(len(address))
-    if not (address[1:] >= address[:-1]).all():
-        order = np.argsort(address, kind="stable")
-    address, info, absolute = address[order], info[order], absolute[order]
-    place, shndx = _placed(sizes.places, address, info, absolute, owner[order])
-    mapping = info & 0xF == elf.STT_NOTYPE
-    length = _lengths(files, sizes.places, address, place, absolute | mapping)
-    local = info >> 4 == elf.STB_LOCAL
-    halves = np.concatenate([np.flatnonzero(local), np.flatnonzero(~local)])
-    symbols["st_value"] = address[halves]
-    symbols["st_size"] = length[halves]
-    symbols["st_info"] = info[halves]
-    symbols["st_shndx"] = shndx[halves]
-    halves = order[halves]
-    symbols["st_name"] = name[halves]
-    letters[:] = letter[halves]
-
-
-def _merged(files: Files) -> tuple[U64, U32, U8, U8, Mask, Index]:
-    """The columns of all files, one after the other, names shifted as the driver does."""
-    shift, names = 0, []
-    for file in files.files:
-        names.append(file.symbols.name + np.uint32(shift))
-        shift += len(file.symbols.strings)
-    tables = [file.symbols for file in files.files]
-    return (
-        np.concatenate([t.address for t in tables]),
-        np.concatenate(names),
-        np.concatenate([t.info for t in tables]),
-        np.concatenate([t.letter for t in tables]),
-        np.concatenate([t.absolute for t in tables]),
-        np.repeat([file.id for file in files.files], [len(t.address) for t in tables]),
-    )
-
-
-def _placed(
-    places: tuple[Place, ...], address: U64, info: U8, absolute: Mask, owner: Index
-) -> tuple[Index, U16]:
-    """Each symbol's place (an index into ``places``) and its ``st_shndx``.
-
-    ``address`` is sorted. A symbol at the end of a region, where none of its file
-    begins, is in the region that ends; so is code at the end of code where something
-    else begins (``_etext``).
-    """
-    starts = np.array([p.region.start for p in places], np.uint64)
-    ends = np.array([p.region.end for p in places] or [0], np.uint64)
-    ids = np.array([p.file for p in places] or [0])
-    bounds = np.searchsorted(address, starts)
-    place = np.repeat(
-        np.arange(-1, len(places)), np.diff(bounds, prepend=0, append=len(address))
-    )
-    wrong = ~absolute & ((place < 0) | (address > ends[place]) | (ids[place] != owner))
-    for index in np.flatnonzero(wrong).tolist():
-        place[index] = _search(places, int(address[index]), int(owner[index]))
-    for before, ((ends_here, file), (begins, other)) in enumerate(pairwise(places)):
-        if file != other or ends_here.end != begins.start:
-            continue
-        if ends_here.kind == "text" != begins.kind:
-            low, high = np.searchsorted(address, [begins.start, begins.start + 1])
-            code = info[low:high] & 0xF == elf.STT_FUNC
-            place[low:high][code] = before
-    shndx = np.where(absolute, elf.SHN_ABS, place + 1).astype(np.uint16)
-    return place, shndx
-
-
-def _search(places: tuple[Place, ...], address: int, file: int) -> int:
-    """The place of ``file`` that holds ``address``, or that ends or begins at it."""
-    touching = [
-        index
-        for index, (region, owner) in enumerate(places)
-        if owner == file and region.start <= address <= region.end
-    ]
-    if not touching:
-        raise LayoutError(
-            f"The symbol at {address:#x} is in no region of its linker file.",
-            "Report this, with the files it was read from.",
-        )
-    return max(touching, key=lambda index: places[index].region.start)
-
-
-def _lengths(
-    files: Files, places: tuple[Place, ...], address: U64, place: Index, none: Mask
-) -> U64:
-    """``st_size`` by the rule: to the next distinct address within the same region.
-
-    A stop of a file (a section's start) ends a symbol too. Those in ``none`` have no
-    size, and bound nobody.
-    """
-    length = np.zeros(len(address), np.uint64)
-    sized = np.flatnonzero(~none)
-    if not len(sized):
-        return length
-    at = address[sized]
-    ends = np.array([p.region.end for p in places], np.uint64)[place[sized]]
-    first = np.flatnonzero(np.append(True, at[1:] != at[:-1]))
-    following = np.append(at[first[1:]], np.uint64((1 << 64) - 1))
-    limit = np.minimum(np.repeat(following, np.diff(first, append=len(at))), ends)
-    stops = np.unique(np.concatenate([file.stops for file in files.files]))
-    if len(stops):
-        low = int(np.searchsorted(at, stops[0]))
-        behind = np.append(stops, np.uint64((1 << 64) - 1))
-        limit[low:] = np.minimum(limit[low:], behind[np.searchsorted(stops, at[low:], "right")])
-    length[sized] = np.where(limit > at, limit - at, np.uint64(0))
-    return length

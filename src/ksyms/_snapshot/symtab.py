@@ -1,0 +1,268 @@
+"""The symbol table of the ``linux`` layout: order, sections and sizes.
+
+The tables are copied in blocks (the driver's are of 256 symbols), which keeps what is
+worked on in the processor's cache and peak memory near the size of the image.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Final, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .._elf import constants as elf
+from .._errors import LayoutError
+from .._linker import LinkerFile, Region
+
+U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I32 = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+N = TypeVar("N", bound=np.generic)
+
+BLOCK: Final = 8192
+_LAST: Final = np.uint64((1 << 64) - 1)
+
+
+class Places(NamedTuple):
+    """Every region of every file, by address: place ``i`` is section ``i + 1``.
+
+    ``starts`` and ``ends`` (uint64) are the regions' bounds, ``files`` (uint32) the ids of
+    the linker files that they belong to.
+    """
+
+    regions: tuple[Region, ...]
+    starts: U64
+    ends: U64
+    files: U32
+
+
+class _Columns(NamedTuple):
+    """Symbols of some files, sorted by address; ``owner`` is the file's id."""
+
+    address: U64
+    name: U32
+    info: U8
+    letter: U8
+    absolute: Mask
+    owner: U32
+
+
+class _Bounds(NamedTuple):
+    """What ends a symbol: the next ``address`` of one that has a size, or a section's start.
+
+    ``none`` marks the symbols that have none themselves.
+    """
+
+    none: Mask
+    address: U64
+    stops: U64
+
+
+def arrange(files: tuple[LinkerFile, ...]) -> Places:
+    """The places of all regions of ``files``."""
+    pairs = sorted(
+        ((region, file.id) for file in files for region in file.regions),
+        key=lambda pair: (pair[0].start, pair[0].end),
+    )
+    return Places(
+        tuple(region for region, _ in pairs),
+        np.array([region.start for region, _ in pairs], np.uint64),
+        np.array([region.end for region, _ in pairs], np.uint64),
+        np.array([number for _, number in pairs], np.uint32),
+    )
+
+
+def local(info: U8) -> Mask:
+    """Which symbols belong into the first half of the table."""
+    first: Mask = info >> 4 == elf.STB_LOCAL
+    return first
+
+
+def fill(
+    files: tuple[LinkerFile, ...], places: Places, symbols: npt.NDArray[np.void], letters: U8
+) -> None:
+    """Write all symbols, locals first, both halves by address, and their letters.
+
+    Args:
+        files: the linker files; the strings of each follow those of the one before.
+        places: what :func:`arrange` gave for them.
+        symbols: the table without symbol 0, of the format's dtype.
+        letters: one byte for each of ``symbols``.
+
+    Raises:
+        LayoutError: a symbol is in no region of its file.
+    """
+    locals_ = sum(int(local(file.symbols.info).sum()) for file in files)
+    cursors = [0, locals_]
+    shift = 0
+    # The kernel's table is large and comes sorted; all the others together do not.
+    for group in (files[:1], files[1:]):
+        columns = _columns(group, shift)
+        shift += sum(len(file.symbols.strings) for file in group)
+        bounds = _bounds(group, columns)
+        place = _place(columns, places)
+        for start in range(0, len(place), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(place)))
+            _correct(columns, place, rows, places)
+            length = _lengths(columns, bounds, place, rows, places)
+            _write(columns, place, length, rows, symbols, letters, cursors)
+    for half in (slice(0, locals_), slice(locals_, len(symbols))):
+        value = symbols["st_value"][half]
+        if not (value[1:] >= value[:-1]).all():
+            order = np.argsort(value, kind="stable")
+            symbols[half] = symbols[half][order]
+            letters[half] = letters[half][order]
+
+
+def _columns(group: tuple[LinkerFile, ...], shift: int) -> _Columns:
+    """The symbols of ``group``, names shifted by ``shift`` and on, as the driver does."""
+    tables = [file.symbols for file in group]
+    shifts = np.cumsum([shift, *(len(table.strings) for table in tables)], dtype=np.uint32)
+    columns = _Columns(
+        address=_join([t.address for t in tables], np.uint64),
+        name=_join([t.name + by if by else t.name for t, by in zip(tables, shifts)], np.uint32),
+        info=_join([t.info for t in tables], np.uint8),
+        letter=_join([t.letter for t in tables], np.uint8),
+        absolute=_join([t.absolute for t in tables], np.bool_),
+        owner=_join(
+            [np.broadcast_to(np.uint32(f.id), len(f.symbols.name)) for f in group], np.uint32
+        ),
+    )
+    if (columns.address[1:] >= columns.address[:-1]).all():
+        return columns
+    order = np.argsort(columns.address, kind="stable")
+    return _Columns(
+        columns.address[order],
+        columns.name[order],
+        columns.info[order],
+        columns.letter[order],
+        columns.absolute[order],
+        columns.owner[order],
+    )
+
+
+def _bounds(group: tuple[LinkerFile, ...], columns: _Columns) -> _Bounds:
+    """What ends symbols of ``group``."""
+    none = columns.absolute | (columns.info & 0xF == elf.STT_NOTYPE)
+    address = columns.address[~none] if none.any() else columns.address
+    stops = np.unique(_join([file.stops for file in group], np.uint64))
+    return _Bounds(none, address, stops)
+
+
+def _join(parts: list[npt.NDArray[N]], dtype: type[N]) -> npt.NDArray[N]:
+    """The parts one after the other, not copied where there is but one."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.zeros(0, dtype), *parts])
+
+
+def _place(columns: _Columns, places: Places) -> I32:
+    """Each symbol's place, -1 below the first.
+
+    Code at the end of code stays there where something else begins (``_etext``).
+    """
+    address = columns.address
+    count = len(places.regions)
+    bounds = np.searchsorted(address, places.starts)
+    place = np.repeat(
+        np.arange(-1, count, dtype=np.int32), np.diff(bounds, prepend=0, append=len(address))
+    )
+    for before, (one, other) in enumerate(pairwise(places.regions)):
+        if one.end != other.start or one.kind != "text" or other.kind == "text":
+            continue
+        if places.files[before] == places.files[before + 1]:
+            low, high = np.searchsorted(address, (one.end, one.end + 1))
+            code = columns.info[low:high] & 0xF == elf.STT_FUNC
+            place[low:high][code] = before
+    return place
+
+
+def _write(
+    columns: _Columns,
+    place: I32,
+    length: U64,
+    rows: slice,
+    symbols: npt.NDArray[np.void],
+    letters: U8,
+    cursors: list[int],
+) -> None:
+    """Write a block of symbols at the cursors of the two halves, and move them on."""
+    absolute = columns.absolute[rows]
+    shndx = np.where(absolute, elf.SHN_ABS, place[rows] + 1).astype(np.uint16)
+    first = local(columns.info[rows])
+    for half, chosen in enumerate((np.flatnonzero(first), np.flatnonzero(~first))):
+        there = slice(cursors[half], cursors[half] + len(chosen))
+        cursors[half] = there.stop
+        block = symbols[there]
+        block["st_value"] = columns.address[rows][chosen]
+        block["st_size"] = length[chosen]
+        block["st_name"] = columns.name[rows][chosen]
+        block["st_info"] = columns.info[rows][chosen]
+        block["st_shndx"] = shndx[chosen]
+        letters[there] = columns.letter[rows][chosen]
+
+
+def _correct(columns: _Columns, place: I32, rows: slice, places: Places) -> None:
+    """Mend the places of symbols that are not within a region of their own file."""
+    if not len(places.regions):
+        wrong = ~columns.absolute[rows]
+    else:
+        at, address = place[rows], columns.address[rows]
+        wrong = (at < 0) | (address > places.ends[at])
+        wrong |= places.files[at] != columns.owner[rows]
+        wrong &= ~columns.absolute[rows]
+    for row in (np.flatnonzero(wrong) + rows.start).tolist():
+        place[row] = _search(places, int(columns.address[row]), int(columns.owner[row]))
+
+
+def _search(places: Places, address: int, file: int) -> int:
+    """The last place of ``file`` that holds ``address``, or that ends or begins at it."""
+    touching = np.flatnonzero(
+        (places.files == file) & (places.starts <= address) & (places.ends >= address)
+    )
+    if not len(touching):
+        raise LayoutError(
+            f"The symbol at {address:#x} is in no region of its linker file.",
+            "Report this, with the files that the snapshot was taken of.",
+        )
+    return int(touching[-1])
+
+
+def _lengths(
+    columns: _Columns, bounds: _Bounds, place: I32, rows: slice, places: Places
+) -> U64:
+    """``st_size`` by the rule: to the next distinct address within the same region.
+
+    A stop of a file (a section's start) ends a symbol too. A symbol without a size
+    bounds nobody.
+    """
+    address, none = columns.address[rows], bounds.none[rows]
+    following = np.empty_like(address)
+    following[:-1] = address[1:]
+    following[-1] = columns.address[rows.stop] if rows.stop < len(place) else _LAST
+    # Where the next row is no other address, or one that bounds nobody, look further.
+    further = following == address
+    if bounds.none[rows.start : rows.stop + 1].any():
+        further[:] = True
+    look = np.flatnonzero(further)
+    following[look] = _above(bounds.address, address[look])
+    if len(places.regions):
+        np.minimum(following, places.ends[place[rows]], out=following)
+    if len(bounds.stops):
+        np.minimum(following, _above(bounds.stops, address), out=following)
+    length = np.where((following > address) & ~none, following - address, np.uint64(0))
+    return np.asarray(length, np.uint64)
+
+
+def _above(sorted_: U64, address: U64) -> U64:
+    """The first of ``sorted_`` above each address, the last address there is if none is."""
+    after = np.searchsorted(sorted_, address, "right")
+    found = np.full(len(address), _LAST)
+    inside = after < len(sorted_)
+    found[inside] = sorted_[after[inside]]
+    return found
