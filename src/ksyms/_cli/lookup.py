@@ -13,8 +13,8 @@ from .source import add_source, take_snapshot
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
 
-# 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits.
-_ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{8}|[0-9a-fA-F]{16}")
+# 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits. Eight can be a name.
+_ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 
 _EXAMPLES: Final = """\
 examples:
@@ -66,9 +66,8 @@ def run(options: argparse.Namespace) -> bool:
 
 def answers(table: SymbolTable, what: str) -> list[tuple[Symbol, int | None]]:
     """The symbols for one argument; with an address, how far into the symbol it is."""
-    named = table.find(what)
-    if named or not _ADDRESS.fullmatch(what):
-        return [(symbol, None) for symbol in named]
+    if not _ADDRESS.fullmatch(what) or (len(what) == 8 and table.find(what)):
+        return [(symbol, None) for symbol in table.find(what)]
     address = int(what, 16)
     symbol = table.lookup(address)
     return [] if symbol is None else [(symbol, address - symbol.address)]

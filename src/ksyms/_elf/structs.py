@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 from .constants import ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
 
@@ -166,13 +166,16 @@ T = TypeVar("T", bound=tuple[Any, ...])
 class Structure(Generic[T]):
     """One structure of one class and byte order: tuples to bytes and back."""
 
-    def __init__(self, make: Callable[..., T], fields: _Fields, order: str, wide: bool) -> None:
+    def __init__(self, make: type[T], fields: _Fields, order: str, wide: bool) -> None:
         self.names = tuple(name for name, _ in fields)
         self.codes = tuple(code.replace("N", "Q" if wide else "I") for _, code in fields)
         self.order = order
         self._struct = Struct(order + "".join(self.codes))
-        self._make = make
         self.size = self._struct.size
+        self._make: Callable[[tuple[Any, ...]], T] = make._make  # type: ignore[attr-defined]
+        # Where in the file's order each of the tuple's fields is; the same in all but two.
+        self._places = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
+        self._same = self._places == sorted(self._places)
 
     def pack(self, value: T) -> bytes:
         """The structure's bytes."""
@@ -180,12 +183,14 @@ class Structure(Generic[T]):
 
     def unpack(self, data: Buffer, offset: int = 0) -> T:
         """The structure at ``offset``; the caller has checked that it is whole."""
-        return self._make(**dict(zip(self.names, self._struct.unpack_from(data, offset))))
+        return self._tuple(self._struct.unpack_from(data, offset))
 
     def unpack_all(self, data: Buffer) -> Iterator[T]:
         """Every structure of a table whose length is a multiple of :attr:`size`."""
-        names, make = self.names, self._make
-        return (make(**dict(zip(names, row))) for row in self._struct.iter_unpack(data))
+        return map(self._tuple, self._struct.iter_unpack(data))
+
+    def _tuple(self, row: tuple[Any, ...]) -> T:
+        return self._make(row if self._same else tuple(row[place] for place in self._places))
 
     @property
     def dtype(self) -> np.dtype[np.void]:
@@ -210,7 +215,7 @@ class Format(NamedTuple):
     nhdr: Structure[Nhdr]
 
     @property
-    def byteorder(self) -> str:
+    def byteorder(self) -> Literal["little", "big"]:
         """``"little"`` or ``"big"``, as :func:`int.from_bytes` takes it."""
         return "little" if self.data == ELFDATA2LSB else "big"
 

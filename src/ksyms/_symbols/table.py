@@ -24,6 +24,7 @@ _KINDS: Final = {elf.STT_FUNC: "function", elf.STT_OBJECT: "object"}
 _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE)
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
 _MAPPING: Final = b"$"
+_TWIN: Final = b"__pfx_"
 
 
 def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
@@ -154,12 +155,23 @@ class SymbolTable(Sequence[Symbol]):
         """Every symbol called ``name``, by address; an empty list where there is none."""
         wanted = name.encode("utf-8", "surrogateescape")
         strings = bytes(self._image.contents(self._strtab))
-        ends, at = set(), strings.find(wanted + b"\0")
-        while wanted and at >= 0:
-            ends.add(at)
-            at = strings.find(wanted + b"\0", at + 1)
-        found = [index for index, at in enumerate(self._names()) if at in ends]
+        table = bytes(self._image.contents(self._symtab))
+        found = []
+        for start in _occurrences(strings, wanted + b"\0") if wanted else ():
+            # In a snapshot a name is a string of its own, or the tail of its __pfx_ twin.
+            if (
+                not len(self._note)
+                or strings[start - 1] == 0
+                or strings.endswith(_TWIN, 0, start)
+            ):
+                found += self._named(table, start)
         return sorted((self._symbol(index) for index in found), key=lambda s: s.address)
+
+    def _named(self, table: bytes, start: int) -> list[int]:
+        """The symbols in ``table``, the symbol table, whose ``st_name`` is ``start``."""
+        size, order = self._image.format.sym.size, self._image.format.byteorder
+        places = _occurrences(table, start.to_bytes(4, order))
+        return [place // size for place in places if place % size == 0 and place]
 
     def _contents(self, index: int | None) -> memoryview:
         if index is None:
@@ -171,13 +183,6 @@ class SymbolTable(Sequence[Symbol]):
         return self._image.format.sym.unpack(
             self._image.data, self._symtab.sh_offset + index * size
         )
-
-    def _names(self) -> Sequence[int]:
-        """``st_name`` of each symbol."""
-        table, fmt = self._image.contents(self._symtab), self._image.format
-        if fmt.byteorder == sys.byteorder:
-            return table.cast("I")[:: fmt.sym.size // 4].tolist()
-        return [sym.st_name for sym in fmt.sym.unpack_all(table)]
 
     def _by_address(self) -> Sequence[int]:
         if self._order is None:
@@ -246,6 +251,14 @@ class SymbolTable(Sequence[Symbol]):
                 name = self._image.section_name(self._image.sections[index])
             self._sections[index] = name
         return self._sections[index]
+
+
+def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
+    """Every place in ``text`` at which ``part`` begins."""
+    at = text.find(part)
+    while at >= 0:
+        yield at
+        at = text.find(part, at + 1)
 
 
 def _tables(image: Image) -> tuple[Shdr, Shdr]:
