@@ -175,7 +175,7 @@ class _Parser:
 
         text[name_ends] = 0
         within = _between(len(body), names[~tail], name_ends[~tail] + 1)
-        np.compress(within, body, out=self.strings.room(new))
+        self.strings.room(new)[:] = body[within]
         self.letter.room(len(ends))[:] = text[starts + head - 2]
         self.name.room(len(ends))[:] = offsets
         self.address.room(len(ends))[:] = address
