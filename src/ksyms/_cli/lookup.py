@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
@@ -45,23 +46,19 @@ def run(options: argparse.Namespace) -> bool:
     from .._symbols import load
 
     table = load(options.file) if options.file else load(take_snapshot(options).image)
-    rows, missing = [], []
+    rows, complete = [], True
     for what in options.what:
         found = answers(table, what)
         if not found:
-            missing.append(what)
+            complete = False
+            _say_missing(table, what, options.json)
         for symbol, offset in found:
             if options.json:
                 print(json.dumps(_record(what, symbol, offset)))
             else:
                 rows.append(_row(symbol, offset))
     output.table(rows, ["address", "dim", "dim", "name", "dim"])
-    for what in missing:
-        if options.json:
-            print(json.dumps({"query": what, "name": None}))
-        else:
-            _say_missing(table, what)
-    return not missing
+    return complete
 
 
 def answers(table: SymbolTable, what: str) -> list[tuple[Symbol, int | None]]:
@@ -87,8 +84,9 @@ def _record(what: str, symbol: Symbol, offset: int | None) -> dict[str, Any]:
     return record
 
 
-def _say_missing(table: SymbolTable, what: str) -> None:
-    import sys
-
+def _say_missing(table: SymbolTable, what: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"query": what, "name": None}))
+        return
     kind = "no symbol is at" if _ADDRESS.fullmatch(what) else "no symbol is called"
     print(f"ksyms: In {table.label} {kind} {what}.", file=sys.stderr)
