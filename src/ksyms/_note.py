@@ -55,7 +55,7 @@ def unpack(data: Buffer, fmt: Format, label: str) -> dict[str, Any]:
     """The facts in the note in ``data``.
 
     Raises:
-        NoteError: as :func:`check`, or the descriptor is no JSON object.
+        NoteError: as :func:`check`, or the descriptor is not what this version has.
     """
     import json
 
@@ -63,9 +63,44 @@ def unpack(data: Buffer, fmt: Format, label: str) -> dict[str, Any]:
         facts = json.loads(check(data, fmt, label).desc)
     except ValueError:
         raise _not_whole(label, "its descriptor is not JSON") from None
-    if not isinstance(facts, dict):
-        raise _not_whole(label, "its descriptor is no JSON object")
+    wrong = _mismatch(facts, _MEMBERS, "the descriptor")
+    if wrong:
+        raise _not_whole(label, wrong)
+    assert isinstance(facts, dict)
     return facts
+
+
+_TEXT: Final = (str, type(None))
+_MEMBERS: Final[dict[str, Any]] = {
+    "ksyms": str,
+    "time": str,
+    "release": _TEXT,
+    "version": _TEXT,
+    "machine": _TEXT,
+    "build_id": _TEXT,
+    "boot_id": _TEXT,
+    "addresses": {"_text": _TEXT, "_stext": _TEXT},
+    "link_time": {"_text": _TEXT, "_stext": _TEXT, "source": _TEXT},
+    "files": [{"id": int, "name": str, "symbols": int, "build_id": _TEXT, "ranges": list}],
+    "sizes": {"exact": int, "inferred": str},
+    "absent": {},
+}
+"""The members of version 1 and their types; a list has one entry for all of its items."""
+
+
+def _mismatch(value: object, wanted: Any, name: str) -> str | None:
+    """What of ``value`` is not as ``wanted``, in words; more members than wanted are well."""
+    if isinstance(wanted, dict):
+        if not isinstance(value, dict):
+            return f"{name} is no object"
+        parts = [(value.get(key, ...), kind, key) for key, kind in wanted.items()]
+    elif isinstance(wanted, list):
+        if not isinstance(value, list):
+            return f"{name} is no list"
+        parts = [(item, wanted[0], name) for item in value]
+    else:
+        return None if isinstance(value, wanted) else f"{name} is missing, or of another type"
+    return next(filter(None, (_mismatch(*part) for part in parts)), None)
 
 
 def _not_whole(label: str, why: str) -> NoteError:

@@ -39,9 +39,10 @@ def add(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", nargs="?")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
-    add_source(parser)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("file", metavar="FILE", nargs="?", help="a file with symbols")
+    add_source(source)
     parser.set_defaults(run=run)
 
 
@@ -98,6 +99,9 @@ def of_machine(root: Root) -> dict[str, Any]:
     facts: dict[str, Any] = {"possible": why is None, "why": why, "remedy": remedy}
     if root.live:
         facts["access"] = read_access(root)._asdict()
+    for name, _ in _SOURCES:
+        root.read(name)
+    absent = root.absent
     if counts:
         facts |= {
             "release": files.host.release,
@@ -106,11 +110,7 @@ def of_machine(root: Root) -> dict[str, Any]:
             "boot_id": files.host.boot_id,
             "symbols": counts,
         }
-        absent = files.absent
-    else:
-        for name, _ in _SOURCES:
-            root.read(name)
-        absent = root.absent
+        absent |= files.absent
     facts["sources"] = [
         {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in _SOURCES
     ]

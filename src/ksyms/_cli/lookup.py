@@ -35,9 +35,10 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", metavar="ADDRESS|NAME", nargs="+")
-    parser.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
     parser.add_argument("--json", action="store_true", help="one JSON object a symbol")
-    add_source(parser)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
+    add_source(source)
     parser.set_defaults(run=run)
 
 
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> bool:
     """Answer each argument; true where every one was found."""
     from .._symbols import load
 
-    table = load(options.file) if options.file else load(take_snapshot(options).image)
+    live = options.file is None
+    table = load(take_snapshot(options).image if live else options.file)
     rows, complete = [], True
     for what in options.what:
         found = answers(table, what)

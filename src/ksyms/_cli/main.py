@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Final
 
-from .._errors import KsymsError
+from .._errors import KsymsError, reason
 from .._version import __version__
 from . import info, lookup, snapshot
 
@@ -33,7 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     argparse exits by itself with 0 for --help and --version, 2 for wrong arguments.
     """
-    options = _parser().parse_args(arguments)
+    if not _streams():
+        return EXIT_REFUSED
+    signal.signal(signal.SIGTERM, _terminate)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], bool] = options.run
     try:
         status = EXIT_OK if run(options) else EXIT_REFUSED
@@ -46,13 +53,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough; nothing more may be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return EXIT_REFUSED
     except OSError as error:
-        print(f"ksyms: The output cannot be written: {error.strerror}.", file=sys.stderr)
+        print(f"ksyms: The output cannot be written: {reason(error)}.", file=sys.stderr)
         print("       Give it a place that has room.", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return EXIT_REFUSED
+
+
+def _streams() -> bool:
+    """Make the standard streams fit to be written to; false where stdout is closed."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 # open until the process ends
+    if sys.stdout is None:
+        print("ksyms: The output cannot be written: stdout is closed.", file=sys.stderr)
+        print("       Give it a place that has room.", file=sys.stderr)
+        return False
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that is not UTF-8 goes out as the bytes that it came in as.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    return True
+
+
+def _silence() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)  # so that what was begun is taken back
 
 
 def _parser() -> argparse.ArgumentParser:

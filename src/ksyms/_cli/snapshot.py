@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
         help=f"where to write it, - for stdout (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument("--json", action="store_true", help="say what was written as JSON")
-    add_source(parser)
+    add_source(parser.add_mutually_exclusive_group())
     parser.set_defaults(run=run)
 
 
@@ -49,7 +49,9 @@ def run(options: argparse.Namespace) -> bool:
     """Take the snapshot and write it."""
     snapshot = take_snapshot(options)
     if options.output == "-":
-        sys.stdout.buffer.write(snapshot.image)
+        # Buffered anew: an unbuffered stdout writes a part and says how much.
+        with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+            out.write(snapshot.image)
         return True
     snapshot.write(options.output)
     facts = _facts(snapshot, options.output)

@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from .._snapshot import Snapshot
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
+def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
     """The arguments that name a kernel: the running one unless they do."""
-    group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--root", metavar="DIR", default="/", help="another machine's saved proc and sys"
     )

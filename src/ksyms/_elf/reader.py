@@ -63,7 +63,7 @@ class Image(NamedTuple):
             ImageError: the name lies outside the table of section names.
         """
         names = self.sections[self.header.e_shstrndx]
-        return self.string(names, section.sh_name).decode("utf-8", "replace")
+        return self.string(names, section.sh_name).decode("utf-8", "surrogateescape")
 
     def wrong(self, what: str) -> ImageError:
         """The error for a field of this image that is wrong."""

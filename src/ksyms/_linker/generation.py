@@ -42,6 +42,6 @@ def read_generation(root: Root) -> Generation:
     modules = None
     if text is not None:
         rows = (line.split() for line in text.decode("utf-8", "replace").splitlines())
-        modules = {r[0]: (r[1], *r[4:6]) for r in rows if r}
+        modules = {r[0]: tuple(r[1:2] + r[4:6]) for r in rows if r}
     events = root.text("sys/kernel/uevent_seqnum")
     return Generation(modules, int(events) if events and events.isdecimal() else None)

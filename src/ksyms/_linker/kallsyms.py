@@ -35,6 +35,9 @@ _AHEAD: Final = 3  # blocks the reader may be ahead
 _NEWLINE: Final = 10
 _TAB: Final = 9
 _SPACE: Final = 32
+_IS_LETTER: Final = np.array(
+    [(c < 128 and chr(c).isalpha()) or chr(c) in "?-" for c in range(256)]
+)
 _PREFIX: Final = b"__pfx_"  # CONFIG_FUNCTION_PADDING_BYTES, Linux 6.2
 
 
@@ -42,9 +45,9 @@ class Kallsyms(NamedTuple):
     """The lines of one kallsyms text, in its order.
 
     ``address`` (uint64), ``letter`` (uint8) and ``name`` (uint32) have one item a line;
-    ``name`` is an offset into ``strings`` (uint8), which begins with a NUL and holds
-    NUL-terminated names in the text's order; ``foo`` is the tail of ``__pfx_foo`` where
-    the text has one right after the other. ``runs`` says which lines are whose: the first
+    ``name`` is an offset into ``strings`` (uint8), the names in the text's order, each with
+    a NUL behind it; ``foo`` is the tail of ``__pfx_foo`` where the text has one right after
+    the other. ``runs`` says which lines are whose: the first
     line of each run, and its bracketed name or None for the kernel's own.
     ``digits`` is the number of digits of an address, 8 or 16. ``landmarks`` has the
     addresses of those of the kernel's own symbols that the reader asked for by name.
@@ -79,8 +82,7 @@ def read_kallsyms(
         source = io.FileIO(path)
     except OSError as error:
         raise _unreadable(path, error) from None
-    with source:
-        return _Parser(path, landmarks).parse(source, progress or (lambda length: None))
+    return _Parser(path, landmarks).parse(source, progress or (lambda length: None))
 
 
 class _Column(Generic[D]):
@@ -117,7 +119,6 @@ class _Parser:
         self.letter = _Column(np.uint8, _LINES)
         self.name = _Column(np.uint32, _LINES)
         self.strings = _Column(np.uint8, 16 * _LINES)
-        self.strings.room(1)[0] = 0
 
     @property
     def lines(self) -> int:
@@ -150,11 +151,15 @@ class _Parser:
         starts = np.empty_like(ends)
         starts[0] = 0
         np.add(ends[:-1], 1, out=starts[1:])
+        if (ends - starts).max() > _CARRY:
+            raise _too_long(self.path)
         if not self.digits:
             self.digits = 8 if len(text) > 8 and text[8] == _SPACE else 16
         head = self.digits + 3  # the address, a space, the letter, a space
         bad = (ends - starts <= head) | (text[starts + head - 3] != _SPACE)
         bad |= text[starts + head - 1] != _SPACE
+        letter = text[starts + head - 2]
+        bad |= ~_IS_LETTER[letter]
         address = _hexadecimal(words, starts, bad)
         if self.digits == 16:
             low = _hexadecimal(words, starts + 8, bad)
@@ -166,6 +171,7 @@ class _Parser:
         self._note(text, words, names, name_ends, address)
         tail = _prefixed(words, names, name_ends - names)
         tail &= ~fresh  # a file's names lie in its own part of the strings
+        tail[1:] &= ~tail[:-1]  # the tail of a tail is a string of its own
         kept = np.where(tail, 0, name_ends - names + 1)
         offsets = np.cumsum(kept)
         new = int(offsets[-1])
@@ -176,7 +182,7 @@ class _Parser:
         text[name_ends] = 0
         within = _between(len(body), names[~tail], name_ends[~tail] + 1)
         self.strings.room(new)[:] = body[within]
-        self.letter.room(len(ends))[:] = text[starts + head - 2]
+        self.letter.room(len(ends))[:] = letter
         self.name.room(len(ends))[:] = offsets
         self.address.room(len(ends))[:] = address
 
@@ -220,6 +226,8 @@ class _Parser:
         fresh[same] = ~_equal(words, name_ends[same - 1], name_ends[same], width[same])
         for line in np.flatnonzero(fresh).tolist():
             raw = text[name_ends[line] + 2 : max(ends[line] - 1, 0)].tobytes()
+            if b"[" in raw or b"]" in raw:
+                self._refuse(np.arange(len(ends)) == line, text, starts, ends)
             owner = raw.decode("utf-8", "surrogateescape") if width[line] else None
             if not self.runs or self.runs[-1][1] != owner:
                 self.runs.append((self.lines + line, owner))
@@ -309,10 +317,7 @@ def _blocks(path: str, source: io.FileIO) -> Iterator[U8]:
         end = buffer.rfind(b"\n", at, _CARRY + length) + 1
         carry = bytes(buffer[max(at, end) : _CARRY + length])
         if len(carry) > _CARRY:
-            raise KallsymsError(
-                f"{path} has a line of more than {_CARRY} bytes, which is not kallsyms.",
-                "Name a file that holds the text of /proc/kallsyms.",
-            )
+            raise _too_long(path)
         if end > at:
             yield np.frombuffer(buffer, np.uint8, end - at + _PAD, at)
     if carry:
@@ -343,8 +348,7 @@ def _read_ahead(path: str, source: io.FileIO) -> Iterator[tuple[bytearray, int]]
             yield block
             free.put(block[0])
     finally:
-        free.put(None)
-        reader.join()
+        free.put(None)  # not waited for: a read can last, and an interrupt must not
 
 
 def _read(
@@ -352,8 +356,8 @@ def _read(
     free: queue.SimpleQueue[bytearray | None],
     full: queue.SimpleQueue[tuple[bytearray, int] | OSError],
 ) -> None:
-    # A BufferedReader's readinto calls read() until the block is full, without the
-    # interpreter between two calls.
+    # The source is this thread's to close. A BufferedReader's readinto calls read() until
+    # the block is full, without the interpreter between two calls.
     with io.BufferedReader(source, 4096) as text:
         while (buffer := free.get()) is not None:
             try:
@@ -365,6 +369,13 @@ def _read(
             full.put((buffer, length))
             if not length:
                 return
+
+
+def _too_long(path: str) -> KallsymsError:
+    return KallsymsError(
+        f"{path} has a line of more than {_CARRY} bytes, which is not kallsyms.",
+        "Name a file that holds the text of /proc/kallsyms.",
+    )
 
 
 def _unreadable(path: str, error: OSError) -> SourceError:

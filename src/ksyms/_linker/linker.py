@@ -39,11 +39,7 @@ def _infos() -> npt.NDArray[np.uint8]:
         binding = STB_GLOBAL if "A" <= char <= "Z" else STB_LOCAL
         if char in "wWvV":
             binding = STB_WEAK
-        kind = STT_NOTYPE
-        if char in "tTwW":
-            kind = STT_FUNC
-        elif char in "aAbBdDgGrRsSvV":
-            kind = STT_OBJECT
+        kind = STT_FUNC if char in "tTwWi" else STT_OBJECT
         table[letter] = st_info(binding, kind)
     return table
 
@@ -189,7 +185,7 @@ def _symbols(text: Kallsyms, lines: list[slice]) -> Symbols:
 
 
 def _slice(text: Kallsyms, lines: slice) -> Symbols:
-    start = 0 if lines.start == 0 else int(text.name[lines.start])
+    start = int(text.name[lines.start])
     last = lines.stop == len(text.address)
     end = len(text.strings) if last else int(text.name[lines.stop])
     strings = text.strings[start:end]

@@ -24,6 +24,7 @@ Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 PAGE: Final = 4096
+TOP: Final = (1 << 64) - 1
 REACH: Final = 1 << 16
 """Bytes that a mark reaches at most towards the next where nothing says they adjoin."""
 
@@ -168,16 +169,17 @@ def inferred_regions(
         | (marks.gap[1:] != marks.gap[:-1])
         | (~(marks.adjoins | marks.reaches)[:-1] & (np.diff(marks.address) >= REACH))
     )
+    # A place that a known region has too is a region of no length.
+    fresh[1:] |= _within(marks.address[1:], known) & (np.diff(marks.address) > 0)
     first = np.flatnonzero(fresh)
     last = np.append(first[1:], len(fresh)) - 1
-    starts = np.array([r.start for r in known] + [(1 << 64) - 1], np.uint64)
     by_id = {owner.id: owner for owner in owners}
     named: dict[int, Counter[str]] = {owner.id: Counter() for owner in owners}
     named[KERNEL_ID].update(region.name for region in known)
     regions: dict[int, list[Region]] = {owner.id: [] for owner in owners}
     for a, z in zip(first.tolist(), last.tolist()):
         owner = by_id[int(marks.file[a])]
-        region = _run(marks, a, z, owner, int(starts[marks.gap[a]]), landmarks)
+        region = _run(marks, a, z, owner, known, landmarks)
         count = named[owner.id][region.name] = named[owner.id][region.name] + 1
         if count > 1:
             region = region._replace(name=f"{region.name}.{count}")
@@ -186,9 +188,18 @@ def inferred_regions(
 
 
 def _run(
-    marks: _Marks, a: int, z: int, owner: Owner, barrier: int, landmarks: dict[str, int]
+    marks: _Marks,
+    a: int,
+    z: int,
+    owner: Owner,
+    known: tuple[Region, ...],
+    landmarks: dict[str, int],
 ) -> Region:
-    """The region of the marks ``a`` to ``z``; nothing of it lies at or after ``barrier``."""
+    """The region of the marks ``a`` to ``z``; nothing of it lies in a known one."""
+    gap = int(marks.gap[a])
+    barrier = known[gap].start if gap < len(known) else TOP
+    if gap and int(marks.address[a]) < known[gap - 1].end:
+        barrier = int(marks.address[a])
     start, end, inferred = int(marks.address[a]), _page_end(int(marks.address[z])), True
     follower = int(marks.address[z + 1]) if z + 1 < len(marks.address) else barrier
     limit = min(barrier, follower)
@@ -235,6 +246,8 @@ def _marks(owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int
             )
         )
     address, file, kind, section, adjoins = (np.concatenate(c) for c in zip(*parts))
+    if not len(address):
+        return _Marks(address, file, kind, file, adjoins, adjoins)
     order = np.lexsort((~section, file, address))
     address, file, kind = address[order], file[order], kind[order]
     gap = np.searchsorted(np.array([r.start for r in known], np.uint64), address, "right")

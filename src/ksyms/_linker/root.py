@@ -17,7 +17,7 @@ class Root:
 
     def __init__(self, path: str, kallsyms: str | None = None) -> None:
         self.path = path
-        self.kallsyms = kallsyms or os.path.join(path, "proc/kallsyms")
+        self.kallsyms = os.path.join(path, "proc/kallsyms") if kallsyms is None else kallsyms
         self.alone = kallsyms is not None
         self.absent: dict[str, str] = {}
         if not self.alone and not os.path.isdir(path):

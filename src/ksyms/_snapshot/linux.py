@@ -20,6 +20,7 @@ from .emitter import Emitter
 from .symtab import Places, arrange, fill, local
 
 PAGE: Final = 4096
+_NO_NAME: Final = b"\0"  # what every string table begins with (gABI, "String Table")
 
 _SECTION_FLAGS: Final = {
     "text": elf.SHF_ALLOC | elf.SHF_EXECINSTR,
@@ -65,7 +66,7 @@ def size(files: Files) -> Sizes:
     segments = [r for r in places.regions if r.kind != "percpu" and r.end > r.start]
     symbols = 1 + sum(len(file.symbols.address) for file in files.files)
     locals_ = 1 + sum(int(local(file.symbols.info).sum()) for file in files.files)
-    strings = sum(len(file.symbols.strings) for file in files.files)
+    strings = len(_NO_NAME) + sum(len(file.symbols.strings) for file in files.files)
     start = fmt.ehdr.size + len(segments) * fmt.phdr.size
     table = _Table(fmt, start)
     for region in places.regions:
@@ -112,10 +113,11 @@ def copy(files: Files, sizes: Sizes, out: Emitter) -> None:
     out.emit(sizes.headers)
     out.emit(bytes(-len(sizes.headers) % 8))
     symbols = out.room(sizes.symbols * sizes.format.sym.size).view(sizes.format.sym.dtype)
+    out.emit(_NO_NAME)
     for file in files.files:
         out.emit(file.symbols.strings)
     letters = out.room(sizes.symbols)
-    fill(files.files, sizes.places, symbols[1:], letters[1:])
+    fill(files.files, len(_NO_NAME), sizes.places, symbols[1:], letters[1:])
     for data in sizes.tail:
         out.emit(data)
 

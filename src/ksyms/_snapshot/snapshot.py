@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import tempfile
@@ -57,22 +56,11 @@ class Snapshot:
         Raises:
             OutputError: the place cannot be written to, or is full; nothing is left there.
         """
-        target = os.path.realpath(path)
         try:
-            mode = os.stat(target).st_mode
-        except OSError:
-            mode = stat.S_IFREG
-        try:
-            if stat.S_ISDIR(mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if stat.S_ISREG(mode):
-                _replace(target, self.image)
-            else:
-                with open(target, "wb") as device:
-                    device.write(self.image)
+            _write(os.fspath(path), self.image)
         except OSError as error:
             raise OutputError(
-                f"The snapshot cannot be written to {os.fspath(path)}: {reason(error)}.",
+                f"The snapshot cannot be written to {os.fspath(path)!r}: {reason(error)}.",
                 "Name a file in a directory that exists, may be written to and has room "
                 f"for {len(self._image)} bytes.",
                 errno=error.errno,
@@ -119,9 +107,23 @@ def _image(files: Files, layout: Layout) -> npt.NDArray[np.uint8]:
     return out.finish()
 
 
+def _write(path: str, image: memoryview) -> None:
+    """Replace the regular file that ``path`` leads to, or write into a device or a pipe."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if not os.path.basename(path):
+            raise  # no name, or one that can only be a directory's
+        mode = stat.S_IFREG
+    if stat.S_ISREG(mode):
+        _replace(os.path.realpath(path), image)
+        return
+    with open(path, "wb") as device:
+        device.write(image)
+
+
 def _replace(target: str, image: memoryview) -> None:
-    directory, name = os.path.split(target)
-    fd, scratch = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
+    fd, scratch = tempfile.mkstemp(prefix=".ksyms.", dir=os.path.dirname(target))
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(image)

@@ -84,12 +84,17 @@ def local(info: U8) -> Mask:
 
 
 def fill(
-    files: tuple[LinkerFile, ...], places: Places, symbols: npt.NDArray[np.void], letters: U8
+    files: tuple[LinkerFile, ...],
+    shift: int,
+    places: Places,
+    symbols: npt.NDArray[np.void],
+    letters: U8,
 ) -> None:
     """Write all symbols, locals first, both halves by address, and their letters.
 
     Args:
         files: the linker files; the strings of each follow those of the one before.
+        shift: where in the string table those of the first begin.
         places: what :func:`arrange` gave for them.
         symbols: the table without symbol 0, of the format's dtype.
         letters: one byte for each of ``symbols``.
@@ -99,7 +104,6 @@ def fill(
     """
     locals_ = sum(int(local(file.symbols.info).sum()) for file in files)
     cursors = [0, locals_]
-    shift = 0
     # The kernel's table is large and comes sorted; all the others together do not.
     for group in (files[:1], files[1:]):
         columns = _columns(group, shift)

@@ -136,9 +136,9 @@ class SymbolTable(Sequence[Symbol]):
         """The symbol that ``address`` lies in, or None where the image knows of none.
 
         An address lies in a symbol from its first to its last byte; one without a size
-        answers for its own address. Of several at one address, the first in kallsyms is
-        given, as the kernel prints it (kernel/kallsyms.c, get_symbol_pos). Absolute
-        symbols are no addresses, so they never answer.
+        answers for its own address. Of several of one file at one address, the first in
+        kallsyms is given, as the kernel prints it (kernel/kallsyms.c, get_symbol_pos); of
+        two files', that of the one loaded first. Absolute symbols never answer.
         """
         best: tuple[int, int] | None = None
         chosen = 0
@@ -153,11 +153,16 @@ class SymbolTable(Sequence[Symbol]):
 
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name``, by address; an empty list where there is none."""
-        wanted = name.encode("utf-8", "surrogateescape")
+        try:
+            wanted = name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return []
+        if not wanted or b"\0" in wanted:
+            return []
         strings = bytes(self._image.contents(self._strtab))
         table = bytes(self._image.contents(self._symtab))
         found = []
-        for start in _occurrences(strings, wanted + b"\0") if wanted else ():
+        for start in _occurrences(strings, wanted + b"\0"):
             # In a snapshot a name is a string of its own, or the tail of its __pfx_ twin.
             if (
                 not len(self._note)

@@ -1,0 +1,156 @@
+"""What the smoke test does inside the VM: guest.py SRC RESULTS, as root.
+
+RESULTS, which the host sees, gets a directory a step: its ``stdout``, ``stderr`` and
+``status``, and in ``left`` whatever the step wrote; and copies of the kernel's own files
+from right before and right after the snapshot.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+MODULES = ("dummy", "fuse", "loop", "ext4", "nf_tables", "bridge")
+SAVED_MODULES = ("dummy", "bridge")
+TRACING = Path("/sys/kernel/tracing")
+BPF_SYSCALL = 321  # x86-64
+BPF_PROG_LOAD = 5
+BPF_PROG_TYPE_SOCKET_FILTER = 1
+
+NO_SYSLOG = ("setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog")
+# Another user, who may still search the directories that the checkout is in.
+NOBODY = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+)
+USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
+
+
+def main(src: str, results: Path) -> None:
+    steps = Steps(src, results)
+    subprocess.run(["modprobe", "-a", *MODULES], check=True)
+    subprocess.run(["modprobe", "-r", "dummy"], check=True)
+    subprocess.run(["modprobe", "dummy"], check=True)
+    place_trampolines()
+    program = load_bpf_program()  # lives as long as its descriptor
+    save_module_files(results)
+
+    before, after = results / "before", results / "after"
+    save_kernel_files(before)
+    steps.run("snapshot")
+    save_kernel_files(after)
+
+    with ThreadPoolExecutor(2) as pool:
+        for name, prefix in (
+            ("no-syslog", NO_SYSLOG),
+            ("nobody", NOBODY),
+            ("user-namespace", USER_NAMESPACE),
+        ):
+            pool.submit(steps.run, name, *prefix)
+    sysctl("perf_event_paranoid", 1)
+    steps.run("nobody-allowed", *NOBODY)
+    os.close(program)
+    sysctl("kptr_restrict", 2)
+    steps.run("kptr-restrict")
+    sysctl("kptr_restrict", 1)
+
+    with subprocess.Popen(
+        ["bash", "-c", "while modprobe -r dummy && modprobe dummy; do :; done"]
+    ) as moving:
+        steps.run("moving")
+        still_moving = moving.poll() is None
+        moving.kill()
+    (results / "moving/moved").write_text(f"{still_moving}")
+
+
+class Steps:
+    """Runs ``ksyms snapshot -o kernel.elf`` in a new directory, and keeps what it says."""
+
+    def __init__(self, src: str, results: Path) -> None:
+        self.environment = {**os.environ, "PYTHONPATH": src, "PYTHONDONTWRITEBYTECODE": "1"}
+        self.results = results
+
+    def run(self, name: str, *prefix: str) -> None:
+        step = self.results / name
+        left = step / "left"
+        left.mkdir(parents=True)
+        left.chmod(0o777)
+        done = subprocess.run(
+            [*prefix, sys.executable, "-m", "ksyms", "snapshot", "-o", "kernel.elf"],
+            cwd=left,
+            env=self.environment,
+            capture_output=True,
+        )
+        (step / "stdout").write_bytes(done.stdout)
+        (step / "stderr").write_bytes(done.stderr)
+        (step / "status").write_text(f"{done.returncode}")
+
+
+def save_kernel_files(directory: Path) -> None:
+    for name in ("kallsyms", "modules"):
+        copy = directory / "proc" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(Path("/proc", name).read_bytes())
+    notes = directory / "sys/kernel/notes"
+    notes.parent.mkdir(parents=True)
+    notes.write_bytes(Path("/sys/kernel/notes").read_bytes())
+
+
+def save_module_files(results: Path) -> None:
+    """The files that the modules were loaded from, for the host to read build-ids in."""
+    directory = results / "ko"
+    directory.mkdir()
+    for name in SAVED_MODULES:
+        path = subprocess.check_output(["modinfo", "-n", name], text=True).strip()
+        unpack = ["xz", "-dc", path] if path.endswith(".xz") else ["cat", path]
+        (directory / f"{name}.ko").write_bytes(subprocess.check_output(unpack))
+
+
+def place_trampolines() -> None:
+    """Have the kernel allocate pages for a kprobe and for a function tracer's trampoline."""
+    for offset in range(9, 40):  # past where ftrace would take the kprobe over
+        try:
+            (TRACING / "kprobe_events").write_text(f"p:ksyms_smoke kernel_clone+{offset}\n")
+        except OSError:  # not where an instruction begins
+            continue
+        break
+    (TRACING / "events/kprobes/ksyms_smoke/enable").write_text("1")
+    instance = TRACING / "instances/smoke"
+    instance.mkdir()
+    (instance / "set_ftrace_filter").write_text("kernel_clone\n")
+    (instance / "current_tracer").write_text("function\n")
+
+
+def load_bpf_program() -> int:
+    """Load a program that does nothing; gives its descriptor."""
+    sysctl("bpf_jit_enable", 1, "net/core")
+    sysctl("bpf_jit_kallsyms", 1, "net/core")
+    # r0 = 0; exit
+    code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
+    license_ = ctypes.create_string_buffer(b"GPL")
+    attributes = ctypes.create_string_buffer(
+        struct.pack(
+            "<IIQQIIQII16s",
+            *(BPF_PROG_TYPE_SOCKET_FILTER, 2),
+            *(ctypes.addressof(code), ctypes.addressof(license_), 0, 0, 0, 0, 0),
+            b"ksyms_smoke",
+        )
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    program: int = libc.syscall(BPF_SYSCALL, BPF_PROG_LOAD, attributes, len(attributes.raw) - 1)
+    if program < 0:
+        raise OSError(ctypes.get_errno(), "bpf(BPF_PROG_LOAD)")
+    return program
+
+
+def sysctl(name: str, value: int, where: str = "kernel") -> None:
+    Path("/proc/sys", where, name).write_text(f"{value}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
