@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import ksyms
+from command import TEXT
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SAVED = ("6.1.0-56-amd64-few", "6.12.117+deb12-amd64-few")
@@ -66,3 +67,10 @@ def saved(directory: Path) -> dict[str, Kernel]:
 def kernel(request: pytest.FixtureRequest, live: Kernel, saved: dict[str, Kernel]) -> Kernel:
     """Each of the kernels in turn."""
     return live if request.param == "live" else saved[request.param]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "kallsyms"
+    path.write_text(TEXT)
+    return path

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 import ksyms as package
-from test_cli import COMMAND, TEXT, nm
-from test_errors import refused
+from command import COMMAND, TEXT, nm, refused
 
 ROOT = os.geteuid() == 0
 # A test run as another user than root has no rights to give up.

@@ -13,37 +13,12 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-COMMAND = Path(sys.executable).parent / "ksyms"
+from command import COMMAND, TEXT, ksyms, names, nm
 
-TEXT = """\
-ffffffff81000000 T _stext
-ffffffff81000000 T _text
-ffffffff81000010 T alpha
-ffffffff81000040 t beta
-ffffffff81000040 t beta_alias
-ffffffff81000080 t twin
-ffffffff81001000 T _etext
-ffffffff81400000 d 81000010
-ffffffffc0000000 t mod_start\t[mod]
-ffffffffc0000020 t twin\t[mod]
-"""
 BUILD_ID = bytes(range(20))
-
-
-def ksyms(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the installed command."""
-    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, **options)
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "kallsyms"
-    path.write_text(TEXT)
-    return path
 
 
 @pytest.fixture
@@ -71,17 +46,6 @@ def root(tmp_path: Path) -> Path:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(data)
     return path
-
-
-def nm(path: Path) -> list[str]:
-    """Address and name of each symbol, sorted, by nm."""
-    lines = subprocess.check_output(["nm", "-p", path], text=True).splitlines()
-    return sorted(re.sub(" . ", " ", line) for line in lines)
-
-
-def names(text: str = TEXT) -> list[str]:
-    """What nm should print of a kallsyms text."""
-    return sorted(re.sub(" . ", " ", line.split("\t")[0]) for line in text.splitlines())
 
 
 # -- help, version, wrong arguments ---------------------------------------------------------

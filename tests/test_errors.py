@@ -26,23 +26,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ksyms as package
+from command import COMMAND, TEXT, ksyms, names, nm, refused
 from ksyms import KallsymsError, KsymsError, SymbolTable
 from ksyms._cli import main
-from test_cli import COMMAND, TEXT, ksyms, names, nm
 
 ZEROS = re.sub(r"^\w{16}", "0" * 16, TEXT, flags=re.M)
 # This process, without the rights of root over files.
 NO_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-
-
-def refused(run: subprocess.CompletedProcess[str], what: str, remedy: str = "") -> None:
-    """Exit status 1; on stderr a sentence on what is wrong and one on what to do."""
-    assert "Traceback" not in run.stderr, run.stderr
-    assert (run.returncode, run.stdout) == (1, "")
-    assert re.fullmatch(r"ksyms: [^\n]+\.\n {7}[A-Z][^\n]+\.\n", run.stderr), run.stderr
-    first, second = run.stderr.splitlines()
-    assert what in first
-    assert remedy in second
 
 
 @pytest.fixture
@@ -53,13 +43,6 @@ def work(tmp_path: Path) -> Iterator[Path]:
     yield path
     path.chmod(0o700)
     assert [p.name for p in path.iterdir() if p.name.startswith(".")] == []
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "kallsyms"
-    path.write_text(TEXT)
-    return path
 
 
 @pytest.fixture

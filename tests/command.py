@@ -1,0 +1,50 @@
+"""The installed command, a small text to give it, and what its answers are held against."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+COMMAND = Path(sys.executable).parent / "ksyms"
+
+TEXT = """\
+ffffffff81000000 T _stext
+ffffffff81000000 T _text
+ffffffff81000010 T alpha
+ffffffff81000040 t beta
+ffffffff81000040 t beta_alias
+ffffffff81000080 t twin
+ffffffff81001000 T _etext
+ffffffff81400000 d 81000010
+ffffffffc0000000 t mod_start\t[mod]
+ffffffffc0000020 t twin\t[mod]
+"""
+
+
+def ksyms(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the installed command."""
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, **options)
+
+
+def nm(path: Path) -> list[str]:
+    """Address and name of each symbol, sorted, by nm."""
+    lines = subprocess.check_output(["nm", "-p", path], text=True).splitlines()
+    return sorted(re.sub(" . ", " ", line) for line in lines)
+
+
+def names(text: str = TEXT) -> list[str]:
+    """What nm should print of a kallsyms text."""
+    return sorted(re.sub(" . ", " ", line.split("\t")[0]) for line in text.splitlines())
+
+
+def refused(run: subprocess.CompletedProcess[str], what: str, remedy: str = "") -> None:
+    """Exit status 1; on stderr a sentence on what is wrong and one on what to do."""
+    assert "Traceback" not in run.stderr, run.stderr
+    assert (run.returncode, run.stdout) == (1, "")
+    assert re.fullmatch(r"ksyms: [^\n]+\.\n {7}[A-Z][^\n]+\.\n", run.stderr), run.stderr
+    first, second = run.stderr.splitlines()
+    assert what in first
+    assert remedy in second
