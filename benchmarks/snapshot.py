@@ -1,0 +1,293 @@
+"""How long a snapshot takes, and how much memory, beside what nothing can avoid.
+
+For each kernel three things are timed in turn, round after round:
+
+read      /proc/kallsyms to its end with os.read(), and nothing done with it
+snapshot  ksyms.snapshot(), imports done before
+plain     the same text line by line in plain Python, split into address, letter, name and
+          module, kept as a list of tuples
+
+A ratio is the median over the rounds of a time over that round's read. CPU is that of
+the round with the least of it, all threads together, in ns a symbol.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+import ksyms
+import synthetic
+
+HERE: Final = Path(__file__).resolve().parent
+FIXTURES: Final = HERE.parent / "tests" / "fixtures"
+RECORD: Final = HERE.parent / "docs" / "performance.md"
+MARKS: Final = ("<!-- measured: begin -->", "<!-- measured: end -->")
+READ: Final = 1 << 18
+"""Bytes asked of each os.read(); /proc gives a page at most."""
+
+
+class Kernel(NamedTuple):
+    """A root directory to take snapshots of, and what the tables call it."""
+
+    name: str
+    root: Path
+
+
+class Spent(NamedTuple):
+    """Seconds that passed, and seconds of all CPUs together, in the program and the kernel."""
+
+    wall: float
+    user: float
+    system: float
+
+
+class Result(NamedTuple):
+    """What one kernel gave: sizes in bytes, and what each round of each job took."""
+
+    name: str
+    symbols: int
+    modules: int
+    text: int
+    image: int
+    resident: int | None
+    traced: int
+    times: dict[str, list[Spent]]
+
+
+def main() -> None:
+    """Measure every kernel that was asked for; print the tables, and record them."""
+    options = _parser().parse_args()
+    load = os.getloadavg()[0]
+    with _scratch() as directory:
+        results = []
+        for kernel in _kernels(options, directory):
+            print(f"measuring {kernel.name}", file=sys.stderr)
+            results.append(_measure(kernel, options.rounds))
+    report = _report(results, options.rounds, load)
+    print(report)
+    if options.record:
+        _record(report)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="rounds a kernel (default: 9)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="*",
+        default=[1_000_000, 5_000_000],
+        metavar="N",
+        help="symbols of each synthetic kernel (default: 1000000 5000000)",
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="write the tables into docs/performance.md too"
+    )
+    return parser
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory for the kernels' files, in memory where there is a place for that."""
+    shm = Path("/dev/shm")
+    place = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ksyms-benchmark.", dir=place) as directory:
+        yield Path(directory)
+
+
+def _kernels(options: argparse.Namespace, directory: Path) -> Iterator[Kernel]:
+    """The running kernel, the saved ones, and synthetic ones, each made when it is due."""
+    yield Kernel(f"running {_short_release()}", Path("/"))
+    for archive in sorted(FIXTURES.glob("*.tar.gz")):
+        root = directory / archive.name
+        with tarfile.open(archive) as files:
+            files.extractall(root, filter="data")
+        release = re.match(r"[0-9]+\.[0-9]+", archive.name)
+        yield Kernel(f"saved {release[0] if release else archive.name}", root)
+    for symbols in options.sizes:
+        root = directory / str(symbols)
+        synthetic.write_root(root, symbols)
+        yield Kernel(f"synthetic {symbols:,}", root)
+
+
+def _short_release() -> str:
+    match = re.match(r"[0-9]+\.[0-9]+", platform.release())
+    return match[0] if match else "kernel"
+
+
+def _measure(kernel: Kernel, rounds: int) -> Result:
+    text = kernel.root / "proc/kallsyms"
+    jobs: dict[str, Callable[[], object]] = {
+        "read": lambda: _read(text),
+        "snapshot": lambda: ksyms.snapshot(kernel.root),
+        "plain": lambda: _plain(text),
+    }
+    table = ksyms.load(ksyms.snapshot(kernel.root).image)  # warms the imports too
+    times: dict[str, list[Spent]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, job in jobs.items():
+            times[name].append(_spent(job))
+    memory = _memory(kernel.root)
+    return Result(
+        name=kernel.name,
+        symbols=len(table),
+        modules=sum("module" in file for file in table.facts["files"]),
+        text=_read(text),
+        image=memory["image"],
+        resident=memory["resident"],
+        traced=memory["traced"],
+        times=times,
+    )
+
+
+def _spent(job: Callable[[], object]) -> Spent:
+    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    result = job()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    spent = Spent(
+        time.perf_counter() - wall,
+        after.ru_utime - before.ru_utime,
+        after.ru_stime - before.ru_stime,
+    )
+    del result  # its memory is given back on nobody's time
+    return spent
+
+
+def _read(path: Path) -> int:
+    """Read a file to its end; gives its length in bytes."""
+    length = 0
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        while part := os.read(fd, READ):
+            length += len(part)
+    finally:
+        os.close(fd)
+    return length
+
+
+def _plain(path: Path) -> list[tuple[int, str, str, str | None]]:
+    """What one would write first: address, letter, name and module of each line."""
+    symbols = []
+    with open(path) as text:
+        for line in text:
+            address, letter, name, *module = line.split()
+            symbols.append((int(address, 16), letter, name, module[0] if module else None))
+    return symbols
+
+
+def _memory(root: Path) -> dict[str, int]:
+    command = [sys.executable, str(HERE / "memory.py"), str(root)]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    facts: dict[str, int] = json.loads(run.stdout)
+    return facts
+
+
+def _report(results: list[Result], rounds: int, load: float) -> str:
+    return "\n\n".join(
+        [
+            f"Linux {_short_release()} on {platform.machine()}, {os.cpu_count()} CPUs, Python "
+            f"{platform.python_version()}, numpy {np.__version__}, ksyms {ksyms.__version__}; "
+            f"{rounds} rounds; load average {load:.1f} before; "
+            f"{time.strftime('%Y-%m-%d', time.gmtime())}.",
+            _table(
+                ["kernel", "symbols", "modules", "text, MB", "image, MB", "image / text"],
+                [_size_row(result) for result in results],
+            ),
+            _table(
+                ["kernel", "what", "best, ms", "median, ms", "worst, ms", "ratio to read",
+                 "best, ns a symbol", "user CPU", "system CPU"],
+                [row for result in results for row in _time_rows(result)],
+            ),
+            _table(
+                ["kernel", "resident peak, MB", "ratio to image", "allocated peak, MB",
+                 "ratio to image"],
+                [_memory_row(result) for result in results],
+            ),
+        ]
+    )  # fmt: skip
+
+
+def _size_row(result: Result) -> list[str]:
+    return [
+        result.name,
+        f"{result.symbols:,}",
+        f"{result.modules:,}",
+        f"{result.text / 1e6:.2f}",
+        f"{result.image / 1e6:.2f}",
+        f"{result.image / result.text:.2f}",
+    ]
+
+
+def _time_rows(result: Result) -> Iterator[list[str]]:
+    reads = result.times["read"]
+    for name, times in result.times.items():
+        walls = [spent.wall for spent in times]
+        ratio = statistics.median(mine.wall / read.wall for mine, read in zip(times, reads))
+        least = min(times, key=lambda spent: spent.user + spent.system)
+        shown = (min(walls), statistics.median(walls), max(walls))
+        yield [
+            result.name,
+            name,
+            *(f"{wall * 1e3:.1f}" for wall in shown),
+            f"{ratio:.2f}",
+            *(
+                f"{spent / result.symbols * 1e9:.0f}"
+                for spent in (min(walls), least.user, least.system)
+            ),
+        ]
+
+
+def _memory_row(result: Result) -> list[str]:
+    resident = result.resident
+    return [
+        result.name,
+        "unknown" if resident is None else f"{resident / 1e6:.1f}",
+        "unknown" if resident is None else f"{resident / result.image:.2f}",
+        f"{result.traced / 1e6:.1f}",
+        f"{result.traced / result.image:.2f}",
+    ]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, aligned so that it can be read as it is."""
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    rule = [("-" if n == 0 else "-" * (width - 1) + ":") for n, width in enumerate(widths)]
+    rule[0] = "-" * widths[0]
+
+    def line(cells: list[str]) -> str:
+        first, *others = zip(cells, widths)
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(line(row) for row in (head, rule, *rows))
+
+
+def _record(report: str) -> None:
+    """Put the report between the two marks in docs/performance.md."""
+    page = RECORD.read_text()
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    RECORD.write_text(f"{before}{MARKS[0]}\n{report}\n{MARKS[1]}{after}")
+
+
+if __name__ == "__main__":
+    main()
