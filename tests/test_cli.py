@@ -113,7 +113,7 @@ def test_snapshot_writes_one_file(text: Path, tmp_path: Path) -> None:
     assert [path.name for path in work.iterdir()] == ["kernel.elf"]
     size = (work / "kernel.elf").stat().st_size
     assert run.stdout == (
-        f"kernel.elf: 10 symbols, 0 modules, {size} bytes, of an unknown release\n"
+        f"kernel.elf: 10 symbols, 1 modules, {size} bytes, of an unknown release\n"
     )
     assert nm(work / "kernel.elf") == names()
 
@@ -271,7 +271,9 @@ def test_info_of_a_file(root: Path, tmp_path: Path) -> None:
     }
     assert re.search(r"^  \.text +0xffffffff81000000  0x1000 +7 symbols$", run.stdout, re.M)
     assert re.search(r"^boot id +4b1d2c3e-0000-4000-8000-000000000001$", run.stdout, re.M)
-    assert re.search(r"^  mod  2 symbols  no build-id  OE$", run.stdout, re.M)
+    assert re.search(
+        r"^  mod  2 symbols  2 in no section  no build-id  OE  0$", run.stdout, re.M
+    )
 
 
 def test_info_of_a_file_json(root: Path, tmp_path: Path) -> None:
@@ -296,6 +298,8 @@ def test_info_of_a_file_json(root: Path, tmp_path: Path) -> None:
         "dependants": [],
         "state": "Live",
         "taint": "OE",
+        "srcversion": None,
+        "version": None,
     }
 
 

@@ -94,7 +94,8 @@ def snapshot(
     from ._snapshot import take
 
     alone = None if kallsyms is None else os.fspath(kallsyms)
-    return take(Linker(os.fspath(root), alone), layout)
+    with Linker(os.fspath(root), alone) as linker:
+        return take(linker, layout)
 
 
 def __getattr__(name: str) -> Any:

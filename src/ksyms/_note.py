@@ -81,9 +81,12 @@ _MEMBERS: Final[dict[str, Any]] = {
     "boot_id": _TEXT,
     "addresses": {"_text": _TEXT, "_stext": _TEXT},
     "link_time": {"_text": _TEXT, "_stext": _TEXT, "source": _TEXT},
-    "files": [{"id": int, "name": str, "symbols": int, "build_id": _TEXT, "ranges": list}],
+    "files": [
+        {"id": int, "name": str, "kind": str, "symbols": int, "build_id": _TEXT, "ranges": list}
+    ],
     "sizes": {"exact": int, "inferred": str},
     "absent": {},
+    "refused": {},
 }
 """The members of version 1 and their types; a list has one entry for all of its items."""
 

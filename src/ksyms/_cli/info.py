@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
-from .source import add_source
+from .source import add_source, open_table
 
 if TYPE_CHECKING:
     from .._linker import Root
@@ -49,9 +49,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Print it; true unless there could be no snapshot."""
     if options.file is not None:
-        from .._symbols import load
-
-        facts = of_file(load(options.file))
+        facts = of_file(open_table(options.file), options.file)
         _print_json(facts) if options.json else _print_file(facts)
         return True
     from .._linker import Root
@@ -61,7 +59,7 @@ def run(options: argparse.Namespace) -> bool:
     return bool(facts["possible"])
 
 
-def of_file(table: SymbolTable) -> dict[str, Any]:
+def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
     """What is known of a file: its note's members, its sections, its counts."""
     places = {name: 0 for name, _, _ in table.sections}
     absolute = exact = 0
@@ -72,7 +70,7 @@ def of_file(table: SymbolTable) -> dict[str, Any]:
         else:
             absolute += 1
     return {
-        "file": table.label,
+        "file": file,
         **table.facts,
         "symbols": len(table),
         "absolute": absolute,
@@ -92,7 +90,8 @@ def of_machine(root: Root) -> dict[str, Any]:
     why = remedy = None
     counts: dict[str, int] = {}
     try:
-        files = Linker(root.path, root.kallsyms if root.alone else None).files()
+        with Linker(root.path, root.kallsyms if root.alone else None, debug=None) as linker:
+            files = linker.files(linker.read())
         counts = {file.name: len(file.symbols.address) for file in files.files}
     except KsymsError as error:
         why, remedy = error.what, error.remedy
@@ -147,27 +146,37 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["name", "address", "dim"],
         indent=2,
     )
-    modules = [file for file in facts.get("files", ()) if file["id"] > 1]
-    if modules:
+    for kind, title in (("module", "modules"), ("listed", "listed like modules")):
+        files = [file for file in facts.get("files", ()) if file["kind"] == kind]
+        if files:
+            print()
+            output.heading(title)
+            output.table([_file_row(file) for file in files], _FILE_STYLES, indent=2)
+    if facts.get("refused"):
         print()
-        output.heading("modules")
-        output.table(
-            [
-                [
-                    file["name"],
-                    f"{file['symbols']} symbols",
-                    file["build_id"] or "no build-id",
-                    (file.get("module") or {}).get("taint", ""),
-                ]
-                for file in modules
-            ],
-            ["name", "", "dim", "bad"],
-            indent=2,
-        )
+        output.heading("not trusted for exact sizes")
+        output.table([[n, w] for n, w in facts["refused"].items()], ["name", "bad"], indent=2)
     if facts.get("absent"):
         print()
         output.heading("could not be read")
         output.table([[n, w] for n, w in facts["absent"].items()], ["name", "bad"], indent=2)
+
+
+_FILE_STYLES: Final = ("name", "", "", "dim", "bad", "", "dim")
+
+
+def _file_row(file: dict[str, Any]) -> list[str]:
+    module = file.get("module") or {}
+    used = ",".join(module.get("dependants", ()))
+    return [
+        file["name"],
+        f"{file['symbols']} symbols",
+        f"{file['unplaced']} in no section" if file.get("unplaced") else "",
+        file["build_id"] or "no build-id",
+        module.get("taint") or "",
+        f"{module['refcount']} {used}".rstrip() if module.get("refcount") is not None else "",
+        module.get("srcversion") or "",
+    ]
 
 
 def _print_machine(facts: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
-from .source import add_source, take_snapshot
+from .source import add_source, open_table, take_snapshot
 
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
@@ -46,8 +46,10 @@ def run(options: argparse.Namespace) -> bool:
     """Answer each argument; true where every one was found."""
     from .._symbols import load
 
-    live = options.file is None
-    table = load(take_snapshot(options).image if live else options.file)
+    if options.file is not None:
+        table = open_table(options.file)
+    else:
+        table = load(take_snapshot(options).image)
     rows, complete = [], True
     for what in options.what:
         found = answers(table, what)

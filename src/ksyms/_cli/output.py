@@ -15,7 +15,8 @@ def table(rows: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int
     if not rows:
         return
     widths = [max(map(len, column)) for column in zip(*rows)]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths)] for row in rows]
+    padded = [[cell.ljust(width) for cell, width in zip(row, widths) if width] for row in rows]
+    styles = [style for style, width in zip(styles, widths) if width]
     if _coloured():
         _print_coloured(padded, styles, indent)
         return

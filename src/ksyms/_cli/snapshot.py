@@ -74,7 +74,7 @@ def _facts(snapshot: Snapshot, output: str) -> dict[str, Any]:
         "file": output,
         "bytes": len(snapshot.image),
         "symbols": len(table),
-        "modules": sum("module" in file for file in note["files"]),
+        "modules": sum(file["kind"] == "module" for file in note["files"]),
         "release": note["release"],
         "build_id": note["build_id"],
     }

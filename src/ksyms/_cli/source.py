@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .._snapshot import Snapshot
+    from .._symbols import SymbolTable
+
+_ARCHIVES: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh")
+"""What a compressed tar begins with: gzip, xz, bzip2."""
 
 
 def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
@@ -17,11 +22,30 @@ def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
     group.add_argument("--kallsyms", metavar="FILE", help="a saved /proc/kallsyms by itself")
 
 
+def open_table(file: str) -> SymbolTable:
+    """The symbols in ``file``: an ELF file, or an archive that ``ksyms collect`` wrote."""
+    from .._symbols import load
+
+    if os.path.isfile(file):
+        with open(file, "rb") as opened:
+            compressed = opened.read(6).startswith(_ARCHIVES)
+        if compressed:
+            from .._linker import Linker
+            from .._snapshot import take
+
+            with Linker(file, debug=None) as linker:
+                return load(take(linker).image)
+    return load(file)
+
+
 def take_snapshot(options: argparse.Namespace, layout: str = "linux") -> Snapshot:
     """The snapshot that the arguments ask for, with progress where it takes long."""
     from .._linker import Linker
     from .._snapshot import take
     from .progress import Progress
 
-    with Progress("reading symbols") as progress:
-        return take(Linker(options.root, options.kallsyms, progress.advance), layout)
+    with (
+        Progress("reading symbols") as progress,
+        Linker(options.root, options.kallsyms, progress.advance) as linker,
+    ):
+        return take(linker, layout)

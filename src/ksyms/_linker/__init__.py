@@ -1,15 +1,17 @@
 """Where symbols come from: linker files, their tables and their ranges of addresses."""
 
+from .collect import collect
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
 from .generation import Generation
 from .host import Access, Host, read_access
 from .link_time import LinkTime, read_link_time
 from .linker import Linker
-from .modules import Module
+from .modules import PSEUDO, Module
 from .root import Root
 
 __all__ = [
     "KERNEL_ID",
+    "PSEUDO",
     "Access",
     "Files",
     "Generation",
@@ -21,6 +23,7 @@ __all__ = [
     "Region",
     "Root",
     "Symbols",
+    "collect",
     "read_access",
     "read_link_time",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from .generation import Generation
     from .host import Host
     from .link_time import LinkTime
     from .modules import Module
@@ -41,7 +42,8 @@ class Symbols(NamedTuple):
     One item a symbol, in the order the kernel gives them: ``address`` (uint64), ``name``
     (uint32, an offset into ``strings``), ``info`` (uint8, ELF ``st_info``), ``letter``
     (uint8, kallsyms' own), ``absolute`` (bool: the value is no address of the file's,
-    and never slides). ``strings`` (uint8) is whole: each name ends within it.
+    and never slides), ``size`` (uint64, bytes) where ``exact`` (bool) says that it is the
+    linker's own. ``strings`` (uint8) is whole: each name ends within it.
     """
 
     address: npt.NDArray[np.uint64]
@@ -49,6 +51,8 @@ class Symbols(NamedTuple):
     info: npt.NDArray[np.uint8]
     letter: npt.NDArray[np.uint8]
     absolute: npt.NDArray[np.bool_]
+    size: npt.NDArray[np.uint64]
+    exact: npt.NDArray[np.bool_]
     strings: npt.NDArray[np.uint8]
 
 
@@ -58,7 +62,8 @@ class LinkerFile:
 
     ``name`` is ``kernel`` for id 1, otherwise what kallsyms puts in brackets. ``stops``
     (uint64, sorted) are addresses at which some section of the file begins, so that no
-    symbol before one reaches past it.
+    symbol before one reaches past it. ``unplaced`` counts the symbols that no section of
+    a module explains; ``debug`` is the file that its exact sizes are from.
     """
 
     id: int
@@ -68,18 +73,26 @@ class LinkerFile:
     stops: npt.NDArray[np.uint64]
     build_id: bytes | None = None
     module: Module | None = None
+    unplaced: int = 0
+    debug: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Files:
     """Every linker file in load order, as one pass over the kernel's text gave them.
 
+    ``generation`` was taken before the first of what can move was read: the files are of
+    one moment if it is the generation still when they have been read.
+
     ``landmarks`` are addresses of the kernel's own symbols by name, ``link_time`` where
-    it was linked if that is known, ``absent`` the files that could not be read and why.
+    it was linked if that is known, ``absent`` the files that could not be read and why,
+    ``refused`` those with exact sizes that could be read and are not trusted.
     """
 
     files: tuple[LinkerFile, ...]
+    generation: Generation
     host: Host
     landmarks: dict[str, int]
     link_time: LinkTime | None
     absent: dict[str, str]
+    refused: dict[str, str]

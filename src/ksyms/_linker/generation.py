@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
+from .ksymbols import KernelEvents
+from .modules import Module, parse_modules
 from .root import Root
 
 
 class Generation(NamedTuple):
     """The set of linker files at one moment, as far as the kernel tells.
 
-    ``modules`` has name, size, state and address of each module, by name: /proc/modules
-    without what moves on its own (the reference counts). ``events`` is
-    /sys/kernel/uevent_seqnum, which moves when a module comes or goes, also where an
-    unload and a reload at one address leave /proc/modules as it was. None where the
-    kernel does not tell.
+    ``modules`` is /proc/modules, by name. ``events`` is /sys/kernel/uevent_seqnum, which
+    moves when a module comes or goes, also where an unload and a reload at one address
+    leave /proc/modules as it was. ``symbols`` counts what came and went without a module
+    (BPF programs, trampolines). None where the kernel does not tell.
     """
 
-    modules: dict[str, tuple[str, ...]] | None
+    modules: dict[str, Module] | None
     events: int | None
+    symbols: int | None
 
     def moved(self, later: Generation) -> list[str]:
-        """What is different ``later``, in words; nothing where the two are equal."""
-        if self == later:
-            return []
+        """What is different ``later``, in words; nothing where the set of files is the same."""
         words = []
         before, after = self.modules or {}, later.modules or {}
         for name in sorted(before.keys() | after.keys()):
@@ -31,17 +32,54 @@ class Generation(NamedTuple):
                 words.append(f"module {name} went")
             elif name not in before:
                 words.append(f"module {name} came")
-            elif before[name] != after[name]:
-                words.append(f"module {name} changed")
-        return words or [f"a device or module event came ({self.events} to {later.events})"]
+            elif before[name].placed != after[name].placed:
+                words.append(f"module {name} is {after[name].state}")
+        if self.symbols != later.symbols:
+            words.append("a BPF program or a trampoline of ftrace or kprobes came or went")
+        if self.events != later.events and not words:
+            words.append(f"a device or module event came ({self.events} to {later.events})")
+        return words
+
+    def released(self, later: Generation) -> list[str]:
+        """The modules that have another reference count ``later``."""
+        before, after = self.modules or {}, later.modules or {}
+        return [n for n in before if n in after and before[n].refcount != after[n].refcount]
 
 
-def read_generation(root: Root) -> Generation:
-    """Ask the kernel, or a saved copy of its files, for the generation now."""
-    text = root.read("proc/modules")
-    modules = None
-    if text is not None:
-        rows = (line.split() for line in text.decode("utf-8", "replace").splitlines())
-        modules = {r[0]: tuple(r[1:2] + r[4:6]) for r in rows if r}
-    events = root.text("sys/kernel/uevent_seqnum")
-    return Generation(modules, int(events) if events and events.isdecimal() else None)
+class Watch:
+    """Asks for the generation of the kernel under ``root``, now and again.
+
+    Where the running kernel allows it, the rings of its events stay open as long as this
+    does; where it does not, ``root.absent`` says why.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._events: KernelEvents | None = None
+        if root.live:
+            try:
+                self._events = KernelEvents()
+            except OSError as error:
+                root.missed("perf_event_open", error)
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._events is not None:
+            self._events.close()
+
+    def generation(self) -> Generation:
+        """The generation now."""
+        text = self.root.read("proc/modules")
+        events = self.root.text("sys/kernel/uevent_seqnum")
+        return Generation(
+            None if text is None else parse_modules(text, self.root.name_of("proc/modules")),
+            int(events) if events and events.isdecimal() else None,
+            self._events.drain() if self._events else None,
+        )
+
+    def leaving(self, listed: Collection[int]) -> set[int]:
+        """Which of the BPF programs ``listed`` in a text were about to go, by address."""
+        if self._events is None:
+            return set()
+        self._events.leaving.intersection_update(listed)
+        return self._events.leaving

@@ -96,22 +96,16 @@ def _notes(root: Root, bits: int, order: str) -> tuple[Note, ...]:
 
 
 class Access(NamedTuple):
-    """What decides whether the running kernel shows this process its addresses."""
+    """What decides whether the running kernel shows this process its addresses.
+
+    kernel/ksyms_common.c, kallsyms_show_value: with kptr_restrict 0 anyone where
+    perf_event_paranoid is 1 or less, else CAP_SYSLOG; with 1 CAP_SYSLOG; with 2 nobody.
+    """
 
     kptr_restrict: int | None
     perf_event_paranoid: int | None
     cap_syslog: bool
     initial_user_namespace: bool
-
-    @property
-    def allowed(self) -> bool:
-        """kernel/ksyms_common.c, kallsyms_show_value: who sees addresses and not zeros."""
-        syslog = self.cap_syslog and self.initial_user_namespace
-        if self.kptr_restrict == 0:
-            return syslog or (
-                self.perf_event_paranoid is not None and self.perf_event_paranoid <= 1
-            )
-        return syslog and self.kptr_restrict in (1, None)
 
     def why_not(self) -> tuple[str, str]:
         """What hides the addresses, and what to do about it, a sentence each."""

@@ -2,8 +2,8 @@ r"""The text of ``/proc/kallsyms`` as columns.
 
 A line is ``ADDRESS LETTER NAME[\t[MODULE]]`` (kernel/kallsyms.c, s_show): the address in
 8 or 16 lower-case hexadecimal digits, the letter that nm would print. The text comes 4 KB
-a read() and nothing can seek in it, so one thread reads while this one takes apart what
-has come; numpy does the work of a whole block of lines at once.
+a read() at most, and a seek prints it anew, so one thread reads while this one takes apart
+what has come; numpy does the work of a whole block of lines at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import KallsymsError, SourceError, reason
+from .._errors import KallsymsError
+from .generation import Generation
+from .root import unreadable
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -51,6 +53,7 @@ class Kallsyms(NamedTuple):
     line of each run, and its bracketed name or None for the kernel's own.
     ``digits`` is the number of digits of an address, 8 or 16. ``landmarks`` has the
     addresses of those of the kernel's own symbols that the reader asked for by name.
+    ``generation`` was taken before the first bracket was printed.
     """
 
     address: U64
@@ -60,29 +63,31 @@ class Kallsyms(NamedTuple):
     runs: tuple[tuple[int, str | None], ...]
     digits: int
     landmarks: dict[str, int]
+    generation: Generation
 
 
 def read_kallsyms(
+    source: io.BufferedIOBase,
     path: str,
+    ask: Callable[[], Generation],
     landmarks: frozenset[str] = frozenset(),
     progress: Callable[[int], None] | None = None,
 ) -> Kallsyms:
-    """Read the kallsyms text in the file ``path``, to its end, once.
+    """Read a kallsyms text to its end, and close it.
 
     Args:
-        path: the file.
+        source: the text.
+        path: what errors call it.
+        ask: gives the generation now. The kernel's own symbols never move, so the moment
+            that counts is when the first bracket is printed.
         landmarks: names to note the addresses of while the text passes.
         progress: called with the number of bytes each time some have been read.
 
     Raises:
-        SourceError: the file cannot be opened or read.
+        SourceError: it cannot be read.
         KallsymsError: a line is not kallsyms, or the text ends within a line.
     """
-    try:
-        source = io.FileIO(path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    return _Parser(path, landmarks).parse(source, progress or (lambda length: None))
+    return _Parser(path, landmarks).parse(source, ask, progress or (lambda length: None))
 
 
 class _Column(Generic[D]):
@@ -124,10 +129,20 @@ class _Parser:
     def lines(self) -> int:
         return self.address.length
 
-    def parse(self, source: io.FileIO, progress: Callable[[int], None]) -> Kallsyms:
-        for text in _blocks(self.path, source):
+    def parse(
+        self,
+        source: io.BufferedIOBase,
+        ask: Callable[[], Generation],
+        progress: Callable[[int], None],
+    ) -> Kallsyms:
+        generation = ask()
+        for text, asked in _blocks(self.path, source, ask):
             self._take(text)
             progress(len(text))
+            if len(self.runs) <= 1 and self.runs[0][1] is None:
+                # The kernel prints up to a page ahead of a block, and so of its answer: of
+                # the block with the first bracket, the answer before is the good one.
+                generation = asked
         if not self.lines:
             raise KallsymsError(
                 f"{self.path} holds no symbols.",
@@ -141,6 +156,7 @@ class _Parser:
             tuple(self.runs),
             self.digits,
             self.landmarks,
+            generation,
         )
 
     def _take(self, text: U8) -> None:
@@ -305,13 +321,15 @@ def _between(size: int, starts: Index, ends: Index) -> Mask:
     return np.cumsum(edges[:-1], dtype=np.int8).view(np.bool_)
 
 
-def _blocks(path: str, source: io.FileIO) -> Iterator[U8]:
+def _blocks(
+    path: str, source: io.BufferedIOBase, ask: Callable[[], Generation]
+) -> Iterator[tuple[U8, Generation]]:
     """The text in blocks of whole lines, each with _PAD bytes of room after its last line.
 
-    A block is good until the next is asked for.
+    With each the generation before it was read. A block is good until the next is asked for.
     """
     carry = b""
-    for buffer, length in _read_ahead(path, source):
+    for buffer, length, asked in _read_ahead(path, source, ask):
         at = _CARRY - len(carry)
         buffer[at:_CARRY] = carry
         end = buffer.rfind(b"\n", at, _CARRY + length) + 1
@@ -319,7 +337,7 @@ def _blocks(path: str, source: io.FileIO) -> Iterator[U8]:
         if len(carry) > _CARRY:
             raise _too_long(path)
         if end > at:
-            yield np.frombuffer(buffer, np.uint8, end - at + _PAD, at)
+            yield np.frombuffer(buffer, np.uint8, end - at + _PAD, at), asked
     if carry:
         raise KallsymsError(
             f"{path} ends within a line: {carry[:60]!r}.",
@@ -327,22 +345,29 @@ def _blocks(path: str, source: io.FileIO) -> Iterator[U8]:
         )
 
 
-def _read_ahead(path: str, source: io.FileIO) -> Iterator[tuple[bytearray, int]]:
+_Block = tuple[bytearray, int, Generation]
+
+
+def _read_ahead(
+    path: str, source: io.BufferedIOBase, ask: Callable[[], Generation]
+) -> Iterator[_Block]:
     """Blocks as another thread reads them: a buffer, and how much there is after _CARRY.
 
     A block is full but for the last, so that the same text always gives the same blocks.
     """
     free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-    full: queue.SimpleQueue[tuple[bytearray, int] | OSError] = queue.SimpleQueue()
+    full: queue.SimpleQueue[_Block | Exception] = queue.SimpleQueue()
     for _ in range(_AHEAD):
         free.put(bytearray(_CARRY + _BLOCK + _PAD))
-    reader = threading.Thread(target=_read, args=(source, free, full), daemon=True)
+    reader = threading.Thread(target=_read, args=(source, ask, free, full), daemon=True)
     reader.start()
     try:
         while True:
             block = full.get()
             if isinstance(block, OSError):
-                raise _unreadable(path, block)
+                raise unreadable(path, block)
+            if isinstance(block, Exception):
+                raise block
             if not block[1]:
                 return
             yield block
@@ -352,21 +377,21 @@ def _read_ahead(path: str, source: io.FileIO) -> Iterator[tuple[bytearray, int]]
 
 
 def _read(
-    source: io.FileIO,
+    source: io.BufferedIOBase,
+    ask: Callable[[], Generation],
     free: queue.SimpleQueue[bytearray | None],
-    full: queue.SimpleQueue[tuple[bytearray, int] | OSError],
+    full: queue.SimpleQueue[_Block | Exception],
 ) -> None:
-    # The source is this thread's to close. A BufferedReader's readinto calls read() until
-    # the block is full, without the interpreter between two calls.
-    with io.BufferedReader(source, 4096) as text:
+    with source:  # it is this thread's to close
         while (buffer := free.get()) is not None:
             try:
+                asked = ask()
                 with memoryview(buffer) as view:
-                    length = text.readinto(view[_CARRY : _CARRY + _BLOCK])
-            except OSError as error:
+                    length = source.readinto(view[_CARRY : _CARRY + _BLOCK])
+            except Exception as error:  # the other thread waits for it
                 full.put(error)
                 return
-            full.put((buffer, length))
+            full.put((buffer, length, asked))
             if not length:
                 return
 
@@ -375,12 +400,4 @@ def _too_long(path: str) -> KallsymsError:
     return KallsymsError(
         f"{path} has a line of more than {_CARRY} bytes, which is not kallsyms.",
         "Name a file that holds the text of /proc/kallsyms.",
-    )
-
-
-def _unreadable(path: str, error: OSError) -> SourceError:
-    return SourceError(
-        f"{path} cannot be read: {reason(error)}.",
-        "Mount /proc, or name a saved copy with --root or --kallsyms.",
-        errno=error.errno,
     )

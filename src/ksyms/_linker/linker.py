@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from .._elf.constants import (
-    STB_GLOBAL,
-    STB_LOCAL,
-    STB_WEAK,
-    STT_FUNC,
-    STT_NOTYPE,
-    STT_OBJECT,
-    st_info,
-)
 from .._errors import KallsymsError
-from .files import KERNEL_ID, Files, LinkerFile, Symbols
-from .generation import Generation, read_generation
-from .host import MACHINE_LANDMARKS, hidden, read_host
+from .debug import DebugFiles, Exact, with_exact
+from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
+from .generation import Generation, Watch
+from .host import MACHINE_LANDMARKS, Host, hidden, read_host
 from .iomem import read_iomem
 from .kallsyms import Kallsyms, read_kallsyms
-from .link_time import read_link_time
-from .modules import PSEUDO, Module, Sections, live_sections, module_build_id, parse_modules
-from .regions import LANDMARKS, Owner, inferred_regions, is_absolute, known_regions
+from .link_time import LinkTime, read_link_time
+from .modules import (
+    PSEUDO,
+    Module,
+    Sections,
+    live_sections,
+    module_build_id,
+    module_facts,
+    read_sections,
+)
+from .regions import LANDMARKS, Owner, inferred_regions, is_absolute, known_regions, unplaced
 from .root import Root
+from .tables import lines_of, symbol_table
 
 _LANDMARKS: Final = LANDMARKS | MACHINE_LANDMARKS.keys()
-
-
-def _infos() -> npt.NDArray[np.uint8]:
-    table = np.zeros(256, np.uint8)
-    for letter in range(256):
-        char = chr(letter)
-        binding = STB_GLOBAL if "A" <= char <= "Z" else STB_LOCAL
-        if char in "wWvV":
-            binding = STB_WEAK
-        kind = STT_FUNC if char in "tTwWi" else STT_OBJECT
-        table[letter] = st_info(binding, kind)
-    return table
-
-
-_LETTER_INFO: Final = _infos()
 
 
 class Linker:
     """Where a kernel's symbols come from: the running one, or one saved under a root.
 
+    A context manager: events are watched from its making to its end.
+
     Args:
         root: the directory that holds ``proc`` and ``sys``.
         kallsyms: a kallsyms text by itself, in place of a directory.
         progress: called with the number of bytes each time some have been read.
+        debug: directories to look for files with exact sizes in, besides the usual ones;
+            None for sizes inferred from the text alone.
 
     Raises:
         SourceError: ``root`` is no directory.
@@ -64,148 +52,192 @@ class Linker:
         root: str = "/",
         kallsyms: str | None = None,
         progress: Callable[[int], None] | None = None,
+        debug: tuple[str, ...] | None = (),
     ) -> None:
         self.root = Root(root, kallsyms)
         self.progress = progress
+        self.debug = debug
+        self._watch = Watch(self.root)
+        self._kept: dict[str, tuple[int | None, tuple[tuple[int, str], ...]]] = {}
+
+    def __enter__(self) -> Linker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the kernel holds for this: the rings of its events."""
+        self._watch.close()
 
     def generation(self) -> Generation:
         """The value that differs when the linker files have changed."""
-        return read_generation(self.root)
+        return self._watch.generation()
 
-    def files(self) -> Files:
-        """Every linker file, from one pass over the kernel's text.
+    def read(self) -> Reading:
+        """Read what must be of one moment: the text.
 
         Raises:
             HiddenError: every address is zero.
             KallsymsError: a text is not what the kernel prints, or was cut short.
             SourceError: the text of kallsyms cannot be read.
         """
-        text = read_kallsyms(self.root.kallsyms, _LANDMARKS, self.progress)
+        source, path = self.root.open_kallsyms(), self.root.kallsyms
+        text = read_kallsyms(source, path, self.generation, _LANDMARKS, self.progress)
         if not text.address.any():
             raise hidden(self.root)
-        landmarks = text.landmarks
-        if ("_stext" in landmarks) != ("_etext" in landmarks):
-            missing = "_etext" if "_stext" in landmarks else "_stext"
+        if ("_stext" in text.landmarks) != ("_etext" in text.landmarks):
+            missing = "_etext" if "_stext" in text.landmarks else "_stext"
             raise KallsymsError(
                 f"{self.root.kallsyms} has no {missing}, which every kernel has: "
                 "it is not whole.",
                 "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
             )
+        return Reading(text, lines_of(text))
+
+    def moved(self, reading: Reading) -> list[str]:
+        """What has changed since ``reading`` was begun, in words; nothing if nothing has."""
+        before, now = reading.text.generation, self.generation()
+        words = before.moved(now)
+        # After a module is Live, and after its event, the kernel stops listing its init
+        # symbols and in the same breath drops a reference (main.c, do_init_module).
+        for name in before.released(now):
+            if any(n.startswith(".init") for n in self._sections(name, reading).names):
+                words.append(f"module {name} let go of its init section")
+        listed: set[int] = set()
+        for part in reading.lines.get("bpf", ()):
+            listed.update(reading.text.address[part].tolist())
+        if self._watch.leaving(listed):
+            words.append("a BPF program was about to go")
+        return words
+
+    def files(self, reading: Reading) -> Files:
+        """The linker files that ``reading`` tells of."""
+        text, landmarks = reading.text, reading.text.landmarks
         host = read_host(self.root, text.digits, landmarks)
+        debug = None
+        if self.debug is not None:
+            debug = DebugFiles(self.root, host.release, self.debug)
+        members = [
+            _completed(member, host, landmarks, debug)
+            for member in self._members(reading, host)
+        ]
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
-        members = self._members(text)
         owners = [
             Owner(number, m.name, m.symbols.address, m.symbols.letter, m.sections, m.module)
             for number, m in enumerate(members, KERNEL_ID)
         ]
         regions = inferred_regions(owners, known, landmarks)
-        files = []
-        for owner, member in zip(owners, members):
-            own = regions.get(owner.id, ())
-            symbols, build_id = member.symbols, host.build_id
-            if owner.id == KERNEL_ID:
-                own = tuple(sorted((*known, *own), key=lambda r: (r.start, r.end)))
-                absolute = is_absolute(owner.address, owner.letter, known)
-                symbols = symbols._replace(absolute=absolute)
-            else:
-                build_id = None
-                if owner.name not in PSEUDO:
-                    build_id = module_build_id(self.root, owner.name, host.byteorder)
-            files.append(
-                LinkerFile(
-                    id=owner.id,
-                    name=owner.name,
-                    symbols=symbols,
-                    regions=own,
-                    stops=np.array(owner.sections.starts, np.uint64),
-                    build_id=build_id,
-                    module=owner.module,
-                )
-            )
+        files = [
+            self._file(owner, member, regions.get(owner.id, ()), known)
+            for owner, member in zip(owners, members)
+        ]
+        linked = read_link_time(self.root, host.release, landmarks)
+        if members[0].debug is not None and {"_text", "_stext"} <= landmarks.keys():
+            slide, path = members[0].debug.slide, members[0].debug.path
+            linked = LinkTime(landmarks["_text"] - slide, landmarks["_stext"] - slide, path)
         return Files(
             files=tuple(files),
+            generation=text.generation,
             host=host,
             landmarks=landmarks,
-            link_time=read_link_time(self.root, host.release, landmarks),
+            link_time=linked,
             absent=dict(self.root.absent),
+            refused=debug.refused if debug else {},
         )
 
-    def _members(self, text: Kallsyms) -> list[_Member]:
+    def _file(
+        self,
+        owner: Owner,
+        member: _Member,
+        regions: tuple[Region, ...],
+        known: tuple[Region, ...],
+    ) -> LinkerFile:
+        symbols = member.symbols
+        if owner.id == KERNEL_ID:
+            regions = tuple(sorted((*known, *regions), key=lambda r: (r.start, r.end)))
+            absolute = is_absolute(owner.address, owner.letter, known)
+            symbols = symbols._replace(absolute=absolute)
+        stops = {*owner.sections.starts, *owner.sections.ends} - {0}
+        return LinkerFile(
+            id=owner.id,
+            name=owner.name,
+            symbols=symbols,
+            regions=regions,
+            stops=np.array(sorted(stops), np.uint64),
+            build_id=member.build_id,
+            module=owner.module,
+            unplaced=unplaced(owner),
+            debug=member.debug.path if member.debug else None,
+        )
+
+    def _members(self, reading: Reading, host: Host) -> Iterator[_Member]:
         """The kernel, then each module in load order, then what is listed as if it were one."""
-        raw = self.root.read("proc/modules")
-        path = os.path.join(self.root.path, "proc/modules")
-        modules = parse_modules(raw, path) if raw is not None else {}
-        lines = _lines(text)
+        text, lines = reading.text, reading.lines
+        yield _Member("kernel", symbol_table(text, lines.get(None, [])), host.build_id)
+        modules = text.generation.modules or {}
         # kallsyms lists modules as /proc/modules does, the newest first.
-        unlisted = [
-            name for name in reversed(lines) if name is not None and name not in modules
-        ]
-        names = [*modules, *(n for n in unlisted if n not in PSEUDO)]
-        names += [n for n in PSEUDO if n in lines]
-        members = [_Member("kernel", _symbols(text, lines.get(None, [])))]
-        for name in names:
+        unlisted = [name for name in reversed(lines) if name and name not in modules]
+        for name in (*modules, *(n for n in unlisted if n not in PSEUDO)):
             module = modules.get(name)
-            sections = Sections((), ())
-            if name not in PSEUDO:
-                state = module.state if module else "Live"
-                sections = live_sections(self.root, name, state)
-            members.append(_Member(name, _symbols(text, lines.get(name, [])), sections, module))
-        return members
+            yield _Member(
+                name,
+                symbol_table(text, lines.get(name, [])),
+                module_build_id(self.root, name, host.byteorder),
+                self._sections(name, reading),
+                module_facts(self.root, module) if module else None,
+            )
+        for name in PSEUDO:
+            if name in lines:
+                yield _Member(name, symbol_table(text, lines[name]))
+
+    def _sections(self, name: str, reading: Reading) -> Sections:
+        """The live sections of module ``name``; what sysfs says of one instance is kept."""
+        instance = self.root.inode(f"sys/module/{name}")
+        kept, found = self._kept.get(name, (None, ()))
+        if instance is None or kept != instance:
+            found = read_sections(self.root, name)
+            self._kept[name] = (instance, found)
+        # Functions of freed init sections that ftrace remembers come in a second run.
+        runs = reading.lines.get(name)
+        return live_sections(found, reading.text.address[runs[0] if runs else slice(0)])
 
 
 class _Member(NamedTuple):
+    """A linker file as it was read, before anything is inferred of it."""
+
     name: str
     symbols: Symbols
-    sections: Sections = Sections((), ())
+    build_id: bytes | None = None
+    sections: Sections = Sections()
     module: Module | None = None
+    debug: Exact | None = None
 
 
-def _lines(text: Kallsyms) -> dict[str | None, list[slice]]:
-    """The lines of each bracket, None for the kernel's; a bracket can come again."""
-    lines: dict[str | None, list[slice]] = {}
-    ends = [start for start, _ in text.runs[1:]] + [len(text.address)]
-    for (start, name), end in zip(text.runs, ends):
-        lines.setdefault(name, []).append(slice(start, end))
-    return lines
+class Reading(NamedTuple):
+    """The text, read in one go, and whose lines are whose; of one moment if nothing moved."""
+
+    text: Kallsyms
+    lines: dict[str | None, list[slice]]
 
 
-def _symbols(text: Kallsyms, lines: list[slice]) -> Symbols:
-    tables = [_slice(text, part) for part in lines]
-    if len(tables) == 1:
-        return tables[0]
-    shift, names = 0, []
-    for table in tables:
-        names.append(table.name + np.uint32(shift))
-        shift += len(table.strings)
-    empty = Symbols(*(np.zeros(0, t) for t in ("u8", "u4", "u1", "u1", "?", "u1")))
-    columns = [np.concatenate(column) for column in zip(empty, *tables)]
-    if names:
-        columns[1] = np.concatenate(names)
-    return Symbols(*columns)
-
-
-def _slice(text: Kallsyms, lines: slice) -> Symbols:
-    start = int(text.name[lines.start])
-    last = lines.stop == len(text.address)
-    end = len(text.strings) if last else int(text.name[lines.stop])
-    strings = text.strings[start:end]
-    name = text.name[lines] - np.uint32(start)
-    letter = text.letter[lines]
-    info = _LETTER_INFO[letter]
-    info[_mapping(strings, name)] = st_info(STB_LOCAL, STT_NOTYPE)
-    return Symbols(
-        text.address[lines], name, info, letter, np.zeros(len(name), np.bool_), strings
+def _completed(
+    member: _Member, host: Host, landmarks: dict[str, int], debug: DebugFiles | None
+) -> _Member:
+    """``member`` with what the file that it was loaded from knows, where there is one."""
+    exact = None
+    if debug is not None and member.name == "kernel":
+        exact = debug.kernel(host.build_id, landmarks.get("_stext"))
+    elif debug is not None:
+        exact = debug.module(member.name, member.build_id, member.sections)
+    if exact is None:
+        return member
+    sizes = [exact.sections.get(name, 0) for name in member.sections.names]
+    ends = tuple(
+        start + size if size else 0 for start, size in zip(member.sections.starts, sizes)
     )
-
-
-def _mapping(
-    strings: npt.NDArray[np.uint8], name: npt.NDArray[np.uint32]
-) -> npt.NDArray[np.intp]:
-    """Which symbols mark a change between code and data and name nothing: ``$x``, ``$d.1``.
-
-    Source: ELF for the Arm 64-bit Architecture, "Mapping symbols"; RISC-V ELF psABI, the
-    same. arm64 and riscv kernels list them for modules (before Linux 6.3, 5ec4a4e25ae5).
-    """
-    dollar = np.flatnonzero(strings[name] == ord("$"))
-    after = strings[name[dollar] + np.uint32(1)]
-    return dollar[np.isin(after, np.frombuffer(b"adtx", np.uint8))]
+    return member._replace(
+        symbols=with_exact(member.symbols, exact),
+        sections=member.sections._replace(ends=ends),
+        debug=exact,
+    )

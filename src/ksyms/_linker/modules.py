@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from .._elf import build_id, elf_format, parse_notes
 from .._elf.constants import ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
 from .._errors import KallsymsError
@@ -28,13 +31,24 @@ class Module(NamedTuple):
     state: str
     address: int
     taint: str
+    srcversion: str | None = None
+    version: str | None = None
+
+    @property
+    def placed(self) -> tuple[int, int, str]:
+        """What is another where the kernel lists other symbols of the module."""
+        return self.address, self.size, self.state
 
 
 class Sections(NamedTuple):
-    """A module's live sections by sysfs, sorted by start; sysfs gives no ends."""
+    """A module's live sections by sysfs, sorted by start.
 
-    starts: tuple[int, ...]
-    names: tuple[str, ...]
+    sysfs gives no ends; ``ends`` has those that the module's file told, 0 for the others.
+    """
+
+    starts: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
 
 
 def parse_modules(text: bytes, path: str) -> dict[str, Module]:
@@ -69,19 +83,11 @@ def _module(line: str) -> Module:
     )
 
 
-def live_sections(root: Root, name: str, state: str) -> Sections:
-    """The sections of module ``name`` that are in memory.
-
-    Once a module is Live its ``.init`` sections are freed, and ``.symtab`` and ``.strtab``
-    with them, while sysfs keeps their addresses (kernel/module/sysfs.c,
-    add_sect_attrs): they lie in other modules by now.
-    """
+def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
+    """Start and name of every section that sysfs has of module ``name``, by start."""
     found = []
     directory = f"sys/module/{name}/sections"
     for section in root.names(directory):
-        stale = section.startswith(".init") or section in (".symtab", ".strtab")
-        if stale and state == "Live":
-            continue
         text = root.text(f"{directory}/{section}")
         try:
             start = int(text or "0", 16)
@@ -89,8 +95,38 @@ def live_sections(root: Root, name: str, state: str) -> Sections:
             continue
         if start:  # zero is what a reader without CAP_SYSLOG is shown
             found.append((start, section))
-    found.sort()
-    return Sections(tuple(s for s, _ in found), tuple(n for _, n in found))
+    return tuple(sorted(found))
+
+
+def live_sections(
+    found: tuple[tuple[int, str], ...], addresses: npt.NDArray[np.uint64]
+) -> Sections:
+    """Those sections of a module that are in memory, given its symbols' ``addresses``.
+
+    Once a module is Live its ``.init`` sections are freed, and sysfs keeps their addresses
+    (kernel/module/sysfs.c, add_sect_attrs): they lie in other modules by now. kallsyms
+    lists a module's init symbols as long as they are there, so an ``.init`` section is
+    live where one of them lies in it. ``.symtab`` and ``.strtab`` hold no symbols, and are
+    copies that go with the rest.
+    """
+    found = tuple(pair for pair in found if pair[1] not in (".symtab", ".strtab"))
+    starts = np.array([start for start, _ in found], np.uint64)
+    used = set((np.searchsorted(starts, addresses, "right") - 1).tolist())
+    live = [
+        pair
+        for number, pair in enumerate(found)
+        if number in used or not pair[1].startswith(".init")
+    ]
+    return Sections(tuple(s for s, _ in live), tuple(n for _, n in live), (0,) * len(live))
+
+
+def module_facts(root: Root, module: Module) -> Module:
+    """``module`` with what sysfs has besides, where its author gave it one."""
+    directory = f"sys/module/{module.name}"
+    return module._replace(
+        srcversion=root.fact(f"{directory}/srcversion"),
+        version=root.fact(f"{directory}/version"),
+    )
 
 
 def module_build_id(root: Root, name: str, byteorder: str) -> bytes | None:

@@ -50,6 +50,7 @@ _KINDS: Final[tuple[Kind, ...]] = ("text", "rodata", "data", "bss", "percpu")
 _UNKNOWN: Final = -1
 _TEXT: Final = 0
 _DATA: Final = 2
+_PERCPU: Final = 4
 
 
 def _letters() -> npt.NDArray[np.int8]:
@@ -66,7 +67,7 @@ LETTER_KIND: Final = _letters()
 # What a module's section is by its name, where no symbol in it says so (scripts/module.lds.S
 # and include/linux: each is placed by one macro with fixed flags).
 _NAME_KIND: Final[tuple[tuple[str, int], ...]] = (
-    (".data..percpu", 4),
+    (".data..percpu", _PERCPU),
     (".data", 2),
     (".bss", 3),
     (".sbss", 3),
@@ -99,6 +100,8 @@ class Owner(NamedTuple):
 class _Marks(NamedTuple):
     """Sorted by address: whose, of what kind, and how each goes with the next.
 
+    ``end`` is where a section ends that begins at the mark, 0 where that is not known.
+
     ``gap`` is the number of known regions that begin at or below the mark; ``adjoins``
     says that the mark's piece of memory holds its file's next mark too, ``reaches`` that
     its section does.
@@ -110,6 +113,7 @@ class _Marks(NamedTuple):
     gap: Index
     adjoins: Mask
     reaches: Mask
+    end: U64
 
 
 def known_regions(
@@ -143,7 +147,7 @@ def is_absolute(address: U64, letter: U8, known: tuple[Region, ...]) -> Mask:
 
     Per-CPU symbols of x86 are offsets and not addresses (before Linux 6.15, from 0).
     """
-    absolute: Mask = LETTER_KIND[letter] == _KINDS.index("percpu")
+    absolute: Mask = LETTER_KIND[letter] == _PERCPU
     if absolute.any():
         at = np.flatnonzero(absolute)
         absolute[at] = ~_within(address[at], known)
@@ -170,7 +174,8 @@ def inferred_regions(
         | (~(marks.adjoins | marks.reaches)[:-1] & (np.diff(marks.address) >= REACH))
     )
     # A place that a known region has too is a region of no length.
-    fresh[1:] |= _within(marks.address[1:], known) & (np.diff(marks.address) > 0)
+    within = _within(marks.address, known)
+    fresh[1:] |= (within[1:] | within[:-1]) & (np.diff(marks.address) > 0)
     first = np.flatnonzero(fresh)
     last = np.append(first[1:], len(fresh)) - 1
     by_id = {owner.id: owner for owner in owners}
@@ -203,7 +208,10 @@ def _run(
     start, end, inferred = int(marks.address[a]), _page_end(int(marks.address[z])), True
     follower = int(marks.address[z + 1]) if z + 1 < len(marks.address) else barrier
     limit = min(barrier, follower)
-    if marks.adjoins[z]:
+    told = int(marks.end[a : z + 1].max())
+    if told > int(marks.address[z]):
+        end, inferred = told, False
+    elif marks.adjoins[z]:
         same = z + 1 < len(marks.file) and marks.file[z + 1] == marks.file[z]
         module = owner.module
         if same and marks.gap[z + 1] == marks.gap[z]:
@@ -223,7 +231,7 @@ def _run(
 
 
 def _marks(owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int]) -> _Marks:
-    parts: list[tuple[U64, Index, npt.NDArray[np.int8], Mask, Mask]] = []
+    parts: list[tuple[U64, Index, npt.NDArray[np.int8], Mask, Mask, U64]] = []
     for owner in owners:
         address, kind = owner.address, LETTER_KIND[owner.letter]
         if owner.id == KERNEL_ID:
@@ -234,7 +242,7 @@ def _marks(owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int
             address, kind = address[out], np.where(kind[out] > 0, _DATA, kind[out])
             adjoins = (address >= image[0]) & (address < image[1])
         else:
-            adjoins = np.full(len(address), _one_allocation(owner))
+            adjoins = np.full(len(address), _one_allocation(owner)) & (kind != _PERCPU)
         count = len(owner.sections.starts)
         parts.append(
             (
@@ -243,18 +251,19 @@ def _marks(owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int
                 np.concatenate([np.array(_by_name(owner.sections), np.int8), kind]),
                 np.arange(count + len(address)) < count,
                 np.concatenate([np.full(count, _one_allocation(owner)), adjoins]),
+                np.array([*owner.sections.ends] + [0] * len(address), np.uint64),
             )
         )
-    address, file, kind, section, adjoins = (np.concatenate(c) for c in zip(*parts))
+    address, file, kind, section, adjoins, end = (np.concatenate(c) for c in zip(*parts))
     if not len(address):
-        return _Marks(address, file, kind, file, adjoins, adjoins)
+        return _Marks(address, file, kind, file, adjoins, adjoins, end)
     order = np.lexsort((~section, file, address))
     address, file, kind = address[order], file[order], kind[order]
     gap = np.searchsorted(np.array([r.start for r in known], np.uint64), address, "right")
     kind = _one_kind_an_address(address, file, _resolve(address, file, kind, section[order]))
     reaches = np.append(~section[order][1:], False)
     reaches &= np.isin(file, [owner.id for owner in owners if owner.sections.starts])
-    return _Marks(address, file, kind, gap, adjoins[order], reaches)
+    return _Marks(address, file, kind, gap, adjoins[order], reaches, end[order])
 
 
 def _resolve(
@@ -314,6 +323,16 @@ def _by_name(sections: Sections) -> list[int]:
     ]
 
 
+def unplaced(owner: Owner) -> int:
+    """How many of a module's symbols lie in none of the sections that sysfs has of it."""
+    if owner.id == KERNEL_ID or not len(owner.address):
+        return 0
+    starts = np.array(owner.sections.starts, np.uint64)
+    ends = np.array([0, *(end or (1 << 64) - 1 for end in owner.sections.ends)], np.uint64)
+    place = np.searchsorted(starts, owner.address, "right")
+    return int((owner.address > ends[place]).sum())
+
+
 def _one_allocation(owner: Owner) -> bool:
     """Whether a module is one piece of memory, as all were before Linux 6.4 (ac3b43283923)."""
     if owner.module is None or not owner.module.address or not owner.sections.starts:
@@ -324,7 +343,7 @@ def _one_allocation(owner: Owner) -> bool:
         for start, name in zip(owner.sections.starts, owner.sections.names)
         if not name.startswith(".data..percpu")
     ]
-    placed = owner.address[LETTER_KIND[owner.letter] != _KINDS.index("percpu")]
+    placed = owner.address[LETTER_KIND[owner.letter] != _PERCPU]
     return all(low <= s < high for s in starts) and bool(
         ((placed >= low) & (placed < high)).all()
     )

@@ -1,49 +1,81 @@
-"""The directory that a kernel's files are read from: ``/``, or a saved copy of them."""
+"""What a kernel's files are read from: ``/``, a saved copy of it, or an archive of one."""
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
+from typing import Final
 
 from .._errors import SourceError, reason
+from .bulk import BulkReader
+
+_KALLSYMS: Final = "proc/kallsyms"
 
 
 class Root:
-    """A root directory, and a memory of what it did not have.
+    """A root of files, and a memory of what it did not have.
 
-    ``path`` is the directory; ``kallsyms`` a kallsyms text given by itself, in which case
-    there is no directory and everything else is absent. ``absent`` maps the name of each
-    file that was asked for and could not be read to the reason, in words.
+    ``path`` is a directory, or a tar archive that has ``proc/kallsyms`` somewhere in it;
+    ``kallsyms`` is a kallsyms text given by itself, in which case there is no root and
+    everything else is absent. ``absent`` maps the name of each file that was asked for and
+    could not be read to the reason, in words.
+
+    Raises:
+        SourceError: ``path`` is neither a directory nor such an archive.
     """
 
     def __init__(self, path: str, kallsyms: str | None = None) -> None:
         self.path = path
-        self.kallsyms = os.path.join(path, "proc/kallsyms") if kallsyms is None else kallsyms
+        self.kallsyms = os.path.join(path, _KALLSYMS) if kallsyms is None else kallsyms
         self.alone = kallsyms is not None
         self.absent: dict[str, str] = {}
-        if not self.alone and not os.path.isdir(path):
+        self._archive: dict[str, bytes] | None = None
+        if self.alone or os.path.isdir(path):
+            return
+        if not os.path.isfile(path):
             raise SourceError(
-                f"{path} is not a directory.",
-                "Name the directory that holds proc/kallsyms and its companions.",
+                f"{path} is neither a directory nor an archive.",
+                "Name the directory, or the archive, that holds proc/kallsyms and the rest.",
             )
+        self._archive = _unpacked(path)
 
     @property
     def live(self) -> bool:
         """Whether this is the running kernel."""
         return not self.alone and os.path.realpath(self.path) == "/"
 
+    def open_kallsyms(self) -> io.BufferedIOBase:
+        """The text of kallsyms, to be read to its end and closed.
+
+        Raises:
+            SourceError: there is none, or it cannot be opened.
+        """
+        if self._archive is not None:
+            return io.BytesIO(self._archive[_KALLSYMS])
+        try:
+            return BulkReader(self.kallsyms)
+        except OSError as error:
+            raise unreadable(self.kallsyms, error) from None
+
     def read(self, name: str) -> bytes | None:
         """The bytes of ``name``, such as ``proc/iomem``; None, and a reason kept, where not."""
         if self.alone:
             self.absent[name] = "only a kallsyms text was given"
             return None
+        if self._archive is not None:
+            data = self._archive.get(name)
+            if data is None:
+                self.absent[name] = "it is not in the archive"
+            return data
         try:
-            fd = os.open(os.path.join(self.path, name), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.name_of(name), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return _read_all(fd)
             finally:
                 os.close(fd)
         except OSError as error:
-            self.absent[name] = reason(error)
+            self.missed(name, error)
             return None
 
     def text(self, name: str) -> str | None:
@@ -51,15 +83,51 @@ class Root:
         data = self.read(name)
         return None if data is None else data.decode("utf-8", "replace").strip()
 
+    def fact(self, name: str) -> str | None:
+        """:meth:`text` of a file that not everything has: that it is absent is no news."""
+        known = name in self.absent
+        text = self.text(name)
+        if not known:
+            self.absent.pop(name, None)
+        return text
+
     def names(self, directory: str) -> list[str]:
         """What lies in ``directory``, sorted; nothing, and a reason kept, where not."""
         if self.alone:
             return []
+        if self._archive is not None:
+            inside = f"{directory}/"
+            below = (n[len(inside) :] for n in self._archive if n.startswith(inside))
+            return sorted({name.split("/")[0] for name in below})
         try:
-            return sorted(os.listdir(os.path.join(self.path, directory)))
+            return sorted(os.listdir(self.name_of(directory)))
         except OSError as error:
-            self.absent[directory] = reason(error)
+            self.missed(directory, error)
             return []
+
+    def inode(self, name: str) -> int | None:
+        """The inode number of ``name``, another for each instance of it in sysfs."""
+        try:
+            return os.stat(self.name_of(name)).st_ino
+        except OSError:
+            return None
+
+    def missed(self, name: str, error: OSError) -> None:
+        """Remember that ``name`` could not be had, and why."""
+        self.absent[name] = reason(error)
+
+    def name_of(self, name: str) -> str:
+        """Where ``name`` lies, and what errors call it."""
+        return os.path.join(self.path, name)
+
+
+def unreadable(path: str, error: OSError) -> SourceError:
+    """The error for a text of symbols that cannot be read."""
+    return SourceError(
+        f"{path} cannot be read: {reason(error)}.",
+        "Mount /proc, or name a saved copy with --root or --kallsyms.",
+        errno=error.errno,
+    )
 
 
 def _read_all(fd: int) -> bytes:
@@ -67,3 +135,30 @@ def _read_all(fd: int) -> bytes:
     while part := os.read(fd, 1 << 16):
         parts.append(part)
     return b"".join(parts)
+
+
+def _unpacked(path: str) -> dict[str, bytes]:
+    """The files of an archive, by their names below what holds ``proc/kallsyms``."""
+    import lzma
+    import tarfile
+
+    files = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is not None:
+                    files[os.path.normpath(member.name)] = content.read()
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        why = str(error).splitlines()[0].rstrip(":.")
+        raise SourceError(
+            f"{path} is no archive that can be read: {why}.",
+            "Name an archive that ksyms collect wrote, or copy it again.",
+        ) from None
+    above = [n[: -len(_KALLSYMS)] for n in files if f"/{n}".endswith(f"/{_KALLSYMS}")]
+    if len(above) != 1:
+        raise SourceError(
+            f"{path} has {len(above) or 'no'} {_KALLSYMS}, and it should have one.",
+            "Name an archive that ksyms collect wrote.",
+        )
+    return {n[len(above[0]) :]: data for n, data in files.items() if n.startswith(above[0])}

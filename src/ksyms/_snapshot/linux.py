@@ -14,7 +14,7 @@ from .. import _note
 from .._elf import Ehdr, Format, Note, Phdr, Shdr, elf_format, pack_note
 from .._elf import constants as elf
 from .._errors import LayoutError
-from .._linker import Files, LinkerFile, Region
+from .._linker import KERNEL_ID, PSEUDO, Files, LinkerFile, Region
 from .._version import __version__
 from .emitter import Emitter
 from .symtab import Places, arrange, fill, local
@@ -225,13 +225,13 @@ def _notes(files: Files, fmt: Format, table: _Table) -> tuple[bytes, ...]:
     Only the build-id is SHT_NOTE: elfutils and others parse every SHT_NOTE of an
     executable, and the kernel's Xen notes are not what they expect.
     """
-    identity = [
-        n for n in files.host.notes if (n.name, n.type) == (b"GNU", elf.NT_GNU_BUILD_ID)
-    ]
-    others = [n for n in files.host.notes if n not in identity]
+    others = list(files.host.notes)
+    identity = [n for n in others if (n.name, n.type) == (b"GNU", elf.NT_GNU_BUILD_ID)][:1]
+    for note in identity:
+        others.remove(note)
     parts = []
     for name, kind, data in (
-        (".notes", elf.SHT_NOTE, _packed(identity[:1], fmt)),
+        (".notes", elf.SHT_NOTE, _packed(identity, fmt)),
         (".notes.kernel", elf.SHT_PROGBITS, _packed(others, fmt)),
         (_note.SECTION, elf.SHT_PROGBITS, _note.pack(_facts(files), fmt)),
     ):
@@ -247,7 +247,10 @@ def _packed(notes: list[Note], fmt: Format) -> bytes:
 
 
 def _facts(files: Files) -> dict[str, Any]:
-    """What ``.note.ksyms`` says; ``time`` alone differs between two equal snapshots."""
+    """What ``.note.ksyms`` says.
+
+    Of two snapshots of one kernel, ``time`` differs and reference counts may.
+    """
     host, marks, linked = files.host, files.landmarks, files.link_time
     return {
         "ksyms": __version__,
@@ -267,8 +270,12 @@ def _facts(files: Files) -> dict[str, Any]:
             "source": linked.source if linked else None,
         },
         "files": [_file_facts(file) for file in files.files],
-        "sizes": {"exact": 0, "inferred": "to the next symbol, section or region end"},
+        "sizes": {
+            "exact": sum(int(file.symbols.exact.sum()) for file in files.files),
+            "inferred": "to the next symbol, section or region end",
+        },
         "absent": files.absent,
+        "refused": files.refused,
     }
 
 
@@ -276,9 +283,12 @@ def _file_facts(file: LinkerFile) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "id": file.id,
         "name": file.name,
+        "kind": _kind(file),
         "symbols": len(file.symbols.address),
         "absolute": int(file.symbols.absolute.sum()),
         "build_id": file.build_id.hex() if file.build_id else None,
+        "unplaced": file.unplaced,
+        "debug": file.debug,
         "ranges": [
             {
                 "section": region.name,
@@ -298,8 +308,16 @@ def _file_facts(file: LinkerFile) -> dict[str, Any]:
             "dependants": list(file.module.dependants),
             "state": file.module.state,
             "taint": file.module.taint,
+            "srcversion": file.module.srcversion,
+            "version": file.module.version,
         }
     return facts
+
+
+def _kind(file: LinkerFile) -> str:
+    if file.id == KERNEL_ID:
+        return "kernel"
+    return "listed" if file.name in PSEUDO else "module"
 
 
 def _hex(address: int | None) -> str | None:

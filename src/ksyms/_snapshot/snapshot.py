@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
-import tempfile
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import MovedError, OutputError, reason
+from .._errors import MovedError
+from .._output import write_whole
 from . import linux
 from .emitter import Emitter, ResidueError
 
@@ -56,15 +55,7 @@ class Snapshot:
         Raises:
             OutputError: the place cannot be written to, or is full; nothing is left there.
         """
-        try:
-            _write(os.fspath(path), self.image)
-        except OSError as error:
-            raise OutputError(
-                f"The snapshot cannot be written to {os.fspath(path)!r}: {reason(error)}.",
-                "Name a file in a directory that exists, may be written to and has room "
-                f"for {len(self._image)} bytes.",
-                errno=error.errno,
-            ) from None
+        write_whole(os.fspath(path), self.image)
 
 
 def take(linker: Linker, layout: str = "linux") -> Snapshot:
@@ -83,16 +74,15 @@ def take(linker: Linker, layout: str = "linux") -> Snapshot:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
     moved: list[str] = []
     for _ in range(TRIES):
-        before = linker.generation()
-        files = linker.files()
+        reading = linker.read()
+        moved = linker.moved(reading)
+        if moved:
+            continue
+        files = linker.files(reading)
         try:
-            image = _image(files, LAYOUTS[layout])
+            return Snapshot(_image(files, LAYOUTS[layout]), files.generation)
         except ResidueError as error:
             moved = [f"the symbol tables ({error})"]
-            continue
-        moved = before.moved(linker.generation())
-        if not moved:
-            return Snapshot(image, before)
     raise MovedError(
         f"The kernel's symbols moved during each of {TRIES} tries, at last: "
         f"{', '.join(moved)}.",
@@ -105,31 +95,3 @@ def _image(files: Files, layout: Layout) -> npt.NDArray[np.uint8]:
     out = Emitter(sizes.total)
     layout.copy(files, sizes, out)
     return out.finish()
-
-
-def _write(path: str, image: memoryview) -> None:
-    """Replace the regular file that ``path`` leads to, or write into a device or a pipe."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        if not os.path.basename(path):
-            raise  # no name, or one that can only be a directory's
-        mode = stat.S_IFREG
-    if stat.S_ISREG(mode):
-        _replace(os.path.realpath(path), image)
-        return
-    with open(path, "wb") as device:
-        device.write(image)
-
-
-def _replace(target: str, image: memoryview) -> None:
-    fd, scratch = tempfile.mkstemp(prefix=".ksyms.", dir=os.path.dirname(target))
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(image)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, target)
-    except BaseException:
-        os.unlink(scratch)
-        raise

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import LinkerFile, Region
+from .._note import EXACT
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -49,6 +50,8 @@ class _Columns(NamedTuple):
     info: U8
     letter: U8
     absolute: Mask
+    size: U64
+    exact: Mask
     owner: U32
 
 
@@ -133,6 +136,8 @@ def _columns(group: tuple[LinkerFile, ...], shift: int) -> _Columns:
         info=_join([t.info for t in tables], np.uint8),
         letter=_join([t.letter for t in tables], np.uint8),
         absolute=_join([t.absolute for t in tables], np.bool_),
+        size=_join([t.size for t in tables], np.uint64),
+        exact=_join([t.exact for t in tables], np.bool_),
         owner=_join(
             [np.broadcast_to(np.uint32(f.id), len(f.symbols.name)) for f in group], np.uint32
         ),
@@ -146,6 +151,8 @@ def _columns(group: tuple[LinkerFile, ...], shift: int) -> _Columns:
         columns.info[order],
         columns.letter[order],
         columns.absolute[order],
+        columns.size[order],
+        columns.exact[order],
         columns.owner[order],
     )
 
@@ -208,7 +215,8 @@ def _write(
         block["st_name"] = columns.name[rows][chosen]
         block["st_info"] = columns.info[rows][chosen]
         block["st_shndx"] = shndx[chosen]
-        letters[there] = columns.letter[rows][chosen]
+        exact = columns.exact[rows][chosen]
+        letters[there] = columns.letter[rows][chosen] | np.where(exact, EXACT, 0)
 
 
 def _correct(columns: _Columns, place: I32, rows: slice, places: Places) -> None:
@@ -260,7 +268,7 @@ def _lengths(
     if len(bounds.stops):
         np.minimum(following, _above(bounds.stops, address), out=following)
     length = np.where((following > address) & ~none, following - address, np.uint64(0))
-    return np.asarray(length, np.uint64)
+    return np.where(columns.exact[rows], columns.size[rows], length)
 
 
 def _above(sorted_: U64, address: U64) -> U64:

@@ -1,0 +1,48 @@
+"""``ksyms collect``: this machine's files, for a snapshot to be taken elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, Final
+
+_EXAMPLES: Final = """\
+examples:
+  ksyms collect -o host.tar.gz             on the machine that is asked about
+  ksyms snapshot --root host.tar.gz -o host.elf    on another
+  ksyms lookup --from host.tar.gz schedule"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "collect",
+        help="save this machine's files for another to read",
+        description="Save what a snapshot reads of this machine, of one moment, into an "
+        "archive that --root, info and lookup take on another machine.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="where to write it, - for stdout"
+    )
+    parser.add_argument(
+        "--root", metavar="DIR", default="/", help="another machine's saved proc and sys"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Collect the files and write the archive."""
+    from .._linker import Linker, collect
+    from .._output import write_whole
+
+    with Linker(options.root, debug=None) as linker:
+        data = collect(linker)
+    if options.output == "-":
+        with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+            out.write(data)
+        return True
+    write_whole(options.output, memoryview(data))
+    print(f"{options.output}: {len(data)} bytes")
+    return True

@@ -1,0 +1,74 @@
+"""A machine's files into an archive that another machine can read in its place."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from typing import Final
+
+from .._errors import MovedError
+from .linker import Linker
+from .root import Root
+
+TRIES: Final = 3
+
+_FILES: Final = (
+    "proc/kallsyms",
+    "proc/modules",
+    "proc/iomem",
+    "proc/version",
+    "proc/cmdline",
+    "proc/sys/kernel/osrelease",
+    "proc/sys/kernel/arch",
+    "proc/sys/kernel/kptr_restrict",
+    "proc/sys/kernel/perf_event_paranoid",
+    "proc/sys/kernel/random/boot_id",
+    "sys/kernel/notes",
+    "sys/kernel/uevent_seqnum",
+    "sys/kernel/cpu_byteorder",
+)
+_MODULE_FILES: Final = ("coresize", "initstate", "refcnt", "taint", "srcversion", "version")
+_MODULE_DIRECTORIES: Final = ("sections", "notes")
+
+
+def collect(linker: Linker) -> bytes:
+    """The files that a snapshot of ``linker`` reads, of one moment, as a gzipped tar.
+
+    Raises:
+        MovedError: the files moved during every one of :data:`TRIES` tries.
+        KsymsError: there could be no snapshot of what would be collected.
+    """
+    moved: list[str] = []
+    for _ in range(TRIES):
+        reading = linker.read()  # refuses what is hidden or not whole
+        before = linker.generation()
+        files = _contents(linker.root)
+        moved = before.moved(linker.generation()) or linker.moved(reading)
+        if not moved:
+            return _archive(files)
+    raise MovedError(
+        f"The kernel's files moved during each of {TRIES} tries, at last: {', '.join(moved)}.",
+        "Try again when no modules are being loaded or unloaded.",
+    )
+
+
+def _contents(root: Root) -> dict[str, bytes]:
+    names = list(_FILES)
+    for module in root.names("sys/module"):
+        for directory in _MODULE_DIRECTORIES:
+            inside = f"sys/module/{module}/{directory}"
+            names += [f"{inside}/{name}" for name in root.names(inside)]
+        names += [f"sys/module/{module}/{name}" for name in _MODULE_FILES]
+    contents = ((name, root.read(name)) for name in names)
+    return {name: data for name, data in contents if data is not None}
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", compresslevel=6) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(data), 0o400, int(time.time())
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()

@@ -1,0 +1,169 @@
+"""Symbols that come and go without a module: BPF programs, ftrace and kprobe trampolines.
+
+The kernel tells of each that comes by a PERF_RECORD_KSYMBOL (include/uapi/linux/
+perf_event.h, Linux 5.1; trampolines since 5.9), on the ring of the CPU that it happened on.
+One of kprobes goes without, but its code is unmade then, and that gives a
+PERF_RECORD_TEXT_POKE (Linux 5.8). A BPF program's comes before it is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+# asm/unistd.h of each machine.
+_SYSCALL: Final = {
+    "x86_64": 298,
+    "aarch64": 241,
+    "riscv64": 241,
+    "loongarch64": 241,
+    "ppc64": 319,
+    "ppc64le": 319,
+    "s390x": 331,
+}
+_ATTR_SIZE: Final = 112  # PERF_ATTR_SIZE_VER5, which has every field that is used here
+_PERF_TYPE_SOFTWARE: Final = 1
+_PERF_COUNT_SW_DUMMY: Final = 9
+_KSYMBOL: Final = 1 << 29
+_TEXT_POKE: Final = 1 << 33  # Linux 5.8
+_FLAG_FD_CLOEXEC: Final = 8
+_RECORD_KSYMBOL: Final = 17
+_RECORD_TEXT_POKE: Final = 20
+_UNREGISTER: Final = 1
+_DATA_PAGES: Final = 8
+_ONLINE: Final = "/sys/devices/system/cpu/online"
+# struct perf_event_mmap_page: data_head, data_tail, data_offset, data_size.
+_HEAD: Final = 1024
+_HEADER: Final = struct.Struct("=IHH")
+_KSYMBOL_BODY: Final = struct.Struct("=QIHH")
+_POKE_BODY: Final = struct.Struct("=QHH")
+_POSITIONS: Final = struct.Struct("=QQ")
+
+
+class _Ring(NamedTuple):
+    fd: int
+    pages: mmap.mmap
+    offset: int
+    size: int
+
+
+class KernelEvents:
+    """The events of every CPU, from when this was made until it is closed.
+
+    ``seen`` counts those that concern symbols; where the kernel had to drop some it counts
+    too, for then anything can have happened. ``leaving`` are the addresses of BPF programs
+    that were about to go: each may be listed still.
+
+    Raises:
+        OSError: the kernel, or what this process may do, does not allow it.
+    """
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.leaving: set[int] = set()
+        self._online = b""
+        self._rings: dict[int, _Ring] = {}
+        try:
+            self._follow()
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the rings back."""
+        for ring in self._rings.values():
+            ring.pages.close()
+            os.close(ring.fd)
+        self._rings.clear()
+
+    def drain(self) -> int:
+        """Take in what has come since the last time; gives :attr:`seen`."""
+        self._follow()
+        for ring in self._rings.values():
+            for kind, body in _records(ring):
+                if kind != _RECORD_TEXT_POKE or _is_whole(body):
+                    self.seen += 1
+                if kind == _RECORD_KSYMBOL:
+                    self._note(*_KSYMBOL_BODY.unpack_from(body))
+        return self.seen
+
+    def _note(self, address: int, length: int, kind: int, flags: int) -> None:
+        if flags & _UNREGISTER:
+            self.leaving.add(address)
+        else:
+            self.leaving.discard(address)
+
+    def _follow(self) -> None:
+        """Open the rings of CPUs that have come online; what they did before is unknown."""
+        with open(_ONLINE, "rb", buffering=0) as file:
+            online = file.read()
+        if online == self._online:
+            return
+        for cpu in _cpus(online.decode().strip()):
+            if cpu not in self._rings:
+                self._rings[cpu] = _open(cpu)
+        self._online = online
+        self.seen += 1
+
+
+def _records(ring: _Ring) -> Iterator[tuple[int, bytes]]:
+    """The records in a ring, each taken out of it: type and body."""
+    head, tail = _POSITIONS.unpack_from(ring.pages, _HEAD)
+    while tail < head:
+        kind, _, size = _HEADER.unpack(_bytes(ring, tail, _HEADER.size))
+        if size < _HEADER.size:
+            break  # the kernel writes no such record; a ring is never read for ever
+        yield kind, _bytes(ring, tail + _HEADER.size, size - _HEADER.size)
+        tail += size
+    struct.pack_into("=Q", ring.pages, _HEAD + 8, head)
+
+
+def _is_whole(body: bytes) -> bool:
+    """Whether a text poke made or unmade code, and did not change some that stays.
+
+    The code that jump labels and calls of the tracer are patched into stays; a module's
+    load patches hundreds.
+    """
+    _, before, after = _POKE_BODY.unpack_from(body)
+    return not before or not after
+
+
+def _bytes(ring: _Ring, position: int, length: int) -> bytes:
+    start = position % ring.size
+    first = ring.pages[ring.offset + start : ring.offset + min(start + length, ring.size)]
+    return first + ring.pages[ring.offset : ring.offset + length - len(first)]
+
+
+def _cpus(text: str) -> list[int]:
+    """The CPUs in a list such as ``0-3,8`` (lib/bitmap.c, bitmap_print_to_pagebuf)."""
+    cpus: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def _open(cpu: int) -> _Ring:
+    number = _SYSCALL.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    attr = bytearray(_ATTR_SIZE)
+    struct.pack_into("=IIQ", attr, 0, _PERF_TYPE_SOFTWARE, _ATTR_SIZE, _PERF_COUNT_SW_DUMMY)
+    struct.pack_into("=Q", attr, 40, _KSYMBOL | _TEXT_POKE)
+    buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(attr)
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.syscall(number, buffer, -1, cpu, -1, _FLAG_FD_CLOEXEC)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    try:
+        pages = mmap.mmap(fd, (1 + _DATA_PAGES) * mmap.PAGESIZE)
+    except OSError:
+        os.close(fd)
+        raise
+    offset, size = _POSITIONS.unpack_from(pages, _HEAD + 16)
+    return _Ring(fd, pages, offset, size)
