@@ -1,0 +1,153 @@
+"""Snapshots while modules come and go: churn.py WANTED SECONDS PAUSE, as root in the VM.
+
+Four processes load and unload modules with random pauses of up to PAUSE seconds, while
+this one takes snapshots until WANTED were given out or SECONDS are over. Each that is
+given out is held against what the modules' own lists were when nothing moved. Prints one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ksyms
+from ksyms._linker import Linker
+from ksyms._snapshot import take
+
+# With what each brings: dependencies, and modules of several pieces of memory.
+MODULES = (
+    *("dummy", "loop", "cuse", "nf_conntrack", "tun", "8021q", "ifb", "veth", "macvlan"),
+    *("zram", "nbd", "tcp_bbr"),
+)
+PROCESSES = 4
+FIELDS = {
+    "name": "<u4",
+    "info": "u1",
+    "other": "u1",
+    "shndx": "<u2",
+    "value": "<u8",
+    "size": "<u8",
+}
+SYMBOL = np.dtype(list(FIELDS.items()))
+
+Names = Counter[str]
+
+
+def main(wanted: int, seconds: float, pause: float) -> None:
+    for module in MODULES:
+        subprocess.run(["modprobe", module], check=True)
+    lists = settled_lists()
+    churners = [start(number, pause) for number in range(PROCESSES)]
+    result: dict[str, Any] = {
+        "given": 0,
+        "refused": 0,
+        "torn": [],
+        "with": Counter(),
+        "slowest": 0.0,
+    }
+    begun = time.monotonic()
+    try:
+        while result["given"] < wanted and time.monotonic() - begun < seconds:
+            snapshot_once(lists, result)
+    finally:
+        for pid in churners:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    result["seconds"] = round(time.monotonic() - begun, 1)
+    json.dump(result, sys.stdout)
+
+
+def settled_lists() -> dict[str, Names]:
+    """The names that each module lists now that nothing moves, as grep sees them."""
+    lists: dict[str, Names] = {}
+    for line in Path("/proc/kallsyms").read_text().splitlines():
+        name, _, bracket = line.split(" ", 2)[2].partition("\t")
+        if bracket:
+            lists.setdefault(bracket[1:-1], Counter())[name] += 1
+    return lists
+
+
+def start(number: int, pause: float) -> int:
+    """A process that loads and unloads its own share of the modules."""
+    if pid := os.fork():
+        return pid
+    chance = random.Random(number)
+    quiet = open(os.devnull, "w")
+    while True:
+        module = chance.choice(MODULES[number::PROCESSES])
+        for command in (["modprobe", "-r", module], ["modprobe", module]):
+            subprocess.run(command, stdout=quiet, stderr=quiet)
+            time.sleep(chance.random() * pause)
+
+
+def snapshot_once(lists: dict[str, Names], result: dict[str, Any]) -> None:
+    begun = time.monotonic()
+    try:
+        with Linker(debug=None) as linker:
+            snapshot = take(linker)
+    except ksyms.MovedError as error:
+        assert error.what.startswith("The kernel's symbols moved during each of 3 tries")
+        result["refused"] += 1
+        return
+    finally:
+        result["slowest"] = max(result["slowest"], round(time.monotonic() - begun, 2))
+    result["given"] += 1
+    found = module_names(bytes(snapshot.image))
+    result["with"][len(found)] += 1
+    result["torn"] += torn(found, lists, snapshot.generation.modules)
+
+
+def module_names(image: bytes) -> dict[str, Names]:
+    """The names in each module's sections, read from the ELF file by hand."""
+    shoff = struct.unpack_from("<Q", image, 40)[0]
+    count, names_index = struct.unpack_from("<HH", image, 60)
+    headers = [struct.unpack_from("<IIQQQQIIQQ", image, shoff + 64 * i) for i in range(count)]
+    names = headers[names_index][4]
+    owners = {}
+    for index, header in enumerate(headers):
+        section = text_at(image, names + header[0])
+        if section.startswith("["):
+            owners[index] = section[1 : section.index("]")]
+        elif section == ".symtab":
+            symbols, strings = header[4:6], headers[header[6]][4]
+    table = np.frombuffer(image, SYMBOL, symbols[1] // 24, symbols[0])
+    found: dict[str, Names] = {}
+    for row in table[np.isin(table["shndx"], list(owners))]:
+        own = found.setdefault(owners[row["shndx"]], Counter())
+        own[text_at(image, strings + int(row["name"]))] += 1
+    return found
+
+
+def text_at(image: bytes, offset: int) -> str:
+    return image[offset : image.index(b"\0", offset)].decode()
+
+
+def torn(
+    found: dict[str, Names], lists: dict[str, Names], modules: dict[str, Any]
+) -> list[str]:
+    """What is wrong with a snapshot's modules, in words."""
+    wrong = [f"{name} is listed and not loaded" for name in found.keys() - modules.keys()]
+    for name in modules.keys() & lists.keys():
+        names = found.get(name, Counter())
+        # One that is being loaded lists its init symbols too.
+        more = names - lists[name] if modules[name].state != "Loading" else Counter()
+        fewer = lists[name] - names
+        if more or fewer:
+            wrong.append(f"{name} ({modules[name].state}): +{dict(more)} -{dict(fewer)}")
+    return wrong
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
