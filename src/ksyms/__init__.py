@@ -33,6 +33,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from ._snapshot import Snapshot
     from ._symbols import Symbol, SymbolTable, load
@@ -68,14 +69,17 @@ def snapshot(
     layout: str = "linux",
     *,
     kallsyms: str | os.PathLike[str] | None = None,
+    debug_dirs: Sequence[str | os.PathLike[str]] = (),
 ) -> Snapshot:
     """Take a snapshot of a kernel's symbols.
 
     Args:
         root: the directory that holds the kernel's ``proc`` and ``sys``: ``/`` for the
-            running kernel, or where another machine's were saved.
+            running kernel, or where another machine's were saved; or an archive of one.
         layout: ``linux``, the layout that the tools of Linux open (docs/format.md).
         kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
+        debug_dirs: directories in which a vmlinux and modules' files with exact sizes are
+            looked for, before the usual places below ``root``.
 
     Returns:
         The image, in memory; it never changes.
@@ -94,7 +98,8 @@ def snapshot(
     from ._snapshot import take
 
     alone = None if kallsyms is None else os.fspath(kallsyms)
-    with Linker(os.fspath(root), alone) as linker:
+    debug = tuple(os.fspath(directory) for directory in debug_dirs)
+    with Linker(os.fspath(root), alone, debug=debug) as linker:
         return take(linker, layout)
 
 

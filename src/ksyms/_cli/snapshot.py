@@ -41,13 +41,20 @@ def add(commands: Any) -> None:
         help=f"where to write it, - for stdout (default: {DEFAULT_OUTPUT})",
     )
     parser.add_argument("--json", action="store_true", help="say what was written as JSON")
+    parser.add_argument(
+        "--debug-dir",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="look here too for a vmlinux and .ko files, which have exact sizes",
+    )
     add_source(parser.add_mutually_exclusive_group())
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> bool:
     """Take the snapshot and write it."""
-    snapshot = take_snapshot(options)
+    snapshot = take_snapshot(options, tuple(options.debug_dir))
     if options.output == "-":
         # Buffered anew: an unbuffered stdout writes a part and says how much.
         with open(sys.stdout.fileno(), "wb", closefd=False) as out:

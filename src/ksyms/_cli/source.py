@@ -38,14 +38,19 @@ def open_table(file: str) -> SymbolTable:
     return load(file)
 
 
-def take_snapshot(options: argparse.Namespace, layout: str = "linux") -> Snapshot:
-    """The snapshot that the arguments ask for, with progress where it takes long."""
+def take_snapshot(
+    options: argparse.Namespace, debug: tuple[str, ...] | None = None
+) -> Snapshot:
+    """The snapshot that the arguments ask for, with progress where it takes long.
+
+    ``debug`` as :class:`Linker` takes it: sizes are inferred where nothing is said.
+    """
     from .._linker import Linker
     from .._snapshot import take
     from .progress import Progress
 
     with (
         Progress("reading symbols") as progress,
-        Linker(options.root, options.kallsyms, progress.advance) as linker,
+        Linker(options.root, options.kallsyms, progress.advance, debug) as linker,
     ):
-        return take(linker, layout)
+        return take(linker)

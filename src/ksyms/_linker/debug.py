@@ -80,14 +80,14 @@ class DebugFiles:
         """The paths of module files by the module's name, in the order to try them."""
         if self._modules is None:
             self._modules = {}
-            listed = self.root.read(f"lib/modules/{self.release}/modules.dep") or b""
-            base = os.path.join(self.root.path, f"lib/modules/{self.release}")
-            paths = [
-                os.path.join(base, line.split(":")[0]) for line in listed.decode().split("\n")
-            ]
+            paths = []
             for directory in self.directories:
                 for place, _, names in os.walk(directory):
                     paths += [os.path.join(place, name) for name in sorted(names)]
+            base = f"lib/modules/{self.release}"
+            listed = (self.root.read(f"{base}/modules.dep") or b"").decode("utf-8", "replace")
+            names = [line.partition(":")[0] for line in listed.splitlines()]
+            paths += [self.root.name_of(f"{base}/{name}") for name in names]
             for path in paths:
                 stem, dot, ending = os.path.basename(path).partition(".")
                 if dot + ending in _ENDINGS:

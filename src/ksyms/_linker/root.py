@@ -149,6 +149,9 @@ def _unpacked(path: str) -> dict[str, bytes]:
                 content = archive.extractfile(member)
                 if content is not None:
                     files[os.path.normpath(member.name)] = content.read()
+            # To the end of what it is compressed in, where the checksum is.
+            while archive.fileobj is not None and archive.fileobj.read(1 << 16):
+                pass
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         why = str(error).splitlines()[0].rstrip(":.")
         raise SourceError(
