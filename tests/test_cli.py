@@ -604,3 +604,37 @@ def assembled(directory: Path) -> Path:
     path = directory / "two.o"
     subprocess.run(["as", "-o", path, source], check=True)
     return path
+
+
+@pytest.mark.parametrize(("pause", "shown"), [(0.0, False), (1.2, True)])
+def test_progress_of_a_long_wait(tmp_path: Path, pause: float, shown: bool) -> None:
+    """On stderr, if that is a terminal, and once a wait is longer than a second."""
+    fifo = tmp_path / "slow"
+    os.mkfifo(fifo)
+    lines = "".join(f"{0xFFFFFFFF81000000 + 16 * i:x} t f{i}\n" for i in range(30_000))
+    master, terminal = pty.openpty()
+    with subprocess.Popen(
+        [COMMAND, "snapshot", "--kallsyms", fifo, "-o", tmp_path / "slow.elf"],
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    ) as run:
+        os.close(terminal)
+        with fifo.open("w") as text:
+            text.write(lines[: len(lines) // 2])
+            text.flush()
+            time.sleep(pause)
+            text.write(lines[len(lines) // 2 :])
+        said = b""
+        while part := read_terminal(master):
+            said += part
+    assert run.returncode == 0
+    assert (b"reading symbols" in said) == shown
+
+
+def read_terminal(master: int) -> bytes:
+    """What comes next; nothing once the other end is closed."""
+    try:
+        return os.read(master, 4096)
+    except OSError:  # EIO, where a pipe would be at its end
+        return b""

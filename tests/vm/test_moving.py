@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from guests import KERNELS, in_vm
 
 pytestmark = pytest.mark.vm
 
-HERE = Path(__file__).parent
-SRC = HERE.parents[1] / "src"
-KERNELS = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 GIVEN = 200
 SECONDS = 280
 
 
 @pytest.fixture(scope="module", params=KERNELS)
 def package(request: pytest.FixtureRequest) -> str:
-    """The Debian package of each kernel in turn."""
     return KERNELS[request.param]
-
-
-def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
-    """The JSON object that a Python program in this directory prints in the VM."""
-    python = f"PYTHONPATH={shlex.quote(str(SRC))} PYTHONDONTWRITEBYTECODE=1 " + shlex.join(
-        [sys.executable, str(HERE / command[0]), *command[1:]]
-    )
-    run = subprocess.run(
-        [HERE / "lab.sh", python],
-        cwd=directory,
-        env={**os.environ, "KSYMS_LAB_KERNEL": package, "KSYMS_LAB_TIMEOUT": "600"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    result: dict[str, Any] = json.loads(run.stdout)
-    return result
 
 
 def test_every_kind_of_change_is_seen(package: str, tmp_path: Path) -> None:
@@ -69,3 +43,13 @@ def test_without_a_pause(package: str, tmp_path: Path) -> None:
     assert result["torn"] == []
     assert result["refused"] + result["given"] > 3
     assert result["slowest"] < 15
+
+
+def test_sizes_and_places(package: str, tmp_path: Path) -> None:
+    """Every symbol in its module and a known section; sizes against the modules' files."""
+    result = in_vm(package, tmp_path, "sizes.py")
+    assert result["symbols"] == result["in their module"] == result["of /proc/kallsyms"]
+    assert result["in a known section"] >= 0.99 * result["symbols"]
+    assert result["refused"] == {}
+    assert result["exact"] > 0.5 * result["symbols"]
+    assert result["equal"] + result["longer by padding"] > 0.98 * result["exact"], result

@@ -15,14 +15,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from guests import HERE, KERNELS, SRC
 
 import ksyms
 
 pytestmark = pytest.mark.vm
 
-HERE = Path(__file__).parent
-SRC = HERE.parents[1] / "src"
-KERNELS = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 MODULES = {"dummy", "loop", "ext4", "nf_tables", "bridge"}
 REFUSED = {
     "kptr-restrict": ("kernel.kptr_restrict is 2", "sysctl kernel.kptr_restrict=1"),

@@ -11,6 +11,7 @@ import gzip
 import lzma
 import mmap
 import os
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -41,11 +42,19 @@ class Exact(NamedTuple):
 class DebugFiles:
     """Where the files are looked for: the usual places under a root, and ``directories``.
 
-    ``refused`` has, by path, why a file that was found is not trusted.
+    ``refused`` has, by path, why a file that was found is not trusted. ``progress`` is
+    called with the number of bytes each time a file has been read.
     """
 
-    def __init__(self, root: Root, release: str | None, directories: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        root: Root,
+        release: str | None,
+        directories: tuple[str, ...],
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
         self.root = root
+        self.progress = progress
         self.release = release
         self.directories = directories
         self.refused: dict[str, str] = {}
@@ -111,7 +120,10 @@ class DebugFiles:
     def _open(self, path: str, identity: bytes) -> Image | None:
         """The file, if it can be read and was built with what runs."""
         try:
-            image = read_image(memoryview(_contents(path)), path)
+            data = memoryview(_contents(path))
+            if self.progress is not None:
+                self.progress(len(data))
+            image = read_image(data, path)
             found = _identity(image)
         except OSError as error:
             if os.path.exists(path):

@@ -117,7 +117,7 @@ class Linker:
         host = read_host(self.root, text.digits, landmarks)
         debug = None
         if self.debug is not None:
-            debug = DebugFiles(self.root, host.release, self.debug)
+            debug = DebugFiles(self.root, host.release, self.debug, self.progress)
         members = [
             _completed(member, host, landmarks, debug)
             for member in self._members(reading, host)

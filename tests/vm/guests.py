@@ -1,0 +1,33 @@
+"""Runs a Python program of this directory in the VM."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SRC = HERE.parents[1] / "src"
+KERNELS = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
+"""The Debian package of each kernel that the tests boot."""
+
+
+def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
+    """The JSON object that a Python program in this directory prints in the VM."""
+    python = f"PYTHONPATH={shlex.quote(str(SRC))} PYTHONDONTWRITEBYTECODE=1 " + shlex.join(
+        [sys.executable, str(HERE / command[0]), *command[1:]]
+    )
+    run = subprocess.run(
+        [HERE / "lab.sh", python],
+        cwd=directory,
+        env={**os.environ, "KSYMS_LAB_KERNEL": package, "KSYMS_LAB_TIMEOUT": "600"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    result: dict[str, Any] = json.loads(run.stdout)
+    return result
