@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import ksyms
-from ksyms._linker import Linker
+from ksyms._linker import Linker, Reading
 from ksyms._snapshot import take
 
 # With what each brings: dependencies, and modules of several pieces of memory.
@@ -56,6 +56,9 @@ def main(wanted: int, seconds: float, pause: float) -> None:
         "torn": [],
         "with": Counter(),
         "slowest": 0.0,
+        "reads": 0,
+        "clean": 0,
+        "clean from the start": 0,
     }
     begun = time.monotonic()
     try:
@@ -92,10 +95,30 @@ def start(number: int, pause: float) -> int:
             time.sleep(chance.random() * pause)
 
 
+class Counting(Linker):
+    """Counts the reads, those that were clean, and those that a check of the whole read,
+    from before its first byte and not from its first bracket, would have called clean."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(debug=None)
+        self.result = result
+
+    def read(self) -> Reading:
+        self.begun = self.generation()
+        return super().read()
+
+    def moved(self, reading: Reading) -> list[str]:
+        words = super().moved(reading)
+        self.result["reads"] += 1
+        self.result["clean"] += not words
+        self.result["clean from the start"] += not self.begun.moved(self.generation())
+        return words
+
+
 def snapshot_once(lists: dict[str, Names], result: dict[str, Any]) -> None:
     begun = time.monotonic()
     try:
-        with Linker(debug=None) as linker:
+        with Counting(result) as linker:
             snapshot = take(linker)
     except ksyms.MovedError as error:
         assert error.what.startswith("The kernel's symbols moved during each of 3 tries")

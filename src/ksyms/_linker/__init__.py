@@ -5,7 +5,7 @@ from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
 from .generation import Generation
 from .host import Access, Host, read_access
 from .link_time import LinkTime, read_link_time
-from .linker import Linker
+from .linker import Linker, Reading
 from .modules import PSEUDO, Module
 from .root import Root
 
@@ -20,6 +20,7 @@ __all__ = [
     "Linker",
     "LinkerFile",
     "Module",
+    "Reading",
     "Region",
     "Root",
     "Symbols",
