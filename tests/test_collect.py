@@ -70,6 +70,17 @@ def tar(path: Path, *names: str) -> Path:
     return path
 
 
+def test_an_archive_that_is_not_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "plain"
+    with tarfile.open(tar(tmp_path / "x.tgz", "proc/kallsyms")) as packed:
+        data = packed.fileobj
+        assert data is not None
+        data.seek(0)
+        path.write_bytes(data.read())
+    answer = json.loads(command("lookup", "--json", "--from", path, "_stext").stdout)
+    assert answer["address"] == "0xffffffff81000000"
+
+
 def test_below_a_directory(tmp_path: Path) -> None:
     """Packed with the directory it was in, as people do."""
     path = tar(tmp_path / "deep.tgz", "./case-17/host/proc/kallsyms")

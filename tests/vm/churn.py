@@ -61,9 +61,10 @@ def main(wanted: int, seconds: float, pause: float) -> None:
         "clean from the start": 0,
     }
     begun = time.monotonic()
+    linker = Counting(result)
     try:
         while result["given"] < wanted and time.monotonic() - begun < seconds:
-            snapshot_once(lists, result)
+            snapshot_once(linker, lists, result)
     finally:
         for pid in churners:
             os.kill(pid, signal.SIGKILL)
@@ -115,11 +116,10 @@ class Counting(Linker):
         return words
 
 
-def snapshot_once(lists: dict[str, Names], result: dict[str, Any]) -> None:
+def snapshot_once(linker: Linker, lists: dict[str, Names], result: dict[str, Any]) -> None:
     begun = time.monotonic()
     try:
-        with Counting(result) as linker:
-            snapshot = take(linker)
+        snapshot = take(linker)
     except ksyms.MovedError as error:
         assert error.what.startswith("The kernel's symbols moved during each of 3 tries")
         result["refused"] += 1

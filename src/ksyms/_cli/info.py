@@ -22,6 +22,8 @@ _SOURCES: Final = (
     ("proc/version", "which kernel this is"),
 )
 
+_EVENTS: Final = ("perf_event_open", "whether BPF programs and trampolines came and went")
+
 _EXAMPLES: Final = """\
 examples:
   ksyms info                       what this machine would allow, and why not
@@ -110,8 +112,9 @@ def of_machine(root: Root) -> dict[str, Any]:
             "symbols": counts,
         }
         absent |= files.absent
+    asked = [*_SOURCES, _EVENTS] if counts and root.live else _SOURCES
     facts["sources"] = [
-        {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in _SOURCES
+        {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in asked
     ]
     return facts
 
@@ -196,7 +199,7 @@ def _print_machine(facts: dict[str, Any]) -> None:
     print()
     output.heading("sources")
     output.table(
-        [[f"/{s['name']}", s["missing"] or "there", s["tells"]] for s in facts["sources"]],
+        [[s["name"], s["missing"] or "there", s["tells"]] for s in facts["sources"]],
         ["name", "", "dim"],
         indent=2,
     )

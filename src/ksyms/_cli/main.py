@@ -27,8 +27,9 @@ examples:
   ksyms info kernel.elf                  which kernel the file is of, and what is in it
   ksyms lookup 0xffffffff81000000        what is at an address, in the running kernel
   ksyms lookup --from kernel.elf schedule   where a name is, in a file
+  ksyms collect -o host.tar.gz           this machine's files, for another to read
 
-exit status: 0 done, 1 refused or not found, 2 wrong arguments"""
+exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

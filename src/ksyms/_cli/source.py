@@ -10,14 +10,19 @@ if TYPE_CHECKING:
     from .._snapshot import Snapshot
     from .._symbols import SymbolTable
 
-_ARCHIVES: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh")
-"""What a compressed tar begins with: gzip, xz, bzip2."""
+_COMPRESSED: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh")
+"""What a compressed archive begins with: gzip, xz, bzip2."""
+_TAR: Final = b"ustar"
+"""What a plain one has at byte 257 (POSIX.1, pax, "ustar Interchange Format")."""
 
 
 def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
     """The arguments that name a kernel: the running one unless they do."""
     group.add_argument(
-        "--root", metavar="DIR", default="/", help="another machine's saved proc and sys"
+        "--root",
+        metavar="DIR",
+        default="/",
+        help="another machine's saved proc and sys, or an archive",
     )
     group.add_argument("--kallsyms", metavar="FILE", help="a saved /proc/kallsyms by itself")
 
@@ -28,8 +33,8 @@ def open_table(file: str) -> SymbolTable:
 
     if os.path.isfile(file):
         with open(file, "rb") as opened:
-            compressed = opened.read(6).startswith(_ARCHIVES)
-        if compressed:
+            head = opened.read(512)
+        if head.startswith(_COMPRESSED) or head[257:262] == _TAR:
             from .._linker import Linker
             from .._snapshot import take
 

@@ -37,7 +37,7 @@ class Linker:
     A context manager: events are watched from its making to its end.
 
     Args:
-        root: the directory that holds ``proc`` and ``sys``.
+        root: the directory that holds ``proc`` and ``sys``, or an archive of one.
         kallsyms: a kallsyms text by itself, in place of a directory.
         progress: called with the number of bytes each time some have been read.
         debug: directories to look for files with exact sizes in, besides the usual ones;
@@ -120,7 +120,7 @@ class Linker:
             debug = DebugFiles(self.root, host.release, self.debug, self.progress)
         members = [
             _completed(member, host, landmarks, debug)
-            for member in self._members(reading, host)
+            for member in self._unmoved(list(self._members(reading, host)))
         ]
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
         owners = [
@@ -190,6 +190,19 @@ class Linker:
         for name in PSEUDO:
             if name in lines:
                 yield _Member(name, symbol_table(text, lines[name]))
+
+    def _unmoved(self, members: list[_Member]) -> list[_Member]:
+        """``members`` without what sysfs said of modules that have gone or moved since.
+
+        sysfs is read after the text, and a text of one moment stays one.
+        """
+        now = self.generation().modules or {}
+        return [
+            member
+            if member.module is None or member.module.lies_as(now.get(member.name))
+            else member._replace(sections=Sections(), build_id=None)
+            for member in members
+        ]
 
     def _sections(self, name: str, reading: Reading) -> Sections:
         """The live sections of module ``name``; what sysfs says of one instance is kept."""

@@ -39,6 +39,10 @@ class Module(NamedTuple):
         """What is another where the kernel lists other symbols of the module."""
         return self.address, self.size, self.state
 
+    def lies_as(self, other: Module | None) -> bool:
+        """Whether ``other`` is this module where this one is."""
+        return other is not None and self.placed[:2] == other.placed[:2]
+
 
 class Sections(NamedTuple):
     """A module's live sections by sysfs, sorted by start.

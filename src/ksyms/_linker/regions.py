@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .files import KERNEL_ID, Kind, Region
-from .modules import Module, Sections
+from .modules import PSEUDO, Module, Sections
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -325,7 +325,7 @@ def _by_name(sections: Sections) -> list[int]:
 
 def unplaced(owner: Owner) -> int:
     """How many of a module's symbols lie in none of the sections that sysfs has of it."""
-    if owner.id == KERNEL_ID or not len(owner.address):
+    if owner.id == KERNEL_ID or owner.name in PSEUDO or not len(owner.address):
         return 0
     starts = np.array(owner.sections.starts, np.uint64)
     ends = np.array([0, *(end or (1 << 64) - 1 for end in owner.sections.ends)], np.uint64)
