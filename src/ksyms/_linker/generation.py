@@ -13,20 +13,29 @@ from .root import Root
 class Generation(NamedTuple):
     """The set of linker files at one moment, as far as the kernel tells.
 
-    ``modules`` is /proc/modules, by name. ``events`` is /sys/kernel/uevent_seqnum, which
-    moves when a module comes or goes, also where an unload and a reload at one address
-    leave /proc/modules as it was. ``symbols`` counts what came and went without a module
-    (BPF programs, trampolines). None where the kernel does not tell.
+    ``text`` is that of /proc/modules. ``events`` is /sys/kernel/uevent_seqnum, which moves
+    when a module comes or goes, also where an unload and a reload at one address leave
+    /proc/modules as it was. ``symbols`` counts what came and went without a module (BPF
+    programs, trampolines). None where the kernel does not tell.
     """
 
-    modules: dict[str, Module] | None
-    events: int | None
+    text: bytes | None
+    events: bytes | None
     symbols: int | None
+
+    @property
+    def modules(self) -> dict[str, Module]:
+        """The modules by name, the oldest first; none where the kernel does not tell.
+
+        Raises:
+            KallsymsError: the text is not that of /proc/modules.
+        """
+        return {} if self.text is None else parse_modules(self.text)
 
     def moved(self, later: Generation) -> list[str]:
         """What is different ``later``, in words; nothing where the set of files is the same."""
         words = []
-        before, after = self.modules or {}, later.modules or {}
+        before, after = (self.modules, later.modules) if self.text != later.text else ({}, {})
         for name in sorted(before.keys() | after.keys()):
             if name not in after:
                 words.append(f"module {name} went")
@@ -37,30 +46,40 @@ class Generation(NamedTuple):
         if self.symbols != later.symbols:
             words.append("a BPF program or a trampoline of ftrace or kprobes came or went")
         if self.events != later.events and not words:
-            words.append(f"a device or module event came ({self.events} to {later.events})")
+            words.append(
+                f"a device or module event came ({_number(self.events)} to "
+                f"{_number(later.events)})"
+            )
         return words
 
     def released(self, later: Generation) -> list[str]:
         """The modules that have another reference count ``later``."""
-        before, after = self.modules or {}, later.modules or {}
+        before, after = (self.modules, later.modules) if self.text != later.text else ({}, {})
         return [n for n in before if n in after and before[n].refcount != after[n].refcount]
+
+
+def _number(text: bytes | None) -> str:
+    return "unknown" if text is None else text.decode("utf-8", "replace").strip()
 
 
 class Watch:
     """Asks for the generation of the kernel under ``root``, now and again.
 
     Where the running kernel allows it, the rings of its events stay open as long as this
-    does; where it does not, ``root.absent`` says why.
+    does; where it does not, ``root.absent`` says why. A saved copy has one generation.
     """
 
     def __init__(self, root: Root) -> None:
         self.root = root
+        self._saved: Generation | None = None
         self._events: KernelEvents | None = None
         if root.live:
             try:
                 self._events = KernelEvents()
             except OSError as error:
                 root.missed("perf_event_open", error)
+        else:
+            self._saved = self._ask()
 
     def close(self) -> None:
         """Stop watching."""
@@ -69,11 +88,18 @@ class Watch:
 
     def generation(self) -> Generation:
         """The generation now."""
-        text = self.root.read("proc/modules")
-        events = self.root.text("sys/kernel/uevent_seqnum")
+        if self._events is not None:
+            self._events.follow()
+        return self.glance()
+
+    def glance(self) -> Generation:
+        """The generation now, but for CPUs that came since :meth:`generation` was asked."""
+        return self._saved or self._ask()
+
+    def _ask(self) -> Generation:
         return Generation(
-            None if text is None else parse_modules(text, self.root.name_of("proc/modules")),
-            int(events) if events and events.isdecimal() else None,
+            self.root.read("proc/modules"),
+            self.root.read("sys/kernel/uevent_seqnum"),
             self._events.drain() if self._events else None,
         )
 

@@ -69,7 +69,7 @@ class KernelEvents:
         self._online = b""
         self._rings: dict[int, _Ring] = {}
         try:
-            self._follow()
+            self.follow()
         except OSError:
             self.close()
             raise
@@ -83,7 +83,6 @@ class KernelEvents:
 
     def drain(self) -> int:
         """Take in what has come since the last time; gives :attr:`seen`."""
-        self._follow()
         for ring in self._rings.values():
             for kind, body in _records(ring):
                 if kind != _RECORD_TEXT_POKE or _is_whole(body):
@@ -98,7 +97,7 @@ class KernelEvents:
         else:
             self.leaving.discard(address)
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Open the rings of CPUs that have come online; what they did before is unknown."""
         with open(_ONLINE, "rb", buffering=0) as file:
             online = file.read()

@@ -83,7 +83,7 @@ class Linker:
             SourceError: the text of kallsyms cannot be read.
         """
         source, path = self.root.open_kallsyms(), self.root.kallsyms
-        text = read_kallsyms(source, path, self.generation, _LANDMARKS, self.progress)
+        text = read_kallsyms(source, path, self._watch.glance, _LANDMARKS, self.progress)
         if not text.address.any():
             raise hidden(self.root)
         if ("_stext" in text.landmarks) != ("_etext" in text.landmarks):
@@ -175,7 +175,7 @@ class Linker:
         """The kernel, then each module in load order, then what is listed as if it were one."""
         text, lines = reading.text, reading.lines
         yield _Member("kernel", symbol_table(text, lines.get(None, [])), host.build_id)
-        modules = text.generation.modules or {}
+        modules = text.generation.modules
         # kallsyms lists modules as /proc/modules does, the newest first.
         unlisted = [name for name in reversed(lines) if name and name not in modules]
         for name in (*modules, *(n for n in unlisted if n not in PSEUDO)):
@@ -196,7 +196,7 @@ class Linker:
 
         sysfs is read after the text, and a text of one moment stays one.
         """
-        now = self.generation().modules or {}
+        now = self.generation().modules
         return [
             member
             if member.module is None or member.module.lies_as(now.get(member.name))

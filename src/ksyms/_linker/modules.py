@@ -55,7 +55,7 @@ class Sections(NamedTuple):
     ends: tuple[int, ...] = ()
 
 
-def parse_modules(text: bytes, path: str) -> dict[str, Module]:
+def parse_modules(text: bytes) -> dict[str, Module]:
     """The modules in /proc/modules, oldest first: the file lists the newest first.
 
     Raises:
@@ -67,7 +67,7 @@ def parse_modules(text: bytes, path: str) -> dict[str, Module]:
             module = _module(line)
         except (ValueError, IndexError):
             raise KallsymsError(
-                f"Line {number} of {path} is not a module: {line[:60]!r}.",
+                f"Line {number} of proc/modules is not a module: {line[:60]!r}.",
                 "Save the whole of /proc/modules with cat, and change nothing in it.",
             ) from None
         modules[module.name] = module
