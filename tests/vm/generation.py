@@ -11,8 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from guest import TRACING, load_bpf_program
+from guest import TRACING
 
+from bpf import load_bpf_program
 from ksyms._linker import Linker
 
 KPROBES = TRACING / "kprobe_events"

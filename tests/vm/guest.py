@@ -7,20 +7,17 @@ from right before and right after the snapshot.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bpf import load_bpf_program, sysctl
+
 MODULES = ("dummy", "fuse", "loop", "ext4", "nf_tables", "bridge")
 SAVED_MODULES = ("dummy", "bridge")
 TRACING = Path("/sys/kernel/tracing")
-BPF_SYSCALL = 321  # x86-64
-BPF_PROG_LOAD = 5
-BPF_PROG_TYPE_SOCKET_FILTER = 1
 
 NO_SYSLOG = ("setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog")
 # Another user, who may still search the directories that the checkout is in.
@@ -124,32 +121,6 @@ def place_trampolines() -> None:
     instance.mkdir()
     (instance / "set_ftrace_filter").write_text("kernel_clone\n")
     (instance / "current_tracer").write_text("function\n")
-
-
-def load_bpf_program() -> int:
-    """Load a program that does nothing; gives its descriptor."""
-    sysctl("bpf_jit_enable", 1, "net/core")
-    sysctl("bpf_jit_kallsyms", 1, "net/core")
-    # r0 = 0; exit
-    code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
-    license_ = ctypes.create_string_buffer(b"GPL")
-    attributes = ctypes.create_string_buffer(
-        struct.pack(
-            "<IIQQIIQII16s",
-            *(BPF_PROG_TYPE_SOCKET_FILTER, 2),
-            *(ctypes.addressof(code), ctypes.addressof(license_), 0, 0, 0, 0, 0),
-            b"ksyms_smoke",
-        )
-    )
-    libc = ctypes.CDLL(None, use_errno=True)
-    program: int = libc.syscall(BPF_SYSCALL, BPF_PROG_LOAD, attributes, len(attributes.raw) - 1)
-    if program < 0:
-        raise OSError(ctypes.get_errno(), "bpf(BPF_PROG_LOAD)")
-    return program
-
-
-def sysctl(name: str, value: int, where: str = "kernel") -> None:
-    Path("/proc/sys", where, name).write_text(f"{value}")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,16 @@ KERNELS = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 """The Debian package of each kernel that the tests boot."""
 
 
+def in_guest(*arguments: str) -> str:
+    """The shell's words that run Python in the VM with ksyms and the tests' modules."""
+    path = shlex.quote(f"{SRC}:{HERE.parent}")
+    command = shlex.join([sys.executable, *arguments])
+    return f"PYTHONPATH={path} PYTHONDONTWRITEBYTECODE=1 {command}"
+
+
 def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
     """The JSON object that a Python program in this directory prints in the VM."""
-    python = f"PYTHONPATH={shlex.quote(str(SRC))} PYTHONDONTWRITEBYTECODE=1 " + shlex.join(
-        [sys.executable, str(HERE / command[0]), *command[1:]]
-    )
+    python = in_guest(str(HERE / command[0]), *command[1:])
     run = subprocess.run(
         [HERE / "lab.sh", python],
         cwd=directory,

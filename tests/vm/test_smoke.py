@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from guests import HERE, KERNELS, SRC
+from guests import HERE, KERNELS, SRC, in_guest
 
 import ksyms
 
@@ -34,9 +33,8 @@ REFUSED = {
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What guest.py left, after a boot of the kernel."""
     directory = tmp_path_factory.mktemp(f"vm-{request.param}")
-    command = [sys.executable, str(HERE / "guest.py"), str(SRC), str(directory)]
     run = subprocess.run(
-        [HERE / "lab.sh", shlex.join(command)],
+        [HERE / "lab.sh", in_guest(str(HERE / "guest.py"), str(SRC), str(directory))],
         cwd=directory,
         env={**os.environ, "KSYMS_LAB_KERNEL": KERNELS[request.param]},
         capture_output=True,
