@@ -9,12 +9,22 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 from guest import TRACING
 
 from bpf import load_bpf_program
-from ksyms._linker import Linker
+from ksyms._linker import Generation, Linker
+
+QUIET = 1.0
+"""Seconds without a change, after which there is none on its way."""
+
+LATER = {"kprobe removed"}
+"""What the kernel does after a while (kernel/kprobes.c, kprobe_optimizer), and only then
+lists otherwise."""
+
+PATIENCE = 20.0
 
 KPROBES = TRACING / "kprobe_events"
 ENABLE = TRACING / "events/kprobes/ksyms_moment/enable"
@@ -36,13 +46,27 @@ def main() -> None:
     }
     said = {}
     with Linker(debug=None) as linker:
-        before = linker.generation()
         for name, change in changes.items():
+            before = settled(linker)
             change()
-            after = linker.generation()
-            said[name] = before.moved(after)
-            before = after
+            said[name] = before.moved(linker.generation())
+            until = time.monotonic() + (PATIENCE if name in LATER else 0)
+            while not said[name] and time.monotonic() < until:
+                said[name] = before.moved(linker.generation())
     json.dump(said, sys.stdout)
+
+
+def settled(linker: Linker) -> Generation:
+    """The generation once it has stood still: devices appear late at boot, and the kernel
+    frees what a kprobe had some time after it was removed."""
+    last = linker.generation()
+    still = time.monotonic()
+    while time.monotonic() - still < QUIET:
+        time.sleep(0.05)
+        now = linker.generation()
+        if last.moved(now):
+            last, still = now, time.monotonic()
+    return last
 
 
 def modprobe(*arguments: str) -> None:

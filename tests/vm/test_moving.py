@@ -19,12 +19,13 @@ def package(request: pytest.FixtureRequest) -> str:
 
 
 def test_every_kind_of_change_is_seen(package: str, tmp_path: Path) -> None:
-    """By the very next question; and where nothing changed, nothing is said."""
+    """By the very next question, or by the one after the kernel did it; and where nothing
+    changed, nothing is said."""
     said = in_vm(package, tmp_path, "generation.py")
     silent = {name for name, words in said.items() if not words}
-    assert silent == {"nothing", "nothing again"}
-    assert said["module loaded"] == ["module dummy came"]
-    assert said["module unloaded"] == ["module dummy went"]
+    assert silent == {"nothing", "nothing again"}, said
+    assert "module dummy came" in said["module loaded"]
+    assert "module dummy went" in said["module unloaded"]
     # At the address where it was: /proc/modules is as before, and the event tells.
     assert said["module reloaded"][0].startswith(("a device or module event", "module dummy"))
 
