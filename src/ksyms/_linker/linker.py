@@ -44,7 +44,7 @@ class Linker:
             None for sizes inferred from the text alone.
 
     Raises:
-        SourceError: ``root`` is no directory.
+        SourceError: ``root`` is neither a directory nor an archive.
     """
 
     def __init__(
@@ -118,10 +118,13 @@ class Linker:
         debug = None
         if self.debug is not None:
             debug = DebugFiles(self.root, host.release, self.debug, self.progress)
-        members = [
-            _completed(member, host, landmarks, debug)
-            for member in self._unmoved(list(self._members(reading, host)))
-        ]
+        members = self._unmoved(list(self._members(reading, host)))
+        if debug is not None:
+            exact = debug.kernel(host.build_id, landmarks.get("_stext"))
+            members[0] = _completed(members[0], exact)
+            for number, member in enumerate(members[1:], 1):
+                exact = debug.module(member.name, member.build_id, member.sections)
+                members[number] = _completed(member, exact)
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
         owners = [
             Owner(number, m.name, m.symbols.address, m.symbols.letter, m.sections, m.module)
@@ -234,15 +237,8 @@ class Reading(NamedTuple):
     lines: dict[str | None, list[slice]]
 
 
-def _completed(
-    member: _Member, host: Host, landmarks: dict[str, int], debug: DebugFiles | None
-) -> _Member:
+def _completed(member: _Member, exact: Exact | None) -> _Member:
     """``member`` with what the file that it was loaded from knows, where there is one."""
-    exact = None
-    if debug is not None and member.name == "kernel":
-        exact = debug.kernel(host.build_id, landmarks.get("_stext"))
-    elif debug is not None:
-        exact = debug.module(member.name, member.build_id, member.sections)
     if exact is None:
         return member
     sizes = [exact.sections.get(name, 0) for name in member.sections.names]
