@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any, Final
+
+from . import output
 
 _EXAMPLES: Final = """\
 examples:
@@ -35,14 +36,9 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Collect the files and write the archive."""
     from .._linker import Linker, collect
-    from .._output import write_whole
 
     with Linker(options.root, debug=None) as linker:
         data = collect(linker)
-    if options.output == "-":
-        with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-            out.write(data)
-        return True
-    write_whole(options.output, memoryview(data))
-    print(f"{options.output}: {len(data)} bytes")
+    if output.write(options.output, memoryview(data)):
+        print(f"{options.output}: {len(data)} bytes")
     return True

@@ -1,4 +1,4 @@
-"""What people read: aligned columns, coloured on a terminal only."""
+"""What commands put out: aligned columns for people, and whole files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-STYLES = {"name": "bold", "address": "cyan", "good": "green", "bad": "yellow", "dim": "dim"}
+STYLES = {"name": "bold", "address": "cyan", "bad": "yellow", "dim": "dim"}
 """What a column's style means to rich."""
 
 
@@ -22,6 +22,23 @@ def table(rows: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int
         return
     for row in padded:
         print(" " * indent + "  ".join(row).rstrip())
+
+
+def write(path: str, data: memoryview) -> bool:
+    """Write ``data`` to the file ``path``, or to stdout for ``-``; true for a file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if path != "-":
+        from .._output import write_whole
+
+        write_whole(path, data)
+        return True
+    # Buffered anew: an unbuffered stdout writes a part and says how much.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(data)
+    return False
 
 
 def heading(text: str) -> None:

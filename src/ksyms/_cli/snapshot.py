@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from . import output
 from .source import add_source, take_snapshot
 
 if TYPE_CHECKING:
@@ -55,12 +55,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Take the snapshot and write it."""
     snapshot = take_snapshot(options, tuple(options.debug_dir))
-    if options.output == "-":
-        # Buffered anew: an unbuffered stdout writes a part and says how much.
-        with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-            out.write(snapshot.image)
+    if not output.write(options.output, snapshot.image):
         return True
-    snapshot.write(options.output)
     facts = _facts(snapshot, options.output)
     if options.json:
         print(json.dumps(facts))
@@ -72,13 +68,13 @@ def run(options: argparse.Namespace) -> bool:
     return True
 
 
-def _facts(snapshot: Snapshot, output: str) -> dict[str, Any]:
+def _facts(snapshot: Snapshot, file: str) -> dict[str, Any]:
     from .._symbols import load
 
     table = load(snapshot.image)
     note = table.facts
     return {
-        "file": output,
+        "file": file,
         "bytes": len(snapshot.image),
         "symbols": len(table),
         "modules": sum(file["kind"] == "module" for file in note["files"]),

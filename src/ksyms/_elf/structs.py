@@ -172,6 +172,7 @@ class Structure(Generic[T]):
         self.order = order
         self._struct = Struct(order + "".join(self.codes))
         self.size = self._struct.size
+        # T is a NamedTuple, and the type system has no bound that says so.
         self._make: Callable[[tuple[Any, ...]], T] = make._make  # type: ignore[attr-defined]
         # Where in the file's order each of the tuple's fields is; the same in all but two.
         self._places = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from .collect import collect
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
-from .generation import Generation
+from .generation import TRIES, Generation
 from .host import Access, Host, read_access
 from .link_time import LinkTime, read_link_time
 from .linker import Linker, Reading
@@ -12,6 +12,7 @@ from .root import Root
 __all__ = [
     "KERNEL_ID",
     "PSEUDO",
+    "TRIES",
     "Access",
     "Files",
     "Generation",

@@ -8,10 +8,9 @@ import time
 from typing import Final
 
 from .._errors import MovedError
+from .generation import TRIES
 from .linker import Linker
 from .root import Root
-
-TRIES: Final = 3
 
 _FILES: Final = (
     "proc/kallsyms",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .ksymbols import KernelEvents
 from .modules import Module, parse_modules
 from .root import Root
+
+TRIES: Final = 3
+"""How often to try for one moment, as the driver: ``for(try = 0; try < 3; try++)``."""
 
 
 class Generation(NamedTuple):

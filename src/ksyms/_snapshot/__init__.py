@@ -1,5 +1,5 @@
 """Snapshots: one consistent, immutable ELF image of all linker files."""
 
-from .snapshot import LAYOUTS, TRIES, Snapshot, take
+from .snapshot import LAYOUTS, Snapshot, take
 
-__all__ = ["LAYOUTS", "TRIES", "Snapshot", "take"]
+__all__ = ["LAYOUTS", "Snapshot", "take"]

@@ -9,15 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import MovedError
+from .._linker import TRIES
 from .._output import write_whole
 from . import linux
 from .emitter import Emitter, ResidueError
 
 if TYPE_CHECKING:
     from .._linker import Files, Generation, Linker
-
-TRIES: Final = 3
-"""As the driver: ``for(try = 0; try < 3; try++)``."""
 
 
 class Layout(Protocol):
