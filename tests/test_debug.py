@@ -50,6 +50,14 @@ maybe: .skip 5
 .type state, @object
 state: .skip 100
 .size state, 100
+.section .data..percpu, "aw"
+.skip 16
+.type counter, @object
+counter: .skip 24
+.size counter, 24
+.type other, @object
+other: .skip 8
+.size other, 8
 """
 LINKED = 0xFFFFFFFF81000000
 KALLSYMS = f"""\
@@ -62,6 +70,8 @@ KALLSYMS = f"""\
 ffffffffc0100000 t work\t[mod_a]
 ffffffffc0100020 w maybe\t[mod_a]
 ffffffffc0200040 d state\t[mod_a]
+0000000000024690 a counter\t[mod_a]
+00000000000246a8 a other\t[mod_a]
 """
 
 
@@ -125,6 +135,8 @@ def test_a_module_file(root: Path, ending: str) -> None:
     assert found["work"] == (20, True)
     assert found["maybe"] == (5, True)
     assert found["state"] == (100, True)
+    # sysfs has no start for per-CPU variables: theirs is told by the symbols themselves.
+    assert (found["counter"], found["other"]) == ((24, True), (8, True))
     assert found["alpha"] == (48, False)  # no vmlinux: up to beta
     assert [(s.binding, s.kind) for s in table.find("maybe")] == [("weak", "function")]
     [module] = [file for file in table.facts["files"] if file["kind"] == "module"]
@@ -133,7 +145,7 @@ def test_a_module_file(root: Path, ending: str) -> None:
     assert ends["[mod_a].text"] == (0xFFFFFFFFC0100000 + 37, False)
     assert ends["[mod_a].data"] == (0xFFFFFFFFC0200040 + 100, False)
     assert module["module"]["srcversion"] == "0123456789ABCDEF"
-    assert table.facts["sizes"]["exact"] == 3
+    assert table.facts["sizes"]["exact"] == 5
     assert table.lookup(0xFFFFFFFFC0100000 + 25) is None  # between work and maybe
     assert table.facts["refused"] == {}
 
@@ -229,4 +241,4 @@ def test_a_loading_modules_init_section(root: Path) -> None:
     [setup] = live.find("setup")
     assert (setup.module, setup.section) == ("mod_a", "[mod_a].text.2")
     [module] = [file for file in live.facts["files"] if file["kind"] == "module"]
-    assert module["unplaced"] == 0
+    assert module["unplaced"] == 2  # the per-CPU variables, which sysfs has no section for

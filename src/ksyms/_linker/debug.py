@@ -11,7 +11,7 @@ import gzip
 import lzma
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from .files import Symbols
 from .modules import Sections
 from .root import Root
 
+_PERCPU: Final = ".data..percpu"
 _ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz", ".ko.debug")
 
 
@@ -60,15 +61,17 @@ class DebugFiles:
         self.refused: dict[str, str] = {}
         self._modules: dict[str, list[str]] | None = None
 
-    def module(self, name: str, identity: bytes | None, sections: Sections) -> Exact | None:
-        """What the file of module ``name`` knows, given where its sections are now."""
+    def module(
+        self, name: str, identity: bytes | None, sections: Sections, symbols: Symbols
+    ) -> Exact | None:
+        """What the file of module ``name`` knows, given its sections and symbols now."""
         if identity is None or not sections.starts:
             return None
         for path in self._module_paths().get(name, ()):
             image = self._open(path, identity)
             if image is not None:
                 starts = dict(zip(sections.names, sections.starts))
-                return self._exact(path, image, starts)
+                return self._exact(path, image, starts, _percpu(symbols))
         return None
 
     def kernel(self, identity: bytes | None, stext: int | None) -> Exact | None:
@@ -79,7 +82,7 @@ class DebugFiles:
             image = self._open(path, identity)
             if image is None:
                 continue
-            linked = self._exact(path, image, None)
+            linked = self._exact(path, image, None, {})
             base = [a for a, name in (linked.symbols if linked else ()) if name == b"_stext"]
             if linked is not None and base:
                 return _moved(linked, stext - base[0])
@@ -138,9 +141,15 @@ class DebugFiles:
         self.refused[path] = f"its build-id is {told}, and {identity.hex()} runs"
         return None
 
-    def _exact(self, path: str, image: Image, starts: dict[str, int] | None) -> Exact | None:
+    def _exact(
+        self,
+        path: str,
+        image: Image,
+        starts: dict[str, int] | None,
+        percpu: dict[bytes, int],
+    ) -> Exact | None:
         try:
-            return _read(path, image, starts)
+            return _read(path, image, starts, percpu)
         except ImageError as error:
             self.refused[path] = error.what
             return None
@@ -151,10 +160,8 @@ def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
     size = np.zeros(len(symbols.address), np.uint64)
     known = np.zeros(len(symbols.address), np.bool_)
     info = symbols.info.copy()
-    strings = symbols.strings.tobytes()
-    places = zip(symbols.address.tolist(), symbols.name.tolist())
-    for row, (address, name) in enumerate(places):
-        found = exact.symbols.get((address, strings[name : strings.index(b"\0", name)]))
+    for row, place in enumerate(zip(symbols.address.tolist(), _names(symbols))):
+        found = exact.symbols.get(place)
         if found is None:
             continue
         length, told = found
@@ -163,6 +170,24 @@ def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
         if length:
             size[row], known[row] = length, True
     return symbols._replace(info=info, size=size, exact=known)
+
+
+def _names(symbols: Symbols) -> Iterator[bytes]:
+    strings = symbols.strings.tobytes()
+    return (strings[at : strings.index(b"\0", at)] for at in symbols.name.tolist())
+
+
+def _percpu(symbols: Symbols) -> dict[bytes, int]:
+    """The addresses of a module's per-CPU symbols by name, and of its other absolute ones.
+
+    sysfs has no section for them, but the kernel gives them a letter of their own
+    (kernel/module/kallsyms.c, elf_type).
+    """
+    letters = symbols.letter.tolist()
+    if not {ord("a"), ord("A")} & {*letters}:
+        return {}
+    rows = zip(letters, _names(symbols), symbols.address.tolist())
+    return {name: address for letter, name, address in rows if letter in b"aA"}
 
 
 def _moved(linked: Exact, slide: int) -> Exact:
@@ -206,19 +231,25 @@ def _identity(image: Image) -> bytes | None:
     return None
 
 
-def _read(path: str, image: Image, starts: dict[str, int] | None) -> Exact:
+def _read(
+    path: str, image: Image, starts: dict[str, int] | None, percpu: dict[bytes, int]
+) -> Exact:
     """The symbols of ``image``, each at its section's start where ``starts`` gives those."""
     names = [image.section_name(section) for section in image.sections]
     symbols = {}
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB:
-            symbols = _symbols(image, section, names, starts)
+            symbols = _symbols(image, section, names, starts, percpu)
     sizes = {name: s.sh_size for name, s in zip(names, image.sections)}
     return Exact(path, symbols, sizes)
 
 
 def _symbols(
-    image: Image, symtab: Shdr, names: list[str], starts: dict[str, int] | None
+    image: Image,
+    symtab: Shdr,
+    names: list[str],
+    starts: dict[str, int] | None,
+    percpu: dict[bytes, int],
 ) -> dict[tuple[int, bytes], tuple[int, int]]:
     fmt = image.format
     if symtab.sh_size % fmt.sym.size or symtab.sh_link >= len(image.sections):
@@ -226,16 +257,22 @@ def _symbols(
             f".symtab's sh_size is {symtab.sh_size}, its sh_link {symtab.sh_link}"
         )
     strings = bytes(image.contents(image.sections[symtab.sh_link]))
+    rows = [
+        (strings[sym.st_name : strings.find(b"\0", sym.st_name)], sym)
+        for sym in fmt.sym.unpack_all(image.contents(symtab))
+        if sym.st_shndx != elf.SHN_UNDEF and sym.st_info & 0xF != elf.STT_SECTION
+    ]
+    if starts is not None and _PERCPU in names:
+        own = [(name, sym) for name, sym in rows if sym.st_shndx == names.index(_PERCPU)]
+        bases = {percpu[name] - sym.st_value for name, sym in own if name in percpu}
+        if len(bases) == 1:  # several of one name would give others
+            starts = {**starts, _PERCPU: bases.pop()}
     found: dict[tuple[int, bytes], tuple[int, int]] = {}
-    for sym in fmt.sym.unpack_all(image.contents(symtab)):
+    for name, sym in rows:
         base = 0
-        if sym.st_shndx == elf.SHN_UNDEF or sym.st_info & 0xF == elf.STT_SECTION:
-            continue
         if starts is not None:
             if sym.st_shndx >= len(names) or names[sym.st_shndx] not in starts:
                 continue
             base = starts[names[sym.st_shndx]]
-        end = strings.find(b"\0", sym.st_name)
-        name = strings[sym.st_name : end if end >= 0 else None]
         found.setdefault((base + sym.st_value, name), (sym.st_size, sym.st_info))
     return found

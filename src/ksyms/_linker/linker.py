@@ -123,7 +123,9 @@ class Linker:
             exact = debug.kernel(host.build_id, landmarks.get("_stext"))
             members[0] = _completed(members[0], exact)
             for number, member in enumerate(members[1:], 1):
-                exact = debug.module(member.name, member.build_id, member.sections)
+                exact = debug.module(
+                    member.name, member.build_id, member.sections, member.symbols
+                )
                 members[number] = _completed(member, exact)
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
         owners = [
