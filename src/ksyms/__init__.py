@@ -33,7 +33,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ._snapshot import Snapshot
     from ._symbols import Symbol, SymbolTable, load
@@ -70,33 +70,50 @@ def snapshot(
     *,
     kallsyms: str | os.PathLike[str] | None = None,
     debug_dirs: Sequence[str | os.PathLike[str]] = (),
+    kernel: str | os.PathLike[str] | None = None,
+    modules: Sequence[tuple[str | os.PathLike[str], int | Mapping[str, int]]] = (),
 ) -> Snapshot:
     """Take a snapshot of a kernel's symbols.
 
     Args:
         root: the directory that holds the kernel's ``proc`` and ``sys``: ``/`` for the
             running kernel, or where another machine's were saved; or an archive of one.
-        layout: ``linux``, the layout that the tools of Linux open (docs/format.md).
+        layout: ``linux``, the layout that the tools of Linux open (docs/format.md), or
+            ``freebsd``, what FreeBSD's driver gives (docs/driver.md).
         kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
         debug_dirs: directories in which a vmlinux and modules' files with exact sizes are
             looked for, before the usual places below ``root``.
+        kernel: the kernel's own ELF file; ``root`` is then not read.
+        modules: with ``kernel``: each module's ELF file, and the address it was loaded to;
+            for an object file a mapping of its sections' names to their addresses will do.
 
     Returns:
         The image, in memory; it never changes.
 
     Raises:
         HiddenError: the kernel shows this process no addresses.
-        SourceError: the text of kallsyms cannot be read.
+        SourceError: the text of kallsyms, or an ELF file, cannot be read.
+        ImageError: a file is no ELF file, or a field of it is wrong.
         KallsymsError: the text is no kallsyms, or was cut short.
         MovedError: the symbols moved during each of three tries.
         LayoutError: the symbols are more than the layout can say.
-        ValueError: there is no such layout.
+        ValueError: there is no such layout, or ``modules`` and no ``kernel``.
     """
     import os
 
-    from ._linker import Linker
+    from ._linker import ElfLinker, Linker, ModuleFile
     from ._snapshot import take
 
+    if kernel is not None:
+        files = [
+            ModuleFile(os.fspath(path), place)
+            if isinstance(place, int)
+            else ModuleFile(os.fspath(path), None, place)
+            for path, place in modules
+        ]
+        return take(ElfLinker(os.fspath(kernel), files), layout)
+    if modules:
+        raise ValueError("modules need a kernel")
     alone = None if kallsyms is None else os.fspath(kallsyms)
     debug = tuple(os.fspath(directory) for directory in debug_dirs)
     with Linker(os.fspath(root), alone, debug=debug) as linker:

@@ -75,7 +75,7 @@ def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
         "file": file,
         **table.facts,
         "symbols": len(table),
-        "absolute": absolute,
+        "absolute": absolute if table.sections else None,
         "exact_sizes": exact,
         "sections": [
             {"name": name, "address": f"{address:#x}", "size": size, "symbols": places[name]}
@@ -135,12 +135,13 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["_stext", (facts.get("addresses") or {}).get("_stext") or "unknown"],
         ["_stext as linked", linked.get("_stext") or "unknown"],
         ["symbols", str(facts["symbols"])],
-        ["absolute", str(facts["absolute"])],
+        ["absolute", "unknown" if facts["absolute"] is None else str(facts["absolute"])],
         ["exact sizes", f"{facts['exact_sizes']} of {facts['symbols']}"],
     ]
     output.table(rows, ["dim", "name"])
-    print()
-    output.heading("sections")
+    if facts["sections"]:
+        print()
+        output.heading("sections")
     output.table(
         [
             [s["name"], s["address"], f"{s['size']:#x}", f"{s['symbols']} symbols"]

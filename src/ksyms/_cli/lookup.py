@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
-from .source import add_source, open_table, take_snapshot
+from .source import ADDRESS, add_source, open_table, take_snapshot
 
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
-
-# 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits. Eight can be a name.
-_ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 
 _EXAMPLES: Final = """\
 examples:
@@ -51,6 +47,7 @@ def run(options: argparse.Namespace) -> bool:
     else:
         table = load(take_snapshot(options).image)
     rows, complete = [], True
+    nowhere = "absolute" if table.sections else ""  # FreeBSD's layout has no sections
     for what in options.what:
         found = answers(table, what)
         if not found:
@@ -60,14 +57,14 @@ def run(options: argparse.Namespace) -> bool:
             if options.json:
                 print(json.dumps(_record(what, symbol, offset)))
             else:
-                rows.append(_row(symbol, offset))
+                rows.append([*_row(symbol, offset), symbol.section or nowhere])
     output.table(rows, ["address", "dim", "dim", "name", "dim"])
     return complete
 
 
 def answers(table: SymbolTable, what: str) -> list[tuple[Symbol, int | None]]:
     """The symbols for one argument; with an address, how far into the symbol it is."""
-    if not _ADDRESS.fullmatch(what) or (len(what) == 8 and table.find(what)):
+    if not ADDRESS.fullmatch(what) or (len(what) == 8 and table.find(what)):
         return [(symbol, None) for symbol in table.find(what)]
     address = int(what, 16)
     symbol = table.lookup(address)
@@ -78,7 +75,7 @@ def _row(symbol: Symbol, offset: int | None) -> list[str]:
     place = symbol.name if offset is None else f"{symbol.name}+{offset:#x}/{symbol.size:#x}"
     at = symbol.address if offset is None else symbol.address + offset
     size = f"{symbol.size}" if symbol.exact or not symbol.size else f"~{symbol.size}"
-    return [f"{at:016x}", symbol.letter or "?", size, place, symbol.section or "absolute"]
+    return [f"{at:016x}", symbol.letter or "?", size, place]
 
 
 def _record(what: str, symbol: Symbol, offset: int | None) -> dict[str, Any]:
@@ -92,5 +89,5 @@ def _say_missing(table: SymbolTable, what: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"query": what, "name": None}))
         return
-    kind = "no symbol is at" if _ADDRESS.fullmatch(what) else "no symbol is called"
+    kind = "no symbol is at" if ADDRESS.fullmatch(what) else "no symbol is called"
     print(f"ksyms: In {table.label} {kind} {what}.", file=sys.stderr)

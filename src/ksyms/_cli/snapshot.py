@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
-from .source import add_source, take_snapshot
+from .source import add_elf_source, add_source, take_snapshot
 
 if TYPE_CHECKING:
     from .._snapshot import Snapshot
@@ -20,7 +20,9 @@ examples:
   ksyms snapshot -o vmlinux && perf report --vmlinux vmlinux
   ksyms snapshot -o - | ssh host 'cat > kernel.elf'
   ksyms snapshot --root saved -o other.elf    from another machine's proc and sys
-  ksyms snapshot --kallsyms kallsyms.txt      from a saved /proc/kallsyms alone"""
+  ksyms snapshot --kallsyms kallsyms.txt      from a saved /proc/kallsyms alone
+  ksyms snapshot --kernel vmlinux --module dummy.ko@0xffffffffc0100000
+  ksyms snapshot --layout freebsd --kernel kernel --module if_em.ko@0xffffffff82a00000"""
 
 
 def add(commands: Any) -> None:
@@ -48,23 +50,36 @@ def add(commands: Any) -> None:
         default=[],
         help="look here too for a vmlinux and .ko files, which have exact sizes",
     )
-    add_source(parser.add_mutually_exclusive_group())
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--layout",
+        choices=("linux", "freebsd"),
+        default="linux",
+        help="linux: for this system's tools; freebsd: what FreeBSD's /dev/ksyms gives",
+    )
+    source = parser.add_mutually_exclusive_group()
+    add_source(source)
+    add_elf_source(parser, source)
+    parser.set_defaults(run=run, wrong=parser.error)
 
 
 def run(options: argparse.Namespace) -> bool:
     """Take the snapshot and write it."""
-    snapshot = take_snapshot(options, tuple(options.debug_dir))
+    if options.module and options.kernel is None:
+        options.wrong("argument --module: not allowed without argument --kernel")
+    snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
     if not output.write(options.output, snapshot.image):
         return True
     facts = _facts(snapshot, options.output)
     if options.json:
         print(json.dumps(facts))
+        return True
+    counts = [f"{facts['symbols']} symbols", f"{facts['bytes']} bytes"]
+    if facts["modules"] is None:
+        counts.append("as FreeBSD's driver lays them out")
     else:
-        print(
-            f"{options.output}: {facts['symbols']} symbols, {facts['modules']} modules, "
-            f"{facts['bytes']} bytes, of {facts['release'] or 'an unknown release'}"
-        )
+        counts.insert(1, f"{facts['modules']} modules")
+        counts.append(f"of {facts['release'] or 'an unknown release'}")
+    print(f"{options.output}: {', '.join(counts)}")
     return True
 
 
@@ -72,12 +87,12 @@ def _facts(snapshot: Snapshot, file: str) -> dict[str, Any]:
     from .._symbols import load
 
     table = load(snapshot.image)
-    note = table.facts
+    note = table.facts  # the driver's layout has none
     return {
         "file": file,
         "bytes": len(snapshot.image),
         "symbols": len(table),
-        "modules": sum(file["kind"] == "module" for file in note["files"]),
-        "release": note["release"],
-        "build_id": note["build_id"],
+        "modules": sum(f["kind"] == "module" for f in note["files"]) if note else None,
+        "release": note.get("release"),
+        "build_id": note.get("build_id"),
     }

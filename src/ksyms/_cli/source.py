@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from .._linker import ModuleFile
     from .._snapshot import Snapshot
     from .._symbols import SymbolTable
+
+# 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits. Eight can be a name.
+ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
 
 _COMPRESSED: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh")
 """What a compressed archive begins with: gzip, xz, bzip2."""
@@ -25,6 +30,44 @@ def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
         help="another machine's saved proc and sys, or an archive",
     )
     group.add_argument("--kallsyms", metavar="FILE", help="a saved /proc/kallsyms by itself")
+
+
+def add_elf_source(
+    parser: argparse.ArgumentParser, group: argparse._MutuallyExclusiveGroup
+) -> None:
+    """The arguments that name ELF files to take the kernel's and modules' symbols from."""
+    group.add_argument("--kernel", metavar="FILE", help="the kernel's own ELF file")
+    parser.add_argument(
+        "--module",
+        metavar="FILE@ADDRESS",
+        action="append",
+        default=[],
+        type=module_file,
+        help="with --kernel: a module's ELF file and where it was loaded to; or, of an "
+        "object file, FILE@.text=ADDRESS,.data=ADDRESS...",
+    )
+
+
+def module_file(text: str) -> ModuleFile:
+    """The module that ``text`` names.
+
+    Raises:
+        argparse.ArgumentTypeError: ``text`` is not of that form.
+    """
+    from .._linker import ModuleFile
+
+    path, at, place = text.rpartition("@")
+    if at and path and ADDRESS.fullmatch(place):
+        return ModuleFile(path, int(place, 16))
+    parts = [part.partition("=") for part in place.split(",")]
+    sections = {
+        name: int(address, 16) for name, _, address in parts if ADDRESS.fullmatch(address)
+    }
+    if not at or not path or len(sections) != len(parts) or "" in sections:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither FILE@ADDRESS nor FILE@SECTION=ADDRESS,..."
+        )
+    return ModuleFile(path, None, sections)
 
 
 def open_table(file: str) -> SymbolTable:
@@ -44,18 +87,23 @@ def open_table(file: str) -> SymbolTable:
 
 
 def take_snapshot(
-    options: argparse.Namespace, debug: tuple[str, ...] | None = None
+    options: argparse.Namespace,
+    debug: tuple[str, ...] | None = None,
+    layout: str = "linux",
 ) -> Snapshot:
     """The snapshot that the arguments ask for, with progress where it takes long.
 
     ``debug`` as :class:`Linker` takes it: sizes are inferred where nothing is said.
     """
-    from .._linker import Linker
+    from .._linker import ElfLinker, Linker
     from .._snapshot import take
     from .progress import Progress
 
-    with (
-        Progress("reading symbols") as progress,
-        Linker(options.root, options.kallsyms, progress.advance, debug) as linker,
-    ):
-        return take(linker)
+    linker: Linker | ElfLinker
+    with Progress("reading symbols") as progress:
+        if getattr(options, "kernel", None) is not None:
+            linker = ElfLinker(options.kernel, options.module, progress.advance)
+        else:
+            linker = Linker(options.root, options.kallsyms, progress.advance, debug)
+        with linker:
+            return take(linker, layout)

@@ -1,13 +1,16 @@
 """The ELF structures: what the snapshot is written with and symbols are read with."""
 
 from . import constants
+from .file import FileData
 from .notes import Note, build_id, pack_note, parse_notes
 from .reader import Image, read_image
 from .structs import Buffer, Ehdr, Format, Nhdr, Phdr, Shdr, Structure, Sym, elf_format
+from .symtab import SymtabHeaders, find_symtab, is_driver_image
 
 __all__ = [
     "Buffer",
     "Ehdr",
+    "FileData",
     "Format",
     "Image",
     "Nhdr",
@@ -16,9 +19,12 @@ __all__ = [
     "Shdr",
     "Structure",
     "Sym",
+    "SymtabHeaders",
     "build_id",
     "constants",
     "elf_format",
+    "find_symtab",
+    "is_driver_image",
     "pack_note",
     "parse_notes",
     "read_image",

@@ -20,7 +20,11 @@ ELFDATA2LSB: Final = 1
 ELFDATA2MSB: Final = 2
 EV_CURRENT: Final = 1
 
+ELFOSABI_FREEBSD: Final = 9
+
+ET_REL: Final = 1
 ET_EXEC: Final = 2
+ET_DYN: Final = 3
 
 PT_LOAD: Final = 1
 PF_X: Final = 1
@@ -33,14 +37,18 @@ SHT_SYMTAB: Final = 2
 SHT_STRTAB: Final = 3
 SHT_NOTE: Final = 7
 SHT_NOBITS: Final = 8
+SHT_SYMTAB_SHNDX: Final = 18
 
 SHF_WRITE: Final = 1
 SHF_ALLOC: Final = 2
 SHF_EXECINSTR: Final = 4
+SHF_TLS: Final = 1 << 10
 
 SHN_UNDEF: Final = 0
 SHN_LORESERVE: Final = 0xFF00
 SHN_ABS: Final = 0xFFF1
+SHN_COMMON: Final = 0xFFF2
+SHN_XINDEX: Final = 0xFFFF
 
 STB_LOCAL: Final = 0
 STB_GLOBAL: Final = 1
@@ -51,6 +59,7 @@ STT_OBJECT: Final = 1
 STT_FUNC: Final = 2
 STT_SECTION: Final = 3
 STT_FILE: Final = 4
+STT_TLS: Final = 6
 
 NT_GNU_BUILD_ID: Final = 3
 

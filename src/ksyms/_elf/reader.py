@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from .._errors import ImageError
 from .constants import (
@@ -14,47 +14,67 @@ from .constants import (
     ELFDATA2LSB,
     ELFDATA2MSB,
     ELFMAG,
-    SHN_LORESERVE,
+    SHN_XINDEX,
     SHT_NOBITS,
     SHT_NULL,
 )
-from .structs import Ehdr, Format, Shdr, elf_format
+from .structs import Buffer, Ehdr, Format, Shdr, elf_format
+
+_LONGEST_NAME: Final = 1 << 16
+"""The longest section name that is believed: many could share one string of megabytes."""
+
+
+class Data(Protocol):
+    """An ELF file's bytes: a view of memory, or a file that is read as it is asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Buffer: ...
 
 
 class Image(NamedTuple):
-    """An ELF file in memory: its header, its section headers, its bytes.
+    """An ELF file: its header, its section headers, its bytes.
 
-    ``data`` is the whole file, not a copy; ``label`` is what errors call it.
+    ``data`` is the whole file, not a copy; ``label`` is what errors call it. The header's
+    ``e_shstrndx`` is the index itself, also where the file has it in section 0.
     """
 
     label: str
-    data: memoryview
+    data: Data
     format: Format
     header: Ehdr
     sections: tuple[Shdr, ...]
 
     def contents(self, section: Shdr) -> memoryview:
-        """A section's bytes, a view into :attr:`data`; none for SHT_NOBITS."""
+        """A section's bytes, a view into :attr:`data` in memory; none for SHT_NOBITS."""
         if section.sh_type in (SHT_NOBITS, SHT_NULL):
-            return self.data[:0]
-        return self.data[section.sh_offset : section.sh_offset + section.sh_size]
+            return memoryview(b"")
+        return memoryview(self.data[section.sh_offset : section.sh_offset + section.sh_size])
 
-    def string(self, section: Shdr, offset: int) -> bytes:
+    def string(self, section: Shdr, offset: int, longest: int | None = None) -> bytes:
         """The NUL-terminated string at ``offset`` of a string table.
+
+        The empty string lies at the table's very end too: an empty table has it (gABI,
+        "String Table"), and so has one that follows others in the driver's image.
 
         Raises:
             ImageError: ``offset`` is outside the table, or nothing ends the string.
         """
-        table = self.contents(section)
-        end = offset
-        while True:  # in steps: a name is short, a table is not
-            if end >= len(table):
-                raise self.wrong(f"a string at offset {offset} of its string table has no end")
-            step = bytes(table[end : end + 64])
-            found = step.find(b"\0")
-            if found >= 0:
-                return bytes(table[offset : end + found])
-            end += len(step)
+        size = 0 if section.sh_type in (SHT_NOBITS, SHT_NULL) else section.sh_size
+        parts: list[bytes] = []
+        at = offset
+        while at < size and (longest is None or at - offset <= longest):
+            # In steps: a name is short, a table is not.
+            step = min(size - at, 64)
+            part = bytes(self.data[section.sh_offset + at : section.sh_offset + at + step])
+            name, end, _ = part.partition(b"\0")
+            parts.append(name)
+            if end:
+                return b"".join(parts)
+            at += step
+        if offset == size:
+            return b""
+        raise self.wrong(f"a string at offset {offset} of its string table has no end")
 
     def section_name(self, section: Shdr) -> str:
         """A section's name.
@@ -63,7 +83,10 @@ class Image(NamedTuple):
             ImageError: the name lies outside the table of section names.
         """
         names = self.sections[self.header.e_shstrndx]
-        return self.string(names, section.sh_name).decode("utf-8", "surrogateescape")
+        if not self.header.e_shstrndx:  # SHN_UNDEF: the file has no names
+            return ""
+        name = self.string(names, section.sh_name, _LONGEST_NAME)
+        return name.decode("utf-8", "surrogateescape")
 
     def wrong(self, what: str) -> ImageError:
         """The error for a field of this image that is wrong."""
@@ -73,52 +96,55 @@ class Image(NamedTuple):
         )
 
 
-def read_image(data: memoryview, label: str) -> Image:
+def read_image(data: Data, label: str) -> Image:
     """Read an ELF file's header and section headers.
 
     Args:
-        data: the whole file, of format ``B``.
+        data: the whole file; a view is of format ``B``.
         label: what errors call the file, usually its path.
 
     Raises:
         ImageError: the file is no ELF file, or a field of it is wrong.
     """
     image = Image(label, data, elf_format(ELFCLASS64, ELFDATA2LSB), _NO_HEADER, ())
-    if len(data) < EI_NIDENT or bytes(data[:4]) != ELFMAG:
+    head = bytes(data[:64])
+    if len(head) < EI_NIDENT or head[:4] != ELFMAG:
         raise image.wrong("it does not begin with the ELF magic number")
-    if data[EI_CLASS] not in (ELFCLASS32, ELFCLASS64):
-        raise image.wrong(f"EI_CLASS is {data[EI_CLASS]}")
-    if data[EI_DATA] not in (ELFDATA2LSB, ELFDATA2MSB):
-        raise image.wrong(f"EI_DATA is {data[EI_DATA]}")
-    fmt = elf_format(data[EI_CLASS], data[EI_DATA])
-    if len(data) < fmt.ehdr.size:
+    if head[EI_CLASS] not in (ELFCLASS32, ELFCLASS64):
+        raise image.wrong(f"EI_CLASS is {head[EI_CLASS]}")
+    if head[EI_DATA] not in (ELFDATA2LSB, ELFDATA2MSB):
+        raise image.wrong(f"EI_DATA is {head[EI_DATA]}")
+    fmt = elf_format(head[EI_CLASS], head[EI_DATA])
+    if len(head) < fmt.ehdr.size:
         raise image.wrong("its header is cut short")
-    image = image._replace(format=fmt, header=fmt.ehdr.unpack(data))
-    return image._replace(sections=_sections(image))
+    return _with_sections(image._replace(format=fmt, header=fmt.ehdr.unpack(head)))
 
 
 _NO_HEADER = Ehdr(b"", *(0,) * 13)
 
 
-def _sections(image: Image) -> tuple[Shdr, ...]:
+def _with_sections(image: Image) -> Image:
     header, fmt, size = image.header, image.format, len(image.data)
     if not header.e_shoff:
-        return ()
+        return image
     if header.e_shentsize != fmt.shdr.size:
         raise image.wrong(f"e_shentsize is {header.e_shentsize} and not {fmt.shdr.size}")
     if header.e_shoff + fmt.shdr.size > size:
         raise image.wrong(f"e_shoff is {header.e_shoff} in a file of {size} bytes")
     # A count over 0xfeff stands in section 0 (gABI, "ELF Header", e_shnum).
-    count = header.e_shnum or fmt.shdr.unpack(image.data, header.e_shoff).sh_size
+    first = fmt.shdr.unpack(image.data[header.e_shoff : header.e_shoff + fmt.shdr.size])
+    count = header.e_shnum or first.sh_size
     end = header.e_shoff + count * fmt.shdr.size
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
     sections = tuple(fmt.shdr.unpack_all(image.data[header.e_shoff : end]))
-    if header.e_shstrndx >= min(count, SHN_LORESERVE):
-        raise image.wrong(f"e_shstrndx is {header.e_shstrndx} of {count} sections")
+    # So does an index of 0xffff, SHN_XINDEX (e_shstrndx).
+    names = first.sh_link if header.e_shstrndx == SHN_XINDEX else header.e_shstrndx
+    if names >= count:
+        raise image.wrong(f"e_shstrndx is {names} of {count} sections")
     for index, section in enumerate(sections):
         if section.sh_type in (SHT_NOBITS, SHT_NULL):
             continue
         if section.sh_offset + section.sh_size > size:
             raise image.wrong(f"section {index} reaches past the end of the file")
-    return sections
+    return image._replace(header=header._replace(e_shstrndx=names), sections=sections)

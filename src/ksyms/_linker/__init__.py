@@ -1,7 +1,9 @@
 """Where symbols come from: linker files, their tables and their ranges of addresses."""
 
 from .collect import collect
-from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
+from .elf_files import ElfLinker, ElfReading
+from .elf_table import ModuleFile
+from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols, Table, Tables
 from .generation import TRIES, Generation
 from .host import Access, Host, read_access
 from .link_time import LinkTime, read_link_time
@@ -14,6 +16,8 @@ __all__ = [
     "PSEUDO",
     "TRIES",
     "Access",
+    "ElfLinker",
+    "ElfReading",
     "Files",
     "Generation",
     "Host",
@@ -21,10 +25,13 @@ __all__ = [
     "Linker",
     "LinkerFile",
     "Module",
+    "ModuleFile",
     "Reading",
     "Region",
     "Root",
     "Symbols",
+    "Table",
+    "Tables",
     "collect",
     "read_access",
     "read_link_time",

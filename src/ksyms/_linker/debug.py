@@ -7,9 +7,6 @@ since it was loaded.
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import mmap
 import os
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -19,12 +16,13 @@ import numpy as np
 from .._elf import Image, Shdr, build_id, parse_notes, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, reason
+from .compressed import COMPRESSED, contents
 from .files import Symbols
 from .modules import Sections
 from .root import Root
 
 _PERCPU: Final = ".data..percpu"
-_ENDINGS: Final = (".ko", ".ko.xz", ".ko.zst", ".ko.gz", ".ko.debug")
+_ENDINGS: Final = (".ko", ".ko.debug", *(f".ko{ending}" for ending in COMPRESSED))
 
 
 class Exact(NamedTuple):
@@ -123,7 +121,7 @@ class DebugFiles:
     def _open(self, path: str, identity: bytes) -> Image | None:
         """The file, if it can be read and was built with what runs."""
         try:
-            data = memoryview(_contents(path))
+            data = memoryview(contents(path))
             if self.progress is not None:
                 self.progress(len(data))
             image = read_image(data, path)
@@ -132,7 +130,7 @@ class DebugFiles:
             if os.path.exists(path):
                 self.refused[path] = reason(error)
             return None
-        except (ImageError, ValueError, EOFError, lzma.LZMAError) as error:
+        except (ImageError, ValueError) as error:
             self.refused[path] = f"it cannot be read: {error}"
             return None
         if found == identity:
@@ -195,31 +193,6 @@ def _moved(linked: Exact, slide: int) -> Exact:
         (address + slide, name): told for (address, name), told in linked.symbols.items()
     }
     return linked._replace(symbols=symbols, slide=slide)
-
-
-def _contents(path: str) -> bytes | mmap.mmap:
-    """The file's bytes, whatever it is compressed with; a plain one is mapped."""
-    if path.endswith(".xz"):
-        with lzma.open(path) as xz:
-            return xz.read()
-    if path.endswith(".gz"):
-        with gzip.open(path) as gz:
-            return gz.read()
-    with open(path, "rb") as file:
-        if path.endswith(".zst"):
-            return _unzstd(file.read())
-        if not os.fstat(file.fileno()).st_size:
-            return b""
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _unzstd(data: bytes) -> bytes:
-    import zstandard
-
-    try:
-        return bytes(zstandard.ZstdDecompressor().decompressobj().decompress(data))
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
 
 
 def _identity(image: Image) -> bytes | None:

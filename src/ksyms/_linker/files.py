@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from .._elf import Format
     from .generation import Generation
     from .host import Host
     from .link_time import LinkTime
@@ -96,3 +98,34 @@ class Files:
     link_time: LinkTime | None
     absent: dict[str, str]
     refused: dict[str, str]
+
+
+class Table(Protocol):
+    """One linker file's symbol and string tables, as they are whenever they are asked for.
+
+    What the driver calls LINKER_SYMTAB_GET, LINKER_SYMBOL_VALUES and LINKER_STRTAB_GET.
+    """
+
+    def sizes(self) -> tuple[int, int]:
+        """How many symbols there are, and how many bytes of strings."""
+
+    def blocks(self, count: int) -> Iterator[npt.NDArray[np.void]]:
+        """The symbols, ``count`` at a time, of the format's dtype; the caller may change them.
+
+        ``st_name`` is an offset into this file's own strings; values are absolute.
+        """
+
+    def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The string table, every byte of it, in pieces."""
+
+
+class Tables(NamedTuple):
+    """Every linker file's tables, the kernel's first, then the modules' in load order.
+
+    ``format`` and ``machine`` (``e_machine``) are those of all of them.
+    """
+
+    format: Format
+    machine: int
+    files: tuple[Table, ...]
+    generation: Generation

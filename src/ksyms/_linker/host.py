@@ -7,8 +7,14 @@ import re
 import sys
 from typing import Final, NamedTuple
 
-from .._elf import Note, build_id, elf_format, parse_notes
-from .._elf.constants import ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
+from .._elf import Format, Note, build_id, elf_format, parse_notes
+from .._elf.constants import (
+    ELFCLASS32,
+    ELFCLASS64,
+    ELFDATA2LSB,
+    ELFDATA2MSB,
+    MACHINES,
+)
 from .._errors import HiddenError
 from .root import Root
 
@@ -45,6 +51,24 @@ class Host(NamedTuple):
     def build_id(self) -> bytes | None:
         """The kernel's GNU build-id; 6.1's notes begin with Xen's, 6.12's end with it."""
         return build_id(self.notes)
+
+    @property
+    def e_machine(self) -> int:
+        """The machine's number in an ELF header; EM_NONE (0) for one that is not known."""
+        return MACHINES.get(self.machine or "", 0)
+
+    @classmethod
+    def of_notes(cls, e_machine: int, notes: tuple[Note, ...]) -> Host:
+        """What a kernel's file of 64 bit, little-endian, tells of where it ran: not much."""
+        names = [name for name, number in MACHINES.items() if number == e_machine]
+        wide = [name for name in names if name.endswith(("64", "64le"))]
+        machine = next(iter(wide[-1:] or names), None)
+        return cls(None, None, machine, None, 64, "little", notes)
+
+    @property
+    def format(self) -> Format:
+        """The ELF structures of the machine."""
+        return _format(self.bits, self.byteorder)
 
 
 def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
@@ -84,15 +108,18 @@ def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> str | None:
 
 def _notes(root: Root, bits: int, order: str) -> tuple[Note, ...]:
     data = root.read("sys/kernel/notes")
-    fmt = elf_format(
-        ELFCLASS64 if bits == 64 else ELFCLASS32,
-        ELFDATA2LSB if order == "little" else ELFDATA2MSB,
-    )
     try:
-        return tuple(parse_notes(data or b"", fmt))
+        return tuple(parse_notes(data or b"", _format(bits, order)))
     except ValueError as error:
         root.absent["sys/kernel/notes"] = str(error)
         return ()
+
+
+def _format(bits: int, order: str) -> Format:
+    return elf_format(
+        ELFCLASS64 if bits == 64 else ELFCLASS32,
+        ELFDATA2LSB if order == "little" else ELFDATA2MSB,
+    )
 
 
 class Access(NamedTuple):

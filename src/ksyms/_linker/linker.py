@@ -47,6 +47,12 @@ class Linker:
         SourceError: ``root`` is neither a directory nor an archive.
     """
 
+    remedy: Final = "Try again when no modules are being loaded or unloaded."
+    """What to do where the files keep moving."""
+
+    reads_late: Final = False
+    """Whether tables are read while they are copied; here all that moves is read before."""
+
     def __init__(
         self,
         root: str = "/",

@@ -33,7 +33,8 @@ def _infos() -> npt.NDArray[np.uint8]:
     return table
 
 
-_LETTER_INFO: Final = _infos()
+LETTER_INFO: Final = _infos()
+"""``st_info`` by kallsyms' letter (uint8, 256)."""
 
 
 def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
@@ -67,8 +68,8 @@ def _slice(text: Kallsyms, lines: slice) -> Symbols:
     strings = text.strings[start:end]
     name = text.name[lines] - np.uint32(start)
     letter = text.letter[lines]
-    info = _LETTER_INFO[letter]
-    info[_mapping(strings, name)] = st_info(STB_LOCAL, STT_NOTYPE)
+    info = LETTER_INFO[letter]
+    info[mapping_symbols(strings, name)] = st_info(STB_LOCAL, STT_NOTYPE)
     count = len(name)
     return Symbols(
         address=text.address[lines],
@@ -86,7 +87,7 @@ def _slice(text: Kallsyms, lines: slice) -> Symbols:
 _MAPPING: Final = re.compile(rb"\$[adtx][.\0]|\$xrv")
 
 
-def _mapping(
+def mapping_symbols(
     strings: npt.NDArray[np.uint8], name: npt.NDArray[np.uint32]
 ) -> npt.NDArray[np.intp]:
     """Which symbols mark a change between code and data and name nothing: ``$x``, ``$d.1``.

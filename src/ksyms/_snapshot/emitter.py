@@ -14,11 +14,19 @@ class ResidueError(Exception):
 
 
 class Emitter:
-    """Writes an image of exactly ``size`` bytes, front to back."""
+    """Writes an image of exactly ``size`` bytes, front to back; or ``image``, a part of one."""
 
-    def __init__(self, size: int) -> None:
-        self.image: npt.NDArray[np.uint8] = np.zeros(size, np.uint8)
+    def __init__(self, size: int, image: npt.NDArray[np.uint8] | None = None) -> None:
+        self.image = np.zeros(size, np.uint8) if image is None else image
         self.residue = size
+
+    def part(self, length: int) -> Emitter:
+        """An emitter of its own for the next ``length`` bytes, with a residue of its own.
+
+        Raises:
+            ResidueError: the image has no such room left.
+        """
+        return Emitter(length, self.room(length))
 
     def room(self, length: int) -> npt.NDArray[np.uint8]:
         """The next ``length`` bytes of the image, zero until they are written.

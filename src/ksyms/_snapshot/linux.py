@@ -8,16 +8,19 @@ header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes`
 from __future__ import annotations
 
 import time
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import _note
-from .._elf import Ehdr, Format, Note, Phdr, Shdr, elf_format, pack_note
+from .._elf import Ehdr, Format, Note, Phdr, Shdr, pack_note
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import KERNEL_ID, PSEUDO, Files, LinkerFile, Region
 from .._version import __version__
 from .emitter import Emitter
 from .symtab import Places, arrange, fill, local
+
+if TYPE_CHECKING:
+    from .._linker import ElfLinker, Linker
 
 PAGE: Final = 4096
 _NO_NAME: Final = b"\0"  # what every string table begins with (gABI, "String Table")
@@ -49,13 +52,18 @@ class Sizes(NamedTuple):
     tail: tuple[bytes, ...]
 
 
+def gather(linker: Linker | ElfLinker, reading: Any) -> Files:
+    """The linker files, each with its regions."""
+    return linker.files(reading)
+
+
 def size(files: Files) -> Sizes:
     """The size pass: how much of what there is, and from that every header.
 
     Raises:
         LayoutError: more sections than an ELF file can number.
     """
-    fmt = _format(files)
+    fmt = files.host.format
     places = arrange(files.files)
     if len(places.regions) >= elf.SHN_LORESERVE - 16:
         raise LayoutError(
@@ -84,7 +92,7 @@ def size(files: Files) -> Sizes:
         e_ident=elf.ELFMAG
         + bytes([fmt.elf_class, fmt.data, elf.EV_CURRENT]).ljust(elf.EI_NIDENT - 4, b"\0"),
         e_type=elf.ET_EXEC,
-        e_machine=elf.MACHINES.get(files.host.machine or "", 0),
+        e_machine=files.host.e_machine,
         e_version=elf.EV_CURRENT,
         e_entry=0,
         e_phoff=fmt.ehdr.size if segments else 0,
@@ -190,13 +198,6 @@ class _Table:
         at = len(self.names)
         self.names += name.encode("utf-8", "surrogateescape") + b"\0"
         return at
-
-
-def _format(files: Files) -> Format:
-    return elf_format(
-        elf.ELFCLASS64 if files.host.bits == 64 else elf.ELFCLASS32,
-        elf.ELFDATA2LSB if files.host.byteorder == "little" else elf.ELFDATA2MSB,
-    )
 
 
 def _offset(region: Region) -> int:

@@ -8,27 +8,30 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import MovedError
+from .._errors import KsymsError, MovedError
 from .._linker import TRIES
 from .._output import write_whole
-from . import linux
+from . import freebsd, linux
 from .emitter import Emitter, ResidueError
 
 if TYPE_CHECKING:
-    from .._linker import Files, Generation, Linker
+    from .._linker import ElfLinker, Generation, Linker
 
 
 class Layout(Protocol):
     """How an image is laid out: one module a layout, with the driver's two passes."""
 
-    def size(self, files: Files) -> Any:
+    def gather(self, linker: Linker | ElfLinker, reading: Any) -> Any:
+        """What the passes work on: an object with a ``generation``."""
+
+    def size(self, files: Any) -> Any:
         """The size pass: an object whose ``total`` is the image's size in bytes."""
 
-    def copy(self, files: Files, sizes: Any, out: Emitter) -> None:
+    def copy(self, files: Any, sizes: Any, out: Emitter) -> None:
         """The copy pass: write the image, given what the size pass found."""
 
 
-LAYOUTS: Final[dict[str, Layout]] = {"linux": linux}
+LAYOUTS: Final[dict[str, Layout]] = {"linux": linux, "freebsd": freebsd}
 """Every layout, by the name that the API and the command line take."""
 
 
@@ -56,7 +59,7 @@ class Snapshot:
         write_whole(os.fspath(path), self.image)
 
 
-def take(linker: Linker, layout: str = "linux") -> Snapshot:
+def take(linker: Linker | ElfLinker, layout: str = "linux") -> Snapshot:
     """Take a snapshot of ``linker``'s files, all of one generation.
 
     Args:
@@ -72,23 +75,31 @@ def take(linker: Linker, layout: str = "linux") -> Snapshot:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
     moved: list[str] = []
     for _ in range(TRIES):
-        reading = linker.read()
+        reading: Any = linker.read()
         moved = linker.moved(reading)
         if moved:
             continue
-        files = linker.files(reading)
         try:
-            return Snapshot(_image(files, LAYOUTS[layout]), files.generation)
+            files = LAYOUTS[layout].gather(linker, reading)
+            image = _image(files, LAYOUTS[layout])
+            moved = linker.moved(reading) if linker.reads_late else []
         except ResidueError as error:
             moved = [f"the symbol tables ({error})"]
+        except KsymsError:
+            # What was read may be half of one file and half of another.
+            moved = linker.moved(reading) if linker.reads_late else []
+            if not moved:
+                raise
+        if not moved:
+            return Snapshot(image, files.generation)
     raise MovedError(
         f"The kernel's symbols moved during each of {TRIES} tries, at last: "
         f"{', '.join(moved)}.",
-        "Try again when no modules are being loaded or unloaded.",
+        linker.remedy,
     )
 
 
-def _image(files: Files, layout: Layout) -> npt.NDArray[np.uint8]:
+def _image(files: Any, layout: Layout) -> npt.NDArray[np.uint8]:
     sizes = layout.size(files)
     out = Emitter(sizes.total)
     layout.copy(files, sizes, out)

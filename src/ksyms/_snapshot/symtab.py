@@ -126,6 +126,32 @@ def fill(
             letters[half] = letters[half][order]
 
 
+def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
+    """``st_shndx`` and ``st_size`` of each file's symbols, in the order that the file has.
+
+    Raises:
+        LayoutError: a symbol is in no region of its file.
+    """
+    places = arrange(files)
+    found: list[tuple[U16, U64]] = []
+    for group in (files[:1], files[1:]):
+        columns = _columns(group, 0)
+        place = _place(columns, places)
+        rows = slice(0, len(place))
+        _correct(columns, place, rows, places)
+        length = _lengths(columns, _bounds(group, columns), place, rows, places)
+        address = _join([file.symbols.address for file in group], np.uint64)
+        back = np.argsort(np.argsort(address, kind="stable"), kind="stable")
+        shndx = _shndx(columns, place, rows)[back]
+        ends = np.cumsum([len(file.symbols.address) for file in group])[:-1]
+        found += zip(np.split(shndx, ends), np.split(length[back], ends))
+    return found[: len(files)]
+
+
+def _shndx(columns: _Columns, place: I32, rows: slice) -> U16:
+    return np.where(columns.absolute[rows], elf.SHN_ABS, place[rows] + 1).astype(np.uint16)
+
+
 def _columns(group: tuple[LinkerFile, ...], shift: int) -> _Columns:
     """The symbols of ``group``, names shifted by ``shift`` and on, as the driver does."""
     tables = [file.symbols for file in group]
@@ -203,8 +229,7 @@ def _write(
     cursors: list[int],
 ) -> None:
     """Write a block of symbols at the cursors of the two halves, and move them on."""
-    absolute = columns.absolute[rows]
-    shndx = np.where(absolute, elf.SHN_ABS, place[rows] + 1).astype(np.uint16)
+    shndx = _shndx(columns, place, rows)
     first = local(columns.info[rows])
     for half, chosen in enumerate((np.flatnonzero(first), np.flatnonzero(~first))):
         there = slice(cursors[half], cursors[half] + len(chosen))

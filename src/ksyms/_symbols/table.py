@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from .. import _note
-from .._elf import Image, Shdr, Sym, read_image
+from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, SourceError, reason
 from .symbol import Symbol
@@ -71,7 +71,9 @@ class SymbolTable(Sequence[Symbol]):
     def __init__(self, image: Image) -> None:
         self._image = image
         self._symtab, self._strtab = _tables(image)
+        self._table = image.contents(self._symtab)
         self._sections: dict[int, str | None] = {}
+        self._driver = is_driver_image(image)
         by_name = {}
         for index, section in enumerate(image.sections):
             if section.sh_type == elf.SHT_PROGBITS and not section.sh_flags:
@@ -94,7 +96,7 @@ class SymbolTable(Sequence[Symbol]):
 
     def __len__(self) -> int:
         """How many symbols there are, without ELF's symbol 0."""
-        return len(self._values) - 1
+        return max(0, len(self._values) - 1)
 
     def __getitem__(self, item: Any) -> Any:
         """The symbol at a place in the order of addresses, or a list of them for a slice."""
@@ -152,7 +154,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._symbol(chosen) if best is not None else None
 
     def find(self, name: str) -> list[Symbol]:
-        """Every symbol called ``name``, by address; an empty list where there is none."""
+        """Every symbol called ``name`` that has a place, by address; [] where there is none."""
         try:
             wanted = name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
@@ -170,7 +172,8 @@ class SymbolTable(Sequence[Symbol]):
                 or strings.endswith(_TWIN, 0, start)
             ):
                 found += self._named(table, start)
-        return sorted((self._symbol(index) for index in found), key=lambda s: s.address)
+        defined = (i for i in found if self._sym(i).st_shndx != elf.SHN_UNDEF)
+        return sorted((self._symbol(index) for index in defined), key=lambda s: s.address)
 
     def _named(self, table: bytes, start: int) -> list[int]:
         """The symbols in ``table``, the symbol table, whose ``st_name`` is ``start``."""
@@ -180,14 +183,12 @@ class SymbolTable(Sequence[Symbol]):
 
     def _contents(self, index: int | None) -> memoryview:
         if index is None:
-            return self._image.data[:0]
+            return memoryview(b"")
         return self._image.contents(self._image.sections[index])
 
     def _sym(self, index: int) -> Sym:
         size = self._image.format.sym.size
-        return self._image.format.sym.unpack(
-            self._image.data, self._symtab.sh_offset + index * size
-        )
+        return self._image.format.sym.unpack(self._table, index * size)
 
     def _by_address(self) -> Sequence[int]:
         if self._order is None:
@@ -250,7 +251,9 @@ class SymbolTable(Sequence[Symbol]):
     def _section(self, index: int) -> str | None:
         if index not in self._sections:
             name = None
-            if elf.SHN_UNDEF < index < elf.SHN_LORESERVE:
+            if self._driver:
+                pass  # numbers of the sections of files that are not here
+            elif elf.SHN_UNDEF < index < elf.SHN_LORESERVE:
                 if index >= len(self._image.sections):
                     raise self._image.wrong(f"a symbol's st_shndx is {index}")
                 name = self._image.section_name(self._image.sections[index])
@@ -268,24 +271,13 @@ def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
 
 def _tables(image: Image) -> tuple[Shdr, Shdr]:
     """The headers of ``.symtab`` and of its string table."""
-    for section in image.sections:
-        if section.sh_type == elf.SHT_SYMTAB:
-            break
-    else:
+    found = find_symtab(image)
+    if found is None:
         raise image.wrong("it has no .symtab")
-    size = image.format.sym.size
-    if section.sh_entsize != size or section.sh_size % size or not section.sh_size:
-        raise image.wrong(
-            f".symtab has sh_size {section.sh_size} and sh_entsize {section.sh_entsize}"
-        )
-    if not 1 <= section.sh_info <= section.sh_size // size:
-        raise image.wrong(f".symtab's sh_info is {section.sh_info}")
-    if section.sh_link >= len(image.sections):
-        raise image.wrong(f".symtab's sh_link is {section.sh_link}")
-    strings = image.sections[section.sh_link]
-    if strings.sh_type != elf.SHT_STRTAB:
-        raise image.wrong(f".symtab's sh_link is {section.sh_link}, which is no string table")
-    return section, strings
+    count = found.symtab.sh_size // image.format.sym.size
+    if not min(1, count) <= found.symtab.sh_info <= count:
+        raise image.wrong(f".symtab's sh_info is {found.symtab.sh_info}")
+    return found.symtab, found.strtab
 
 
 def _values(image: Image, symtab: Shdr) -> Sequence[int]:

@@ -1,0 +1,72 @@
+"""An ELF file on disk, read where it is asked and never mapped.
+
+A mapped file that somebody truncates kills its reader with SIGBUS; here a read that comes
+short is an error, and the file is seen to have changed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from .._errors import ImageError, SourceError, reason
+
+
+class FileData:
+    """The bytes of an open file, as :class:`Data`; its length is what it is when asked."""
+
+    def __init__(self, path: str) -> None:
+        """Open ``path``.
+
+        Raises:
+            SourceError: it cannot be opened.
+            ImageError: it is no regular file.
+        """
+        self.path = path
+        try:
+            # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            why = reason(error) if isinstance(error, OSError) else str(error)
+            raise SourceError(
+                f"{path} cannot be opened: {why}.",
+                "Name an ELF file that you may read.",
+                errno=getattr(error, "errno", None),
+            ) from None
+        if not stat.S_ISREG(os.fstat(self.fd).st_mode):
+            self.close()
+            raise ImageError(f"{path} is not a regular file.", "Name an ELF file.")
+
+    def __len__(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(len(self))
+        parts = []
+        while start < stop:
+            try:
+                data = os.pread(self.fd, min(stop - start, 1 << 30), start)
+            except OSError as error:
+                raise self._unread(reason(error), error.errno) from None
+            if not data:
+                raise self._unread("it got shorter meanwhile", None)
+            parts.append(data)
+            start += len(data)
+        return b"".join(parts)
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """What is another when the file was written to: size, and the times of the change."""
+        status = os.fstat(self.fd)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+    def _unread(self, why: str, errno: int | None) -> SourceError:
+        return SourceError(
+            f"{self.path} cannot be read: {why}.",
+            "Try again when nobody writes to it.",
+            errno=errno,
+        )

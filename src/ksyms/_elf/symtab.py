@@ -1,0 +1,53 @@
+"""Where an ELF image has its symbol table and that table's strings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .constants import EI_OSABI, ELFOSABI_FREEBSD, SHT_NULL, SHT_STRTAB, SHT_SYMTAB
+from .reader import Image
+from .structs import Shdr
+
+
+class SymtabHeaders(NamedTuple):
+    """The section headers of ``.symtab`` and of its string table; ``number`` is the first's."""
+
+    number: int
+    symtab: Shdr
+    strtab: Shdr
+
+
+def find_symtab(image: Image) -> SymtabHeaders | None:
+    """The image's symbol table; None where it has none (gABI: at most one SHT_SYMTAB).
+
+    Raises:
+        ImageError: its entries are not the format's, or its ``sh_link`` is no string table.
+    """
+    number = next((n for n, s in enumerate(image.sections) if s.sh_type == SHT_SYMTAB), None)
+    if number is None:
+        return None
+    section = image.sections[number]
+    size = image.format.sym.size
+    if section.sh_entsize != size or section.sh_size % size:
+        raise image.wrong(
+            f".symtab has sh_size {section.sh_size} and sh_entsize {section.sh_entsize}"
+        )
+    if section.sh_link >= len(image.sections):
+        raise image.wrong(f".symtab's sh_link is {section.sh_link}")
+    strings = image.sections[section.sh_link]
+    if strings.sh_type != SHT_STRTAB:
+        raise image.wrong(f".symtab's sh_link is {section.sh_link}, which is no string table")
+    return SymtabHeaders(number, section, strings)
+
+
+def is_driver_image(image: Image) -> bool:
+    """Whether the image is one of FreeBSD's ``/dev/ksyms``, or ksyms' ``freebsd`` layout.
+
+    ``st_shndx`` is then the number of a section of another file (freebsd-ksyms.c,
+    ksyms_snapshot: four section headers, none of them of memory).
+    """
+    kinds = [SHT_NULL, SHT_SYMTAB, SHT_STRTAB, SHT_STRTAB]
+    return (
+        image.header.e_ident[EI_OSABI] == ELFOSABI_FREEBSD
+        and [section.sh_type for section in image.sections] == kinds
+    )

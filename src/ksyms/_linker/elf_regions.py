@@ -1,0 +1,220 @@
+"""A linker file with regions, for the ``linux`` layout, from an ELF file's sections."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._elf import Image, Note, Shdr, build_id, find_symtab, parse_notes
+from .._elf import constants as elf
+from .._errors import LayoutError
+from .elf_table import ElfTable, ModuleFile, Rows, section_bases, sections_of
+from .files import KERNEL_ID, Kind, LinkerFile, Region, Symbols
+from .tables import LETTER_INFO, mapping_symbols
+
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+_BLOCK: Final = 1 << 16
+_SHARED: Final = 16
+"""How many times its size a string table is believed to be worth where names share ends."""
+_LETTERS: Final[dict[Kind, str]] = {"text": "t", "rodata": "r", "data": "d", "bss": "b"}
+_LANDMARKS: Final = (b"_text", b"_stext")
+_SOURCE: Final = "section headers"
+
+
+class Placed(NamedTuple):
+    """A linker file, its notes, and the addresses of ``_text`` and ``_stext`` in it."""
+
+    file: LinkerFile
+    notes: tuple[Note, ...]
+    landmarks: dict[str, int]
+
+
+def placed_file(number: int, table: ElfTable) -> Placed:
+    """The linker file with id ``number`` that ``table`` is of.
+
+    Raises:
+        LayoutError: it is not of 64 bit and little-endian.
+        ImageError: a field of it is wrong.
+        SourceError: it cannot be read.
+    """
+    name = "kernel" if number == KERNEL_ID else module_name(table.path)
+    with table.opened() as image:
+        if (image.format.elf_class, image.format.data) != (elf.ELFCLASS64, elf.ELFDATA2LSB):
+            raise LayoutError(
+                f"The linux layout takes ELF files of 64 bit, little-endian, and {table.path} "
+                "is another.",
+                "Take the freebsd layout: --layout freebsd.",
+                errno=errno.EOPNOTSUPP,
+            )
+        notes = _notes(image)
+        regions = _regions(image, table.module, "" if number == KERNEL_ID else f"[{name}]")
+        rows, section, strings = _rows(image, table)
+        symbols, landmarks = _symbols(image, rows, section, strings, regions)
+    file = LinkerFile(
+        id=number,
+        name=name,
+        symbols=symbols,
+        regions=regions,
+        stops=np.zeros(0, np.uint64),
+        build_id=build_id(notes),
+        debug=table.path,
+    )
+    return Placed(file, notes, landmarks)
+
+
+def module_name(path: str) -> str:
+    """What the kernel calls the module in the file ``path`` (scripts/Makefile.lib, modname)."""
+    return os.path.basename(path).partition(".")[0].replace("-", "_")
+
+
+def _notes(image: Image) -> tuple[Note, ...]:
+    notes: list[Note] = []
+    for section in image.sections:
+        if section.sh_type == elf.SHT_NOTE:
+            try:
+                notes += parse_notes(image.contents(section), image.format)
+            except ValueError as error:
+                raise image.wrong(str(error)) from None
+    return tuple(notes)
+
+
+def _in_memory(section: Shdr) -> bool:
+    """Whether the section is a place: a thread's or a processor's template is none."""
+    return bool(section.sh_flags & elf.SHF_ALLOC) and not section.sh_flags & elf.SHF_TLS
+
+
+def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Region, ...]:
+    """A region for each section in memory, sorted; one that overlaps another is cut."""
+    bases = None if module is None else section_bases(image, module)
+    relocatable = image.header.e_type == elf.ET_REL
+    found = []
+    for number, section in enumerate(image.sections):
+        if not _in_memory(section) or not section.sh_size:
+            continue
+        if bases is not None and not bases.known[number]:
+            continue
+        start = 0 if relocatable and bases is not None else section.sh_addr
+        start += 0 if bases is None else int(bases.add[number])
+        name = image.section_name(section)
+        # Per-CPU variables of x86 are linked at 0, as offsets (before Linux 6.15).
+        if bases is None and not start and name.startswith(".data..percpu"):
+            continue
+        end = start + section.sh_size
+        if end > 1 << 64:
+            raise image.wrong(f"section {number} ends past the last address")
+        found.append(Region(prefix + name, start, end, _kind(section), False, _SOURCE))
+    regions: list[Region] = []
+    for region in sorted(found, key=lambda r: (r.start, r.end)):
+        start = max(region.start, regions[-1].end) if regions else region.start
+        if start < region.end:
+            regions.append(region._replace(start=start))
+    return tuple(regions)
+
+
+def _kind(section: Shdr) -> Kind:
+    if section.sh_flags & elf.SHF_EXECINSTR:
+        return "text"
+    if not section.sh_flags & elf.SHF_WRITE:
+        return "rodata"
+    return "bss" if section.sh_type == elf.SHT_NOBITS else "data"
+
+
+def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
+    """The symbols that are some address's, the section of each, and the string table."""
+    found = find_symtab(image)
+    if found is None:
+        return np.zeros(0, image.format.sym.dtype), np.zeros(0, np.int64), b""
+    rows = np.concatenate([np.zeros(0, image.format.sym.dtype), *table.blocks(_BLOCK)])
+    section = sections_of(image, found, rows, 0)
+    kind = rows["st_info"] & 0xF
+    named = (rows["st_name"] != 0) & (kind != elf.STT_SECTION) & (kind != elf.STT_FILE)
+    memory = np.array([bool(s.sh_flags & elf.SHF_ALLOC) for s in image.sections] or [False])
+    placed = (section >= 0) & memory[np.maximum(section, 0)]
+    keep = named & (placed | (rows["st_shndx"] == elf.SHN_ABS))
+    return rows[keep], section[keep], image.contents(found.strtab).tobytes()
+
+
+def _symbols(
+    image: Image, rows: Rows, section: I64, strings: bytes, regions: tuple[Region, ...]
+) -> tuple[Symbols, dict[str, int]]:
+    address = rows["st_value"].astype(np.uint64)
+    name, own = _names(image, rows, strings)
+    letter = _letters(image, rows, section)
+    info = LETTER_INFO[letter]
+    told = np.isin(rows["st_info"] & 0xF, (elf.STT_FUNC, elf.STT_OBJECT))
+    told &= rows["st_info"] >> 4 <= elf.STB_WEAK
+    info[told] = rows["st_info"][told]
+    table = np.frombuffer(own, np.uint8)
+    info[mapping_symbols(table, name)] = elf.st_info(elf.STB_LOCAL, elf.STT_NOTYPE)
+    symbols = Symbols(
+        address=address,
+        name=name,
+        info=info,
+        letter=letter,
+        absolute=~_touches(address, regions) | (section < 0) | _is_tls(image, section),
+        size=rows["st_size"].astype(np.uint64),
+        exact=rows["st_size"] > 0,
+        strings=table,
+    )
+    return symbols, _landmarks(symbols, own)
+
+
+def _landmarks(symbols: Symbols, own: bytes) -> dict[str, int]:
+    """The addresses of ``_text`` and ``_stext``, where there are such symbols."""
+    found = {}
+    for mark in _LANDMARKS:
+        at = (b"\0" + own).find(b"\0" + mark + b"\0")
+        rows = np.flatnonzero(symbols.name == at)
+        if at >= 0 and len(rows):
+            found[mark.decode()] = int(symbols.address[rows[0]])
+    return found
+
+
+def _touches(address: U64, regions: tuple[Region, ...]) -> Mask:
+    """Which addresses lie in a region, or at its end."""
+    if not regions:
+        return np.zeros(len(address), np.bool_)
+    starts = np.array([region.start for region in regions], np.uint64)
+    ends = np.array([region.end for region in regions], np.uint64)
+    before = np.searchsorted(starts, address, "right") - 1
+    touches: Mask = (before >= 0) & (address <= ends[np.maximum(before, 0)])
+    return touches
+
+
+def _is_tls(image: Image, section: I64) -> Mask:
+    """Which symbols are offsets into a thread's variables."""
+    tls = np.array([bool(s.sh_flags & elf.SHF_TLS) for s in image.sections] or [False])
+    return np.asarray(tls[np.maximum(section, 0)])
+
+
+def _letters(image: Image, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
+    """The letters that nm gives, and kallsyms has: capitals for what is not local."""
+    own = [ord(_LETTERS[_kind(s)]) for s in image.sections] or [0]
+    letter = np.where(section < 0, ord("a"), np.array(own, np.uint8)[np.maximum(section, 0)])
+    binding = rows["st_info"] >> 4
+    weak_object = (binding == elf.STB_WEAK) & (rows["st_info"] & 0xF == elf.STT_OBJECT)
+    letter = np.where(
+        binding == elf.STB_WEAK, np.where(weak_object, ord("v"), ord("w")), letter
+    )
+    return np.where(binding == elf.STB_LOCAL, letter, letter - 32).astype(np.uint8)
+
+
+def _names(image: Image, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.uint32], bytes]:
+    """Where each row's name is in a table of whole names: linkers let one end another."""
+    places: dict[int, int] = {}
+    own = bytearray()
+    for start in rows["st_name"].tolist():
+        if start not in places:
+            places[start] = len(own)
+            own += strings[start : strings.index(b"\0", start) + 1]
+            if len(own) > _SHARED * (len(strings) + 4096):
+                raise image.wrong("its symbols' names overlap in its string table")
+    name = [places[start] for start in rows["st_name"].tolist()]
+    return np.array(name, np.uint32), bytes(own)

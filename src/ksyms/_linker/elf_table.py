@@ -1,0 +1,335 @@
+"""The symbol table of an ELF file on disk, read anew whenever it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._elf import FileData, Format, Image, Shdr, SymtabHeaders, find_symtab, read_image
+from .._elf import constants as elf
+from .._errors import ImageError, SourceError, reason
+from .compressed import COMPRESSED, contents
+
+U64 = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.void]
+State = tuple[int, ...]
+
+_PIECE: Final = 1 << 20
+_TYPES: Final = (elf.ET_REL, elf.ET_EXEC, elf.ET_DYN)
+
+
+class ModuleFile(NamedTuple):
+    """A module's file, and where it was loaded to.
+
+    ``base`` is added to every value of an ET_EXEC or ET_DYN; of an ET_REL it is where the
+    first section in memory lies, and the others follow in the file's order, each at the
+    next multiple of its alignment. ``sections`` are an ET_REL's sections' own addresses by
+    name instead.
+    """
+
+    path: str
+    base: int | None = None
+    sections: Mapping[str, int] = MappingProxyType({})
+
+
+class Kind(NamedTuple):
+    """What all files of one kernel have in common: structures and ``e_machine``."""
+
+    format: Format
+    machine: int
+
+    def __str__(self) -> str:
+        bits = 64 if self.format.elf_class == elf.ELFCLASS64 else 32
+        return f"{bits}-bit {self.format.byteorder}-endian of machine {self.machine}"
+
+
+class Bases(NamedTuple):
+    """What is added to the values of each section's symbols, where it is known."""
+
+    add: U64
+    known: Mask
+
+
+class ElfTable:
+    """The tables of the file at ``path``: the kernel's, or a module's if ``module`` is given.
+
+    ``kind`` is what the file has to be, once that is known. ``progress`` is called with the
+    number of bytes each time some have been read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        module: ModuleFile | None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.path = path
+        self.module = module
+        self.progress = progress
+        self.kind: Kind | None = None
+        self._unpacked: tuple[State, memoryview] | None = None
+
+    def state(self) -> State:
+        """What is another when the file was written to or replaced.
+
+        Raises:
+            SourceError: there is no such file.
+        """
+        try:
+            found = os.stat(self.path)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise _unreadable(self.path, error) from None
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        return (found.st_dev, found.st_ino, found.st_size, *times)
+
+    @contextmanager
+    def opened(self) -> Iterator[Image]:
+        """The ELF image, read from the disk as long as the context lasts.
+
+        Raises:
+            ImageError: it is none, a field is wrong, or it is not of the :class:`Kind`.
+            SourceError: the file cannot be read.
+        """
+        if self.path.endswith(COMPRESSED):
+            yield self._checked(read_image(self._unpack(), self.path))
+            return
+        data = FileData(self.path)
+        try:
+            yield self._checked(read_image(data, self.path))
+        finally:
+            data.close()
+
+    def sizes(self) -> tuple[int, int]:
+        """How many symbols there are, and how many bytes of strings; none without a table."""
+        with self.opened() as image:
+            found = find_symtab(image)
+            if found is None:
+                return 0, 0
+            return found.symtab.sh_size // image.format.sym.size, found.strtab.sh_size
+
+    def blocks(self, count: int) -> Iterator[Rows]:
+        """The symbols, ``count`` at a time; a module's defined ones with absolute values.
+
+        Those of SHN_UNDEF, SHN_ABS and SHN_COMMON stay as they are, and so do those of
+        sections that are not in memory. Values are of the class's width, and wrap.
+
+        Raises:
+            ImageError: a symbol's name is outside of the string table, or its section is
+                none of the file's, or one whose address nobody told.
+        """
+        with self.opened() as image:
+            found = find_symtab(image)
+            if found is None:
+                return
+            last = _last_name(image, found.strtab)
+            bases = None if self.module is None else section_bases(image, self.module)
+            size = image.format.sym.size
+            for first in range(0, found.symtab.sh_size // size, count):
+                start = found.symtab.sh_offset + first * size
+                stop = min(start + count * size, found.symtab.sh_offset + found.symtab.sh_size)
+                rows = np.frombuffer(image.data[start:stop], image.format.sym.dtype).copy()
+                wrong = np.flatnonzero(rows["st_name"] > last)
+                if len(wrong):
+                    row = int(wrong[0])
+                    raise image.wrong(
+                        f"symbol {first + row}'s st_name is {rows['st_name'][row]}, and no "
+                        "name that begins there ends within the string table"
+                    )
+                if bases is not None:
+                    section = sections_of(image, found, rows, first)
+                    _make_absolute(image, rows, section, bases, first)
+                if self.progress is not None:
+                    self.progress(stop - start)
+                yield rows
+
+    def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The string table as it lies in the file, in pieces."""
+        with self.opened() as image:
+            found = find_symtab(image)
+            if found is None:
+                return
+            end = found.strtab.sh_offset + found.strtab.sh_size
+            for start in range(found.strtab.sh_offset, end, _PIECE):
+                piece = image.data[start : min(start + _PIECE, end)]
+                yield np.frombuffer(piece, np.uint8)
+
+    def _checked(self, image: Image) -> Image:
+        header = image.header
+        if header.e_type not in _TYPES:
+            raise image.wrong(f"e_type is {header.e_type}")
+        kind = Kind(image.format, header.e_machine)
+        if self.kind is not None and self.kind != kind:
+            raise ImageError(
+                f"{self.path} is {kind}, and the kernel's file is {self.kind}.",
+                "Name files that were built for one machine.",
+            )
+        return image
+
+    def _unpack(self) -> memoryview:
+        state = self.state()
+        if self._unpacked is None or self._unpacked[0] != state:
+            try:
+                self._unpacked = state, memoryview(contents(self.path))
+            except OSError as error:
+                raise _unreadable(self.path, error) from None
+            except ValueError as error:
+                raise ImageError(
+                    f"{self.path} cannot be unpacked: {error}.", "Copy the file again."
+                ) from None
+        return self._unpacked[1]
+
+
+def section_bases(image: Image, module: ModuleFile) -> Bases:
+    """What is added to values of each section of ``module``, by the section's number.
+
+    Raises:
+        ImageError: the address does not fit the file.
+    """
+    count = len(image.sections)
+    bits = 64 if image.format.elf_class == elf.ELFCLASS64 else 32
+    for address in (module.base or 0, *module.sections.values()):
+        if not 0 <= address < 1 << bits:
+            raise _misplaced(module, f"{address:#x} is no address of {bits} bits")
+    if image.header.e_type == elf.ET_REL:
+        if module.base is None:
+            return _told(image, module)
+        return _laid_out(image, module, bits)
+    if module.base is None:
+        raise _misplaced(module, "its sections cannot be moved one by one: it is linked")
+    return Bases(np.full(count, module.base, np.uint64), np.ones(count, np.bool_))
+
+
+def _laid_out(image: Image, module: ModuleFile, bits: int) -> Bases:
+    """Sections in memory one after the other from ``module.base``, in the file's order."""
+    bases = _nowhere(image)
+    at = module.base or 0
+    for number, section in enumerate(image.sections):
+        if not section.sh_flags & elf.SHF_ALLOC:
+            continue
+        align = max(section.sh_addralign, 1)
+        if align & (align - 1):
+            raise image.wrong(f"section {number}'s sh_addralign is {align}")
+        at += -at % align
+        if at + section.sh_size > 1 << bits:
+            raise _misplaced(module, f"section {number} would end past the last address")
+        bases.add[number], bases.known[number] = at, True
+        at += section.sh_size
+    return bases
+
+
+def _told(image: Image, module: ModuleFile) -> Bases:
+    """The addresses of ``module.sections``."""
+    bases = _nowhere(image)
+    numbers: dict[str, list[int]] = {}
+    for number, section in enumerate(image.sections):
+        if section.sh_flags & elf.SHF_ALLOC:
+            numbers.setdefault(image.section_name(section), []).append(number)
+    for name, address in module.sections.items():
+        own = numbers.get(name, [])
+        if len(own) != 1:
+            many = f"{len(own)} sections" if own else "no section in memory"
+            raise _misplaced(module, f"it has {many} called {name}")
+        bases.add[own[0]], bases.known[own[0]] = address, True
+    return bases
+
+
+def _nowhere(image: Image) -> Bases:
+    count = len(image.sections)
+    return Bases(np.zeros(count, np.uint64), np.zeros(count, np.bool_))
+
+
+def sections_of(
+    image: Image, found: SymtabHeaders, rows: Rows, first: int
+) -> npt.NDArray[np.int64]:
+    """The section number of each of ``rows``; -1 for a symbol of no section.
+
+    ``first`` is the number of the first row's symbol. A number over 0xfeff stands in a
+    table of its own (gABI, SHT_SYMTAB_SHNDX).
+
+    Raises:
+        ImageError: a number is none of the image's sections.
+    """
+    section = rows["st_shndx"].astype(np.int64)
+    beyond = np.flatnonzero(section == elf.SHN_XINDEX)
+    section[section >= elf.SHN_LORESERVE] = -1
+    section[section == elf.SHN_UNDEF] = -1
+    if len(beyond):
+        numbers = _extended(image, found.number)
+        if first + int(beyond[-1]) >= len(numbers):
+            raise image.wrong("its table of section numbers (SHT_SYMTAB_SHNDX) is too short")
+        section[beyond] = numbers[first + beyond]
+    wrong = np.flatnonzero(section >= len(image.sections))
+    if len(wrong):
+        raise image.wrong(
+            f"symbol {first + int(wrong[0])}'s st_shndx is {section[wrong[0]]} of "
+            f"{len(image.sections)} sections"
+        )
+    return section
+
+
+def _extended(image: Image, symtab: int) -> npt.NDArray[np.uint32]:
+    for section in image.sections:
+        if section.sh_type == elf.SHT_SYMTAB_SHNDX and section.sh_link == symtab:
+            order = "<" if image.format.byteorder == "little" else ">"
+            data = image.contents(section)
+            return np.frombuffer(data[: len(data) & ~3], f"{order}u4")
+    raise image.wrong("a symbol's st_shndx is SHN_XINDEX, and there is no SHT_SYMTAB_SHNDX")
+
+
+def _make_absolute(
+    image: Image, rows: Rows, section: npt.NDArray[np.int64], bases: Bases, first: int
+) -> None:
+    """Add to each defined symbol's value what its section was moved by."""
+    inside = np.flatnonzero(section >= 0)
+    placed = bases.known[section[inside]]
+    for row in inside[~placed].tolist():
+        header = image.sections[section[row]]
+        named = rows["st_info"][row] & 0xF != elf.STT_SECTION
+        if named and header.sh_flags & elf.SHF_ALLOC:
+            name = image.section_name(header)
+            raise ImageError(
+                f"{image.label} has symbol {first + row} in {name}, which no address was "
+                "given for.",
+                f"Give its address too: {name}=0x...",
+            )
+    moved = inside[placed]
+    value = rows["st_value"][moved].astype(np.uint64) + bases.add[section[moved]]
+    rows["st_value"][moved] = value.astype(rows.dtype["st_value"])
+
+
+def _last_name(image: Image, strtab: Shdr) -> int:
+    """The last offset at which a name can begin that ends within the table."""
+    if not strtab.sh_size:
+        return 0
+    start = strtab.sh_offset
+    if bytes(image.data[start : start + 1]) != b"\0":
+        raise image.wrong("its string table does not begin with a NUL")
+    found, at = -1, strtab.sh_size
+    while found < 0:
+        low = max(0, at - 4096)
+        found = bytes(image.data[start + low : start + at]).rfind(b"\0")
+        at = low
+    return at + found
+
+
+def _misplaced(module: ModuleFile, why: str) -> ImageError:
+    return ImageError(
+        f"{module.path} cannot lie where it was said to: {why}.",
+        "Name it as FILE@ADDRESS, or an ET_REL file as FILE@.text=ADDRESS,.data=ADDRESS.",
+    )
+
+
+def _unreadable(path: str, error: OSError | ValueError) -> SourceError:
+    why = reason(error) if isinstance(error, OSError) else str(error)
+    return SourceError(
+        f"{path} cannot be read: {why}.",
+        "Name an ELF file that you may read.",
+        errno=getattr(error, "errno", None),
+    )

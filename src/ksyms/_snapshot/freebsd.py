@@ -1,0 +1,203 @@
+"""The ``freebsd`` layout: what FreeBSD's driver writes, byte for byte.
+
+Source: freebsd-ksyms.c, ``struct ksyms_hdr``, ksyms_snapshot and ksyms_add. Header, two
+empty program headers, four section headers, the section names; then the linker files'
+symbol tables one after the other, then their string tables in the same order. Known flaws
+of it are kept (docs/driver.md): ``st_shndx`` is a section of the file that the symbol
+comes from, ``sh_info`` a count, and no segment says where anything is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .._elf import Ehdr, Format, Phdr, Shdr
+from .._elf import constants as elf
+from .._errors import LayoutError
+from .._linker import ElfLinker, LinkerFile, Tables
+from .emitter import Emitter
+from .symtab import measure
+
+if TYPE_CHECKING:
+    from .._linker import Linker
+
+BLOCK: Final = 256
+"""Symbols that are copied at once (``SYMBLKSZ``)."""
+
+# ksyms_shstrtab; the compiler ends the array with a NUL of its own.
+_NAMES: Final = b"\0.symtab\0.strtab\0.shstrtab\0\0"
+
+
+class Sizes(NamedTuple):
+    """What the size pass found (``struct tsizes``), and the whole image's size in bytes."""
+
+    total: int
+    symbols: int
+    strings: int
+
+
+def gather(linker: Linker | ElfLinker, reading: Any) -> Tables:
+    """The tables that are copied: those of ELF files as they lie there, else made of text."""
+    if isinstance(linker, ElfLinker):
+        return linker.tables(reading)
+    files = linker.files(reading)
+    made = zip(files.files, measure(files.files))
+    return Tables(
+        files.host.format,
+        files.host.e_machine,
+        tuple(_Made(file, *columns, files.host.format) for file, columns in made),
+        files.generation,
+    )
+
+
+def size(tables: Tables) -> Sizes:
+    """The size pass (ksyms_size_calc): the totals of symbols and of bytes of strings.
+
+    Raises:
+        LayoutError: they are more than the class's fields can say.
+    """
+    sizes = [table.sizes() for table in tables.files]
+    symbols, strings = sum(s for s, _ in sizes), sum(s for _, s in sizes)
+    total = _header_size(tables.format) + symbols * tables.format.sym.size + strings
+    if (
+        strings > 0xFFFFFFFF
+        or symbols > 0xFFFFFFFF
+        or (_long(tables.format) == 4 and total >> 32)
+    ):
+        raise LayoutError(
+            f"{symbols} symbols with {strings} bytes of names are more than the layout's "
+            "fields can say.",
+            "Leave out some of the files.",
+        )
+    return Sizes(total, symbols, strings)
+
+
+def copy(tables: Tables, sizes: Sizes, out: Emitter) -> None:
+    """The copy pass (ksyms_snapshot, ksyms_add): the tables are asked for anew.
+
+    Raises:
+        ResidueError: they are no longer of the sizes that the size pass found.
+    """
+    fmt = tables.format
+    out.emit(_header(tables, sizes))
+    symbols = out.part(sizes.symbols * fmt.sym.size)
+    strings = out.part(sizes.strings)
+    shift = 0
+    for table in tables.files:
+        for block in table.blocks(BLOCK):
+            block["st_name"] += np.uint32(shift)
+            symbols.emit(block.view(np.uint8))
+        for piece in table.strings():
+            strings.emit(piece)
+            shift += len(piece)
+    symbols.finish()
+    strings.finish()
+
+
+class _Made:
+    """A table as a file of the linker's would have it, made of what kallsyms tells.
+
+    It begins with symbol 0, and its strings with a NUL, as in every ELF file.
+    """
+
+    def __init__(
+        self,
+        file: LinkerFile,
+        shndx: npt.NDArray[np.uint16],
+        size: npt.NDArray[np.uint64],
+        fmt: Format,
+    ) -> None:
+        symbols = file.symbols
+        self._strings = symbols.strings
+        self._rows = np.zeros(1 + len(shndx), fmt.sym.dtype)
+        rows = self._rows[1:]
+        rows["st_name"] = symbols.name + np.uint32(1)
+        rows["st_info"] = symbols.info
+        rows["st_shndx"] = shndx
+        rows["st_value"] = symbols.address
+        rows["st_size"] = size
+
+    def sizes(self) -> tuple[int, int]:
+        return len(self._rows), 1 + len(self._strings)
+
+    def blocks(self, count: int) -> Iterator[npt.NDArray[np.void]]:
+        for start in range(0, len(self._rows), count):
+            yield self._rows[start : start + count].copy()
+
+    def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
+        yield np.zeros(1, np.uint8)
+        yield self._strings
+
+
+def _long(fmt: Format) -> int:
+    """``sizeof(long)`` in bytes, and how a structure that holds one is aligned."""
+    return 8 if fmt.elf_class == elf.ELFCLASS64 else 4
+
+
+def _header_size(fmt: Format) -> int:
+    """``sizeof(struct ksyms_hdr)``: the compiler pads it to its widest member."""
+    size = fmt.ehdr.size + 2 * fmt.phdr.size + 4 * fmt.shdr.size + len(_NAMES)
+    return size + -size % _long(fmt)
+
+
+def _header(tables: Tables, sizes: Sizes) -> bytes:
+    """``struct ksyms_hdr``; what the driver leaves zero is zero."""
+    fmt = tables.format
+    phoff = fmt.ehdr.size
+    shoff = phoff + 2 * fmt.phdr.size
+    names = shoff + 4 * fmt.shdr.size
+    symtab = _header_size(fmt)
+    ehdr = Ehdr(
+        e_ident=elf.ELFMAG
+        + bytes([fmt.elf_class, fmt.data, elf.EV_CURRENT, elf.ELFOSABI_FREEBSD]).ljust(
+            12, b"\0"
+        ),
+        e_type=elf.ET_EXEC,
+        e_machine=tables.machine,
+        e_version=elf.EV_CURRENT,
+        e_entry=0,
+        e_phoff=phoff,
+        e_shoff=shoff,
+        e_flags=0,
+        e_ehsize=fmt.ehdr.size,
+        e_phentsize=fmt.phdr.size,
+        e_phnum=2,
+        e_shentsize=fmt.shdr.size,
+        e_shnum=4,
+        e_shstrndx=3,
+    )
+    text = Phdr(elf.PT_LOAD, elf.PF_R | elf.PF_X, 0, 0, 0, 0, 0, 0)
+    data = text._replace(p_flags=elf.PF_R | elf.PF_W | elf.PF_X)
+    sections = (
+        Shdr(),
+        Shdr(
+            sh_name=1,
+            sh_type=elf.SHT_SYMTAB,
+            sh_offset=symtab,
+            sh_size=sizes.symbols * fmt.sym.size,
+            sh_link=2,
+            sh_info=sizes.symbols,
+            sh_addralign=_long(fmt),
+            sh_entsize=fmt.sym.size,
+        ),
+        Shdr(
+            sh_name=_NAMES.index(b".strtab"),
+            sh_type=elf.SHT_STRTAB,
+            sh_offset=symtab + sizes.symbols * fmt.sym.size,
+            sh_size=sizes.strings,
+            sh_addralign=1,
+        ),
+        Shdr(
+            sh_name=_NAMES.index(b".shstrtab"),
+            sh_type=elf.SHT_STRTAB,
+            sh_offset=names,
+            sh_size=len(_NAMES),
+        ),
+    )
+    parts = [fmt.ehdr.pack(ehdr), fmt.phdr.pack(text), fmt.phdr.pack(data)]
+    parts += [fmt.shdr.pack(section) for section in sections]
+    return b"".join([*parts, _NAMES]).ljust(symtab, b"\0")
