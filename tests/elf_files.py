@@ -35,6 +35,7 @@ class Section(NamedTuple):
     link: int = 0
     align: int = 1
     entry: int = 0
+    info: int = 0
 
 
 NULL_ROW = Row(0, info=0, shndx=0)
@@ -56,7 +57,9 @@ def elf_file(
         table = b"".join(pack_row(row, bits, order) for row in [NULL_ROW, *rows])
         entry = 24 if bits == 64 else 16
         link = len(every) + 1
-        every.append(Section(".symtab", 2, data=table, link=link, align=bits // 8, entry=entry))
+        info = 1 + sum(row.info >> 4 == 0 for row in rows)
+        align = bits // 8
+        every.append(Section(".symtab", 2, 0, 0, table, None, link, align, entry, info))
         every.append(Section(".strtab", 3, data=strings))
     names = b"\0" + b"".join(s.name.encode() + b"\0" for s in every[1:]) + b".shstrtab\0"
     every.append(Section(".shstrtab", 3, data=names))
@@ -74,7 +77,7 @@ def elf_file(
             at + len(body) if section.kind else 0,
             size,
             section.link,
-            0,
+            section.info,
             section.align if section.kind else 0,
             section.entry,
         )

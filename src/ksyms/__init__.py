@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ._errors import (
+    DeviceError,
     HiddenError,
     ImageError,
     KallsymsError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ._symbols import Symbol, SymbolTable, load
 
 __all__ = [
+    "DeviceError",
     "HiddenError",
     "ImageError",
     "KallsymsError",

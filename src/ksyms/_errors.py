@@ -10,7 +10,8 @@
     ├── LayoutError             EOVERFLOW  more than the layout can say
     ├── ImageError              ENOEXEC  a file that is not an ELF image ksyms can read
     │   └── NoteError           ENOEXEC  a ``.note.ksyms`` of another version, or not whole
-    └── OutputError             as written  the image cannot be written where it was asked to
+    ├── OutputError             as written  the image cannot be written where it was asked to
+    └── DeviceError             as the driver's  a call on the device is refused
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class OutputError(KsymsError):
     """The image cannot be written where it was asked to."""
 
     errno = _errno.EIO
+
+
+class DeviceError(KsymsError):
+    """A call on the device is refused; ``errno`` is what the driver's call returns."""
 
 
 def reason(error: OSError) -> str:

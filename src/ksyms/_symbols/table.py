@@ -20,6 +20,7 @@ from .._errors import ImageError, SourceError, reason
 from .symbol import Symbol
 
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
+_RANK: Final = {elf.STB_WEAK: 1, elf.STB_LOCAL: 2}
 _KINDS: Final = {elf.STT_FUNC: "function", elf.STT_OBJECT: "object"}
 _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE)
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
@@ -155,6 +156,23 @@ class SymbolTable(Sequence[Symbol]):
 
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
+        found = (self._symbol(index) for index in self._defined(name))
+        return sorted(found, key=lambda symbol: symbol.address)
+
+    def find_best(self, name: str) -> tuple[int, bytes] | None:
+        """Value and row (``Elf_Sym``) of the one symbol called ``name`` that a linker takes.
+
+        A global one before a weak one before a local one; then the kernel's before a
+        module's, for its names come first; None where there is none.
+        """
+        rows = [self._sym(index) for index in self._defined(name)]
+        if not rows:
+            return None
+        best = min(rows, key=lambda sym: (_RANK.get(sym.st_info >> 4, 0), sym.st_name))
+        return best.st_value, self._image.format.sym.pack(best)
+
+    def _defined(self, name: str) -> list[int]:
+        """The symbols called ``name`` that are not SHN_UNDEF."""
         try:
             wanted = name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
@@ -172,8 +190,7 @@ class SymbolTable(Sequence[Symbol]):
                 or strings.endswith(_TWIN, 0, start)
             ):
                 found += self._named(table, start)
-        defined = (i for i in found if self._sym(i).st_shndx != elf.SHN_UNDEF)
-        return sorted((self._symbol(index) for index in defined), key=lambda s: s.address)
+        return [index for index in found if self._sym(index).st_shndx != elf.SHN_UNDEF]
 
     def _named(self, table: bytes, start: int) -> list[int]:
         """The symbols in ``table``, the symbol table, whose ``st_name`` is ``start``."""

@@ -1,0 +1,19 @@
+"""The device: who has it open, and what each call answers."""
+
+from .device import Caller, Device, Event, Pages, Policy, Process
+from .requests import KIOCGADDR, KIOCGSIZE, KIOCGSYMBOL, KIOCGVALUE, Request, requests
+
+__all__ = [
+    "KIOCGADDR",
+    "KIOCGSIZE",
+    "KIOCGSYMBOL",
+    "KIOCGVALUE",
+    "Caller",
+    "Device",
+    "Event",
+    "Pages",
+    "Policy",
+    "Process",
+    "Request",
+    "requests",
+]

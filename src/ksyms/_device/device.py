@@ -1,0 +1,348 @@
+"""The softc table and the calls of the driver, whatever brings them here.
+
+Source: freebsd-ksyms.c, the line numbers below. Nothing here knows how calls arrive, what
+operating system this is, or where snapshots come from. Every call may come from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
+
+from .._errors import DeviceError
+from .._symbols import SymbolTable, load
+from .requests import GSYMBOL, GVALUE, requests
+
+PAGE: Final = 4096
+PROT_WRITE: Final = 2
+LONGEST_NAME: Final = 1024
+"""Bytes of a name that is looked up, its NUL among them (NetBSD: of the longest it has)."""
+
+
+class Process(NamedTuple):
+    """Who opens: a process, and not a thread; told from a later one of the same number.
+
+    ``pid`` is the thread group's id, ``started`` when the process began, in any unit.
+    """
+
+    pid: int
+    started: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """How the device appears, and how often a process may have it open.
+
+    The driver's is ``mode=0o444``, root, wheel and one open a process (lines 378 and 594):
+    then everybody can read every address. ``opens_per_process`` None is without limit, for
+    libraries and debuggers open twice.
+    """
+
+    mode: int = 0o400
+    owner: int = 0
+    group: int = 0
+    opens_per_process: int | None = 1
+
+
+class Event(Enum):
+    """What the module is told (ksyms_modevent, line 589)."""
+
+    LOAD = "load"
+    UNLOAD = "unload"
+    SHUTDOWN = "shutdown"
+    QUIESCE = "quiesce"
+
+
+class Image(Protocol):
+    """What an opener gets: bytes that never change."""
+
+    @property
+    def image(self) -> memoryview: ...
+
+
+class Caller(Protocol):
+    """The memory of the process that calls, as far as a request needs it."""
+
+    def mapped_at(self) -> int | None:
+        """Where it has the snapshot of its handle mapped; None where it has not."""
+
+    def string_at(self, address: int, longest: int) -> bytes | None:
+        """The string at ``address``, without its NUL; None where that cannot be read."""
+
+
+class Pages(NamedTuple):
+    """What a mapping shows: bytes of the snapshot, and ``zeros`` after its end."""
+
+    data: memoryview
+    zeros: int
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Softc:
+    """One open (struct ksyms_softc, line 92); ``image`` is None until its snapshot is taken."""
+
+    process: Process
+    image: memoryview | None = None
+    table: SymbolTable | None = field(default=None, repr=False)
+
+
+class Device:
+    """``/dev/ksyms``: one private snapshot an open.
+
+    Args:
+        take: gives the snapshot for an open; one that stands may be given again.
+        policy: mode, owner and how many opens a process.
+    """
+
+    def __init__(self, take: Callable[[], Image], policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self._take = take
+        self._lock = threading.Lock()
+        self._loaded = False
+        self._softcs: dict[int, _Softc] = {}
+        self._next = 1
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the device is there."""
+        return self._loaded
+
+    def openers(self) -> dict[int, Process]:
+        """Who has it open, by handle."""
+        with self._lock:
+            return {handle: softc.process for handle, softc in self._softcs.items()}
+
+    def modevent(self, event: Event) -> None:
+        """Load, unload or shut down (line 589).
+
+        Raises:
+            DeviceError: EBUSY, to unload what is open; EEXIST, to load what is loaded;
+                EOPNOTSUPP, for any other event.
+        """
+        with self._lock:
+            if event is Event.LOAD:
+                if self._loaded:
+                    raise _error(errno.EEXIST, "The device is loaded already.", "Unload it.")
+                self._loaded = True
+            elif event is Event.UNLOAD:
+                if self._softcs:
+                    raise _error(
+                        errno.EBUSY,
+                        f"The device is open {len(self._softcs)} times.",
+                        "Close it everywhere, then unload it.",
+                    )
+                self._loaded = False
+            elif event is not Event.SHUTDOWN:
+                raise _error(
+                    errno.EOPNOTSUPP,
+                    f"The device does not know the event {event.value}.",
+                    "Load it, unload it, or shut it down.",
+                )
+
+    def open(self, process: Process, writing: bool = False) -> int:
+        """Take a snapshot for ``process``; gives its handle (line 378).
+
+        Whatever fails leaves nothing behind.
+
+        Raises:
+            DeviceError: EBUSY, if the process has it open; ENXIO, if the device is not
+                loaded; EACCES, to write; ENOMEM.
+            KsymsError: the snapshot cannot be taken; its errno says why.
+        """
+        if writing:
+            raise _error(errno.EACCES, "The device cannot be written to.", "Open it to read.")
+        with self._lock:
+            handle = self._admit(process)
+        try:
+            image = self._take().image
+        except MemoryError:
+            self._forget(handle)
+            raise _error(
+                errno.ENOMEM, "There is no memory for a snapshot.", "Free some, and try again."
+            ) from None
+        except BaseException:
+            self._forget(handle)
+            raise
+        with self._lock:
+            softc = self._softcs.get(handle)
+            if softc is not None:  # its process may have died meanwhile
+                softc.image = image
+                return handle
+        raise _error(errno.EINTR, "The process went while its snapshot was taken.", "Open it.")
+
+    def _admit(self, process: Process) -> int:
+        if not self._loaded:
+            raise _error(errno.ENXIO, "The device is not loaded.", "Load it.")
+        limit = self.policy.opens_per_process
+        count = sum(softc.process == process for softc in self._softcs.values())
+        if limit is not None and count >= limit:
+            raise _error(
+                errno.EBUSY,
+                f"Process {process.pid} has the device open already.",
+                "Close it before it is opened again.",
+            )
+        handle = self._next
+        self._next += 1
+        self._softcs[handle] = _Softc(process=process)
+        return handle
+
+    def _forget(self, handle: int) -> _Softc | None:
+        with self._lock:
+            return self._softcs.pop(handle, None)
+
+    def _image(self, handle: int) -> tuple[_Softc, memoryview]:
+        with self._lock:
+            softc = self._softcs.get(handle)
+        if softc is None or softc.image is None:
+            raise _error(errno.EBADF, f"Handle {handle} is not open.", "Open the device.")
+        return softc, softc.image
+
+    def size(self, handle: int) -> int:
+        """The snapshot's size in bytes.
+
+        Raises:
+            DeviceError: EBADF, if ``handle`` is not open; so do all calls below.
+        """
+        return len(self._image(handle)[1])
+
+    def read(self, handle: int, offset: int, length: int) -> memoryview:
+        """``length`` bytes from ``offset``, fewer at the end (line 454); a view, no copy.
+
+        Raises:
+            DeviceError: EFAULT, if ``offset`` is negative or past the end; EINVAL, if
+                ``length`` is negative.
+        """
+        image = self._image(handle)[1]
+        if offset < 0 or offset > len(image):
+            raise _error(
+                errno.EFAULT,
+                f"Offset {offset} is outside of the snapshot's {len(image)} bytes.",
+                "Read within them.",
+            )
+        if length < 0:
+            raise _error(errno.EINVAL, f"{length} bytes cannot be read.", "Ask for 0 or more.")
+        return image[offset : offset + length]
+
+    def ioctl(self, handle: int, request: int, caller: Caller, data: bytes = b"") -> bytes:
+        """Answer a request (line 508); gives what is copied to the caller's structure.
+
+        Args:
+            handle: whose snapshot.
+            request: the number, as C on this machine has it.
+            caller: the memory of the process that asks.
+            data: the caller's structure, for the requests that take one.
+
+        Raises:
+            DeviceError: ENOTTY, for any other request; ENXIO, if the caller has the
+                snapshot not mapped; ENOENT, if no symbol has the name; EFAULT, if the name
+                or the structure cannot be read; ENAMETOOLONG; EOVERFLOW, if the answer does
+                not fit.
+        """
+        softc, image = self._image(handle)
+        known = requests().get(request)
+        if known is None:
+            raise _error(
+                errno.ENOTTY,
+                f"{request:#x} is no request of this device.",
+                "Ask KIOCGSIZE or KIOCGADDR.",
+            )
+        if known.call == "size":
+            return _word(len(image), known.word)
+        if known.call == "address":
+            address = caller.mapped_at()
+            if address is None:
+                raise _error(
+                    errno.ENXIO, "The caller has not mapped the snapshot.", "Map it first."
+                )
+            return _word(address, known.word)
+        return _named(softc, image, known.call, caller, data)
+
+    def mmap(
+        self, handle: int, offset: int, length: int, protection: int = 1, shared: bool = True
+    ) -> Pages:
+        """The pages from ``offset`` on (line 545): the snapshot, zeros to its last page's end.
+
+        Raises:
+            DeviceError: EACCES, for a writable shared mapping; EINVAL, if the pages are not
+                all the snapshot's, or ``offset`` is not at one's start.
+        """
+        image = self._image(handle)[1]
+        if shared and protection & PROT_WRITE:
+            raise _error(
+                errno.EACCES, "The snapshot cannot be mapped to write.", "Map it read-only."
+            )
+        end = offset + length + -length % PAGE
+        if offset < 0 or offset % PAGE or length <= 0 or end > len(image) + -len(image) % PAGE:
+            raise _error(
+                errno.EINVAL,
+                f"{length} bytes from {offset} are not all pages of a snapshot of "
+                f"{len(image)} bytes.",
+                "Map pages within it.",
+            )
+        data = image[offset:end]
+        return Pages(data, end - offset - len(data))
+
+    def close(self, handle: int) -> None:
+        """Forget the snapshot (line 569), once.
+
+        Raises:
+            DeviceError: EBADF, if it was closed.
+        """
+        if self._forget(handle) is None:
+            raise _error(errno.EBADF, f"Handle {handle} is not open.", "Close it once.")
+
+    def exited(self, process: Process) -> int:
+        """Close all that ``process`` had open, for it is no more; gives how many that was."""
+        with self._lock:
+            own = [h for h, softc in self._softcs.items() if softc.process == process]
+            for handle in own:
+                del self._softcs[handle]
+        return len(own)
+
+
+def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: bytes) -> bytes:
+    """NetBSD's lookups by name: KIOCGVALUE and KIOCGSYMBOL.
+
+    Of several symbols the first global one is given, else the first weak, else the first
+    local; the kernel's before a module's. NetBSD's ksyms_getval knows global ones only.
+    """
+    form = GVALUE if call == "value" else GSYMBOL
+    if len(data) != form.size:
+        raise _error(errno.EFAULT, "The request's structure is not whole.", "Give it whole.")
+    pointer = form.unpack(data)[0]
+    name = caller.string_at(pointer, LONGEST_NAME)
+    if name is None:
+        raise _error(errno.EFAULT, f"No name can be read at {pointer:#x}.", "Point to one.")
+    if len(name) >= LONGEST_NAME:
+        raise _error(errno.ENAMETOOLONG, "The name is too long.", "Ask for another.")
+    if softc.table is None:
+        softc.table = load(image)
+    found = softc.table.find_best(name.decode("utf-8", "surrogateescape"))
+    if found is None:
+        raise _error(
+            errno.ENOENT,
+            f"No symbol is called {name.decode('utf-8', 'replace')!r}.",
+            "Ask for another.",
+        )
+    value, row = found
+    return form.pack(pointer, value if call == "value" else row)
+
+
+def _word(value: int, width: int) -> bytes:
+    try:
+        return value.to_bytes(width, sys.byteorder)
+    except OverflowError:
+        raise _error(
+            errno.EOVERFLOW,
+            f"{value:#x} does not fit {8 * width} bits.",
+            "Ask from a 64-bit program.",
+        ) from None
+
+
+def _error(number: int, what: str, remedy: str) -> DeviceError:
+    return DeviceError(what, remedy, errno=number)

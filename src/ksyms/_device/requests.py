@@ -1,0 +1,62 @@
+"""The numbers of the ioctl requests, and the structures that they carry.
+
+FreeBSD's sys/ksyms.h: KIOCGSIZE is ``_IOR('l', 1, size_t)``, KIOCGADDR ``_IOR('l', 2, void
+*)``. NetBSD's sys/ksyms.h: KIOCGVALUE is ``_IOWR('l', 4, struct ksyms_gvalue)``, KIOCGSYMBOL
+``_IOWR('l', 5, struct ksyms_gsymbol)``; its KIOCGSIZE, ``_IOR('l', 3, int)``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from functools import cache
+from typing import Final, NamedTuple
+
+_GROUP: Final = ord("l")
+_READ: Final = 2
+# include/uapi/asm-generic/ioctl.h, and those of alpha, mips, powerpc and sparc.
+_OTHER_ENCODING: Final = ("alpha", "mips", "ppc", "sparc")
+
+
+class Request(NamedTuple):
+    """What a request's number stands for: which call, and the width of its words in bytes."""
+
+    call: str
+    word: int
+
+
+def number(nr: int, size: int, write: bool = False, machine: str | None = None) -> int:
+    """``_IOR('l', nr, size)``, or ``_IOWR``, as C has it on ``machine`` (this one)."""
+    machine = os.uname().machine if machine is None else machine
+    if machine.startswith(_OTHER_ENCODING):
+        direction, shift = _READ | (4 if write else 0), 29
+    else:
+        direction, shift = _READ | (1 if write else 0), 30
+    return direction << shift | size << 16 | _GROUP << 8 | nr
+
+
+GVALUE: Final = struct.Struct("@PQ")
+"""``struct ksyms_gvalue`` of a 64-bit program: the name's address, the value."""
+GSYMBOL: Final = struct.Struct("@P24s")
+"""``struct ksyms_gsymbol`` of a 64-bit program: the name's address, an ``Elf64_Sym``."""
+
+KIOCGSIZE: Final = number(1, struct.calcsize("@N"))
+KIOCGADDR: Final = number(2, struct.calcsize("@P"))
+KIOCGVALUE: Final = number(4, GVALUE.size, write=True)
+KIOCGSYMBOL: Final = number(5, GSYMBOL.size, write=True)
+
+
+@cache
+def requests() -> dict[int, Request]:
+    """Every request that the device answers, by its number.
+
+    A 32-bit program's KIOCGSIZE and KIOCGADDR have another size, and so another number.
+    NetBSD's lookups have no such form: what they give does not fit its structures.
+    """
+    found = {number(3, 4): Request("size", 4)}
+    for word in (4, 8):
+        found[number(1, word)] = Request("size", word)
+        found[number(2, word)] = Request("address", word)
+    found[KIOCGVALUE] = Request("value", GVALUE.size)
+    found[KIOCGSYMBOL] = Request("symbol", GSYMBOL.size)
+    return found
