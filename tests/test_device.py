@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import ksyms
 from elf_files import Row, elf_file
-from ksyms._device import Device, Event, Policy, Process
+from ksyms._device import Device, Event, Image, Policy, Process
 
 ONE, TWO = Process(10, 1), Process(20, 1)
 
@@ -51,6 +51,17 @@ class Memory:
         return self.names[address][:longest] if address in self.names else None
 
 
+class Opened(Device):
+    """A device whose snapshots all come from one place."""
+
+    def __init__(self, take: Callable[[], Image], policy: Policy | None = None) -> None:
+        super().__init__(policy)
+        self.take = take
+
+    def opened(self, process: Process, writing: bool = False) -> int:
+        return self.open(process, self.take, writing)
+
+
 @contextmanager
 def fails(number: int) -> Iterator[None]:
     with pytest.raises(ksyms.KsymsError) as caught:
@@ -60,8 +71,8 @@ def fails(number: int) -> Iterator[None]:
     assert caught.value.remedy.endswith(".")
 
 
-def device(content: bytes = b"snapshot", **policy: int | None) -> Device:
-    made = Device(lambda: Fake(content), Policy(**policy))  # type: ignore[arg-type]
+def device(content: bytes = b"snapshot", **policy: int | None) -> Opened:
+    made = Opened(lambda: Fake(content), Policy(**policy))  # type: ignore[arg-type]
     made.modevent(Event.LOAD)
     return made
 
@@ -112,9 +123,9 @@ def test_other_machines_encode_requests_otherwise() -> None:
 
 
 def test_load_and_unload() -> None:
-    made = Device(lambda: Fake(b"x"))
+    made = Opened(lambda: Fake(b"x"))
     with fails(errno.ENXIO):
-        made.open(ONE)
+        made.opened(ONE)
     made.modevent(Event.LOAD)
     assert made.loaded
     with fails(errno.EEXIST):
@@ -122,7 +133,7 @@ def test_load_and_unload() -> None:
     made.modevent(Event.SHUTDOWN)
     with fails(errno.EOPNOTSUPP):
         made.modevent(Event.QUIESCE)
-    handle = made.open(ONE)
+    handle = made.opened(ONE)
     with fails(errno.EBUSY):
         made.modevent(Event.UNLOAD)
     made.close(handle)
@@ -132,24 +143,24 @@ def test_load_and_unload() -> None:
 
 def test_one_open_a_process() -> None:
     made = device()
-    first = made.open(ONE)
+    first = made.opened(ONE)
     with fails(errno.EBUSY):
-        made.open(ONE)
-    second = made.open(TWO)
-    later = made.open(Process(ONE.pid, ONE.started + 1))  # a reused pid is somebody else
+        made.opened(ONE)
+    second = made.opened(TWO)
+    later = made.opened(Process(ONE.pid, ONE.started + 1))  # a reused pid is somebody else
     assert len({first, second, later}) == 3
     made.close(first)
-    made.open(ONE)
+    made.opened(ONE)
 
 
 @pytest.mark.parametrize("limit", [2, 5, None])
 def test_as_many_opens_as_policy_allows(limit: int | None) -> None:
     made = device(opens_per_process=limit)
     for _ in range(limit or 50):
-        made.open(ONE)
+        made.opened(ONE)
     if limit is not None:
         with fails(errno.EBUSY):
-            made.open(ONE)
+            made.opened(ONE)
 
 
 def test_mode_and_owner() -> None:
@@ -174,46 +185,46 @@ def test_an_open_that_fails_leaves_no_softc(error: Exception, number: int) -> No
             raise error
         return Fake(b"x")
 
-    made = Device(take)
+    made = Opened(take)
     made.modevent(Event.LOAD)
     with fails(number):
-        made.open(ONE)
+        made.opened(ONE)
     assert made.openers() == {}
     made.modevent(Event.UNLOAD)
     made.modevent(Event.LOAD)
     failing = False
-    made.open(ONE)
+    made.opened(ONE)
 
 
 def test_an_interrupt_in_open_leaves_no_softc() -> None:
     def take() -> Fake:
         raise KeyboardInterrupt
 
-    made = Device(take)
+    made = Opened(take)
     made.modevent(Event.LOAD)
     with pytest.raises(KeyboardInterrupt):
-        made.open(ONE)
+        made.opened(ONE)
     assert made.openers() == {}
 
 
 def test_a_process_that_dies_while_its_snapshot_is_taken() -> None:
-    made: Device
+    made: Opened
 
     def take() -> Fake:
         assert made.exited(ONE) == 1
         return Fake(b"x")
 
-    made = Device(take)
+    made = Opened(take)
     made.modevent(Event.LOAD)
     with fails(errno.EINTR):
-        made.open(ONE)
+        made.opened(ONE)
     assert made.openers() == {}
 
 
 def test_read() -> None:
     content = bytes(range(256)) * 40  # 10,240 bytes, two pages and a half
     made = device(content)
-    handle = made.open(ONE)
+    handle = made.opened(ONE)
     for offset, length, expected in (
         (0, 10, content[:10]),
         (4090, 20, content[4090:4110]),
@@ -235,7 +246,7 @@ def test_read() -> None:
 
 def test_ioctl() -> None:
     made = device(b"x" * 5000)
-    handle = made.open(ONE)
+    handle = made.opened(ONE)
     for request, width in ((0x80086C01, 8), (0x80046C01, 4), (0x80046C03, 4)):
         answer = made.ioctl(handle, request, Memory())
         assert answer == (5000).to_bytes(width, "little")
@@ -261,7 +272,7 @@ def test_lookups_by_name() -> None:
         Row(5, 0x40, 4, 0x02),
     ]
     made = device(elf_file(rows, b"\0one\0two\0"))
-    handle = made.open(ONE)
+    handle = made.opened(ONE)
     names = {
         0x1000: b"one",
         0x2000: b"two",
@@ -298,7 +309,7 @@ def pointer(size: int, address: int) -> bytes:
 
 def test_mmap() -> None:
     made = device(b"a" * 4096 + b"b" * 100)
-    handle = made.open(ONE)
+    handle = made.opened(ONE)
     whole = made.mmap(handle, 0, 8192)
     assert (bytes(whole.data), whole.zeros) == (b"a" * 4096 + b"b" * 100, 3996)
     last = made.mmap(handle, 4096, 1)
@@ -316,13 +327,13 @@ def test_mmap() -> None:
 def test_writing_is_refused() -> None:
     made = device()
     with fails(errno.EACCES):
-        made.open(ONE, writing=True)
+        made.opened(ONE, writing=True)
     assert made.openers() == {}
 
 
 def test_close_and_death_are_once() -> None:
     made = device(opens_per_process=None)
-    first, second = made.open(ONE), made.open(ONE)
+    first, second = made.opened(ONE), made.opened(ONE)
     made.close(first)
     with fails(errno.EBADF):
         made.close(first)
@@ -342,10 +353,10 @@ def test_close_and_death_are_once() -> None:
 
 def test_a_snapshot_in_hand_never_changes() -> None:
     contents = [b"first", b"second"]
-    made = Device(lambda: Fake(contents.pop(0)))
+    made = Opened(lambda: Fake(contents.pop(0)))
     made.modevent(Event.LOAD)
-    one = made.open(ONE)
-    two = made.open(TWO)
+    one = made.opened(ONE)
+    two = made.opened(TWO)
     assert bytes(made.read(one, 0, 99)) == b"first"
     assert bytes(made.read(two, 0, 99)) == b"second"
     assert (made.size(one), made.size(two)) == (5, 6)
@@ -364,7 +375,7 @@ class Rules(RuleBasedStateMachine):
         self.moment = 0
         self.trouble: Exception | None = None
         self.limit: int | None = 1
-        self.device = Device(self.take, Policy(opens_per_process=1))
+        self.device = Opened(self.take, Policy(opens_per_process=1))
         self.present = False
         self.open_: dict[int, tuple[Process, bytes]] = {}
 
@@ -421,9 +432,9 @@ class Rules(RuleBasedStateMachine):
             number = errno.ENXIO
         if number:
             with fails(number):
-                self.device.open(process, writing)
+                self.device.opened(process, writing)
             return -1
-        handle = self.device.open(process, writing)
+        handle = self.device.opened(process, writing)
         assert handle not in self.open_
         self.open_[handle] = process, self.content()
         return handle
@@ -528,14 +539,14 @@ def test_many_threads_for_several_real_processes() -> None:
         moment += 1
         return Fake(b"%06d" % moment * 2000)
 
-    made = Device(take)
+    made = Opened(take)
     made.modevent(Event.LOAD)
 
     def client(process: Process) -> None:
         barrier.wait()
         for _ in range(300):
             try:
-                handle = made.open(process)
+                handle = made.opened(process)
             except ksyms.DeviceError as error:
                 if error.errno != errno.EBUSY:
                     wrong.append(str(error))
@@ -572,7 +583,7 @@ def identity(pid: int) -> Process:
 def test_close_from_many_threads_is_once() -> None:
     made = device()
     for _ in range(200):
-        handle = made.open(ONE)
+        handle = made.opened(ONE)
         done: Counter[str] = Counter()
 
         def close(handle: int = handle, done: Counter[str] = done) -> None:

@@ -1,6 +1,6 @@
 """The device: who has it open, and what each call answers."""
 
-from .device import Caller, Device, Event, Pages, Policy, Process
+from .device import Caller, Device, Event, Image, Pages, Policy, Process
 from .requests import KIOCGADDR, KIOCGSIZE, KIOCGSYMBOL, KIOCGVALUE, Request, requests
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Caller",
     "Device",
     "Event",
+    "Image",
     "Pages",
     "Policy",
     "Process",

@@ -95,13 +95,11 @@ class Device:
     """``/dev/ksyms``: one private snapshot an open.
 
     Args:
-        take: gives the snapshot for an open; one that stands may be given again.
         policy: mode, owner and how many opens a process.
     """
 
-    def __init__(self, take: Callable[[], Image], policy: Policy | None = None) -> None:
+    def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        self._take = take
         self._lock = threading.Lock()
         self._loaded = False
         self._softcs: dict[int, _Softc] = {}
@@ -144,10 +142,11 @@ class Device:
                     "Load it, unload it, or shut it down.",
                 )
 
-    def open(self, process: Process, writing: bool = False) -> int:
-        """Take a snapshot for ``process``; gives its handle (line 378).
+    def open(self, process: Process, take: Callable[[], Image], writing: bool = False) -> int:
+        """Open it for ``process``; gives the handle (line 378).
 
-        Whatever fails leaves nothing behind.
+        ``take`` gives the snapshot; one that stands may be given again. Whatever fails
+        leaves nothing behind.
 
         Raises:
             DeviceError: EBUSY, if the process has it open; ENXIO, if the device is not
@@ -159,7 +158,7 @@ class Device:
         with self._lock:
             handle = self._admit(process)
         try:
-            image = self._take().image
+            image = take().image
         except MemoryError:
             self._forget(handle)
             raise _error(
