@@ -17,6 +17,7 @@ NAMES = [
     "MovedError",
     "NoteError",
     "OutputError",
+    "ServeError",
     "Snapshot",
     "SourceError",
     "Symbol",

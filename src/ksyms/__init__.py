@@ -28,6 +28,7 @@ from ._errors import (
     MovedError,
     NoteError,
     OutputError,
+    ServeError,
     SourceError,
 )
 from ._version import __version__
@@ -49,6 +50,7 @@ __all__ = [
     "MovedError",
     "NoteError",
     "OutputError",
+    "ServeError",
     "Snapshot",
     "SourceError",
     "Symbol",

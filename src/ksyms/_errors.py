@@ -11,7 +11,8 @@
     ├── ImageError              ENOEXEC  a file that is not an ELF image ksyms can read
     │   └── NoteError           ENOEXEC  a ``.note.ksyms`` of another version, or not whole
     ├── OutputError             as written  the image cannot be written where it was asked to
-    └── DeviceError             as the driver's  a call on the device is refused
+    ├── DeviceError             as the driver's  a call on the device is refused
+    └── ServeError              the system's  the device cannot be served, or is not
 """
 
 from __future__ import annotations
@@ -85,6 +86,10 @@ class OutputError(KsymsError):
 
 class DeviceError(KsymsError):
     """A call on the device is refused; ``errno`` is what the driver's call returns."""
+
+
+class ServeError(KsymsError):
+    """The device cannot be served where it was asked to, or is not served there."""
 
 
 def reason(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
@@ -88,6 +89,18 @@ class Watch:
         """Stop watching."""
         if self._events is not None:
             self._events.close()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every change is told: else what does not seem to move may have moved.
+
+        A kernel without loadable modules has no /proc/modules.
+        """
+        if self._saved is not None:
+            return True
+        now = self.generation()
+        hidden = now.text is None and os.path.exists(self.root.name_of("proc/modules"))
+        return None not in (now.events, now.symbols) and not hidden
 
     def generation(self) -> Generation:
         """The generation now."""

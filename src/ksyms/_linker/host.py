@@ -134,6 +134,15 @@ class Access(NamedTuple):
     cap_syslog: bool
     initial_user_namespace: bool
 
+    @property
+    def shows(self) -> bool:
+        """Whether the addresses are shown."""
+        capable = self.cap_syslog and self.initial_user_namespace
+        if self.kptr_restrict is None or self.kptr_restrict >= 2:
+            return False
+        perf = self.perf_event_paranoid is not None and self.perf_event_paranoid <= 1
+        return capable or (self.kptr_restrict == 0 and perf)
+
     def why_not(self) -> tuple[str, str]:
         """What hides the addresses, and what to do about it, a sentence each."""
         if self.kptr_restrict is not None and self.kptr_restrict >= 2:
@@ -161,15 +170,18 @@ class Access(NamedTuple):
         )
 
 
-def read_access(root: Root) -> Access:
-    """The state of the rule for this process, from ``root``'s files."""
-    status = root.text("proc/self/status") or ""
+def read_access(root: Root, task: str = "self") -> Access:
+    """The state of the rule for this process, or for another task, from ``root``'s files.
+
+    What cannot be read of another task counts against it: it may be gone.
+    """
+    status = root.text(f"proc/{task}/status") or ""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.M)
     effective = int(match[1], 16) if match else 0
-    try:
-        inode = os.stat(os.path.join(root.path, "proc/self/ns/user")).st_ino
-    except OSError:
-        inode = _INITIAL_USER_NS  # a kernel without user namespaces has only the first
+    # A kernel without user namespaces has only the first.
+    inode = root.inode(f"proc/{task}/ns/user")
+    if inode is None and root.inode("proc/self/ns/user") is None:
+        inode = _INITIAL_USER_NS
     return Access(
         kptr_restrict=_number(root.text("proc/sys/kernel/kptr_restrict")),
         perf_event_paranoid=_number(root.text("proc/sys/kernel/perf_event_paranoid")),

@@ -76,9 +76,18 @@ class Linker:
         """Give back what the kernel holds for this: the rings of its events."""
         self._watch.close()
 
+    @property
+    def watched(self) -> bool:
+        """Whether every change is told, so that a snapshot can stand until one is."""
+        return self._watch.whole
+
     def generation(self) -> Generation:
         """The value that differs when the linker files have changed."""
         return self._watch.generation()
+
+    def glance(self) -> Generation:
+        """The generation, for who only wants to look."""
+        return self._watch.glance()
 
     def read(self) -> Reading:
         """Read what must be of one moment: the text.

@@ -71,6 +71,11 @@ def take(linker: Linker | ElfLinker, layout: str = "linux") -> Snapshot:
         MovedError: the files moved during every one of :data:`TRIES` tries.
         KsymsError: whatever ``linker`` raises where the files cannot be had at all.
     """
+    return take_reading(linker, layout)[0]
+
+
+def take_reading(linker: Linker | ElfLinker, layout: str = "linux") -> tuple[Snapshot, Any]:
+    """As :func:`take`, with the linker's reading, by which it tells whether that stands."""
     if layout not in LAYOUTS:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
     moved: list[str] = []
@@ -91,7 +96,7 @@ def take(linker: Linker | ElfLinker, layout: str = "linux") -> Snapshot:
             if not moved:
                 raise
         if not moved:
-            return Snapshot(image, files.generation)
+            return Snapshot(image, files.generation), reading
     raise MovedError(
         f"The kernel's symbols moved during each of {TRIES} tries, at last: "
         f"{', '.join(moved)}.",

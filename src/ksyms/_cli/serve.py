@@ -1,0 +1,115 @@
+"""``ksyms serve``: the device, in a mounted directory; ``ksyms status``: who uses it."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from . import output
+
+if TYPE_CHECKING:
+    from .._transport import Request
+
+_EXAMPLES: Final = """\
+examples:
+  ksyms serve /run/ksyms                          ksyms and vmlinux, for root
+  ksyms serve /run/ksyms --link /dev/ksyms        where programs look for it
+  ksyms serve /run/ksyms --mode 0444 --allow-other    for everyone who may see addresses
+  gdb -batch -ex 'info address schedule' /run/ksyms/vmlinux
+
+Whoever opens a file here gets what /proc/kallsyms would show them, or EACCES. SIGTERM
+unmounts; while something is open, at the last close; a second SIGTERM at once."""
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve the device in a directory, through FUSE",
+        description="Mount a directory that holds ksyms, the device with the driver's rules, "
+        "and vmlinux, the same snapshot as a plain file.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("directory", metavar="DIRECTORY", help="where; made if it is not there")
+    parser.add_argument("--link", metavar="PATH", help="make a symlink to the device here")
+    parser.add_argument(
+        "--mode", type=_mode, default=0o400, help="the files' permissions (default: 0400)"
+    )
+    parser.add_argument(
+        "--allow-other", action="store_true", help="let other users than this in"
+    )
+    parser.add_argument("--verbose", action="store_true", help="a line for each call")
+    parser.set_defaults(run=run)
+    parser = commands.add_parser(
+        "status",
+        help="say who has the device open, and what its server holds",
+        description="Say who has the device open, and what its server holds.",
+    )
+    parser.add_argument("directory", metavar="DIRECTORY", help="what ksyms serve mounted")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.set_defaults(run=run_status)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Serve until it is told to end."""
+    from .._server import Server
+
+    Server(
+        options.directory,
+        link=options.link,
+        mode=options.mode,
+        allow_other=options.allow_other,
+        event=_say,
+        call=_say_call if options.verbose else None,
+    ).run()
+    return True
+
+
+def run_status(options: argparse.Namespace) -> bool:
+    """Print what the server says of itself."""
+    from .._server import status
+
+    facts = status(options.directory)
+    if options.json:
+        print(json.dumps(facts))
+        return True
+    moved = ", ".join(f"{k} {v}" for k, v in facts["generation"].items() if v is not None)
+    shared = "while nothing moves" if facts["shared"] else "no: not every change is told"
+    rows = [
+        ["server", f"process {facts['pid']}"],
+        ["generation", moved or "unknown"],
+        ["snapshot", f"{facts['age']} s old, {facts['taken']} taken"],
+        ["held", f"{facts['snapshots']} snapshots, {facts['bytes']} bytes"],
+        ["shared", shared],
+        ["reads", facts["why_no_passthrough"] or "pass the server by"],
+    ]
+    rows += [[f"no {name}", why] for name, why in facts["sources_missing"].items()]
+    output.table(rows, ["dim", "name"])
+    print()
+    output.heading("open")
+    output.table([[o["file"], f"process {o['pid']}"] for o in facts["openers"]], indent=2)
+    return True
+
+
+def _mode(text: str) -> int:
+    mode = int(text, 8)
+    if not 0 <= mode <= 0o777:
+        raise ValueError
+    return mode
+
+
+def _say(words: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+
+
+def _say_call(request: Request, number: int, seconds: float) -> None:
+    told = errno.errorcode.get(number, str(number)) if number else "ok"
+    _say(
+        f"call {request.opcode} of task {request.pid} on node {request.node}: {told}, "
+        f"{seconds * 1e6:.0f} us"
+    )

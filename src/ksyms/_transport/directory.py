@@ -1,0 +1,374 @@
+"""The served directory: ``ksyms``, the device; ``vmlinux``, the same as a plain file.
+
+The page cache and mappings belong to an inode, so there is a node for each snapshot and
+name, shared by all who open it while the snapshot stands. Names and attributes are valid
+for no time: every open looks the name up, and finds the node of now.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from .._device import Device
+from .._errors import KsymsError
+from . import protocol
+from .backing import Backing
+from .callers import Memory, process_of
+from .operations import Answer, Handler, Operations, WaitError
+from .protocol import Attributes, Channel, Request
+
+STATUS: Final = ".status"
+_FORGOTTEN: Final = 4096
+"""How many threads that never came again after an ESTALE are remembered."""
+_DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: read though the size is 0
+_WANTED: Final = (
+    protocol.ASYNC_READ
+    | protocol.BIG_WRITES
+    | protocol.PARALLEL_DIROPS
+    | protocol.MAX_PAGES
+    | protocol.NO_OPENDIR_SUPPORT
+    | protocol.INIT_EXT
+    | protocol.PASSTHROUGH
+)
+
+
+class Snapshots(Protocol):
+    """Where snapshots come from: the same object as long as nothing has moved."""
+
+    def current(self) -> Backing | None:
+        """The snapshot of now if that is known at once."""
+
+    def get(self) -> Backing:
+        """The snapshot of now, however long it takes."""
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Node:
+    """An inode: one name with one snapshot's bytes; without a snapshot it is empty."""
+
+    number: int
+    name: str
+    time: int
+    backing: Backing | None = None
+    lookups: int = 0
+    handles: set[int] = field(default_factory=set)
+    passthrough: bool | None = None
+
+
+class Directory(Operations):
+    """What is mounted.
+
+    Args:
+        channel: the connection.
+        device: the number of the mounted file system, as /proc/PID/maps prints it.
+        files: a device for each name.
+        snapshots: what an open is given.
+        may_see: whether the thread with this id may see what snapshots hold.
+        facts: what else ``.status`` says.
+        event: told in words what happens: opens, closes, refusals.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        device: bytes,
+        files: dict[str, Device],
+        snapshots: Snapshots,
+        may_see: Callable[[int], bool],
+        facts: Callable[[], dict[str, Any]],
+        event: Callable[[str], None],
+    ) -> None:
+        self._channel = channel
+        self._device = device
+        self._files = files
+        self._snapshots = snapshots
+        self._may_see = may_see
+        self._facts = facts
+        self._event = event
+        self._lock = threading.Lock()
+        self._nodes: dict[int, _Node] = {}
+        self._next = protocol.ROOT_NODE + 1
+        self._empty = {name: self._add(name, None) for name in (*files, STATUS)}
+        self._now: dict[str, _Node] = {}
+        self._stale: set[int] = set()
+        self._texts: dict[int, bytes] = {}
+        self._begun = time.time_ns()
+        self.closing = False
+        """Whether no more opens are answered, since the server is about to end."""
+        self.passthrough: str | None = "the kernel has none before Linux 6.9"
+        """Why reads do not pass the server by; None where they do."""
+
+    def handlers(self) -> dict[int, Handler]:
+        """See :class:`Operations`."""
+        return {
+            protocol.INIT: self._init,
+            protocol.DESTROY: lambda request, wait: Answer(),
+            protocol.LOOKUP: self._lookup,
+            protocol.FORGET: self._forget,
+            protocol.BATCH_FORGET: self._batch_forget,
+            protocol.GETATTR: self._getattr,
+            protocol.SETATTR: self._refused,
+            protocol.READDIR: self._readdir,
+            protocol.STATFS: self._statfs,
+            protocol.OPEN: self._open,
+            protocol.READ: self._read,
+            protocol.IOCTL: self._ioctl,
+            protocol.RELEASE: self._release,
+        }
+
+    def counts(self) -> dict[str, int]:
+        """What is held: for tests, and for who watches a server."""
+        with self._lock:
+            held = {node.backing for node in self._nodes.values() if node.backing is not None}
+            return {
+                "nodes": len(self._nodes) - len(self._empty),
+                "snapshots": len(held),
+                "bytes": sum(backing.size for backing in held),
+                "handles": sum(len(node.handles) for node in self._nodes.values()),
+            }
+
+    def _init(self, request: Request, wait: bool) -> Answer:
+        agreed = protocol.negotiated(request.body, _WANTED)
+        if agreed is None:
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        flags, answer = agreed
+        if flags & protocol.PASSTHROUGH:
+            self.passthrough = None
+        return Answer((answer,))
+
+    def _lookup(self, request: Request, wait: bool) -> Answer:
+        name = request.body.rstrip(b"\0").decode("utf-8", "surrogateescape")
+        if request.node != protocol.ROOT_NODE or name not in self._empty:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        node = self._empty[name]
+        if name in self._files:
+            backing = self._snapshots.current()
+            # Nobody who may not read it makes us take a snapshot.
+            if backing is None and self._may_see(request.pid):
+                backing = self._snapshot(wait)
+            if backing is not None:
+                node = self._node_of(name, backing)
+        with self._lock:
+            node.lookups += 1
+        attributes = self._attributes(node)
+        entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, 0, 0, 0) + attributes.pack()
+        return Answer((entry,), lambda: self._drop(node.number, 1))
+
+    def _forget(self, request: Request, wait: bool) -> Answer:
+        self._drop(request.node, protocol.FORGET_IN.unpack_from(request.body)[0])
+        return Answer()
+
+    def _batch_forget(self, request: Request, wait: bool) -> Answer:
+        count, _ = protocol.BATCH_FORGET_IN.unpack_from(request.body)
+        start, each = protocol.BATCH_FORGET_IN.size, protocol.FORGET_ONE.size
+        for place in range(start, start + count * each, each):
+            self._drop(*protocol.FORGET_ONE.unpack_from(request.body, place))
+        return Answer()
+
+    def _getattr(self, request: Request, wait: bool) -> Answer:
+        if request.node == protocol.ROOT_NODE:
+            links, mode = 2, stat.S_IFDIR | 0o555
+            attributes = Attributes(1, mode, links=links, time=self._begun)
+        else:
+            attributes = self._attributes(self._node(request.node))
+        return Answer((protocol.ATTR_OUT.pack(0, 0, 0) + attributes.pack(),))
+
+    def _refused(self, request: Request, wait: bool) -> Answer:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def _readdir(self, request: Request, wait: bool) -> Answer:
+        _, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
+        entries = [(1, ".", stat.S_IFDIR >> 12), (1, "..", stat.S_IFDIR >> 12)]
+        entries += [
+            (self._empty[name].number, name, stat.S_IFREG >> 12) for name in self._files
+        ]
+        return Answer((protocol.directory(entries, offset, size),))
+
+    def _statfs(self, request: Request, wait: bool) -> Answer:
+        return Answer(
+            (protocol.STATFS_OUT.pack(0, 0, 0, len(self._files), 0, 4096, 255, 4096),)
+        )
+
+    def _open(self, request: Request, wait: bool) -> Answer:
+        flags, _ = protocol.OPEN_IN.unpack_from(request.body)
+        writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+        node = self._node(request.node)
+        if node.name == STATUS:
+            return self._open_status(writing)
+        process = process_of(request.pid) if request.pid else None
+        try:
+            # 0 is a process of a pid namespace that we do not see into.
+            if process is None or not self._may_see(request.pid):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            if self.closing:
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            backing = self._fresh(request.pid, node, wait)
+            handle = self._files[node.name].open(process, lambda: backing, writing)
+        except (KsymsError, OSError) as error:
+            if error.errno != errno.ESTALE:
+                why = os.strerror(error.errno or 0)
+                self._event(f"{node.name} refused to process {request.pid}: {why}")
+            raise
+        with self._lock:
+            node.handles.add(handle)
+            opened, number = self._how(node, backing)
+        self._event(f"{node.name} opened by process {process.pid}, handle {handle}")
+        answer = protocol.OPEN_OUT.pack(handle, opened, number)
+        return Answer((answer,), lambda: self._close(node, handle))
+
+    def _open_status(self, writing: bool) -> Answer:
+        if writing:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        text = json.dumps({**self._facts(), **self.counts(), "openers": self.openers()})
+        with self._lock:
+            handle = self._next
+            self._next += 1
+            self._texts[handle] = text.encode() + b"\n"
+        answer = protocol.OPEN_OUT.pack(handle, _DIRECT_IO, 0)
+        return Answer((answer,), lambda: self._forget_text(handle))
+
+    def _forget_text(self, handle: int) -> None:
+        self._texts.pop(handle, None)
+
+    def openers(self) -> list[dict[str, Any]]:
+        """Who has which file open."""
+        return [
+            {"file": name, "pid": process.pid}
+            for name, device in self._files.items()
+            for process in device.openers().values()
+        ]
+
+    def _read(self, request: Request, wait: bool) -> Answer:
+        handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
+        node = self._node(request.node)
+        if node.name == STATUS:
+            return Answer((self._texts[handle][offset : offset + size],))
+        return Answer((self._files[node.name].read(handle, offset, size),))
+
+    def _ioctl(self, request: Request, wait: bool) -> Answer:
+        if not wait:
+            raise WaitError  # the caller's /proc files
+        handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
+        node = self._node(request.node)
+        if node.name == STATUS:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        start = protocol.IOCTL_IN.size
+        data = request.body[start : start + taken]
+        memory = Memory(request.pid, self._device, node.number)
+        answer = self._files[node.name].ioctl(handle, number, memory, data)
+        return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))
+
+    def _release(self, request: Request, wait: bool) -> Answer:
+        handle = protocol.RELEASE_IN.unpack_from(request.body)[0]
+        node = self._node(request.node)
+        if node.name == STATUS:
+            self._forget_text(handle)
+        else:
+            self._close(node, handle)
+        return Answer()
+
+    def _snapshot(self, wait: bool) -> Backing:
+        backing = self._snapshots.get() if wait else self._snapshots.current()
+        if backing is None:
+            raise WaitError
+        return backing
+
+    def _fresh(self, task: int, node: _Node, wait: bool) -> Backing:
+        """The node's snapshot; ESTALE, once, where it is no longer the one of now.
+
+        The kernel then looks the name up again (fs/namei.c, do_filp_open), and only once;
+        what it comes with after that was found within the same open(). Where it comes with
+        the same node, the node is opened through /proc/self/fd: there is no name to look up.
+        """
+        backing = node.backing
+        if backing is not None and self._snapshot(wait) is backing:
+            return backing
+        with self._lock:
+            if backing is not None and task in self._stale:
+                self._stale.discard(task)
+                return backing
+            if len(self._stale) > _FORGOTTEN:
+                self._stale.clear()
+            self._stale.add(task)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def _how(self, node: _Node, backing: Backing) -> tuple[int, int]:
+        """OPEN's flags and backing number; all opens of a node are of one kind."""
+        if node.passthrough is None:
+            node.passthrough = self._passes(backing)
+        if node.passthrough:
+            number = backing.register(self._channel.fd)
+            return protocol.FOPEN_PASSTHROUGH | protocol.FOPEN_NOFLUSH, number
+        return protocol.FOPEN_KEEP_CACHE | protocol.FOPEN_NOFLUSH, 0
+
+    def _passes(self, backing: Backing) -> bool:
+        if self.passthrough is None:
+            try:
+                backing.register(self._channel.fd)
+            except OSError as error:
+                self.passthrough = f"the kernel refused it: {os.strerror(error.errno or 0)}"
+        return self.passthrough is None
+
+    def _close(self, node: _Node, handle: int) -> None:
+        self._files[node.name].close(handle)
+        with self._lock:
+            node.handles.discard(handle)
+            self._sweep(node)
+        self._event(f"{node.name} closed, handle {handle}")
+
+    def _node(self, number: int) -> _Node:
+        with self._lock:
+            node = self._nodes.get(number)
+        if node is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return node
+
+    def _attributes(self, node: _Node) -> Attributes:
+        if node.name == STATUS:
+            return Attributes(node.number, stat.S_IFREG | 0o444, time=time.time_ns())
+        policy = self._files[node.name].policy
+        return Attributes(
+            node.number,
+            stat.S_IFREG | policy.mode,
+            node.backing.size if node.backing else 0,
+            owner=policy.owner,
+            group=policy.group,
+            time=node.time,
+        )
+
+    def _node_of(self, name: str, backing: Backing) -> _Node:
+        """The node of ``name`` with the snapshot of now; a new one where there is none yet."""
+        with self._lock:
+            for other in [n for n in self._now.values() if n.backing is not backing]:
+                del self._now[other.name]
+                self._sweep(other)
+            if name not in self._now:
+                self._now[name] = self._add(name, backing)
+            return self._now[name]
+
+    def _add(self, name: str, backing: Backing | None) -> _Node:
+        node = _Node(number=self._next, name=name, time=time.time_ns(), backing=backing)
+        self._next += 1
+        self._nodes[node.number] = node
+        return node
+
+    def _drop(self, number: int, lookups: int) -> None:
+        with self._lock:
+            node = self._nodes.get(number)
+            if node is not None:
+                node.lookups -= lookups
+                self._sweep(node)
+
+    def _sweep(self, node: _Node) -> None:
+        """Forget ``node``, and so its snapshot, where nobody has it and it is not of now."""
+        standing = self._now.get(node.name) is node or self._empty.get(node.name) is node
+        if not standing and not node.handles and node.lookups <= 0:
+            self._nodes.pop(node.number, None)
