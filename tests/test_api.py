@@ -9,6 +9,7 @@ import ksyms
 
 NAMES = [
     "DeviceError",
+    "Handle",
     "HiddenError",
     "ImageError",
     "KallsymsError",
@@ -24,6 +25,7 @@ NAMES = [
     "SymbolTable",
     "__version__",
     "load",
+    "open",
     "snapshot",
 ]
 

@@ -11,6 +11,9 @@
     table.lookup(0xFFFFFFFF81000000)
     table.find("schedule")
 
+    with ksyms.open("/dev/ksyms") as handle:   # what ksyms serve gives
+        handle.table.find("schedule")
+
 Importing ksyms imports nothing heavy: each name comes with its room when it is first used.
 """
 
@@ -37,11 +40,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from ._handle import Handle
+    from ._handle import open_handle as open  # noqa: A004 # the name that is asked for
     from ._snapshot import Snapshot
     from ._symbols import Symbol, SymbolTable, load
 
 __all__ = [
     "DeviceError",
+    "Handle",
     "HiddenError",
     "ImageError",
     "KallsymsError",
@@ -57,15 +63,19 @@ __all__ = [
     "SymbolTable",
     "__version__",
     "load",
+    "open",
     "snapshot",
 ]
 
 _ROOMS: Final = {
-    "Snapshot": "_snapshot",
-    "Symbol": "_symbols",
-    "SymbolTable": "_symbols",
-    "load": "_symbols",
+    "Handle": ("_handle", "Handle"),
+    "Snapshot": ("_snapshot", "Snapshot"),
+    "Symbol": ("_symbols", "Symbol"),
+    "SymbolTable": ("_symbols", "SymbolTable"),
+    "load": ("_symbols", "load"),
+    "open": ("_handle", "open_handle"),
 }
+"""Where each name comes from, and what it is called there."""
 
 
 def snapshot(
@@ -129,6 +139,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    room, there = _ROOMS[name]
+    value = getattr(import_module(f".{room}", __name__), there)
     globals()[name] = value
     return value

@@ -13,7 +13,7 @@ from typing import Final
 
 from .._errors import KsymsError, reason
 from .._version import __version__
-from . import collect, info, lookup, serve, snapshot
+from . import collect, execute, info, lookup, serve, snapshot
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
@@ -94,6 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (snapshot, info, lookup, collect, serve):
+    for command in (snapshot, info, lookup, collect, serve, execute):
         command.add(commands)
     return parser

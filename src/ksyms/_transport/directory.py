@@ -115,7 +115,7 @@ class Directory(Operations):
             protocol.FORGET: self._forget,
             protocol.BATCH_FORGET: self._batch_forget,
             protocol.GETATTR: self._getattr,
-            protocol.SETATTR: self._refused,
+            **dict.fromkeys(protocol.CHANGES, self._refused),
             protocol.READDIR: self._readdir,
             protocol.STATFS: self._statfs,
             protocol.OPEN: self._open,

@@ -34,6 +34,8 @@ DESTROY: Final = 38
 IOCTL: Final = 39
 BATCH_FORGET: Final = 42
 
+CHANGES: Final = (SETATTR, *range(6, 14), 16, 21, 24, 35, 43, 45)
+"""What would change a file or directory: SYMLINK to LINK, WRITE, SETXATTR and more."""
 NO_REPLY: Final = frozenset({FORGET, BATCH_FORGET, INTERRUPT})
 """Requests that the kernel waits for no answer to."""
 

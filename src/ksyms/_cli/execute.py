@@ -1,0 +1,50 @@
+"""``ksyms exec``: a program that was written for FreeBSD's driver."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any, Final
+
+_EXAMPLES: Final = """\
+examples:
+  ksyms exec -- lockstat sleep 1
+  ksyms exec --device /run/ksyms/ksyms -- ./program
+
+The program's open() of the device maps the snapshot as well, as FreeBSD's driver does, so
+that KIOCGADDR has an answer without an mmap(); close() unmaps it. It is done by a few lines
+of C in front of its C library (LD_PRELOAD), built once with this machine's compiler; a
+static program, or one with more rights than its user, does without."""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "exec",
+        help="run a program that expects the device mapped at its open",
+        description="Run a program that expects the device mapped at its open.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--device", metavar="PATH", help="what the program opens, if it is not called ksyms"
+    )
+    parser.add_argument("program", metavar="PROGRAM", nargs="+", help="and its arguments")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Become the program."""
+    from .._errors import ServeError, reason
+    from .._preload import preloaded
+
+    environment = preloaded(dict(os.environ), options.device)
+    try:
+        os.execvpe(options.program[0], options.program, environment)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise ServeError(
+            f"{options.program[0]} cannot be run: {why}.",
+            "Name a program, after --.",
+            errno=getattr(error, "errno", None),
+        ) from None

@@ -1,0 +1,148 @@
+"""The device, or a file, opened from Python."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+from types import TracebackType
+
+from ._device import KIOCGSIZE
+from ._errors import SourceError, reason
+from ._symbols import SymbolTable, load
+
+
+class Handle:
+    """An open ``ksyms``, ``vmlinux`` or stored image: a context manager.
+
+    What it was opened with never changes, whatever happens to the kernel.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._table: SymbolTable | None = None
+        self._map: mmap.mmap | None = None
+        try:
+            # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise _unopened(self.path, error) from None
+        try:
+            self.size = _size(self._fd)
+        except OSError as error:
+            os.close(self._fd)
+            raise _unopened(self.path, error) from None
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def address(self) -> int:
+        """Where in this process' memory the snapshot is mapped (KIOCGADDR).
+
+        Raises:
+            SourceError: it cannot be mapped.
+        """
+        if not self.size:
+            return 0
+        # Copied from nowhere: the address of the mapping's own first byte.
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._mapped()))
+
+    @property
+    def table(self) -> SymbolTable:
+        """The symbols, as :func:`ksyms.load` gives them.
+
+        Raises:
+            ImageError: it is no image with a symbol table.
+        """
+        if self._table is None:
+            self._table = load(memoryview(self._mapped()) if self.size else memoryview(b""))
+        return self._table
+
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """``length`` bytes from ``offset``, all that follow if None; fewer at the end.
+
+        Raises:
+            SourceError: EFAULT, if ``offset`` is negative or past the end; or as read().
+        """
+        if not 0 <= offset <= self.size:
+            raise SourceError(
+                f"Offset {offset} is outside of {self.path}'s {self.size} bytes.",
+                "Read within them.",
+                errno=errno.EFAULT,
+            )
+        left = self.size - offset if length is None else min(length, self.size - offset)
+        parts = []
+        while left > 0:
+            try:
+                part = os.pread(self._fd, left, offset)
+            except OSError as error:
+                raise SourceError(
+                    f"{self.path} cannot be read: {reason(error)}.",
+                    "Open it again.",
+                    errno=error.errno,
+                ) from None
+            if not part:
+                break
+            parts.append(part)
+            offset, left = offset + len(part), left - len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give it back; what :attr:`table` gave stays good as long as it is held."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd, self._map, self._table = -1, None, None
+
+    def _mapped(self) -> mmap.mmap:
+        if self._map is None:
+            try:
+                # Private and writable for ctypes' sake; nobody writes.
+                self._map = mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY)
+            except (OSError, ValueError) as error:
+                raise _unopened(self.path, error) from None
+        return self._map
+
+
+def _size(fd: int) -> int:
+    status = os.fstat(fd)
+    try:
+        # Of a character device fstat() tells no size.
+        return int.from_bytes(fcntl.ioctl(fd, KIOCGSIZE, bytes(8)), "little")
+    except OSError:
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
+        return status.st_size
+
+
+def _unopened(path: str, error: OSError | ValueError) -> SourceError:
+    why = reason(error) if isinstance(error, OSError) else str(error)
+    return SourceError(
+        f"{path} cannot be opened: {why}.",
+        "Name the device, or a file that ksyms snapshot wrote.",
+        errno=getattr(error, "errno", None),
+    )
+
+
+def open_handle(path: str | os.PathLike[str]) -> Handle:
+    """Open the device, or a stored image.
+
+    Args:
+        path: such as ``/dev/ksyms``, a served ``vmlinux``, or a file.
+
+    Raises:
+        SourceError: it cannot be opened: EBUSY, if this process has the device open;
+            EACCES, if this process may not see addresses.
+    """
+    return Handle(path)

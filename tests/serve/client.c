@@ -1,0 +1,194 @@
+/* A program that knows nothing of ksyms: it makes the system calls that its arguments name,
+ * one after the other, and prints a line for each: what it gave, or the errno's name. */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#define KIOCGSIZE _IOR('l', 1, size_t)
+#define KIOCGADDR _IOR('l', 2, void *)
+#define KIOCGSIZE32 _IOR('l', 1, uint32_t)
+#define KIOCGADDR32 _IOR('l', 2, uint32_t)
+struct ksyms_gvalue { const char *kv_name; uint64_t kv_value; };
+struct ksyms_gsymbol { const char *kg_name; union { Elf64_Sym ku_sym; } _un; };
+#define KIOCGVALUE _IOWR('l', 4, struct ksyms_gvalue)
+#define KIOCGSYMBOL _IOWR('l', 5, struct ksyms_gsymbol)
+
+static int fds[64], count;
+static char *map;
+static size_t length;
+static char buffer[1 << 20];
+
+static void told(long long result)
+{
+    if (result < 0)
+        printf("%s\n", strerrorname_np(errno));
+    else
+        printf("%lld\n", result);
+    fflush(stdout);
+}
+
+static unsigned long long sum(const char *data, size_t size)
+{
+    unsigned long long hash = 1469598103934665603ULL;
+    for (size_t n = 0; n < size; n++)
+        hash = (hash ^ (unsigned char)data[n]) * 1099511628211ULL;
+    return hash >> 1;
+}
+
+static void *open_in_thread(void *path)
+{
+    told(open(path, O_RDONLY));
+    return NULL;
+}
+
+static long long read_all(int fd)
+{
+    size_t size = 0, room = 1 << 20;
+    char *data = malloc(room);
+    ssize_t got;
+    while ((got = read(fd, data + size, room - size)) > 0)
+        if ((size += got) == room)
+            data = realloc(data, room *= 2);
+    long long hash = got < 0 ? -1 : (long long)sum(data, size);
+    free(data);
+    return hash;
+}
+
+static void act(const char *what, const char *with)
+{
+    int fd = count ? fds[count - 1] : -1;
+    long number = strtol(with, NULL, 0);
+    if (!strcmp(what, "open") || !strcmp(what, "openw") || !strcmp(what, "openrw")) {
+        int flags = what[4] == 'w' ? O_WRONLY : what[4] == 'r' ? O_RDWR : O_RDONLY;
+        int got = open(with, flags);
+        told(got < 0 ? -1 : 0);
+        if (got >= 0)
+            fds[count++] = got;
+    } else if (!strcmp(what, "reopen")) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        int got = open(path, O_RDONLY);
+        told(got < 0 ? -1 : 0);
+        if (got >= 0)
+            fds[count++] = got;
+    } else if (!strcmp(what, "threadopen")) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, open_in_thread, (void *)with);
+        pthread_join(thread, NULL);
+    } else if (!strcmp(what, "close")) {
+        told(close(fds[--count]));
+    } else if (!strcmp(what, "fstat")) {
+        struct stat st;
+        told(fstat(fd, &st) ? -1 : (long long)st.st_size);
+    } else if (!strcmp(what, "mode")) {
+        struct stat st;
+        told(stat(with, &st) ? -1 : (long long)(st.st_mode & 07777));
+    } else if (!strcmp(what, "stat")) {
+        struct stat st;
+        told(stat(with, &st) ? -1 : (long long)st.st_size);
+    } else if (!strcmp(what, "read")) {
+        told(read(fd, buffer, number));
+    } else if (!strcmp(what, "pread")) {
+        told(pread(fd, buffer, 16, number));
+    } else if (!strcmp(what, "lseek")) {
+        told(lseek(fd, number, SEEK_SET));
+    } else if (!strcmp(what, "sum")) {
+        told(read_all(fd));
+    } else if (!strcmp(what, "mapsum")) {
+        told(map ? (long long)sum(map, length) : -1);
+    } else if (!strcmp(what, "write")) {
+        told(write(fd, "x", 1));
+    } else if (!strcmp(what, "size")) {
+        size_t size;
+        told(ioctl(fd, KIOCGSIZE, &size) ? -1 : (long long)size);
+    } else if (!strcmp(what, "size32")) {
+        uint32_t size;
+        told(ioctl(fd, KIOCGSIZE32, &size) ? -1 : (long long)size);
+    } else if (!strcmp(what, "addr")) {
+        char *address = NULL;
+        if (ioctl(fd, KIOCGADDR, &address))
+            told(-1);
+        else /* 1: it is where we have it mapped; else its first bytes say */
+            told(map ? address == map : !memcmp(address, "\177ELF", 4) ? 2 : 0);
+    } else if (!strcmp(what, "addr32")) {
+        uint32_t address;
+        told(ioctl(fd, KIOCGADDR32, &address) ? -1 : (long long)address);
+    } else if (!strcmp(what, "value")) {
+        struct ksyms_gvalue value = {with, 0};
+        told(ioctl(fd, KIOCGVALUE, &value) ? -1 : (long long)(value.kv_value >> 1));
+    } else if (!strcmp(what, "symbol")) {
+        struct ksyms_gsymbol symbol = {with, {{0}}};
+        told(ioctl(fd, KIOCGSYMBOL, &symbol) ? -1 : (long long)symbol._un.ku_sym.st_size);
+    } else if (!strcmp(what, "badname")) {
+        struct ksyms_gvalue value = {(void *)16, 0};
+        told(ioctl(fd, KIOCGVALUE, &value));
+    } else if (!strcmp(what, "ioctl")) {
+        told(ioctl(fd, number, buffer));
+    } else if (!strncmp(what, "mmap", 4)) {
+        struct stat st;
+        fstat(fd, &st);
+        int write = strchr(what, 'w') ? PROT_WRITE : 0;
+        int kind = strchr(what, 'x') ? MAP_PRIVATE : MAP_SHARED;
+        char *got = mmap(NULL, st.st_size, PROT_READ | write, kind, fd, 0);
+        told(got == MAP_FAILED ? -1 : 0);
+        if (got != MAP_FAILED)
+            map = got, length = st.st_size;
+    } else if (!strcmp(what, "munmap")) {
+        told(munmap(map, length));
+        map = NULL;
+    } else if (!strcmp(what, "dup")) {
+        told((fds[count++] = dup(fd)) < 0 ? -1 : 0);
+    } else if (!strcmp(what, "fork")) { /* a child that holds the descriptors for a while */
+        told(0);
+        if (!fork()) {
+            usleep(number * 1000);
+            _exit(0);
+        }
+    } else if (!strcmp(what, "childopen")) { /* another process, the same descriptors */
+        if (!fork()) {
+            told(open(with, O_RDONLY) < 0 ? -1 : 0);
+            _exit(0);
+        }
+        wait(NULL);
+    } else if (!strcmp(what, "sleep")) {
+        usleep(number * 1000);
+        told(0);
+    } else if (!strcmp(what, "wait")) { /* for a line on stdin */
+        told(getchar() < 0 ? -1 : 0);
+    } else if (!strcmp(what, "loop")) { /* open and close, that often; how often it was busy */
+        long busy = 0;
+        const char *path = strchr(with, ',') + 1;
+        for (long n = 0; n < number; n++) {
+            int got = open(path, O_RDONLY);
+            if (got < 0)
+                busy++;
+            else
+                close(got);
+        }
+        told(busy);
+    } else {
+        printf("what is %s?\n", what);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    for (int n = 1; n < argc; n++) {
+        char *what = argv[n], *with = strchr(what, '=');
+        if (with)
+            *with++ = 0;
+        act(what, with ? with : "");
+    }
+    return 0;
+}

@@ -1,0 +1,83 @@
+"""A server in a process of its own, and C programs that use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from command import COMMAND
+
+HERE = Path(__file__).parent
+
+
+class Served:
+    """``ksyms serve`` of a directory, from the making to :meth:`end`."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        self.device = directory / "ksyms"
+        self.file = directory / "vmlinux"
+        self.log = directory.with_suffix(".log")
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [COMMAND, "serve", directory, *arguments], stderr=log
+            )
+        wait_for(lambda: f"serving {directory}" in self.words() or self.ended())
+        assert not self.ended(), self.words()
+
+    def words(self) -> str:
+        """What the server said of late: since the last time that it served."""
+        return self.log.read_text().rpartition("serving ")[2].join(["serving ", ""])
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def status(self) -> dict[str, Any]:
+        run = subprocess.run(
+            [COMMAND, "status", "--json", self.directory], capture_output=True, check=True
+        )
+        found: dict[str, Any] = json.loads(run.stdout)
+        return found
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; gives the exit status."""
+        if not self.ended():
+            self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def clean_up(self) -> None:
+        """Whatever a test left."""
+        self.process.kill()
+        self.process.wait()
+        subprocess.run(["umount", "-l", self.directory], stderr=subprocess.DEVNULL)
+
+
+def wait_for(true: Any, seconds: float = 20) -> None:
+    """Until ``true`` is, or it takes too long."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def answers(client: Path, *calls: str, **options: Any) -> list[str]:
+    """What each of the C program's calls gave."""
+    run = subprocess.run([client, *calls], capture_output=True, text=True, **options)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
+def inodes(pid: int) -> list[str]:
+    """What a process has open, by what the links say."""
+    found = []
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(entry.path))
+        except OSError:
+            continue
+    return found
