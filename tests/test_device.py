@@ -303,6 +303,14 @@ def test_lookups_by_name() -> None:
         made.ioctl(handle, value, memory, b"short")
 
 
+def test_lookups_in_a_32_bit_image() -> None:
+    """An Elf32_Sym's fields in the Elf64_Sym that the caller has."""
+    made = device(elf_file([Row(1, 0x30, 3)], b"\0one\0", bits=32, order=">", machine=20))
+    handle = made.opened(ONE)
+    answer = made.ioctl(handle, 0xC0206C05, Memory(names={16: b"one"}), pointer(32, 16))
+    assert answer[8:] == struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 0x30, 3)
+
+
 def pointer(size: int, address: int) -> bytes:
     return address.to_bytes(8, "little").ljust(size, b"\0")
 

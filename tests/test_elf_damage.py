@@ -5,6 +5,7 @@ KSYMS_DAMAGED=100000 sets how many hypothesis makes; docs/driver.md has what tha
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import struct
@@ -196,6 +197,99 @@ def test_a_modules_sections_by_hand(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(ksyms.ImageError, match=what):
             ksyms.snapshot(layout="freebsd", kernel=kernel, modules=[(path, BASE)])
+
+
+def test_nothing_is_read_that_is_no_file(tmp_path: Path) -> None:
+    """A FIFO that nobody writes to, a device that never ends: packed or not, by its name."""
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(elf_file(ROWS, NAMES))
+    for ending in ("", ".xz", ".gz", ".zst"):
+        fifo, zeros = tmp_path / f"fifo.ko{ending}", tmp_path / f"zeros.ko{ending}"
+        os.mkfifo(fifo)
+        zeros.symlink_to("/dev/zero")
+        for path in (fifo, zeros):
+            with pytest.raises(ksyms.ImageError, match="not a regular file"):
+                ksyms.snapshot(layout="freebsd", kernel=kernel, modules=[(path, BASE)])
+
+
+def test_what_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ksyms._linker import compressed
+
+    monkeypatch.setattr(compressed, "LARGEST", 1 << 20)
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(elf_file(ROWS, NAMES))
+    bomb = tmp_path / "bomb.ko"
+    bomb.write_bytes(bytes(4 << 20))
+    for command in ("gzip", "xz", "zstd"):
+        subprocess.run([command, "-k", "-q", bomb], check=True)
+    for ending in (".gz", ".xz", ".zst"):
+        with pytest.raises(ksyms.ImageError, match="larger than 1 MiB unpacked"):
+            ksyms.snapshot(kernel=kernel, modules=[(f"{bomb}{ending}", BASE)])
+
+
+@pytest.mark.parametrize("layout", ["linux", "freebsd"])
+def test_parts_that_share_their_bytes(tmp_path: Path, layout: str) -> None:
+    """Thousands of sections with one long name, or one note: an error, in no time."""
+    kernel, path = tmp_path / "kernel", tmp_path / "wrong"
+    kernel.write_bytes(elf_file(ROWS, NAMES))
+    note = struct.pack("<III4s", 4, 60_000, 1, b"GNU") + bytes(60_000)
+    first = Section(".text", 1, 6, 0x1000, b"x" * 64)
+    notes = elf_file(ROWS, NAMES, sections=(first, Section(".note", 7, 0, 0, note)))
+    names = elf_file(ROWS, NAMES, sections=(Section("n" * 60_000, 1, 6, 0x1000, b"x" * 64),))
+    begun = time.monotonic()
+    for data, number, what in ((notes, 2, "notes overlap"), (names, 1, "names overlap")):
+        order, shoff, each, count = header_fields(data)
+        header = data[shoff + each * number : shoff + each * (number + 1)]
+        many = bytearray(data + header * 3000)
+        struct.pack_into(f"{order}H", many, 60, count + 3000)
+        path.write_bytes(many)
+        try:
+            ksyms.snapshot(layout=layout, kernel=kernel, modules=[(path, {".text": BASE})])
+            ksyms.snapshot(layout=layout, kernel=path)
+        except ksyms.ImageError as error:
+            assert what in error.what or "cannot be moved" in error.what
+        if number == 1:
+            with pytest.raises(ksyms.ImageError, match="names overlap"):
+                ksyms.load(path)
+    assert time.monotonic() - begun < 3
+
+
+def test_the_ends_of_the_address_space(tmp_path: Path) -> None:
+    """At 2**64 there is no address: one error, and no other exception."""
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(elf_file(ROWS, NAMES))
+    sections = (
+        Section(".text", 1, 6, 0, b"x" * 16, align=1),
+        Section(".data", 1, 3, 0, b"", align=1),
+    )
+    rows = [Row(1, 8, 4), Row(5, 0, 0, shndx=2)]
+    path = tmp_path / "wrong"
+    path.write_bytes(elf_file(rows, NAMES, kind=REL, sections=sections))
+    top = 0xFFFFFFFFFFFFFFF0
+    for layout in ("linux", "freebsd"):
+        for place in (top, {".text": top + 12, ".data": 0}):
+            with pytest.raises(ksyms.ImageError, match="would end past the last address"):
+                ksyms.snapshot(layout=layout, kernel=kernel, modules=[(path, place)])
+    high = (Section(".text", 1, 6, top, b"x" * 16),)
+    path.write_bytes(elf_file([Row(1, top)], NAMES, sections=high))
+    with pytest.raises(ksyms.ImageError, match="ends past the last address"):
+        ksyms.snapshot(kernel=path)
+    assert len(ksyms.load(ksyms.snapshot(layout="freebsd", kernel=path).image)) == 1
+
+
+def test_a_sparse_file_of_many_gigabytes(tmp_path: Path) -> None:
+    """Its table is larger than memory: an error, with the errno of it."""
+    data = bytearray(elf_file(ROWS, NAMES))
+    _, shoff, each, _ = header_fields(bytes(data))
+    path = tmp_path / "sparse"
+    size = 24 << 36  # 1.5 TB
+    struct.pack_into("<Q", data, shoff + 2 * each + 32, size)
+    struct.pack_into("<Q", data, shoff + 2 * each + 24, len(data))
+    path.write_bytes(data)
+    os.truncate(path, len(data) + size)
+    with pytest.raises(ksyms.KsymsError) as caught:
+        ksyms.snapshot(layout="freebsd", kernel=path)
+    assert caught.value.errno in (errno.ENOMEM, errno.EOVERFLOW)
 
 
 def test_section_numbers_over_0xfeff(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import ksyms
 from command import ksyms as ksyms_command
 from command import nm, refused
-from elf_files import REL, Row, Section, compile_c, elf_file
+from elf_files import REL, SHN_COMMON, Row, Section, compile_c, elf_file
 
 KERNEL = """
 int counter = 5, empty[50];
@@ -148,6 +148,59 @@ def test_names_that_overlap_do_not_fill_the_memory(tmp_path: Path) -> None:
     with pytest.raises(ksyms.ImageError, match="names overlap"):
         ksyms.snapshot(kernel=kernel)
     assert len(ksyms.load(ksyms.snapshot(layout="freebsd", kernel=kernel).image)) == 28_000
+
+
+def test_what_has_no_place(tmp_path: Path) -> None:
+    """An object file for a kernel, sections that overlap, two modules at one address."""
+    kernel, module = tmp_path / "kernel", tmp_path / "m.ko"
+    text = Section(".text", 1, 6, 0x1000, b"x" * 64)
+    inner = Section(".inner", 1, 6, 0x1010, b"x" * 16)
+    for data, what in (
+        (elf_file([Row(1)], b"\0a\0", kind=REL), "whose symbols have no addresses"),
+        (elf_file([Row(1)], b"\0a\0", sections=(text, inner)), "sections .text and .inner"),
+        (elf_file(None, b""), "it has no .symtab"),
+    ):
+        kernel.write_bytes(data)
+        with pytest.raises(ksyms.ImageError, match=what):
+            ksyms.snapshot(kernel=kernel)
+    kernel.write_bytes(elf_file([Row(1, 0x1000)], b"\0a\0", sections=(text,)))
+    module.write_bytes(elf_file([Row(1)], b"\0b\0", kind=REL))
+    modules = [(module, BASE), (module, BASE + 16)]
+    with pytest.raises(ksyms.LayoutError, match=r"\[m\].text and \[m\].text both claim"):
+        ksyms.snapshot(kernel=kernel, modules=modules)
+    with pytest.raises(ksyms.LayoutError, match=r".text and \[m\].text both claim"):
+        ksyms.snapshot(kernel=kernel, modules=[(module, 0x1020)])
+
+
+def test_a_symbol_within_another(tmp_path: Path) -> None:
+    """Exact sizes can nest: the inner one answers for its own bytes, the outer for the rest."""
+    kernel = tmp_path / "kernel"
+    rows = [Row(1, 0x1000, 64), Row(7, 0x1010, 4)]
+    kernel.write_bytes(elf_file(rows, b"\0outer\0inner\0"))
+    for table in (ksyms.load(kernel), ksyms.load(ksyms.snapshot(kernel=kernel).image)):
+        found = [table.lookup(address) for address in (0x100F, 0x1013, 0x1014, 0x103F, 0x1040)]
+        names = [symbol and symbol.name for symbol in found]
+        assert names == ["outer", "inner", "outer", "outer", None]
+
+
+def test_what_is_no_address_never_answers(tmp_path: Path) -> None:
+    """SHN_COMMON's value is an alignment, a TLS symbol's an offset."""
+    kernel = tmp_path / "kernel"
+    rows = [Row(1, 32, 100, 0x11, SHN_COMMON), Row(5, 4, 8, 0x16)]
+    kernel.write_bytes(elf_file(rows, b"\0com\0tls\0"))
+    table = ksyms.load(ksyms.snapshot(layout="freebsd", kernel=kernel).image)
+    assert (table.lookup(40), table.lookup(5)) == (None, None)
+    assert (table.find_best("com"), table.find_best("tls")) == (None, None)
+
+
+def test_machine_and_impossible_sizes(tmp_path: Path) -> None:
+    """e_machine is the file's, known or not; a size that leaves its section is not believed."""
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(elf_file([Row(1, 0x1000, 1 << 63)], b"\0a\0", machine=50))
+    image = bytes(ksyms.snapshot(kernel=kernel).image)
+    assert int.from_bytes(image[18:20], "little") == 50
+    [symbol] = ksyms.load(memoryview(image))
+    assert (symbol.size, symbol.exact) == (64, False)
 
 
 def test_a_packed_module(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> bool:
     """Take the snapshot and write it."""
     if options.module and options.kernel is None:
         options.wrong("argument --module: not allowed without argument --kernel")
+    if options.debug_dir and options.kernel is not None:
+        options.wrong("argument --debug-dir: not allowed with argument --kernel")
     snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
     if not output.write(options.output, snapshot.image):
         return True

@@ -14,12 +14,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
+from .._elf import elf_format
+from .._elf.constants import ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
 from .._errors import DeviceError
 from .._symbols import SymbolTable, load
 from .requests import GSYMBOL, GVALUE, requests
 
 PAGE: Final = 4096
 PROT_WRITE: Final = 2
+_ELF64_SYM: Final = elf_format(
+    ELFCLASS64, ELFDATA2LSB if sys.byteorder == "little" else ELFDATA2MSB
+).sym
 LONGEST_NAME: Final = 1024
 """Bytes of a name that is looked up, its NUL among them (NetBSD: of the longest it has)."""
 
@@ -251,7 +256,7 @@ class Device:
                 "Ask KIOCGSIZE or KIOCGADDR.",
             )
         if known.call == "size":
-            return _word(len(image), known.word)
+            return _word(len(image), known.word, known.signed)
         if known.call == "address":
             address = caller.mapped_at()
             if address is None:
@@ -328,13 +333,14 @@ def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: by
             f"No symbol is called {name.decode('utf-8', 'replace')!r}.",
             "Ask for another.",
         )
-    value, row = found
-    return form.pack(pointer, value if call == "value" else row)
+    if call == "value":
+        return form.pack(pointer, found.st_value)
+    return form.pack(pointer, _ELF64_SYM.pack(found))
 
 
-def _word(value: int, width: int) -> bytes:
+def _word(value: int, width: int, signed: bool = False) -> bytes:
     try:
-        return value.to_bytes(width, sys.byteorder)
+        return value.to_bytes(width, sys.byteorder, signed=signed)
     except OverflowError:
         raise _error(
             errno.EOVERFLOW,

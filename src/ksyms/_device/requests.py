@@ -19,10 +19,11 @@ _OTHER_ENCODING: Final = ("alpha", "mips", "ppc", "sparc")
 
 
 class Request(NamedTuple):
-    """What a request's number stands for: which call, and the width of its words in bytes."""
+    """What a request's number stands for: which call, and its word: bytes, and if signed."""
 
     call: str
     word: int
+    signed: bool = False
 
 
 def number(nr: int, size: int, write: bool = False, machine: str | None = None) -> int:
@@ -53,7 +54,7 @@ def requests() -> dict[int, Request]:
     A 32-bit program's KIOCGSIZE and KIOCGADDR have another size, and so another number.
     NetBSD's lookups have no such form: what they give does not fit its structures.
     """
-    found = {number(3, 4): Request("size", 4)}
+    found = {number(3, 4): Request("size", 4, signed=True)}
     for word in (4, 8):
         found[number(1, word)] = Request("size", word)
         found[number(2, word)] = Request("address", word)

@@ -24,7 +24,9 @@ class FileData:
         """
         self.path = path
         try:
-            # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
+            # Asked before it is opened: to open a device can do things to it.
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise ImageError(f"{path} is not a regular file.", "Name an ELF file.")
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = reason(error) if isinstance(error, OSError) else str(error)
@@ -33,9 +35,6 @@ class FileData:
                 "Name an ELF file that you may read.",
                 errno=getattr(error, "errno", None),
             ) from None
-        if not stat.S_ISREG(os.fstat(self.fd).st_mode):
-            self.close()
-            raise ImageError(f"{path} is not a regular file.", "Name an ELF file.")
 
     def __len__(self) -> int:
         return os.fstat(self.fd).st_size
@@ -53,12 +52,6 @@ class FileData:
             parts.append(data)
             start += len(data)
         return b"".join(parts)
-
-    @property
-    def state(self) -> tuple[int, int, int]:
-        """What is another when the file was written to: size, and the times of the change."""
-        status = os.fstat(self.fd)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def close(self) -> None:
         """Close the file."""

@@ -9,19 +9,21 @@ from .constants import (
     EI_CLASS,
     EI_DATA,
     EI_NIDENT,
+    EI_VERSION,
     ELFCLASS32,
     ELFCLASS64,
     ELFDATA2LSB,
     ELFDATA2MSB,
     ELFMAG,
+    EV_CURRENT,
     SHN_XINDEX,
     SHT_NOBITS,
     SHT_NULL,
 )
 from .structs import Buffer, Ehdr, Format, Shdr, elf_format
 
-_LONGEST_NAME: Final = 1 << 16
-"""The longest section name that is believed: many could share one string of megabytes."""
+_SHARED: Final = 16
+"""How many times its size a table of names is believed to be worth: names can share bytes."""
 
 
 class Data(Protocol):
@@ -51,7 +53,7 @@ class Image(NamedTuple):
             return memoryview(b"")
         return memoryview(self.data[section.sh_offset : section.sh_offset + section.sh_size])
 
-    def string(self, section: Shdr, offset: int, longest: int | None = None) -> bytes:
+    def string(self, section: Shdr, offset: int) -> bytes:
         """The NUL-terminated string at ``offset`` of a string table.
 
         The empty string lies at the table's very end too: an empty table has it (gABI,
@@ -63,7 +65,7 @@ class Image(NamedTuple):
         size = 0 if section.sh_type in (SHT_NOBITS, SHT_NULL) else section.sh_size
         parts: list[bytes] = []
         at = offset
-        while at < size and (longest is None or at - offset <= longest):
+        while at < size:
             # In steps: a name is short, a table is not.
             step = min(size - at, 64)
             part = bytes(self.data[section.sh_offset + at : section.sh_offset + at + step])
@@ -76,23 +78,34 @@ class Image(NamedTuple):
             return b""
         raise self.wrong(f"a string at offset {offset} of its string table has no end")
 
-    def section_name(self, section: Shdr) -> str:
-        """A section's name.
+    def section_names(self) -> list[str]:
+        """Every section's name; empty ones where the file has none (SHN_UNDEF).
 
         Raises:
-            ImageError: the name lies outside the table of section names.
+            ImageError: a name lies outside the table of section names, or they overlap so
+                that they are much more than their table.
         """
-        names = self.sections[self.header.e_shstrndx]
-        if not self.header.e_shstrndx:  # SHN_UNDEF: the file has no names
-            return ""
-        name = self.string(names, section.sh_name, _LONGEST_NAME)
-        return name.decode("utf-8", "surrogateescape")
+        if not self.header.e_shstrndx:
+            return [""] * len(self.sections)
+        table = bytes(self.contents(self.sections[self.header.e_shstrndx]))
+        left = _SHARED * (len(table) + 4096)
+        names = []
+        for number, section in enumerate(self.sections):
+            end = table.find(b"\0", section.sh_name)
+            if end < 0 and section.sh_name != len(table):
+                raise self.wrong(f"section {number}'s sh_name is {section.sh_name}")
+            name = table[section.sh_name : end] if end >= 0 else b""
+            left -= len(name)
+            if left < 0:
+                raise self.wrong("its sections' names overlap")
+            names.append(name.decode("utf-8", "surrogateescape"))
+        return names
 
     def wrong(self, what: str) -> ImageError:
         """The error for a field of this image that is wrong."""
         return ImageError(
             f"{self.label} is not an ELF image that can be read: {what}.",
-            "Take the snapshot again, or copy the file again from where it was made.",
+            "Name another file, or copy it again from where it was made.",
         )
 
 
@@ -114,6 +127,8 @@ def read_image(data: Data, label: str) -> Image:
         raise image.wrong(f"EI_CLASS is {head[EI_CLASS]}")
     if head[EI_DATA] not in (ELFDATA2LSB, ELFDATA2MSB):
         raise image.wrong(f"EI_DATA is {head[EI_DATA]}")
+    if head[EI_VERSION] != EV_CURRENT:
+        raise image.wrong(f"EI_VERSION is {head[EI_VERSION]}")
     fmt = elf_format(head[EI_CLASS], head[EI_DATA])
     if len(head) < fmt.ehdr.size:
         raise image.wrong("its header is cut short")

@@ -6,11 +6,14 @@ import gzip
 import lzma
 import mmap
 import os
+import stat
 import zlib
-from typing import Final
+from typing import BinaryIO, Final
 
 COMPRESSED: Final = (".xz", ".zst", ".gz")
 """How the name of a compressed file ends."""
+LARGEST: Final = 1 << 30
+"""Bytes that a compressed file may have unpacked; the largest module has a tenth."""
 
 
 def contents(path: str) -> bytes | mmap.mmap:
@@ -18,29 +21,38 @@ def contents(path: str) -> bytes | mmap.mmap:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not compressed as its name says.
+        ValueError: it is no regular file, is not compressed as its name says, or is larger
+            than :data:`LARGEST` unpacked.
     """
-    try:
-        if path.endswith(".xz"):
-            with lzma.open(path) as xz:
-                return xz.read()
-        if path.endswith(".gz"):
-            with gzip.open(path) as gz:
-                return gz.read()
-        with open(path, "rb") as file:
-            if path.endswith(".zst"):
-                return _unzstd(file.read())
-            if not os.fstat(file.fileno()).st_size:
+    # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if not path.endswith(COMPRESSED):
+            if not status.st_size:
                 return b""
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(str(error)) from None
+        try:
+            data = _unpacked(file, path)
+        except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(str(error)) from None
+    if len(data) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST >> 20} MiB unpacked")
+    return data
 
 
-def _unzstd(data: bytes) -> bytes:
+def _unpacked(file: BinaryIO, path: str) -> bytes:
+    if path.endswith(".xz"):
+        with lzma.open(file) as xz:
+            return xz.read(LARGEST + 1)
+    if path.endswith(".gz"):
+        with gzip.open(file) as gz:
+            return gz.read(LARGEST + 1)
     import zstandard
 
     try:
-        return bytes(zstandard.ZstdDecompressor().decompressobj().decompress(data))
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return bytes(reader.read(LARGEST + 1))
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None

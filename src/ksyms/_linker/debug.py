@@ -208,7 +208,7 @@ def _read(
     path: str, image: Image, starts: dict[str, int] | None, percpu: dict[bytes, int]
 ) -> Exact:
     """The symbols of ``image``, each at its section's start where ``starts`` gives those."""
-    names = [image.section_name(section) for section in image.sections]
+    names = image.section_names()
     symbols = {}
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB:

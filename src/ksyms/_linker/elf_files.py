@@ -6,12 +6,15 @@ is asked for, as the driver asks the linker: what is written meanwhile is seen.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
+from .._errors import LayoutError
 from .elf_regions import placed_file
-from .elf_table import ElfTable, Kind, ModuleFile, State
-from .files import KERNEL_ID, Files, Tables
+from .elf_table import ElfTable, ModuleFile, State, Target
+from .files import KERNEL_ID, Files, LinkerFile, Tables
 from .generation import Generation
 from .host import Host
 from .link_time import LinkTime
@@ -78,23 +81,25 @@ class ElfLinker:
             ImageError: the kernel's file is no ELF file, or a field of it is wrong.
             SourceError: it cannot be read.
         """
-        self._tables[0].kind = None
+        self._tables[0].target = None
         with self._tables[0].opened() as kernel:
-            kind = Kind(kernel.format, kernel.header.e_machine)
+            target = Target(kernel.format, kernel.header.e_machine)
         for table in self._tables:
-            table.kind = kind
-        return Tables(*kind, tuple(self._tables), _NO_GENERATION)
+            table.target = target
+        return Tables(*target, tuple(self._tables), _NO_GENERATION)
 
     def files(self, reading: ElfReading) -> Files:
         """The linker files with their regions: the sections that are in memory.
 
         Raises:
-            ImageError: a file is no ELF file, a field of it is wrong, or it is not of 64
-                bit and little-endian, as the kernel's is.
+            ImageError: a file is no ELF file, a field of it is wrong, or it is of another
+                class, byte order or machine than the kernel.
+            LayoutError: they are not of 64 bit and little-endian, or two lie at one place.
             SourceError: a file cannot be read.
         """
         tables = self.tables(reading)
         placed = [placed_file(id_, t) for id_, t in enumerate(self._tables, KERNEL_ID)]
+        _no_overlap([file for file, _, _ in placed])
         _, notes, marks = placed[0]
         linked = None
         if {"_text", "_stext"} <= marks.keys():
@@ -108,3 +113,14 @@ class ElfLinker:
             absent={},
             refused={},
         )
+
+
+def _no_overlap(files: list[LinkerFile]) -> None:
+    regions = sorted((r.start, r.end, r.name) for file in files for r in file.regions)
+    for (_, end, before), (start, _, after) in pairwise(regions):
+        if start < end:
+            raise LayoutError(
+                f"{before} and {after} both claim the address {start:#x}.",
+                "Give each module the address that it was loaded to.",
+                errno=errno.EINVAL,
+            )

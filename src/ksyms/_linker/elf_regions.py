@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -12,7 +14,14 @@ import numpy.typing as npt
 from .._elf import Image, Note, Shdr, build_id, find_symtab, parse_notes
 from .._elf import constants as elf
 from .._errors import LayoutError
-from .elf_table import ElfTable, ModuleFile, Rows, section_bases, sections_of
+from .elf_table import (
+    ElfTable,
+    ModuleFile,
+    Rows,
+    extended_numbers,
+    section_bases,
+    sections_of,
+)
 from .files import KERNEL_ID, Kind, LinkerFile, Region, Symbols
 from .tables import LETTER_INFO, mapping_symbols
 
@@ -53,6 +62,10 @@ def placed_file(number: int, table: ElfTable) -> Placed:
                 "Take the freebsd layout: --layout freebsd.",
                 errno=errno.EOPNOTSUPP,
             )
+        if number == KERNEL_ID and image.header.e_type == elf.ET_REL:
+            raise image.wrong("it is an object file (ET_REL), whose symbols have no addresses")
+        if number == KERNEL_ID and find_symtab(image) is None:
+            raise image.wrong("it has no .symtab")
         notes = _notes(image)
         regions = _regions(image, table.module, "" if number == KERNEL_ID else f"[{name}]")
         rows, section, strings = _rows(image, table)
@@ -71,11 +84,14 @@ def placed_file(number: int, table: ElfTable) -> Placed:
 
 def module_name(path: str) -> str:
     """What the kernel calls the module in the file ``path`` (scripts/Makefile.lib, modname)."""
-    return os.path.basename(path).partition(".")[0].replace("-", "_")
+    stem = os.path.basename(path).partition(".")[0]
+    return re.sub(r"\W", "_", stem) or "module"
 
 
 def _notes(image: Image) -> tuple[Note, ...]:
     notes: list[Note] = []
+    if sum(s.sh_size for s in image.sections if s.sh_type == elf.SHT_NOTE) > len(image.data):
+        raise image.wrong("its notes overlap")
     for section in image.sections:
         if section.sh_type == elf.SHT_NOTE:
             try:
@@ -86,36 +102,43 @@ def _notes(image: Image) -> tuple[Note, ...]:
 
 
 def _in_memory(section: Shdr) -> bool:
-    """Whether the section is a place: a thread's or a processor's template is none."""
+    """Whether the section is a place; what each thread gets a copy of (SHF_TLS) is none."""
     return bool(section.sh_flags & elf.SHF_ALLOC) and not section.sh_flags & elf.SHF_TLS
 
 
 def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Region, ...]:
-    """A region for each section in memory, sorted; one that overlaps another is cut."""
-    bases = None if module is None else section_bases(image, module)
-    relocatable = image.header.e_type == elf.ET_REL
+    """A region for each section in memory, sorted."""
+    starts = _starts(image, module)
+    names = image.section_names()
     found = []
     for number, section in enumerate(image.sections):
-        if not _in_memory(section) or not section.sh_size:
+        start, name = starts[number], names[number]
+        if start is None or not _in_memory(section) or not section.sh_size:
             continue
-        if bases is not None and not bases.known[number]:
-            continue
-        start = 0 if relocatable and bases is not None else section.sh_addr
-        start += 0 if bases is None else int(bases.add[number])
-        name = image.section_name(section)
         # Per-CPU variables of x86 are linked at 0, as offsets (before Linux 6.15).
-        if bases is None and not start and name.startswith(".data..percpu"):
+        if module is None and not start and name.startswith(".data..percpu"):
             continue
         end = start + section.sh_size
-        if end > 1 << 64:
+        if end >= 1 << 64:
             raise image.wrong(f"section {number} ends past the last address")
         found.append(Region(prefix + name, start, end, _kind(section), False, _SOURCE))
-    regions: list[Region] = []
-    for region in sorted(found, key=lambda r: (r.start, r.end)):
-        start = max(region.start, regions[-1].end) if regions else region.start
-        if start < region.end:
-            regions.append(region._replace(start=start))
-    return tuple(regions)
+    found.sort(key=lambda region: (region.start, region.end))
+    for before, after in pairwise(found):
+        if after.start < before.end:
+            raise image.wrong(f"its sections {before.name} and {after.name} overlap")
+    return tuple(found)
+
+
+def _starts(image: Image, module: ModuleFile | None) -> list[int | None]:
+    """Where each section lies; None for one that has no place."""
+    if module is None:
+        return [section.sh_addr for section in image.sections]
+    bases = section_bases(image, module)
+    linked = image.header.e_type != elf.ET_REL
+    return [
+        int(base) + (section.sh_addr if linked else 0) if known else None
+        for base, known, section in zip(bases.add, bases.known, image.sections)
+    ]
 
 
 def _kind(section: Shdr) -> Kind:
@@ -131,8 +154,10 @@ def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
     found = find_symtab(image)
     if found is None:
         return np.zeros(0, image.format.sym.dtype), np.zeros(0, np.int64), b""
-    rows = np.concatenate([np.zeros(0, image.format.sym.dtype), *table.blocks(_BLOCK)])
-    section = sections_of(image, found, rows, 0)
+    rows = np.concatenate(
+        [np.zeros(0, image.format.sym.dtype), *table.blocks_of(image, _BLOCK)]
+    )
+    section = sections_of(image, rows, 0, extended_numbers(image, found.number))
     kind = rows["st_info"] & 0xF
     named = (rows["st_name"] != 0) & (kind != elf.STT_SECTION) & (kind != elf.STT_FILE)
     memory = np.array([bool(s.sh_flags & elf.SHF_ALLOC) for s in image.sections] or [False])
@@ -160,7 +185,7 @@ def _symbols(
         letter=letter,
         absolute=~_touches(address, regions) | (section < 0) | _is_tls(image, section),
         size=rows["st_size"].astype(np.uint64),
-        exact=rows["st_size"] > 0,
+        exact=(rows["st_size"] > 0) & _ends_within(rows, regions),
         strings=table,
     )
     return symbols, _landmarks(symbols, own)
@@ -186,6 +211,15 @@ def _touches(address: U64, regions: tuple[Region, ...]) -> Mask:
     before = np.searchsorted(starts, address, "right") - 1
     touches: Mask = (before >= 0) & (address <= ends[np.maximum(before, 0)])
     return touches
+
+
+def _ends_within(rows: Rows, regions: tuple[Region, ...]) -> Mask:
+    """Which symbols end where their region does, or before; of no region, all."""
+    address, size = rows["st_value"].astype(np.uint64), rows["st_size"].astype(np.uint64)
+    starts = np.array([region.start for region in regions], np.uint64)
+    ends = np.array([0, *(region.end for region in regions)], np.uint64)
+    end = ends[np.searchsorted(starts, address, "right")]
+    return np.asarray((address >= end) | (size <= end - address))
 
 
 def _is_tls(image: Image, section: I64) -> Mask:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._elf import FileData, Format, Image, Shdr, SymtabHeaders, find_symtab, read_image
+from .._elf import FileData, Format, Image, Shdr, find_symtab, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, SourceError, reason
 from .compressed import COMPRESSED, contents
@@ -39,7 +39,7 @@ class ModuleFile(NamedTuple):
     sections: Mapping[str, int] = MappingProxyType({})
 
 
-class Kind(NamedTuple):
+class Target(NamedTuple):
     """What all files of one kernel have in common: structures and ``e_machine``."""
 
     format: Format
@@ -60,7 +60,7 @@ class Bases(NamedTuple):
 class ElfTable:
     """The tables of the file at ``path``: the kernel's, or a module's if ``module`` is given.
 
-    ``kind`` is what the file has to be, once that is known. ``progress`` is called with the
+    ``target`` is what the file has to be, once that is known. ``progress`` is called with the
     number of bytes each time some have been read.
     """
 
@@ -73,7 +73,7 @@ class ElfTable:
         self.path = path
         self.module = module
         self.progress = progress
-        self.kind: Kind | None = None
+        self.target: Target | None = None
         self._unpacked: tuple[State, memoryview] | None = None
 
     def state(self) -> State:
@@ -94,7 +94,7 @@ class ElfTable:
         """The ELF image, read from the disk as long as the context lasts.
 
         Raises:
-            ImageError: it is none, a field is wrong, or it is not of the :class:`Kind`.
+            ImageError: it is none, a field is wrong, or it is not of the :class:`Target`.
             SourceError: the file cannot be read.
         """
         if self.path.endswith(COMPRESSED):
@@ -125,29 +125,34 @@ class ElfTable:
                 none of the file's, or one whose address nobody told.
         """
         with self.opened() as image:
-            found = find_symtab(image)
-            if found is None:
-                return
-            last = _last_name(image, found.strtab)
-            bases = None if self.module is None else section_bases(image, self.module)
-            size = image.format.sym.size
-            for first in range(0, found.symtab.sh_size // size, count):
-                start = found.symtab.sh_offset + first * size
-                stop = min(start + count * size, found.symtab.sh_offset + found.symtab.sh_size)
-                rows = np.frombuffer(image.data[start:stop], image.format.sym.dtype).copy()
-                wrong = np.flatnonzero(rows["st_name"] > last)
-                if len(wrong):
-                    row = int(wrong[0])
-                    raise image.wrong(
-                        f"symbol {first + row}'s st_name is {rows['st_name'][row]}, and no "
-                        "name that begins there ends within the string table"
-                    )
-                if bases is not None:
-                    section = sections_of(image, found, rows, first)
-                    _make_absolute(image, rows, section, bases, first)
-                if self.progress is not None:
-                    self.progress(stop - start)
-                yield rows
+            yield from self.blocks_of(image, count)
+
+    def blocks_of(self, image: Image, count: int) -> Iterator[Rows]:
+        """As :meth:`blocks`, of an image that is open already."""
+        found = find_symtab(image)
+        if found is None:
+            return
+        last = _last_name(image, found.strtab)
+        bases = None if self.module is None else section_bases(image, self.module)
+        extended = extended_numbers(image, found.number)
+        size = image.format.sym.size
+        for first in range(0, found.symtab.sh_size // size, count):
+            start = found.symtab.sh_offset + first * size
+            stop = min(start + count * size, found.symtab.sh_offset + found.symtab.sh_size)
+            rows = np.frombuffer(image.data[start:stop], image.format.sym.dtype).copy()
+            wrong = np.flatnonzero(rows["st_name"] > last)
+            if len(wrong):
+                row = int(wrong[0])
+                raise image.wrong(
+                    f"symbol {first + row}'s st_name is {rows['st_name'][row]}, and no "
+                    "name that begins there ends within the string table"
+                )
+            if bases is not None:
+                section = sections_of(image, rows, first, extended)
+                _make_absolute(image, rows, section, bases, first)
+            if self.progress is not None:
+                self.progress(stop - start)
+            yield rows
 
     def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
         """The string table as it lies in the file, in pieces."""
@@ -164,10 +169,10 @@ class ElfTable:
         header = image.header
         if header.e_type not in _TYPES:
             raise image.wrong(f"e_type is {header.e_type}")
-        kind = Kind(image.format, header.e_machine)
-        if self.kind is not None and self.kind != kind:
+        target = Target(image.format, header.e_machine)
+        if self.target is not None and self.target != target:
             raise ImageError(
-                f"{self.path} is {kind}, and the kernel's file is {self.kind}.",
+                f"{self.path} is {target}, and the kernel's file is {self.target}.",
                 "Name files that were built for one machine.",
             )
         return image
@@ -199,7 +204,7 @@ def section_bases(image: Image, module: ModuleFile) -> Bases:
             raise _misplaced(module, f"{address:#x} is no address of {bits} bits")
     if image.header.e_type == elf.ET_REL:
         if module.base is None:
-            return _told(image, module)
+            return _told(image, module, bits)
         return _laid_out(image, module, bits)
     if module.base is None:
         raise _misplaced(module, "its sections cannot be moved one by one: it is linked")
@@ -217,25 +222,27 @@ def _laid_out(image: Image, module: ModuleFile, bits: int) -> Bases:
         if align & (align - 1):
             raise image.wrong(f"section {number}'s sh_addralign is {align}")
         at += -at % align
-        if at + section.sh_size > 1 << bits:
+        if at >= 1 << bits or at + section.sh_size > 1 << bits:
             raise _misplaced(module, f"section {number} would end past the last address")
         bases.add[number], bases.known[number] = at, True
         at += section.sh_size
     return bases
 
 
-def _told(image: Image, module: ModuleFile) -> Bases:
+def _told(image: Image, module: ModuleFile, bits: int) -> Bases:
     """The addresses of ``module.sections``."""
     bases = _nowhere(image)
     numbers: dict[str, list[int]] = {}
-    for number, section in enumerate(image.sections):
-        if section.sh_flags & elf.SHF_ALLOC:
-            numbers.setdefault(image.section_name(section), []).append(number)
+    for number, name in enumerate(image.section_names()):
+        if image.sections[number].sh_flags & elf.SHF_ALLOC:
+            numbers.setdefault(name, []).append(number)
     for name, address in module.sections.items():
         own = numbers.get(name, [])
         if len(own) != 1:
             many = f"{len(own)} sections" if own else "no section in memory"
             raise _misplaced(module, f"it has {many} called {name}")
+        if address + image.sections[own[0]].sh_size > 1 << bits:
+            raise _misplaced(module, f"{name} would end past the last address")
         bases.add[own[0]], bases.known[own[0]] = address, True
     return bases
 
@@ -246,12 +253,12 @@ def _nowhere(image: Image) -> Bases:
 
 
 def sections_of(
-    image: Image, found: SymtabHeaders, rows: Rows, first: int
+    image: Image, rows: Rows, first: int, extended: npt.NDArray[np.uint32] | None
 ) -> npt.NDArray[np.int64]:
     """The section number of each of ``rows``; -1 for a symbol of no section.
 
-    ``first`` is the number of the first row's symbol. A number over 0xfeff stands in a
-    table of its own (gABI, SHT_SYMTAB_SHNDX).
+    ``first`` is the number of the first row's symbol, ``extended`` what
+    :func:`extended_numbers` gave.
 
     Raises:
         ImageError: a number is none of the image's sections.
@@ -261,10 +268,13 @@ def sections_of(
     section[section >= elf.SHN_LORESERVE] = -1
     section[section == elf.SHN_UNDEF] = -1
     if len(beyond):
-        numbers = _extended(image, found.number)
-        if first + int(beyond[-1]) >= len(numbers):
+        if extended is None:
+            raise image.wrong(
+                "a symbol's st_shndx is SHN_XINDEX, and there is no SHT_SYMTAB_SHNDX"
+            )
+        if first + int(beyond[-1]) >= len(extended):
             raise image.wrong("its table of section numbers (SHT_SYMTAB_SHNDX) is too short")
-        section[beyond] = numbers[first + beyond]
+        section[beyond] = extended[first + beyond]
     wrong = np.flatnonzero(section >= len(image.sections))
     if len(wrong):
         raise image.wrong(
@@ -274,13 +284,14 @@ def sections_of(
     return section
 
 
-def _extended(image: Image, symtab: int) -> npt.NDArray[np.uint32]:
+def extended_numbers(image: Image, symtab: int) -> npt.NDArray[np.uint32] | None:
+    """The section numbers over 0xfeff, a symbol each (gABI, SHT_SYMTAB_SHNDX), if any."""
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB_SHNDX and section.sh_link == symtab:
             order = "<" if image.format.byteorder == "little" else ">"
             data = image.contents(section)
             return np.frombuffer(data[: len(data) & ~3], f"{order}u4")
-    raise image.wrong("a symbol's st_shndx is SHN_XINDEX, and there is no SHT_SYMTAB_SHNDX")
+    return None
 
 
 def _make_absolute(
@@ -293,7 +304,7 @@ def _make_absolute(
         header = image.sections[section[row]]
         named = rows["st_info"][row] & 0xF != elf.STT_SECTION
         if named and header.sh_flags & elf.SHF_ALLOC:
-            name = image.section_name(header)
+            name = image.section_names()[section[row]]
             raise ImageError(
                 f"{image.label} has symbol {first + row} in {name}, which no address was "
                 "given for.",

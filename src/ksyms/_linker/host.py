@@ -36,7 +36,7 @@ class Host(NamedTuple):
 
     ``release`` as uname -r, ``version`` the whole of /proc/version, ``machine`` as
     uname -m; ``bits`` and ``byteorder`` of an address; ``notes`` every note of
-    /sys/kernel/notes in order.
+    /sys/kernel/notes in order; ``number`` is the ELF header's of a kernel's file.
     """
 
     release: str | None
@@ -46,6 +46,7 @@ class Host(NamedTuple):
     bits: int
     byteorder: str
     notes: tuple[Note, ...]
+    number: int | None = None
 
     @property
     def build_id(self) -> bytes | None:
@@ -55,7 +56,7 @@ class Host(NamedTuple):
     @property
     def e_machine(self) -> int:
         """The machine's number in an ELF header; EM_NONE (0) for one that is not known."""
-        return MACHINES.get(self.machine or "", 0)
+        return MACHINES.get(self.machine or "", 0) if self.number is None else self.number
 
     @classmethod
     def of_notes(cls, e_machine: int, notes: tuple[Note, ...]) -> Host:
@@ -63,7 +64,7 @@ class Host(NamedTuple):
         names = [name for name, number in MACHINES.items() if number == e_machine]
         wide = [name for name in names if name.endswith(("64", "64le"))]
         machine = next(iter(wide[-1:] or names), None)
-        return cls(None, None, machine, None, 64, "little", notes)
+        return cls(None, None, machine, None, 64, "little", notes, e_machine)
 
     @property
     def format(self) -> Format:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import KsymsError, MovedError
+from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
 from .._output import write_whole
 from . import freebsd, linux
@@ -88,6 +89,12 @@ def take_reading(linker: Linker | ElfLinker, layout: str = "linux") -> tuple[Sna
             files = LAYOUTS[layout].gather(linker, reading)
             image = _image(files, LAYOUTS[layout])
             moved = linker.moved(reading) if linker.reads_late else []
+        except MemoryError:
+            raise LayoutError(
+                "There is not enough memory for an image of these symbols.",
+                "Free some, or leave out some of the files.",
+                errno=errno.ENOMEM,
+            ) from None
         except ResidueError as error:
             moved = [f"the symbol tables ({error})"]
         except KsymsError:

@@ -22,7 +22,12 @@ from .symbol import Symbol
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
 _RANK: Final = {elf.STB_WEAK: 1, elf.STB_LOCAL: 2}
 _KINDS: Final = {elf.STT_FUNC: "function", elf.STT_OBJECT: "object"}
-_UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE)
+_UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
+_NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
+_NESTED: Final = 64
+"""How many symbols with a size are looked at for one that encloses others."""
+_SCANS: Final = 4
+"""How many single searches of a table are worth one pass over it."""
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
 _MAPPING: Final = b"$"
 _TWIN: Final = b"__pfx_"
@@ -73,12 +78,14 @@ class SymbolTable(Sequence[Symbol]):
         self._image = image
         self._symtab, self._strtab = _tables(image)
         self._table = image.contents(self._symtab)
-        self._sections: dict[int, str | None] = {}
         self._driver = is_driver_image(image)
-        by_name = {}
-        for index, section in enumerate(image.sections):
-            if section.sh_type == elf.SHT_PROGBITS and not section.sh_flags:
-                by_name[image.section_name(section)] = index
+        self._section_names = image.section_names()
+        by_name = {
+            name: index
+            for index, name in enumerate(self._section_names)
+            if image.sections[index].sh_type == elf.SHT_PROGBITS
+            and not image.sections[index].sh_flags
+        }
         self._letters = self._contents(by_name.get(_note.LETTERS))
         self._note = self._contents(by_name.get(_note.SECTION))
         count = self._symtab.sh_size // image.format.sym.size
@@ -130,8 +137,8 @@ class SymbolTable(Sequence[Symbol]):
     def sections(self) -> list[tuple[str, int, int]]:
         """Name, address and size in bytes of each section that is in the kernel's memory."""
         return [
-            (self._image.section_name(section), section.sh_addr, section.sh_size)
-            for section in self._image.sections
+            (name, section.sh_addr, section.sh_size)
+            for name, section in zip(self._section_names, self._image.sections)
             if section.sh_flags & elf.SHF_ALLOC
         ]
 
@@ -159,17 +166,18 @@ class SymbolTable(Sequence[Symbol]):
         found = (self._symbol(index) for index in self._defined(name))
         return sorted(found, key=lambda symbol: symbol.address)
 
-    def find_best(self, name: str) -> tuple[int, bytes] | None:
-        """Value and row (``Elf_Sym``) of the one symbol called ``name`` that a linker takes.
+    def find_best(self, name: str) -> Sym | None:
+        """The row of the one symbol called ``name`` that a linker takes.
 
         A global one before a weak one before a local one; then the kernel's before a
         module's, for its names come first; None where there is none.
         """
         rows = [self._sym(index) for index in self._defined(name)]
+        rows = [sym for sym in rows if sym.st_shndx != elf.SHN_COMMON]
+        rows = [sym for sym in rows if sym.st_info & 0xF not in _UNNAMED]
         if not rows:
             return None
-        best = min(rows, key=lambda sym: (_RANK.get(sym.st_info >> 4, 0), sym.st_name))
-        return best.st_value, self._image.format.sym.pack(best)
+        return min(rows, key=lambda sym: (_RANK.get(sym.st_info >> 4, 0), sym.st_name))
 
     def _defined(self, name: str) -> list[int]:
         """The symbols called ``name`` that are not SHN_UNDEF."""
@@ -180,23 +188,30 @@ class SymbolTable(Sequence[Symbol]):
         if not wanted or b"\0" in wanted:
             return []
         strings = bytes(self._image.contents(self._strtab))
-        table = bytes(self._image.contents(self._symtab))
-        found = []
-        for start in _occurrences(strings, wanted + b"\0"):
+        starts = [
+            start
+            for start in _occurrences(strings, wanted + b"\0")
             # In a snapshot a name is a string of its own, or the tail of its __pfx_ twin.
-            if (
-                not len(self._note)
-                or strings[start - 1] == 0
-                or strings.endswith(_TWIN, 0, start)
-            ):
-                found += self._named(table, start)
+            if not len(self._note)
+            or strings[start - 1] == 0
+            or strings.endswith(_TWIN, 0, start)
+        ]
+        found = self._named(starts)
         return [index for index in found if self._sym(index).st_shndx != elf.SHN_UNDEF]
 
-    def _named(self, table: bytes, start: int) -> list[int]:
-        """The symbols in ``table``, the symbol table, whose ``st_name`` is ``start``."""
+    def _named(self, starts: list[int]) -> list[int]:
+        """The symbols whose ``st_name`` is one of ``starts``."""
         size, order = self._image.format.sym.size, self._image.format.byteorder
-        places = _occurrences(table, start.to_bytes(4, order))
-        return [place // size for place in places if place % size == 0 and place]
+        if len(starts) > _SCANS:
+            wanted = set(starts)
+            rows = enumerate(self._image.format.sym.unpack_all(self._table))
+            return [index for index, sym in rows if sym.st_name in wanted and index]
+        table = bytes(self._table)
+        found = []
+        for start in starts:
+            places = _occurrences(table, start.to_bytes(4, order))
+            found += [place // size for place in places if place % size == 0 and place]
+        return found
 
     def _contents(self, index: int | None) -> memoryview:
         if index is None:
@@ -222,8 +237,8 @@ class SymbolTable(Sequence[Symbol]):
             at = bisect_right(values, address, run.start, run.stop) - run.start
         else:
             at = bisect_right(run, address, key=values.__getitem__)
-        found = None
-        while at > 0:
+        found, passed = None, 0
+        while at > 0 and passed < _NESTED:
             at -= 1
             index = run[at]
             sym = self._sym(index)
@@ -235,12 +250,12 @@ class SymbolTable(Sequence[Symbol]):
                 found = sym.st_value
                 yield index
             elif sym.st_size:
-                return
+                passed += 1
 
     def _answers(self, sym: Sym) -> bool:
         """Whether a symbol names an address at all."""
         kind = sym.st_info & 0xF
-        if sym.st_shndx in (elf.SHN_UNDEF, elf.SHN_ABS) or kind in _UNNAMED:
+        if sym.st_shndx in _NOWHERE or kind in _UNNAMED:
             return False
         return kind != elf.STT_NOTYPE or not self._name(sym).startswith(_MAPPING)
 
@@ -266,16 +281,12 @@ class SymbolTable(Sequence[Symbol]):
         )
 
     def _section(self, index: int) -> str | None:
-        if index not in self._sections:
-            name = None
-            if self._driver:
-                pass  # numbers of the sections of files that are not here
-            elif elf.SHN_UNDEF < index < elf.SHN_LORESERVE:
-                if index >= len(self._image.sections):
-                    raise self._image.wrong(f"a symbol's st_shndx is {index}")
-                name = self._image.section_name(self._image.sections[index])
-            self._sections[index] = name
-        return self._sections[index]
+        # In the driver's image they are numbers of the sections of files that are not here.
+        if self._driver or not elf.SHN_UNDEF < index < elf.SHN_LORESERVE:
+            return None
+        if index >= len(self._section_names):
+            raise self._image.wrong(f"a symbol's st_shndx is {index}")
+        return self._section_names[index]
 
 
 def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
