@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ._device import Device, Event, Policy
@@ -20,13 +21,14 @@ from ._errors import ServeError, reason
 from ._linker import Linker, Root, read_access
 from ._snapshot import Latest, Snapshot
 from ._transport import (
-    DETACH,
+    FORCE,
     KIND,
     STATUS,
     Backing,
     Channel,
     Directory,
     Request,
+    check,
     mount,
     mounted,
     serve,
@@ -83,15 +85,17 @@ class Server:
             KsymsError: this process cannot take a snapshot itself, or cannot serve.
         """
         with ExitStack() as stack:
+            check()
+            stack.enter_context(self._place())
             linker = stack.enter_context(Linker())
             latest = Latest(linker, self._kept)
             latest.get()  # who cannot read cannot serve, and says so now
-            stack.enter_context(self._place())
             mounted_at = mount(self.directory, self.allow_other)
             stack.callback(os.close, mounted_at.fd)
+            policy = Policy(mode=self.mode, owner=os.geteuid(), group=os.getegid())
             files = {
-                DEVICE: Device(Policy(mode=self.mode)),
-                FILE: Device(Policy(mode=self.mode, opens_per_process=None)),
+                DEVICE: Device(policy),
+                FILE: Device(replace(policy, opens_per_process=None)),
             }
             for device in files.values():
                 device.modevent(Event.LOAD)
@@ -107,13 +111,16 @@ class Server:
             )
             life = _Life(self.directory, mounted_at.by_helper, tree, files, self._event)
             with life.signals():
-                loop = threading.Thread(target=life.dispatch, args=(channel, self._call))
+                # A daemon: where only the end of the process ends the connection, it is that.
+                loop = threading.Thread(
+                    target=life.dispatch, args=(channel, self._call), daemon=True
+                )
                 loop.start()
                 stack.enter_context(self._linked())
                 self._event(f"serving {self.directory}")
                 _notify("READY=1")
                 life.wait()
-                loop.join()
+                loop.join(_PATIENCE)
         self._event("ended")
 
     def _kept(self, snapshot: Snapshot) -> Backing:
@@ -189,7 +196,7 @@ class Server:
                 errno=errno.EBUSY,
             )
         try:
-            unmount(self.directory, os.geteuid() != 0, DETACH)
+            unmount(self.directory, os.geteuid() != 0, FORCE)
         except OSError as error:
             raise ServeError(
                 f"The dead mount at {self.directory} cannot be removed: {reason(error)}.",
@@ -274,7 +281,7 @@ class _Life:
         while not self._ended.is_set():
             if self._asked > 1:
                 self.event("forced to end: what is open gets ENOTCONN")
-                self._unmount(DETACH)
+                self._unmount(FORCE)
                 return
             if self._asked:
                 self.tree.closing = True

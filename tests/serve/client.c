@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
 #define KIOCGSIZE _IOR('l', 1, size_t)
@@ -41,7 +42,13 @@ static void told(long long result)
 static unsigned long long sum(const char *data, size_t size)
 {
     unsigned long long hash = 1469598103934665603ULL;
-    for (size_t n = 0; n < size; n++)
+    size_t n = 0;
+    for (; n + 8 <= size; n += 8) {
+        uint64_t word;
+        memcpy(&word, data + n, 8);
+        hash = (hash ^ word) * 1099511628211ULL;
+    }
+    for (; n < size; n++)
         hash = (hash ^ (unsigned char)data[n]) * 1099511628211ULL;
     return hash >> 1;
 }
@@ -166,6 +173,27 @@ static void act(const char *what, const char *with)
         told(0);
     } else if (!strcmp(what, "wait")) { /* for a line on stdin */
         told(getchar() < 0 ? -1 : 0);
+    } else if (!strcmp(what, "use")) { /* seconds,path: open, read, map, close; how often */
+        time_t end = time(NULL) + number;
+        const char *path = strchr(with, ',') + 1;
+        long times = 0;
+        while (time(NULL) < end) {
+            struct stat st;
+            int got = open(path, O_RDONLY);
+            if (got < 0) {
+                told(-1);
+                continue;
+            }
+            fstat(got, &st);
+            char *at = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, got, 0);
+            if (at == MAP_FAILED || read_all(got) != (long long)sum(at, st.st_size))
+                printf("torn\n");
+            if (at != MAP_FAILED)
+                munmap(at, st.st_size);
+            close(got);
+            times++;
+        }
+        told(times);
     } else if (!strcmp(what, "loop")) { /* open and close, that often; how often it was busy */
         long busy = 0;
         const char *path = strchr(with, ',') + 1;

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,22 @@ HERE = Path(__file__).parent
 class Served:
     """``ksyms serve`` of a directory, from the making to :meth:`end`."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, before: Sequence[str] = ()) -> None:
         self.directory = directory
         self.device = directory / "ksyms"
         self.file = directory / "vmlinux"
         self.log = directory.with_suffix(".log")
+        self._begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "serve", directory, *arguments], stderr=log
+                [*before, COMMAND, "serve", directory, *arguments], stderr=log
             )
         wait_for(lambda: f"serving {directory}" in self.words() or self.ended())
         assert not self.ended(), self.words()
 
     def words(self) -> str:
-        """What the server said of late: since the last time that it served."""
-        return self.log.read_text().rpartition("serving ")[2].join(["serving ", ""])
+        """What this server said; one before it may have had the same log."""
+        return self.log.read_bytes()[self._begin :].decode()
 
     def ended(self) -> bool:
         return self.process.poll() is not None

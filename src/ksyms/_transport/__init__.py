@@ -2,12 +2,12 @@
 
 from .backing import Backing
 from .directory import STATUS, Directory
-from .mount import DETACH, KIND, Mount, mount, mounted, unmount
+from .mount import FORCE, KIND, Mount, check, mount, mounted, unmount
 from .operations import Operations, serve
 from .protocol import Channel, Request
 
 __all__ = [
-    "DETACH",
+    "FORCE",
     "KIND",
     "STATUS",
     "Backing",
@@ -16,6 +16,7 @@ __all__ = [
     "Mount",
     "Operations",
     "Request",
+    "check",
     "mount",
     "mounted",
     "serve",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import os
 import re
 import socket
@@ -14,7 +15,8 @@ from .._errors import ServeError, reason
 
 KIND: Final = "fuse.ksyms"
 """The file system's type, as /proc/mounts shows it."""
-DETACH: Final = 2  # MNT_DETACH
+FORCE: Final = 1 | 2
+"""MNT_FORCE, which ends the connection (fs/fuse/inode.c, fuse_umount_begin); MNT_DETACH."""
 
 _FLAGS: Final = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
 
@@ -26,6 +28,16 @@ class Mount(NamedTuple):
     directory: str
     device: bytes
     by_helper: bool
+
+
+def check() -> None:
+    """Whether anything can be mounted at all.
+
+    Raises:
+        ServeError: there is no /dev/fuse.
+    """
+    if not os.path.exists("/dev/fuse"):
+        raise _no_fuse(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
 
 def mount(directory: str, allow_other: bool) -> Mount:
@@ -50,13 +62,13 @@ def unmount(directory: str, by_helper: bool, flags: int = 0) -> None:
         OSError: EBUSY where something in it is in use.
     """
     if by_helper:
-        lazy = ["-z"] if flags & DETACH else []
+        lazy = ["-z"] if flags else []
         run = subprocess.run(
             [_helper(), "-u", *lazy, "--", directory], capture_output=True, text=True
         )
         if run.returncode:
             busy = "busy" in run.stderr.lower()
-            raise OSError(16 if busy else 5, run.stderr.strip())
+            raise OSError(errno.EBUSY if busy else errno.EIO, run.stderr.strip())
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(directory), flags):
@@ -102,8 +114,6 @@ def _by_root(directory: str, allow_other: bool) -> int:
 
 def _by_helper(directory: str, allow_other: bool) -> int:
     """fusermount3 mounts, and sends the descriptor over a socket (fusermount.c, send_fd)."""
-    if not os.path.exists("/dev/fuse"):
-        raise _no_fuse(FileNotFoundError(2, os.strerror(2)))
     ours, theirs = socket.socketpair()
     options = "default_permissions,nosuid,nodev,noexec,fsname=ksyms,subtype=ksyms"
     if allow_other:

@@ -1,0 +1,133 @@
+"""Who may read: whoever /proc/kallsyms shows its addresses to, and nobody else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from served import Served
+
+from bpf import load_bpf_program
+from command import COMMAND
+
+CALLERS = {
+    "root": [],
+    "root without CAP_SYSLOG": [
+        "setpriv",
+        "--bounding-set",
+        "-syslog",
+        "--inh-caps",
+        "-syslog",
+    ],
+    "nobody": ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"],
+    "nobody with CAP_SYSLOG": [
+        *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
+        *("--inh-caps", "+syslog", "--ambient-caps", "+syslog"),
+    ],
+    "root of a user namespace": ["unshare", "-Ur"],
+    "nobody's own user namespace": [
+        *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
+        *("unshare", "-Ur"),
+    ],
+    "a pid namespace below": ["unshare", "-pf"],
+}
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A directory that everybody may look into."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def open_to_all(place: Path, client: Path) -> Iterator[Served]:
+    """The driver's own policy: 0444, and other users let in."""
+    (place / "client").write_bytes(client.read_bytes())
+    (place / "client").chmod(0o755)
+    server = Served(place / "mount", "--mode", "0444", "--allow-other")
+    yield server
+    server.clean_up()
+
+
+@pytest.fixture
+def rules() -> Iterator[dict[str, Path]]:
+    """The two sysctls, put back as they were."""
+    paths = {n: Path("/proc/sys/kernel", n) for n in ("kptr_restrict", "perf_event_paranoid")}
+    before = {name: path.read_text() for name, path in paths.items()}
+    yield paths
+    for name, path in paths.items():
+        path.write_text(before[name])
+
+
+@pytest.mark.parametrize("kptr_restrict", [0, 1, 2])
+@pytest.mark.parametrize("paranoid", [1, 2])
+def test_the_device_shows_what_kallsyms_shows(
+    open_to_all: Served, place: Path, rules: dict[str, Path], kptr_restrict: int, paranoid: int
+) -> None:
+    """Cell by cell, the same process asked for both."""
+    rules["kptr_restrict"].write_text(str(kptr_restrict))
+    rules["perf_event_paranoid"].write_text(str(paranoid))
+    for caller, command in CALLERS.items():
+        shows = subprocess.run(
+            [*command, "grep", "-q", "-v", "^0000000000000000", "/proc/kallsyms"]
+        )
+        for path in (open_to_all.device, open_to_all.file):
+            asked = [*command, place / "client", f"open={path}", "sum"]
+            answer = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+            expected = "0" if shows.returncode == 0 else "EACCES"
+            assert answer[0] == expected, (caller, kptr_restrict, paranoid)
+
+
+def test_a_pid_namespace_that_the_server_does_not_see_into(place: Path, client: Path) -> None:
+    """A server in a pid namespace of its own is told pid 0 by all others: refused."""
+    directory = place / "apart"
+    server = Served(directory, "--mode", "0444", "--allow-other", before=["unshare", "-pf"])
+    try:
+        run = subprocess.run([client, f"open={server.device}"], capture_output=True, text=True)
+        assert run.stdout.split() == ["EACCES"]
+    finally:
+        server.clean_up()
+
+
+def test_by_default_the_mode_and_the_mount_keep_others_out(place: Path, client: Path) -> None:
+    server = Served(place / "default")
+    try:
+        for caller in ("nobody", "nobody with CAP_SYSLOG"):
+            asked = [*CALLERS[caller], place / "client", f"open={server.device}"]
+            answer = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+            assert answer == ["EACCES"], caller
+    finally:
+        server.clean_up()
+
+
+def test_a_stat_by_who_may_not_read_takes_no_snapshot(
+    open_to_all: Served, place: Path, rules: dict[str, Path]
+) -> None:
+    """Nobody can make the server work; nor learns a size before somebody else had it taken."""
+    rules["kptr_restrict"].write_text("1")
+    program = load_bpf_program()
+    try:
+        taken = open_to_all.status()["taken"]
+        asked = [*CALLERS["nobody"], place / "client", f"stat={open_to_all.file}"]
+        answer = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+        assert answer == ["0"]
+        assert open_to_all.status()["taken"] == taken
+        assert open_to_all.file.stat().st_size > 1 << 20
+        assert open_to_all.status()["taken"] == taken + 1
+    finally:
+        os.close(program)
+
+
+def test_a_server_that_cannot_read_says_so(place: Path) -> None:
+    """At its start, and mounts nothing."""
+    command = [*CALLERS["root without CAP_SYSLOG"], COMMAND, "serve", place / "blind"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "without CAP_SYSLOG" in run.stderr
+    assert not (place / "blind").exists()

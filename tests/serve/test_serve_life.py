@@ -1,0 +1,285 @@
+"""A server's life: signals, dead mounts, links; and death of either side at any moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from served import Served, answers, inodes, wait_for
+
+from bpf import load_bpf_program
+from command import COMMAND, refused
+from command import ksyms as ksyms_command
+
+SECONDS = int(os.environ.get("KSYMS_STRESS", "60"))
+KILLS = 200
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "mount"
+    subprocess.run(["umount", "-l", tmp_path / "mount"], stderr=subprocess.DEVNULL)
+
+
+def is_mounted(directory: Path) -> bool:
+    return str(directory) in Path("/proc/self/mountinfo").read_text()
+
+
+def test_sigterm_unmounts_what_is_not_open(directory: Path) -> None:
+    server = Served(directory)
+    assert is_mounted(directory)
+    assert server.end() == 0
+    assert not is_mounted(directory)
+    assert not directory.exists()  # it was made by the server
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_busy_server_ends_at_the_last_close(
+    directory: Path, client: Path, number: int
+) -> None:
+    """The driver's EBUSY: it goes on serving who has it open, and takes no more."""
+    server = Served(directory)
+    child = subprocess.Popen(
+        [client, f"open={server.device}", "wait", "sum"], stdin=-1, stdout=-1, text=True
+    )
+    wait_for(lambda: "opened by" in server.words())
+    server.process.send_signal(number)
+    wait_for(lambda: "busy (ksyms open 1 times)" in server.words())
+    assert answers(client, f"open={server.file}") == ["ENXIO"]
+    out, _ = child.communicate("\n")
+    assert out.split()[:2] == ["0", "0"]
+    assert int(out.split()[2]) > 0
+    assert server.process.wait(20) == 0
+    assert not is_mounted(directory)
+
+
+def test_a_second_signal_forces_it(directory: Path, client: Path) -> None:
+    """What is open gets ENOTCONN, never stale data."""
+    server = Served(directory)
+    child = subprocess.Popen(
+        [client, f"open={server.device}", "wait", "read=10"], stdin=-1, stdout=-1, text=True
+    )
+    wait_for(lambda: "opened by" in server.words())
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "busy" in server.words())
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(20) == 0
+    assert not is_mounted(directory)
+    out, _ = child.communicate("\n")
+    assert out.split()[2] in ("ENOTCONN", "ECONNABORTED", "10")
+
+
+def test_a_killed_server_leaves_enotconn_and_the_next_recovers(
+    directory: Path, client: Path
+) -> None:
+    server = Served(directory)
+    server.process.kill()
+    server.process.wait()
+    with pytest.raises(OSError, match="not connected") as caught:
+        os.listdir(directory)
+    assert caught.value.errno == errno.ENOTCONN
+    assert ksyms_command("status", directory).returncode == 1
+    again = Served(directory)
+    assert "removed the dead mount" in again.words()
+    assert answers(client, f"open={again.device}", "read=4") == ["0", "4"]
+    assert again.end() == 0
+
+
+def test_two_servers_of_one_directory(directory: Path) -> None:
+    server = Served(directory)
+    refused(ksyms_command("serve", directory), "is served already")
+    assert server.end() == 0
+
+
+def test_places_that_do_not_do(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    refused(ksyms_command("serve", file), "is not a directory")
+    refused(ksyms_command("serve", file / "below"), "cannot be made")
+    refused(ksyms_command("serve", "/proc"), "Something else (proc) is mounted")
+    refused(ksyms_command("status", tmp_path), "is not served")
+
+
+def test_unmounted_by_somebody(directory: Path) -> None:
+    server = Served(directory)
+    subprocess.run(["umount", directory], check=True)
+    assert server.process.wait(20) == 0
+
+
+def test_the_link(directory: Path, tmp_path: Path, client: Path) -> None:
+    """Made, found again after a kill, removed; what is not ours is left alone."""
+    link = tmp_path / "link"
+    server = Served(directory, "--link", str(link))
+    wait_for(link.exists)
+    assert answers(client, f"open={link}", "read=4") == ["0", "4"]
+    server.process.kill()
+    server.process.wait()
+    again = Served(directory, "--link", str(link))
+    assert answers(client, f"open={link}", "read=4") == ["0", "4"]
+    assert again.end() == 0
+    assert not link.is_symlink()
+    link.write_text("mine")
+    third = Served(directory, "--link", str(link))
+    assert "cannot be made: File exists" in third.words()
+    assert third.end() == 0
+    assert link.read_text() == "mine"
+
+
+def test_systemd_is_told(directory: Path, tmp_path: Path) -> None:
+    """READY=1 on the socket that a Type=notify unit names."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(20)
+        os.environ["NOTIFY_SOCKET"] = str(path)
+        try:
+            server = Served(directory)
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        assert notify.recv(100) == b"READY=1"
+    assert server.end() == 0
+
+
+def test_without_fuse(directory: Path) -> None:
+    """A sentence, and the way that needs none."""
+    hide = f"mount --bind /dev/null /dev/fuse && exec {COMMAND} serve {directory}"
+    run = subprocess.run(["unshare", "-m", "sh", "-c", hide], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "ksyms snapshot" in run.stderr or "cannot be mounted" in run.stderr
+    gone = f"mount -t tmpfs none /dev && exec {COMMAND} serve {directory}"
+    run = subprocess.run(["unshare", "-m", "sh", "-c", gone], capture_output=True, text=True)
+    refused(run, "/dev/fuse cannot be opened: No such file", "ksyms snapshot")
+
+
+def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """fusermount3 mounts for a user; whoever sees no addresses can serve none."""
+    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    run = subprocess.run(
+        [*command, COMMAND, "serve", "/tmp/none"], capture_output=True, text=True
+    )
+    refused(run, "without CAP_SYSLOG")
+    allowed = [*command, "--inh-caps", "+syslog", "--ambient-caps", "+syslog"]
+    place = Path("/tmp") / f"ksyms-{os.getpid()}"
+    place.mkdir()
+    os.chown(place, 65534, 65534)
+    mode = os.stat("/dev/fuse").st_mode
+    os.chmod("/dev/fuse", 0o666)  # as it is on most machines
+    try:
+        server = Served(place / "mount", before=allowed)
+        try:
+            found = subprocess.run(
+                [*allowed, "head", "-c", "4", server.file], capture_output=True
+            ).stdout
+            assert found == b"\x7fELF"
+            assert "reads" not in server.words()
+        finally:
+            server.end()
+            server.clean_up()
+    finally:
+        os.chmod("/dev/fuse", mode & 0o777)
+        subprocess.run(["rm", "-r", place])
+
+
+def test_a_hundred_processes(directory: Path, client: Path) -> None:
+    """Opening, reading, mapping and closing while the kernel changes: nothing torn, nothing
+    left: no softc, no node, no memory file, no mapping."""
+    server = Served(directory)
+    before = memory_files(server)
+    calls = [f"use={SECONDS},{server.device}"]
+    clients = [
+        subprocess.Popen([client, *calls], stdout=subprocess.PIPE, text=True)
+        for _ in range(100)
+    ]
+    end = time.monotonic() + SECONDS
+    changes = 0
+    while time.monotonic() < end:
+        program = load_bpf_program()
+        time.sleep(0.5)
+        os.close(program)
+        time.sleep(0.5)
+        changes += 2
+    said = [child.communicate()[0].split() for child in clients]
+    assert all(child.returncode == 0 for child in clients)
+    assert [words for words in said if len(words) != 1] == []
+    assert sum(int(words[0]) for words in said) > 100
+    wait_for(lambda: server.status()["handles"] == 0)
+    found = server.status()
+    assert found["openers"] == []
+    assert found["snapshots"] <= 1
+    assert found["nodes"] <= 2
+    assert found["taken"] >= min(changes, 4)
+    wait_for(lambda: memory_files(server) <= before)
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert maps.count("memfd:ksyms") <= 1
+    assert server.end() == 0
+
+
+def memory_files(server: Served) -> int:
+    return sum("memfd:ksyms" in name for name in inodes(server.process.pid))
+
+
+def test_death_at_any_moment(directory: Path, client: Path) -> None:
+    """Clients, and now and then the server, are killed at random points, 200 times."""
+    chance = random.Random(6)
+    server = Served(directory)
+    one = memory_files(server)
+    for number in range(KILLS):
+        calls = [f"use=5,{chance.choice([server.device, server.file])}"]
+        child = subprocess.Popen(
+            [client, *calls], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(chance.random() * 0.05)
+        if number % 8 == 7:
+            server.process.kill()
+            server.process.wait()
+            child.kill()
+            child.wait()
+            server = Served(directory)
+        else:
+            child.kill()
+            child.wait()
+        if number % 20 == 0:
+            assert answers(client, f"open={server.device}", "read=4") == ["0", "4"]
+    wait_for(lambda: server.status()["handles"] == 0)
+    assert server.status()["openers"] == []
+    assert memory_files(server) <= one
+    assert server.end() == 0
+
+
+def test_slow_work_holds_up_nobody(directory: Path, client: Path) -> None:
+    """While snapshots are taken all the time, who has one open reads it at once."""
+    server = Served(directory)
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            program = load_bpf_program()
+            server.file.read_bytes()
+            os.close(program)
+            server.file.read_bytes()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        with server.file.open("rb") as file:
+            worst = 0.0
+            for _ in range(200):
+                begun = time.monotonic()
+                os.fstat(file.fileno())  # asks the server each time
+                worst = max(worst, time.monotonic() - begun)
+                time.sleep(0.005)
+    finally:
+        stop.set()
+        thread.join()
+    assert server.status()["taken"] > 5
+    assert worst < 0.2
+    assert server.end() == 0
