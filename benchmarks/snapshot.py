@@ -34,11 +34,10 @@ import numpy as np
 
 import ksyms
 import synthetic
+from report import record, table
 
 HERE: Final = Path(__file__).resolve().parent
 FIXTURES: Final = HERE.parent / "tests" / "fixtures"
-RECORD: Final = HERE.parent / "docs" / "performance.md"
-MARKS: Final = ("<!-- measured: begin -->", "<!-- measured: end -->")
 READ: Final = 1 << 18
 """Bytes asked of each os.read(); /proc gives a page at most."""
 
@@ -83,7 +82,7 @@ def main() -> None:
     report = _report(results, options.rounds, load)
     print(report)
     if options.record:
-        _record(report)
+        record("measured", report)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -208,16 +207,16 @@ def _report(results: list[Result], rounds: int, load: float) -> str:
             f"{platform.python_version()}, numpy {np.__version__}, ksyms {ksyms.__version__}; "
             f"{rounds} rounds; load average {load:.1f} before; "
             f"{time.strftime('%Y-%m-%d', time.gmtime())}.",
-            _table(
+            table(
                 ["kernel", "symbols", "modules", "text, MB", "image, MB", "image / text"],
                 [_size_row(result) for result in results],
             ),
-            _table(
+            table(
                 ["kernel", "what", "best, ms", "median, ms", "worst, ms", "ratio to read",
                  "best, ns a symbol", "user CPU", "system CPU"],
                 [row for result in results for row in _time_rows(result)],
             ),
-            _table(
+            table(
                 ["kernel", "resident peak, MB", "ratio to image", "allocated peak, MB",
                  "ratio to image"],
                 [_memory_row(result) for result in results],
@@ -265,28 +264,6 @@ def _memory_row(result: Result) -> list[str]:
         f"{result.traced / 1e6:.1f}",
         f"{result.traced / result.image:.2f}",
     ]
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, aligned so that it can be read as it is."""
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    rule = [("-" if n == 0 else "-" * (width - 1) + ":") for n, width in enumerate(widths)]
-    rule[0] = "-" * widths[0]
-
-    def line(cells: list[str]) -> str:
-        first, *others = zip(cells, widths)
-        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
-        return f"| {' | '.join(padded)} |"
-
-    return "\n".join(line(row) for row in (head, rule, *rows))
-
-
-def _record(report: str) -> None:
-    """Put the report between the two marks in docs/performance.md."""
-    page = RECORD.read_text()
-    before, _, rest = page.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    RECORD.write_text(f"{before}{MARKS[0]}\n{report}\n{MARKS[1]}{after}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._device import Device, Event, Policy
 from ._errors import ServeError, reason
-from ._linker import Linker, Root, read_access
+from ._linker import Linker, Rule
 from ._snapshot import Latest, Snapshot
 from ._transport import (
     FORCE,
@@ -105,7 +105,7 @@ class Server:
                 mounted_at.device,
                 files,
                 latest,
-                lambda task: read_access(Root("/"), str(task)).shows,
+                Rule().shows,
                 lambda: self._facts(linker, latest, tree),
                 self._event,
             )
@@ -132,7 +132,8 @@ class Server:
     def _facts(
         self, linker: Linker, latest: Latest[Backing], tree: Directory
     ) -> dict[str, Any]:
-        generation = linker.glance()
+        generation = latest.generation
+        assert generation is not None
         return {
             "pid": os.getpid(),
             "directory": self.directory,
@@ -143,7 +144,7 @@ class Server:
                 "perf_events": generation.symbols,
             },
             "sources_missing": dict(linker.root.absent),
-            "shared": linker.watched,
+            "shared": latest.shared,
             "taken": latest.taken,
             "age": round(time.time() - self._taken, 3),
             "passthrough": tree.passthrough is None,
@@ -332,7 +333,7 @@ def answers(directory: str) -> bool:
 
     def ask() -> None:
         try:
-            os.stat(directory)
+            os.stat(os.path.join(directory, STATUS))  # a name is never kept
         except OSError as error:
             found.append(error.errno != errno.ENOTCONN)
         else:

@@ -72,6 +72,56 @@ static long long read_all(int fd)
     return hash;
 }
 
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* What benchmarks/serve.py asks; seconds for one of what is counted. */
+static double timed(const char *what, long number, const char *path)
+{
+    double begun = now();
+    if (!strcmp(what, "time-open")) { /* opens and closes */
+        for (long n = 0; n < number; n++)
+            close(open(path, O_RDONLY));
+        return (now() - begun) / number;
+    }
+    if (!strcmp(what, "time-openers")) { /* processes that open, read all and close at once */
+        for (long n = 0; n < number; n++)
+            if (!fork()) {
+                int fd = open(path, O_RDONLY);
+                while (read(fd, buffer, sizeof buffer) > 0)
+                    ;
+                _exit(close(fd));
+            }
+        while (wait(NULL) > 0)
+            ;
+        return now() - begun;
+    }
+    int fd = open(path, O_RDONLY);
+    struct stat st;
+    fstat(fd, &st);
+    if (!strcmp(what, "time-read")) { /* the whole, 20 times, in blocks of that many bytes */
+        begun = now();
+        for (int round = 0; round < 20; round++)
+            for (off_t at = 0; at < st.st_size; at += number)
+                if (pread(fd, buffer, number, at) <= 0)
+                    return -1;
+        return (now() - begun) / 20;
+    }
+    begun = now();
+    unsigned sum = 0;
+    for (int round = 0; round < 20; round++) { /* time-map: mapped, and each page touched */
+        unsigned char *at = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        for (off_t n = 0; n < st.st_size; n += 4096)
+            sum += at[n];
+        munmap(at, st.st_size);
+    }
+    return (now() - begun) / 20 + (sum == 1) * 1e-12;
+}
+
 static void act(const char *what, const char *with)
 {
     int fd = count ? fds[count - 1] : -1;
@@ -173,6 +223,8 @@ static void act(const char *what, const char *with)
         told(0);
     } else if (!strcmp(what, "wait")) { /* for a line on stdin */
         told(getchar() < 0 ? -1 : 0);
+    } else if (!strncmp(what, "time-", 5)) {
+        printf("%.9f\n", timed(what, number, strchr(with, ',') + 1));
     } else if (!strcmp(what, "use")) { /* seconds,path: open, read, map, close; how often */
         time_t end = time(NULL) + number;
         const char *path = strchr(with, ',') + 1;

@@ -22,6 +22,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server, for tests that leave it as it was."""
-    server = Served(tmp_path_factory.mktemp("served") / "mount")
+    server = Served(tmp_path_factory.mktemp("served") / "mount", "--verbose")
     yield server
     server.clean_up()

@@ -108,8 +108,8 @@ def _say(words: str) -> None:
 
 
 def _say_call(request: Request, number: int, seconds: float) -> None:
+    from .._transport.protocol import NAMES
+
     told = errno.errorcode.get(number, str(number)) if number else "ok"
-    _say(
-        f"call {request.opcode} of task {request.pid} on node {request.node}: {told}, "
-        f"{seconds * 1e6:.0f} us"
-    )
+    name = NAMES.get(request.opcode, f"call {request.opcode}")
+    _say(f"{name} by {request.pid} on node {request.node}: {told}, {seconds * 1e6:.0f} us")

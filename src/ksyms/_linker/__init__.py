@@ -5,7 +5,7 @@ from .elf_files import ElfLinker, ElfReading
 from .elf_table import ModuleFile
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols, Table, Tables
 from .generation import TRIES, Generation
-from .host import Access, Host, read_access
+from .host import Access, Host, Rule, read_access
 from .link_time import LinkTime, read_link_time
 from .linker import Linker, Reading
 from .modules import PSEUDO, Module
@@ -29,6 +29,7 @@ __all__ = [
     "Reading",
     "Region",
     "Root",
+    "Rule",
     "Symbols",
     "Table",
     "Tables",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 from .ksymbols import KernelEvents
 from .modules import Module, parse_modules
 from .root import Root
+from .standing import StandingFile
 
+_MODULES: Final = "proc/modules"
+_SEQNUM: Final = "sys/kernel/uevent_seqnum"
 TRIES: Final = 3
 """How often to try for one moment, as the driver: ``for(try = 0; try < 3; try++)``."""
 
@@ -77,6 +80,8 @@ class Watch:
         self.root = root
         self._saved: Generation | None = None
         self._events: KernelEvents | None = None
+        self._modules = StandingFile(root.name_of(_MODULES))
+        self._seqnum = StandingFile(root.name_of(_SEQNUM))
         if root.live:
             try:
                 self._events = KernelEvents()
@@ -87,6 +92,8 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
+        self._modules.close()
+        self._seqnum.close()
         if self._events is not None:
             self._events.close()
 
@@ -99,7 +106,7 @@ class Watch:
         if self._saved is not None:
             return True
         now = self.generation()
-        hidden = now.text is None and os.path.exists(self.root.name_of("proc/modules"))
+        hidden = now.text is None and os.path.exists(self._modules.path)
         return None not in (now.events, now.symbols) and not hidden
 
     def generation(self) -> Generation:
@@ -113,11 +120,20 @@ class Watch:
         return self._saved or self._ask()
 
     def _ask(self) -> Generation:
+        if not self.root.live:
+            return Generation(self.root.read(_MODULES), self.root.read(_SEQNUM), None)
         return Generation(
-            self.root.read("proc/modules"),
-            self.root.read("sys/kernel/uevent_seqnum"),
+            self._asked(_MODULES, self._modules.text),
+            self._asked(_SEQNUM, self._seqnum.value),
             self._events.drain() if self._events else None,
         )
+
+    def _asked(self, name: str, ask: Callable[[], bytes]) -> bytes | None:
+        try:
+            return ask()
+        except OSError as error:
+            self.root.missed(name, error)
+            return None
 
     def leaving(self, listed: Collection[int]) -> set[int]:
         """Which of the BPF programs ``listed`` in a text were about to go, by address."""

@@ -17,6 +17,7 @@ from .._elf.constants import (
 )
 from .._errors import HiddenError
 from .root import Root
+from .standing import StandingFile
 
 CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
 _INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
@@ -171,24 +172,58 @@ class Access(NamedTuple):
         )
 
 
-def read_access(root: Root, task: str = "self") -> Access:
-    """The state of the rule for this process, or for another task, from ``root``'s files.
-
-    What cannot be read of another task counts against it: it may be gone.
-    """
-    status = root.text(f"proc/{task}/status") or ""
-    match = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.M)
-    effective = int(match[1], 16) if match else 0
+def read_access(root: Root) -> Access:
+    """The state of the rule for this process, from ``root``'s files."""
     # A kernel without user namespaces has only the first.
-    inode = root.inode(f"proc/{task}/ns/user")
-    if inode is None and root.inode("proc/self/ns/user") is None:
-        inode = _INITIAL_USER_NS
+    inode = root.inode("proc/self/ns/user") or _INITIAL_USER_NS
     return Access(
         kptr_restrict=_number(root.text("proc/sys/kernel/kptr_restrict")),
         perf_event_paranoid=_number(root.text("proc/sys/kernel/perf_event_paranoid")),
-        cap_syslog=bool(effective >> CAP_SYSLOG & 1),
+        cap_syslog=_has_syslog(root.read("proc/self/status") or b""),
         initial_user_namespace=inode == _INITIAL_USER_NS,
     )
+
+
+class Rule:
+    """The rule for other tasks of the running kernel, asked again and again."""
+
+    def __init__(self) -> None:
+        self._kptr_restrict = StandingFile("/proc/sys/kernel/kptr_restrict")
+        self._paranoid = StandingFile("/proc/sys/kernel/perf_event_paranoid")
+        self._namespaces = os.path.exists("/proc/self/ns/user")
+
+    def shows(self, task: int) -> bool:
+        """Whether the kernel shows its addresses to the thread ``task``.
+
+        What cannot be read counts against it: the thread may be gone.
+        """
+        try:
+            restrict = int(self._kptr_restrict.value())
+            paranoid = _number(_value(self._paranoid))
+            with open(f"/proc/{task}/status", "rb", buffering=0) as file:
+                status = file.read()
+            access = Access(
+                kptr_restrict=restrict,
+                perf_event_paranoid=paranoid,
+                cap_syslog=_has_syslog(status),
+                initial_user_namespace=not self._namespaces
+                or os.stat(f"/proc/{task}/ns/user").st_ino == _INITIAL_USER_NS,
+            )
+        except (OSError, ValueError):
+            return False
+        return access.shows
+
+
+def _value(file: StandingFile) -> str | None:
+    try:
+        return file.value().decode().strip()
+    except OSError:  # a kernel without perf events
+        return None
+
+
+def _has_syslog(status: bytes) -> bool:
+    match = re.search(rb"^CapEff:\s*([0-9a-f]+)", status, re.M)
+    return match is not None and bool(int(match[1], 16) >> CAP_SYSLOG & 1)
 
 
 def hidden(root: Root) -> HiddenError:

@@ -16,6 +16,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from .standing import StandingFile
+
 # asm/unistd.h of each machine.
 _SYSCALL: Final = {
     "x86_64": 298,
@@ -67,6 +69,7 @@ class KernelEvents:
         self.seen = 0
         self.leaving: set[int] = set()
         self._online = b""
+        self._cpus = StandingFile(_ONLINE)
         self._rings: dict[int, _Ring] = {}
         try:
             self.follow()
@@ -80,6 +83,7 @@ class KernelEvents:
             ring.pages.close()
             os.close(ring.fd)
         self._rings.clear()
+        self._cpus.close()
 
     def drain(self) -> int:
         """Take in what has come since the last time; gives :attr:`seen`."""
@@ -99,8 +103,7 @@ class KernelEvents:
 
     def follow(self) -> None:
         """Open the rings of CPUs that have come online; what they did before is unknown."""
-        with open(_ONLINE, "rb", buffering=0) as file:
-            online = file.read()
+        online = self._cpus.value()
         if online == self._online:
             return
         for cpu in _cpus(online.decode().strip()):

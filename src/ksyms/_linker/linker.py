@@ -85,10 +85,6 @@ class Linker:
         """The value that differs when the linker files have changed."""
         return self._watch.generation()
 
-    def glance(self) -> Generation:
-        """The generation, for who only wants to look."""
-        return self._watch.glance()
-
     def read(self) -> Reading:
         """Read what must be of one moment: the text.
 

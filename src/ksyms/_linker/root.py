@@ -31,6 +31,8 @@ class Root:
         self.alone = kallsyms is not None
         self.absent: dict[str, str] = {}
         self._archive: dict[str, bytes] | None = None
+        self.live = kallsyms is None and os.path.realpath(path) == "/"
+        """Whether this is the running kernel."""
         if self.alone or os.path.isdir(path):
             return
         if not os.path.isfile(path):
@@ -39,11 +41,6 @@ class Root:
                 "Name the directory, or the archive, that holds proc/kallsyms and the rest.",
             )
         self._archive = _unpacked(path)
-
-    @property
-    def live(self) -> bool:
-        """Whether this is the running kernel."""
-        return not self.alone and os.path.realpath(self.path) == "/"
 
     def open_kallsyms(self) -> io.BufferedIOBase:
         """The text of kallsyms, to be read to its end and closed.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from .._linker import Linker
+from .._linker import Generation, Linker
 from .snapshot import Snapshot, take_reading
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ class Latest(Generic[T]):
         self._lock = threading.Lock()
         self._last: tuple[T, Any] | None = None
         self.taken = 0
+        self.shared = False
+        self.generation: Generation | None = None
 
     def current(self) -> T | None:
         """The last snapshot if it is the one of now; None, and at once, where it is not."""
@@ -49,7 +51,9 @@ class Latest(Generic[T]):
                 return standing
             snapshot, reading = take_reading(self._linker)
             kept = self._keep(snapshot)
-            self._last = (kept, reading) if self._linker.watched else None
+            self.shared = self._linker.watched
+            self._last = (kept, reading) if self.shared else None
+            self.generation = snapshot.generation
             self.taken += 1
             return kept
 

@@ -1,5 +1,6 @@
 """How calls on the device arrive: the kernel's FUSE protocol."""
 
+from . import protocol
 from .backing import Backing
 from .directory import STATUS, Directory
 from .mount import FORCE, KIND, Mount, check, mount, mounted, unmount
@@ -19,6 +20,7 @@ __all__ = [
     "check",
     "mount",
     "mounted",
+    "protocol",
     "serve",
     "unmount",
 ]

@@ -1,8 +1,8 @@
 """The served directory: ``ksyms``, the device; ``vmlinux``, the same as a plain file.
 
 The page cache and mappings belong to an inode, so there is a node for each snapshot and
-name, shared by all who open it while the snapshot stands. Names and attributes are valid
-for no time: every open looks the name up, and finds the node of now.
+name, shared by all who open it while the snapshot stands. Names are valid for no time: every
+open looks the name up, and finds the node of now. A node's attributes never change.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .protocol import Attributes, Channel, Request
 STATUS: Final = ".status"
 _FORGOTTEN: Final = 4096
 """How many threads that never came again after an ESTALE are remembered."""
+_FOR_EVER: Final = 1 << 30
 _DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: read though the size is 0
 _WANTED: Final = (
     protocol.ASYNC_READ
@@ -73,7 +74,7 @@ class Directory(Operations):
         snapshots: what an open is given.
         may_see: whether the thread with this id may see what snapshots hold.
         facts: what else ``.status`` says.
-        event: told in words what happens: opens, closes, refusals.
+        event: told in words whom an open is refused.
     """
 
     def __init__(
@@ -150,17 +151,25 @@ class Directory(Operations):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         node = self._empty[name]
         if name in self._files:
-            backing = self._snapshots.current()
-            # Nobody who may not read it makes us take a snapshot.
-            if backing is None and self._may_see(request.pid):
-                backing = self._snapshot(wait)
-            if backing is not None:
-                node = self._node_of(name, backing)
+            node = self._looked_up(name, request.pid, wait)
         with self._lock:
             node.lookups += 1
-        attributes = self._attributes(node)
-        entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, 0, 0, 0) + attributes.pack()
+        attributes, valid = self._attributes(node)
+        entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, valid, 0, 0) + attributes.pack()
         return Answer((entry,), lambda: self._drop(node.number, 1))
+
+    def _looked_up(self, name: str, task: int, wait: bool) -> _Node:
+        """The node of the last snapshot: OPEN asks whether it is the one of now.
+
+        A task that OPEN sent back here gets the one of now; who may not read it makes
+        nobody take one.
+        """
+        with self._lock:
+            last = self._now.get(name)
+            again = task in self._stale
+        if (last is not None and not again) or not self._may_see(task):
+            return last or self._empty[name]
+        return self._node_of(name, self._snapshot(wait))
 
     def _forget(self, request: Request, wait: bool) -> Answer:
         self._drop(request.node, protocol.FORGET_IN.unpack_from(request.body)[0])
@@ -175,11 +184,11 @@ class Directory(Operations):
 
     def _getattr(self, request: Request, wait: bool) -> Answer:
         if request.node == protocol.ROOT_NODE:
-            links, mode = 2, stat.S_IFDIR | 0o555
-            attributes = Attributes(1, mode, links=links, time=self._begun)
+            mode = stat.S_IFDIR | 0o555
+            attributes, valid = Attributes(1, mode, links=2, time=self._begun), _FOR_EVER
         else:
-            attributes = self._attributes(self._node(request.node))
-        return Answer((protocol.ATTR_OUT.pack(0, 0, 0) + attributes.pack(),))
+            attributes, valid = self._attributes(self._node(request.node))
+        return Answer((protocol.ATTR_OUT.pack(valid, 0, 0) + attributes.pack(),))
 
     def _refused(self, request: Request, wait: bool) -> Answer:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -220,7 +229,6 @@ class Directory(Operations):
         with self._lock:
             node.handles.add(handle)
             opened, number = self._how(node, backing)
-        self._event(f"{node.name} opened by process {process.pid}, handle {handle}")
         answer = protocol.OPEN_OUT.pack(handle, opened, number)
         return Answer((answer,), lambda: self._close(node, handle))
 
@@ -322,7 +330,6 @@ class Directory(Operations):
         with self._lock:
             node.handles.discard(handle)
             self._sweep(node)
-        self._event(f"{node.name} closed, handle {handle}")
 
     def _node(self, number: int) -> _Node:
         with self._lock:
@@ -331,11 +338,12 @@ class Directory(Operations):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return node
 
-    def _attributes(self, node: _Node) -> Attributes:
+    def _attributes(self, node: _Node) -> tuple[Attributes, int]:
+        """A node's attributes, and for how many seconds the kernel may keep them."""
         if node.name == STATUS:
-            return Attributes(node.number, stat.S_IFREG | 0o444, time=time.time_ns())
+            return Attributes(node.number, stat.S_IFREG | 0o444, time=time.time_ns()), 0
         policy = self._files[node.name].policy
-        return Attributes(
+        attributes = Attributes(
             node.number,
             stat.S_IFREG | policy.mode,
             node.backing.size if node.backing else 0,
@@ -343,6 +351,7 @@ class Directory(Operations):
             group=policy.group,
             time=node.time,
         )
+        return attributes, _FOR_EVER if node.backing else 0
 
     def _node_of(self, name: str, backing: Backing) -> _Node:
         """The node of ``name`` with the snapshot of now; a new one where there is none yet."""

@@ -34,6 +34,18 @@ DESTROY: Final = 38
 IOCTL: Final = 39
 BATCH_FORGET: Final = 42
 
+NAMES: Final = {
+    LOOKUP: "LOOKUP",
+    FORGET: "FORGET",
+    GETATTR: "GETATTR",
+    OPEN: "OPEN",
+    READ: "READ",
+    RELEASE: "RELEASE",
+    READDIR: "READDIR",
+    IOCTL: "IOCTL",
+    BATCH_FORGET: "BATCH_FORGET",
+}
+"""What a line for each call says; of the others the number."""
 CHANGES: Final = (SETATTR, *range(6, 14), 16, 21, 24, 35, 43, 45)
 """What would change a file or directory: SYMLINK to LINK, WRITE, SETXATTR and more."""
 NO_REPLY: Final = frozenset({FORGET, BATCH_FORGET, INTERRUPT})

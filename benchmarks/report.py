@@ -1,0 +1,30 @@
+"""Tables of figures, and where in docs/performance.md they are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, aligned so that it can be read as it is."""
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    rule = [("-" if n == 0 else "-" * (width - 1) + ":") for n, width in enumerate(widths)]
+    rule[0] = "-" * widths[0]
+
+    def line(cells: list[str]) -> str:
+        first, *others = zip(cells, widths)
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(line(row) for row in (head, rule, *rows))
+
+
+def record(name: str, report: str) -> None:
+    """Put ``report`` between the two marks called ``name`` in docs/performance.md."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = PAGE.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n{report}\n{end}{after}")

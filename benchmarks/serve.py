@@ -1,0 +1,158 @@
+"""What it costs to read a served snapshot, beside a file in tmpfs and a loop that does nothing.
+
+In each round, in turn: ``vmlinux`` of ``ksyms serve``, a copy of it in /dev/shm, and the same
+protocol loop with handlers that do nothing but answer (one node, no checks, passthrough).
+The calls are a C program's (tests/serve/client.c). A ratio is of that round's times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import stat
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from ksyms._transport import Backing, Channel, Operations, Request, mount, protocol, serve
+from ksyms._transport.operations import Answer, Handler
+from report import record, table
+
+HERE: Final = Path(__file__).resolve().parent
+CLIENT: Final = HERE.parent / "tests" / "serve" / "client.c"
+KSYMS: Final = Path(sys.executable).parent / "ksyms"
+TASKS: Final = {
+    "open and close": "time-open=2000",
+    "read, 128 KB": "time-read=131072",
+    "read, 1 MB": "time-read=1048576",
+    "map and touch": "time-map=0",
+    "100 openers": "time-openers=100",
+}
+
+
+class Nothing(Operations):
+    """A directory with one file ``vmlinux``, and no thought given to who asks."""
+
+    def __init__(self, channel: Channel, content: bytes) -> None:
+        backing = Backing(memoryview(content))
+        self.file = protocol.Attributes(2, stat.S_IFREG | 0o444, len(content)).pack()
+        self.root = protocol.Attributes(1, stat.S_IFDIR | 0o555).pack()
+        self.channel, self.backing = channel, backing
+
+    def handlers(self) -> dict[int, Handler]:
+        return {
+            protocol.INIT: self.init,
+            protocol.LOOKUP: lambda r, w: Answer(
+                (protocol.ENTRY_OUT.pack(2, 0, 0, 0, 0, 0) + self.file,)
+            ),
+            protocol.GETATTR: lambda r, w: Answer(
+                (protocol.ATTR_OUT.pack(0, 0, 0) + (self.root if r.node == 1 else self.file),)
+            ),
+            protocol.OPEN: self.open,
+            protocol.RELEASE: lambda r, w: Answer(),
+            protocol.FORGET: lambda r, w: Answer(),
+        }
+
+    def init(self, request: Request, wait: bool) -> Answer:
+        wanted = protocol.MAX_PAGES | protocol.INIT_EXT | protocol.PASSTHROUGH
+        agreed = protocol.negotiated(request.body, wanted)
+        assert agreed is not None
+        return Answer((agreed[1],))
+
+    def open(self, request: Request, wait: bool) -> Answer:
+        flags = protocol.FOPEN_PASSTHROUGH | protocol.FOPEN_NOFLUSH
+        number = self.backing.register(self.channel.fd)
+        return Answer((protocol.OPEN_OUT.pack(1, flags, number),))
+
+
+def serve_nothing(directory: str, content: str) -> None:
+    """Serve the file ``content`` at ``directory`` until it is unmounted."""
+    data = Path(content).read_bytes()
+    channel = Channel(mount(directory, False).fd)
+    serve(channel, Nothing(channel, data))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--record", action="store_true", help="into docs/performance.md")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        client = scratch / "client"
+        subprocess.run(["gcc", "-O1", "-pthread", CLIENT, "-o", client], check=True)
+        served, nothing, memory = (
+            scratch / "served",
+            scratch / "nothing",
+            Path("/dev/shm/ksyms"),
+        )
+        stack.callback(memory.unlink, missing_ok=True)
+        for command, directory in (
+            ([KSYMS, "serve", served], served),
+            ([sys.executable, __file__, "nothing", nothing, memory], nothing),
+        ):
+            directory.mkdir()
+            with (scratch / "log").open("a") as log:
+                process = subprocess.Popen(command, stderr=log)
+            stack.callback(process.wait)
+            stack.callback(subprocess.run, ["umount", "-l", directory])
+            while not (directory / "vmlinux").exists():
+                time.sleep(0.05)
+            if directory == served:
+                shutil.copy(served / "vmlinux", memory)
+        places = {"served": served / "vmlinux", "tmpfs": memory, "nothing": nothing / "vmlinux"}
+        times = {(task, place): [] for task in TASKS for place in places}
+        for _ in range(options.rounds):
+            for (task, place), list_ in times.items():
+                asked = [client, f"{TASKS[task]},{places[place]}"]
+                list_.append(float(subprocess.check_output(asked)))
+        status = json.loads(subprocess.check_output([KSYMS, "status", "--json", served]))
+    report = describe(options.rounds, memory, status["passthrough"], times)
+    print(report)
+    if options.record:
+        record("served", report)
+
+
+def describe(
+    rounds: int, memory: Path, passthrough: bool, times: dict[tuple[str, str], list[float]]
+) -> str:
+    rows = []
+    for task in TASKS:
+        mine = times[task, "served"]
+        for place in ("served", "tmpfs", "nothing"):
+            theirs = times[task, place]
+            ratios = [a / b for a, b in zip(mine, theirs)]
+            rows.append(
+                [
+                    task,
+                    place,
+                    *(f"{t * 1e6:,.0f}" for t in (min(theirs), max(theirs))),
+                    *(
+                        "" if place == "served" else f"{value:.2f}"
+                        for value in (min(ratios), statistics.median(ratios), max(ratios))
+                    ),
+                ]
+            )
+    head = ["task", "of", "best, us", "worst, us", "ratio, best", "median", "worst"]
+    release = platform.release().split("-")[0]
+    first = (
+        f"Linux {release} on {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"Python {platform.python_version()}; passthrough: {'yes' if passthrough else 'no'}; "
+        f"{rounds} rounds; {time.strftime('%Y-%m-%d')}. A ratio is served over the row's own."
+    )
+    return f"{first}\n\n{table(head, rows)}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["nothing"]:
+        serve_nothing(*sys.argv[2:4])
+    else:
+        main()
