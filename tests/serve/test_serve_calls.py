@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -215,6 +216,26 @@ def test_a_change_is_in_the_very_next_open(served: Served, tmp_path: Path) -> No
             assert file.read() == content
             assert os.fstat(file.fileno()).st_size == len(content)
     assert served.status()["handles"] == 0
+
+
+def test_an_open_after_a_change_is_sent_back_once(served: Served, client: Path) -> None:
+    """OPEN of the last snapshot's node is answered ESTALE; the kernel looks the name up again
+    and opens the new one, and the program sees nothing of it."""
+    served.file.read_bytes()
+    program = load_bpf_program()
+    try:
+        child = subprocess.Popen([client, f"open={served.file}"], stdout=subprocess.PIPE)
+        assert child.communicate()[0] == b"0\n"
+    finally:
+        os.close(program)
+
+    def opens() -> list[tuple[str, str]]:
+        return re.findall(rf"OPEN by {child.pid} on node (\d+): (\w+)", served.words())
+
+    wait_for(lambda: len(opens()) == 2)  # a line comes after the answer
+    first, second = sorted(opens(), key=lambda line: line[1])
+    assert (first[1], second[1]) == ("ESTALE", "ok")
+    assert int(second[0]) > int(first[0])
 
 
 def names(image: bytes, directory: Path) -> str:

@@ -143,6 +143,8 @@ class Directory(Operations):
         flags, answer = agreed
         if flags & protocol.PASSTHROUGH:
             self.passthrough = None
+        else:
+            self._event(f"reads go through the server: {self.passthrough}")
         return Answer((answer,))
 
     def _lookup(self, request: Request, wait: bool) -> Answer:
@@ -323,6 +325,7 @@ class Directory(Operations):
                 backing.register(self._channel.fd)
             except OSError as error:
                 self.passthrough = f"the kernel refused it: {os.strerror(error.errno or 0)}"
+                self._event(f"reads go through the server: {self.passthrough}")
         return self.passthrough is None
 
     def _close(self, node: _Node, handle: int) -> None:
