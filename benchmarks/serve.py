@@ -30,6 +30,7 @@ HERE: Final = Path(__file__).resolve().parent
 CLIENT: Final = HERE.parent / "tests" / "serve" / "client.c"
 KSYMS: Final = Path(sys.executable).parent / "ksyms"
 TASKS: Final = {
+    "open": "time-only-open=2000",
     "open and close": "time-open=2000",
     "read, 128 KB": "time-read=131072",
     "read, 1 MB": "time-read=1048576",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 import ksyms
 from command import TEXT
+from served import CLIENT, Served
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SAVED = ("6.1.0-56-amd64-few", "6.12.117+deb12-amd64-few")
@@ -74,3 +77,20 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "kallsyms"
     path.write_text(TEXT)
     return path
+
+
+@pytest.fixture(scope="session")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C program that makes calls."""
+    program = tmp_path_factory.mktemp("client") / "client"
+    options = ["-O1", "-Wall", "-Werror", "-pthread"]
+    subprocess.run(["gcc", *options, CLIENT, "-o", program], check=True)
+    return program
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server, for tests that leave it as it was."""
+    server = Served(tmp_path_factory.mktemp("served") / "mount", "--verbose")
+    yield server
+    server.clean_up()

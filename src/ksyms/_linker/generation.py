@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
@@ -82,7 +83,11 @@ class Watch:
         self._events: KernelEvents | None = None
         self._modules = StandingFile(root.name_of(_MODULES))
         self._seqnum = StandingFile(root.name_of(_SEQNUM))
+        # A kernel is built with loadable modules or it is not.
+        self._modular = os.path.exists(self._modules.path)
         if root.live:
+            if not self._modular:
+                root.missed(_MODULES, FileNotFoundError(errno.ENOENT, ""))
             try:
                 self._events = KernelEvents()
             except OSError as error:
@@ -106,7 +111,7 @@ class Watch:
         if self._saved is not None:
             return True
         now = self.generation()
-        hidden = now.text is None and os.path.exists(self._modules.path)
+        hidden = now.text is None and self._modular
         return None not in (now.events, now.symbols) and not hidden
 
     def generation(self) -> Generation:
@@ -123,7 +128,7 @@ class Watch:
         if not self.root.live:
             return Generation(self.root.read(_MODULES), self.root.read(_SEQNUM), None)
         return Generation(
-            self._asked(_MODULES, self._modules.text),
+            self._asked(_MODULES, self._modules.text) if self._modular else None,
             self._asked(_SEQNUM, self._seqnum.value),
             self._events.drain() if self._events else None,
         )
@@ -134,6 +139,11 @@ class Watch:
         except OSError as error:
             self.root.missed(name, error)
             return None
+
+    @property
+    def unsure(self) -> bool:
+        """Whether a BPF program was about to go, the last time that it was asked."""
+        return self._events is not None and bool(self._events.leaving)
 
     def leaving(self, listed: Collection[int]) -> set[int]:
         """Which of the BPF programs ``listed`` in a text were about to go, by address."""

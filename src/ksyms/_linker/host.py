@@ -29,6 +29,7 @@ MACHINE_LANDMARKS: Final = {
     "__riscv_sys_read": "riscv64",
     "__s390x_sys_read": "s390x",
 }
+_CAPABILITIES: Final = re.compile(rb"^CapEff:\s*([0-9a-f]+)", re.M)
 _BIG: Final = frozenset({"s390x", "ppc", "ppc64", "sparc64"})
 
 
@@ -192,16 +193,15 @@ class Rule:
         self._paranoid = StandingFile("/proc/sys/kernel/perf_event_paranoid")
         self._namespaces = os.path.exists("/proc/self/ns/user")
 
-    def shows(self, task: int) -> bool:
+    def shows(self, task: int, status: bytes) -> bool:
         """Whether the kernel shows its addresses to the thread ``task``.
 
-        What cannot be read counts against it: the thread may be gone.
+        ``status`` is its /proc/PID/status. What cannot be read counts against it: the
+        thread may be gone.
         """
         try:
             restrict = int(self._kptr_restrict.value())
             paranoid = _number(_value(self._paranoid))
-            with open(f"/proc/{task}/status", "rb", buffering=0) as file:
-                status = file.read()
             access = Access(
                 kptr_restrict=restrict,
                 perf_event_paranoid=paranoid,
@@ -222,7 +222,7 @@ def _value(file: StandingFile) -> str | None:
 
 
 def _has_syslog(status: bytes) -> bool:
-    match = re.search(rb"^CapEff:\s*([0-9a-f]+)", status, re.M)
+    match = _CAPABILITIES.search(status)
     return match is not None and bool(int(match[1], 16) >> CAP_SYSLOG & 1)
 
 

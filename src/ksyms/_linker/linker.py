@@ -109,6 +109,8 @@ class Linker:
     def moved(self, reading: Reading) -> list[str]:
         """What has changed since ``reading`` was begun, in words; nothing if nothing has."""
         before, now = reading.text.generation, self.generation()
+        if before == now and not self._watch.unsure:
+            return []
         words = before.moved(now)
         # After a module is Live, and after its event, the kernel stops listing its init
         # symbols and in the same breath drops a reference (main.c, do_init_module).

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .._device import Process
 
-_START: int = 19
+_TGID: Final = re.compile(rb"^Tgid:\s*(\d+)", re.M)
+_START: Final = 19
 """Where ``starttime`` is among the fields of /proc/PID/stat after the name (proc(5): 22)."""
 
 
-def process_of(task: int) -> Process | None:
-    """The process that the thread ``task`` belongs to; None where it has gone."""
-    status = _read(f"/proc/{task}/status")
-    match = re.search(rb"^Tgid:\s*(\d+)", status, re.M)
+def status_of(task: int) -> bytes:
+    """What /proc says of the thread ``task``; nothing where it has gone."""
+    return _read(f"/proc/{task}/status")
+
+
+def process_of(status: bytes) -> Process | None:
+    """The process of the thread that ``status`` is of; None where it has gone."""
+    match = _TGID.search(status)
     if match is None:
         return None
     pid = int(match[1])

@@ -21,7 +21,7 @@ from .._device import Device
 from .._errors import KsymsError
 from . import protocol
 from .backing import Backing
-from .callers import Memory, process_of
+from .callers import Memory, process_of, status_of
 from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Attributes, Channel, Request
 
@@ -72,7 +72,8 @@ class Directory(Operations):
         device: the number of the mounted file system, as /proc/PID/maps prints it.
         files: a device for each name.
         snapshots: what an open is given.
-        may_see: whether the thread with this id may see what snapshots hold.
+        may_see: whether the thread with this id, and this /proc/PID/status, may see what
+            snapshots hold.
         facts: what else ``.status`` says.
         event: told in words whom an open is refused.
     """
@@ -83,7 +84,7 @@ class Directory(Operations):
         device: bytes,
         files: dict[str, Device],
         snapshots: Snapshots,
-        may_see: Callable[[int], bool],
+        may_see: Callable[[int, bytes], bool],
         facts: Callable[[], dict[str, Any]],
         event: Callable[[str], None],
     ) -> None:
@@ -169,7 +170,7 @@ class Directory(Operations):
         with self._lock:
             last = self._now.get(name)
             again = task in self._stale
-        if (last is not None and not again) or not self._may_see(task):
+        if (last is not None and not again) or not self._may_see(task, status_of(task)):
             return last or self._empty[name]
         return self._node_of(name, self._snapshot(wait))
 
@@ -214,10 +215,11 @@ class Directory(Operations):
         node = self._node(request.node)
         if node.name == STATUS:
             return self._open_status(writing)
-        process = process_of(request.pid) if request.pid else None
+        # 0 is a process of a pid namespace that we do not see into.
+        status = status_of(request.pid) if request.pid else b""
+        process = process_of(status)
         try:
-            # 0 is a process of a pid namespace that we do not see into.
-            if process is None or not self._may_see(request.pid):
+            if process is None or not self._may_see(request.pid, status):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES))
             if self.closing:
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))

@@ -13,7 +13,8 @@ from typing import Any
 
 from command import COMMAND
 
-HERE = Path(__file__).parent
+CLIENT = Path(__file__).parent / "serve" / "client.c"
+"""The source of the program that makes calls."""
 
 
 class Served:
