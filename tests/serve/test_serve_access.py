@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import Served
 
 from bpf import load_bpf_program
 from command import COMMAND
+from served import Served
 
 CALLERS = {
     "root": [],

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from served import Served, answers, wait_for
 
 import ksyms
 from bpf import load_bpf_program
 from command import ksyms as ksyms_command
 from command import nm
+from served import Served, answers, wait_for
 
 
 def test_the_files(served: Served) -> None:

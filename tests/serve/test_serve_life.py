@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import Served, answers, inodes, wait_for
 
 import ksyms
 from bpf import load_bpf_program
 from command import COMMAND, refused
 from command import ksyms as ksyms_command
+from served import Served, answers, inodes, wait_for
 
 SECONDS = int(os.environ.get("KSYMS_STRESS", "60"))
 KILLS = 200

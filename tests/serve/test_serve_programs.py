@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from served import Served, answers
 
 import ksyms
 from command import COMMAND, nm, refused
 from command import ksyms as ksyms_command
+from served import Served, answers
 
 
 def test_exec_maps_at_open(served: Served, client: Path) -> None:
