@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,7 @@ examples:
   ksyms serve /run/ksyms                          ksyms and vmlinux, for root
   ksyms serve /run/ksyms --link /dev/ksyms        where programs look for it
   ksyms serve /run/ksyms --mode 0444 --allow-other    for everyone who may see addresses
+  ksyms serve --cuse                              /dev/ksyms, a true character device
   gdb -batch -ex 'info address schedule' /run/ksyms/vmlinux
 
 Whoever opens a file here gets what /proc/kallsyms would show them, or EACCES. SIGTERM
@@ -35,7 +37,16 @@ def add(commands: Any) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("directory", metavar="DIRECTORY", help="where; made if it is not there")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "directory", metavar="DIRECTORY", nargs="?", help="where; made if it is not there"
+    )
+    place.add_argument(
+        "--cuse", action="store_true", help="a character device in /dev instead (CUSE)"
+    )
+    parser.add_argument(
+        "--name", type=_name, default="ksyms", help="with --cuse: its name (default: ksyms)"
+    )
     parser.add_argument("--link", metavar="PATH", help="make a symlink to the device here")
     parser.add_argument(
         "--mode", type=_mode, default=0o400, help="the files' permissions (default: 0400)"
@@ -44,7 +55,7 @@ def add(commands: Any) -> None:
         "--allow-other", action="store_true", help="let other users than this in"
     )
     parser.add_argument("--verbose", action="store_true", help="a line for each call")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, wrong=parser.error)
     parser = commands.add_parser(
         "status",
         help="say who has the device open, and what its server holds",
@@ -57,16 +68,20 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> bool:
     """Serve until it is told to end."""
-    from .._server import Server
+    from .._server import CharacterServer, DirectoryServer
 
-    Server(
-        options.directory,
-        link=options.link,
-        mode=options.mode,
-        allow_other=options.allow_other,
-        event=_say,
-        call=_say_call if options.verbose else None,
-    ).run()
+    common: dict[str, Any] = {
+        "mode": options.mode,
+        "event": _say,
+        "call": _say_call if options.verbose else None,
+    }
+    if options.cuse:
+        if options.link or options.allow_other:
+            options.wrong("--link and --allow-other are for a directory, not for --cuse")
+        CharacterServer(options.name, **common).run()
+    else:
+        more = {"link": options.link, "allow_other": options.allow_other}
+        DirectoryServer(options.directory, **more, **common).run()
     return True
 
 
@@ -94,6 +109,12 @@ def run_status(options: argparse.Namespace) -> bool:
     output.heading("open")
     output.table([[o["file"], f"process {o['pid']}"] for o in facts["openers"]], indent=2)
     return True
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text) or text in (".", ".."):
+        raise ValueError
+    return text
 
 
 def _mode(text: str) -> int:

@@ -64,6 +64,8 @@ class Linker:
         self.progress = progress
         self.debug = debug
         self._watch = Watch(self.root)
+        self._debug: DebugFiles | None = None
+        self._exact: dict[str, tuple[object, Exact | None]] = {}
         self._kept: dict[str, tuple[int | None, tuple[tuple[int, str], ...]]] = {}
 
     def __enter__(self) -> Linker:
@@ -128,18 +130,13 @@ class Linker:
         """The linker files that ``reading`` tells of."""
         text, landmarks = reading.text, reading.text.landmarks
         host = read_host(self.root, text.digits, landmarks)
-        debug = None
-        if self.debug is not None:
-            debug = DebugFiles(self.root, host.release, self.debug, self.progress)
+        debug = self._debug_files(host.release)
         members = self._unmoved(list(self._members(reading, host)))
         if debug is not None:
-            exact = debug.kernel(host.build_id, landmarks.get("_stext"))
-            members[0] = _completed(members[0], exact)
-            for number, member in enumerate(members[1:], 1):
-                exact = debug.module(
-                    member.name, member.build_id, member.sections, member.symbols
-                )
-                members[number] = _completed(member, exact)
+            members = [
+                _completed(member, self._exact_of(member, landmarks.get("_stext"), debug))
+                for member in members
+            ]
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
         owners = [
             Owner(number, m.name, m.symbols.address, m.symbols.letter, m.sections, m.module)
@@ -221,6 +218,27 @@ class Linker:
             else member._replace(sections=Sections(), build_id=None)
             for member in members
         ]
+
+    def _debug_files(self, release: str | None) -> DebugFiles | None:
+        if self.debug is None:
+            return None
+        if self._debug is None or self._debug.release != release:
+            self._debug = DebugFiles(self.root, release, self.debug, self.progress)
+        return self._debug
+
+    def _exact_of(self, member: _Member, stext: int | None, debug: DebugFiles) -> Exact | None:
+        """What ``member``'s file knows; of one instance it is read once and kept."""
+        key = (member.build_id, member.sections, stext)
+        kept = self._exact.get(member.name)
+        if kept is None or kept[0] != key:
+            if member.name == "kernel":
+                found = debug.kernel(member.build_id, stext)
+            else:
+                found = debug.module(
+                    member.name, member.build_id, member.sections, member.symbols
+                )
+            kept = self._exact[member.name] = key, found
+        return kept[1]
 
     def _sections(self, name: str, reading: Reading) -> Sections:
         """The live sections of module ``name``; what sysfs says of one instance is kept."""

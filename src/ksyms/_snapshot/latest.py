@@ -30,6 +30,11 @@ class Latest(Generic[T]):
         self.shared = False
         self.generation: Generation | None = None
 
+    @property
+    def missing(self) -> dict[str, str]:
+        """What could not be read, and why."""
+        return self._linker.root.absent
+
     def current(self) -> T | None:
         """The last snapshot if it is the one of now; None, and at once, where it is not."""
         if not self._lock.acquire(blocking=False):

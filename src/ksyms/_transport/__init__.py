@@ -2,6 +2,8 @@
 
 from . import protocol
 from .backing import Backing
+from .callers import Gate
+from .cuse import CharacterDevice, connect
 from .directory import STATUS, Directory
 from .mount import FORCE, KIND, Mount, check, mount, mounted, unmount
 from .operations import Operations, serve
@@ -13,11 +15,14 @@ __all__ = [
     "STATUS",
     "Backing",
     "Channel",
+    "CharacterDevice",
     "Directory",
+    "Gate",
     "Mount",
     "Operations",
     "Request",
     "check",
+    "connect",
     "mount",
     "mounted",
     "protocol",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
+from .._errors import KsymsError
+from .protocol import Request
 
 _TGID: Final = re.compile(rb"^Tgid:\s*(\d+)", re.M)
 _START: Final = 19
@@ -27,6 +32,48 @@ def process_of(status: bytes) -> Process | None:
     # The name, in brackets, can have brackets and blanks in it.
     fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     return Process(pid, int(fields[_START])) if len(fields) > _START else None
+
+
+class Gate:
+    """Who may open.
+
+    Args:
+        may_see: whether the thread with this id, and this /proc/PID/status, may see what
+            snapshots hold.
+        event: told in words whom an open is refused.
+    """
+
+    def __init__(
+        self, may_see: Callable[[int, bytes], bool], event: Callable[[str], None]
+    ) -> None:
+        self.may_see = may_see
+        self._event = event
+
+    def admit(self, request: Request, closing: bool) -> Process:
+        """The process that a request is of.
+
+        Raises:
+            OSError: EACCES, if it may not see; ENXIO, if the server is ``closing``.
+        """
+        # 0 is a process of a pid namespace that we do not see into.
+        status = status_of(request.pid) if request.pid else b""
+        process = process_of(status)
+        if process is None or not self.may_see(request.pid, status):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        if closing:
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        return process
+
+    @contextmanager
+    def told(self, name: str, request: Request) -> Iterator[None]:
+        """Tell of an open of ``name`` that is refused; not of one that is sent back."""
+        try:
+            yield
+        except (KsymsError, OSError) as error:
+            if error.errno != errno.ESTALE:
+                why = os.strerror(error.errno or 0)
+                self._event(f"{name} refused to process {request.pid}: {why}")
+            raise
 
 
 class Memory(NamedTuple):

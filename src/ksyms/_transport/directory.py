@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from .._device import Device
-from .._errors import KsymsError
 from . import protocol
 from .backing import Backing
-from .callers import Memory, process_of, status_of
+from .callers import Gate, Memory, status_of
 from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Attributes, Channel, Request
 
@@ -72,10 +71,9 @@ class Directory(Operations):
         device: the number of the mounted file system, as /proc/PID/maps prints it.
         files: a device for each name.
         snapshots: what an open is given.
-        may_see: whether the thread with this id, and this /proc/PID/status, may see what
-            snapshots hold.
+        gate: who may open.
         facts: what else ``.status`` says.
-        event: told in words whom an open is refused.
+        event: told in words what else happens.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class Directory(Operations):
         device: bytes,
         files: dict[str, Device],
         snapshots: Snapshots,
-        may_see: Callable[[int, bytes], bool],
+        gate: Gate,
         facts: Callable[[], dict[str, Any]],
         event: Callable[[str], None],
     ) -> None:
@@ -92,7 +90,7 @@ class Directory(Operations):
         self._device = device
         self._files = files
         self._snapshots = snapshots
-        self._may_see = may_see
+        self._gate = gate
         self._facts = facts
         self._event = event
         self._lock = threading.Lock()
@@ -170,7 +168,7 @@ class Directory(Operations):
         with self._lock:
             last = self._now.get(name)
             again = task in self._stale
-        if (last is not None and not again) or not self._may_see(task, status_of(task)):
+        if (last is not None and not again) or not self._gate.may_see(task, status_of(task)):
             return last or self._empty[name]
         return self._node_of(name, self._snapshot(wait))
 
@@ -215,21 +213,10 @@ class Directory(Operations):
         node = self._node(request.node)
         if node.name == STATUS:
             return self._open_status(writing)
-        # 0 is a process of a pid namespace that we do not see into.
-        status = status_of(request.pid) if request.pid else b""
-        process = process_of(status)
-        try:
-            if process is None or not self._may_see(request.pid, status):
-                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-            if self.closing:
-                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+        with self._gate.told(node.name, request):
+            process = self._gate.admit(request, self.closing)
             backing = self._fresh(request.pid, node, wait)
             handle = self._files[node.name].open(process, lambda: backing, writing)
-        except (KsymsError, OSError) as error:
-            if error.errno != errno.ESTALE:
-                why = os.strerror(error.errno or 0)
-                self._event(f"{node.name} refused to process {request.pid}: {why}")
-            raise
         with self._lock:
             node.handles.add(handle)
             opened, number = self._how(node, backing)
@@ -239,7 +226,12 @@ class Directory(Operations):
     def _open_status(self, writing: bool) -> Answer:
         if writing:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-        text = json.dumps({**self._facts(), **self.counts(), "openers": self.openers()})
+        passthrough = {
+            "passthrough": self.passthrough is None,
+            "why_no_passthrough": self.passthrough,
+        }
+        facts = {**self._facts(), **passthrough, **self.counts(), "openers": self.openers()}
+        text = json.dumps(facts)
         with self._lock:
             handle = self._next
             self._next += 1

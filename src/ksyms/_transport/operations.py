@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
@@ -21,10 +22,11 @@ _WORKERS: Final = 4
 
 
 class Answer(NamedTuple):
-    """What is sent, and what takes the call back where nobody waits for it any more."""
+    """What is sent; what is done after it, or instead where nobody waits for it any more."""
 
     parts: tuple[Buffer, ...] = ()
     undo: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
 
 
 class WaitError(Exception):
@@ -79,13 +81,14 @@ def _answer(
         _finish(channel, request, errno.ENOMEM, begun, told)
         return
     except Exception:
-        # A mistake of ours: whoever called must not hang for it.
+        # A mistake of ours: neither the caller nor all the others must hang for it.
         _finish(channel, request, errno.EIO, begun, told)
-        raise
+        traceback.print_exc()
+        return
     if request.opcode not in protocol.NO_REPLY:
-        waited_for = channel.reply(request, *answer.parts)
-        if not waited_for and answer.undo is not None:
-            answer.undo()
+        then = answer.after if channel.reply(request, *answer.parts) else answer.undo
+        if then is not None:
+            then()
     if told is not None:
         told(request, 0, time.monotonic() - begun)
 

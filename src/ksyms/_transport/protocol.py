@@ -25,6 +25,7 @@ GETATTR: Final = 3
 SETATTR: Final = 4
 OPEN: Final = 14
 READ: Final = 15
+WRITE: Final = 16
 STATFS: Final = 17
 RELEASE: Final = 18
 INIT: Final = 26
@@ -46,7 +47,7 @@ NAMES: Final = {
     BATCH_FORGET: "BATCH_FORGET",
 }
 """What a line for each call says; of the others the number."""
-CHANGES: Final = (SETATTR, *range(6, 14), 16, 21, 24, 35, 43, 45)
+CHANGES: Final = (SETATTR, *range(6, 14), WRITE, 21, 24, 35, 43, 45)
 """What would change a file or directory: SYMLINK to LINK, WRITE, SETXATTR and more."""
 NO_REPLY: Final = frozenset({FORGET, BATCH_FORGET, INTERRUPT})
 """Requests that the kernel waits for no answer to."""

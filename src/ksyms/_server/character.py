@@ -1,0 +1,52 @@
+"""The device as a true character device, through CUSE."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from .._device import Device
+from .._transport import Channel, CharacterDevice, connect
+from .life import Life, notify
+from .server import Server
+
+
+class CharacterServer(Server):
+    """Serves ``/dev/NAME``, with the mode and owner of its policy.
+
+    Args:
+        name: the node's name.
+        others: see :class:`Server`.
+    """
+
+    def __init__(self, name: str, **others: Any) -> None:
+        super().__init__(**others)
+        self.name = name
+
+    def run(self) -> None:
+        """See :meth:`Server.run`."""
+        with ExitStack() as stack:
+            fd = connect(self.name)
+            latest = self.latest(stack)
+            device = Device(self.policy)
+            channel = Channel(fd)
+            life: Life
+            character = CharacterDevice(self.name, device, latest, self.gate, self._ready)
+
+            def end(force: bool) -> None:
+                """The end of the process closes the connection, and so the device."""
+
+            life = Life(character, {self.name: device}, end, self.event)
+            stack.enter_context(life.signals())
+            self.serve(life, channel, character)
+        self.event("ended")
+
+    def _ready(self) -> None:
+        """The node is there, with the kernel's mode for it: give it the policy's."""
+        path = f"/dev/{self.name}"
+        with suppress(OSError):
+            os.chown(path, self.policy.owner, self.policy.group)
+            os.chmod(path, self.policy.mode)
+        self.event(f"serving {path}")
+        notify("READY=1")

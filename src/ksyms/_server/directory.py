@@ -1,0 +1,194 @@
+"""The device and the plain file in a mounted directory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from .._device import Device
+from .._errors import ServeError, reason
+from .._transport import FORCE, KIND, STATUS, Channel, Directory, check, mount, mounted, unmount
+from .life import Life, notify
+from .server import DEVICE, PATIENCE, Server
+
+FILE: Final = "vmlinux"
+
+
+class DirectoryServer(Server):
+    """Serves ``directory``, through FUSE.
+
+    Args:
+        directory: where to mount; it is made if it is not there.
+        link: a symlink to make to the device, as ``/dev/ksyms``.
+        allow_other: whether the kernel lets other users than this in.
+        others: see :class:`Server`.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        link: str | None = None,
+        allow_other: bool = False,
+        **others: Any,
+    ) -> None:
+        super().__init__(**others)
+        # Not the directory itself: a dead mount there would not answer.
+        parent, name = os.path.split(os.path.abspath(directory))
+        self.directory = os.path.join(os.path.realpath(parent), name)
+        self.link = link
+        self.allow_other = allow_other
+
+    def run(self) -> None:
+        """See :meth:`Server.run`; it ends too when somebody unmounts the directory."""
+        with ExitStack() as stack:
+            check()
+            stack.enter_context(self._place())
+            latest = self.latest(stack)
+            mounted_at = mount(self.directory, self.allow_other)
+            stack.callback(os.close, mounted_at.fd)
+            several = replace(self.policy, opens_per_process=None)
+            files = {DEVICE: Device(self.policy), FILE: Device(several)}
+            channel = Channel(mounted_at.fd)
+            tree = Directory(
+                channel,
+                mounted_at.device,
+                files,
+                latest,
+                self.gate,
+                lambda: {**self.facts(latest), "directory": self.directory},
+                self.event,
+            )
+
+            def end(force: bool) -> None:
+                unmount(self.directory, mounted_at.by_helper, FORCE if force else 0)
+
+            life = Life(tree, files, end, self.event)
+            stack.enter_context(life.signals())
+            stack.enter_context(self._linked())
+            self.event(f"serving {self.directory}")
+            notify("READY=1")
+            self.serve(life, channel, tree)
+        self.event("ended")
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """A directory to mount on, free of what an earlier server left there."""
+        self._recover()
+        made = False
+        try:
+            os.mkdir(self.directory, 0o755)
+            made = True
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise ServeError(
+                f"{self.directory} cannot be made: {reason(error)}.",
+                "Name a directory that is there, or can be made.",
+                errno=error.errno,
+            ) from None
+        if not stat.S_ISDIR(os.lstat(self.directory).st_mode):
+            raise ServeError(
+                f"{self.directory} is not a directory.",
+                "Name one, or a place for one.",
+                errno=errno.ENOTDIR,
+            )
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):
+                    os.rmdir(self.directory)
+
+    def _recover(self) -> None:
+        found = mounted(self.directory)
+        if found is None:
+            return
+        if found[0] != KIND:
+            raise ServeError(
+                f"Something else ({found[0]}) is mounted at {self.directory}.",
+                "Name another directory, or unmount it.",
+                errno=errno.EBUSY,
+            )
+        if answers(self.directory):
+            raise ServeError(
+                f"{self.directory} is served already.",
+                "Name another directory, or stop that server.",
+                errno=errno.EBUSY,
+            )
+        try:
+            unmount(self.directory, os.geteuid() != 0, FORCE)
+        except OSError as error:
+            raise ServeError(
+                f"The dead mount at {self.directory} cannot be removed: {reason(error)}.",
+                "Unmount it as root: umount -l.",
+                errno=error.errno,
+            ) from None
+        self.event(f"removed the dead mount at {self.directory}")
+
+    @contextmanager
+    def _linked(self) -> Iterator[None]:
+        """The symlink, for as long as the device is served."""
+        if self.link is None:
+            yield
+            return
+        target = os.path.join(self.directory, DEVICE)
+        try:
+            # One that an earlier server left here is ours.
+            if os.path.islink(self.link) and os.readlink(self.link) == target:
+                os.unlink(self.link)
+            os.symlink(target, self.link)
+        except OSError as error:
+            self.event(f"{self.link} cannot be made: {reason(error)}")
+            yield
+            return
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if os.readlink(self.link) == target:
+                    os.unlink(self.link)
+
+
+def status(directory: str) -> dict[str, Any]:
+    """What the server of ``directory`` says of itself.
+
+    Raises:
+        ServeError: nobody serves there.
+    """
+    try:
+        with open(os.path.join(directory, STATUS), "rb") as file:
+            found: dict[str, Any] = json.loads(file.read())
+            return found
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else "it says nothing"
+        raise ServeError(
+            f"{directory} is not served: {why}.",
+            "Name the directory that ksyms serve mounted.",
+            errno=getattr(error, "errno", None),
+        ) from None
+
+
+def answers(directory: str) -> bool:
+    """Whether somebody answers behind the mount at ``directory``."""
+    found: list[bool] = []
+
+    def ask() -> None:
+        try:
+            os.stat(os.path.join(directory, STATUS))  # a name is never kept
+        except OSError as error:
+            found.append(error.errno != errno.ENOTCONN)
+        else:
+            found.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return not found or found[0]

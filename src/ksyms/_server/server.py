@@ -1,0 +1,98 @@
+"""What every server has: snapshots, who may see them, and words for what happens."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+from .._device import Policy
+from .._linker import Linker, Rule
+from .._snapshot import Latest, Snapshot
+from .._transport import Backing, Channel, Gate, Operations, serve
+from .life import Life
+
+if TYPE_CHECKING:
+    from .._transport import Request
+
+DEVICE: Final = "ksyms"
+PATIENCE: Final = 2.0
+"""Seconds to wait for what may never answer."""
+
+
+class Server:
+    """A server, from :meth:`run`'s begin to its end.
+
+    Args:
+        mode: the files' permissions.
+        event: told in words what happens.
+        call: told of each call: the request, its errno and how many seconds it took.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: int = 0o400,
+        event: Callable[[str], None] = lambda words: None,
+        call: Callable[[Request, int, float], None] | None = None,
+    ) -> None:
+        self.policy = Policy(mode=mode, owner=os.geteuid(), group=os.getegid())
+        self.gate = Gate(Rule().shows, event)
+        self.event = event
+        self._call = call
+        self._taken = 0.0
+
+    def run(self) -> None:
+        """Serve until a signal ends it.
+
+        Raises:
+            KsymsError: this process cannot take a snapshot itself, or cannot serve.
+        """
+        raise NotImplementedError
+
+    def latest(self, stack: ExitStack) -> Latest[Backing]:
+        """Snapshots, as long as ``stack`` lasts; who cannot read says so now."""
+        latest = Latest(stack.enter_context(Linker()), self._kept)
+        latest.get()
+        return latest
+
+    def serve(self, life: Life, channel: Channel, operations: Operations) -> None:
+        """Serve until the end of ``life``."""
+
+        def dispatch() -> None:
+            try:
+                serve(channel, operations, self._call)
+            finally:
+                life.over()
+
+        # A daemon: where only the end of the process ends the connection, it is that.
+        loop = threading.Thread(target=dispatch, daemon=True)
+        loop.start()
+        life.wait()
+        loop.join(PATIENCE)
+
+    def facts(self, latest: Latest[Backing]) -> dict[str, Any]:
+        """What ``ksyms status`` says of every server."""
+        generation = latest.generation
+        assert generation is not None
+        return {
+            "pid": os.getpid(),
+            "generation": {
+                "modules": None if generation.text is None else len(generation.modules),
+                "uevent_seqnum": generation.events and int(generation.events),
+                "perf_events": generation.symbols,
+            },
+            "sources_missing": dict(latest.missing),
+            "shared": latest.shared,
+            "taken": latest.taken,
+            "age": round(time.time() - self._taken, 3),
+        }
+
+    def _kept(self, snapshot: Snapshot) -> Backing:
+        backing = Backing(snapshot.image)
+        self._taken = time.time()
+        self.event(f"snapshot of {backing.size} bytes taken")
+        return backing

@@ -1,0 +1,155 @@
+"""The device as a true character device: /dev/cuse, which speaks FUSE's protocol.
+
+What of it differs (fs/fuse/cuse.c): every read comes with offset 0, whatever the program's
+position, and lseek() changes nothing; there is no mmap. So the position is kept here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from .._device import Device
+from .._errors import ServeError, reason
+from . import protocol
+from .callers import Gate, Memory
+from .directory import Snapshots
+from .operations import Answer, Handler, Operations, WaitError
+from .protocol import Request
+
+PATH: Final = "/dev/cuse"
+_INIT: Final = 4096  # CUSE_INIT
+_INIT_IN: Final = struct.Struct("=IIII")
+_INIT_OUT: Final = struct.Struct("=IIIIIIII40x")
+_MINOR_OF_ANY: Final = 0  # the kernel picks a number
+
+
+class _Place(NamedTuple):
+    """Where a handle's reads are: where the last read() call began, and where it ended."""
+
+    begin: int
+    end: int
+
+
+def connect(name: str) -> int:
+    """A descriptor of /dev/cuse, for a device called ``name``.
+
+    Raises:
+        ServeError: there is none, or it may not be opened; or /dev has such a file.
+    """
+    if os.path.lexists(f"/dev/{name}"):
+        raise ServeError(
+            f"/dev/{name} is there already.",
+            "Choose another with --name, or end what serves it.",
+            errno=errno.EEXIST,
+        )
+    try:
+        return os.open(PATH, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise ServeError(
+            f"{PATH} cannot be opened: {reason(error)}.",
+            "Load the module as root (modprobe cuse); or serve a directory, which needs none.",
+            errno=error.errno,
+        ) from None
+
+
+class CharacterDevice(Operations):
+    """``/dev/NAME``.
+
+    Args:
+        name: the node's name.
+        device: who has it open.
+        snapshots: what an open is given.
+        gate: who may open.
+        ready: called when the kernel has been told of the device.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        snapshots: Snapshots,
+        gate: Gate,
+        ready: Callable[[], None],
+    ) -> None:
+        self.closing = False
+        """Whether no more opens are answered, since the server is about to end."""
+        self._name = name
+        self._device = device
+        self._snapshots = snapshots
+        self._gate = gate
+        self._ready = ready
+        self._lock = threading.Lock()
+        self._places: dict[int, _Place] = {}
+
+    def handlers(self) -> dict[int, Handler]:
+        """See :class:`Operations`."""
+        return {
+            _INIT: self._init,
+            protocol.OPEN: self._open,
+            protocol.READ: self._read,
+            protocol.WRITE: self._refused,
+            protocol.IOCTL: self._ioctl,
+            protocol.RELEASE: self._release,
+        }
+
+    def _init(self, request: Request, wait: bool) -> Answer:
+        major, minor, _, _ = _INIT_IN.unpack_from(request.body)
+        if major != protocol.VERSION or minor < protocol.OLDEST_MINOR:
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        answer = _INIT_OUT.pack(
+            *(protocol.VERSION, min(minor, protocol.MINOR), 0, 0),
+            *(protocol.MAX_READ, 4096, 0, _MINOR_OF_ANY),
+        )
+        return Answer((answer, f"DEVNAME={self._name}\0".encode()), after=self._ready)
+
+    def _open(self, request: Request, wait: bool) -> Answer:
+        flags, _ = protocol.OPEN_IN.unpack_from(request.body)
+        writing = flags & os.O_ACCMODE != os.O_RDONLY
+        with self._gate.told(self._name, request):
+            process = self._gate.admit(request, self.closing)
+            found = self._snapshots.get() if wait else self._snapshots.current()
+            if found is None:
+                raise WaitError
+            handle = self._device.open(process, lambda: found, writing)
+        with self._lock:
+            self._places[handle] = _Place(0, 0)
+        answer = protocol.OPEN_OUT.pack(handle, 0, 0)
+        return Answer((answer,), lambda: self._close(handle))
+
+    def _read(self, request: Request, wait: bool) -> Answer:
+        handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
+        with self._lock:
+            place = self._places[handle]
+            # A long read() comes in parts: only the first of them begins at 0.
+            begin = place.begin if offset else place.end
+            data = self._device.read(handle, begin + offset, size)
+            self._places[handle] = _Place(begin, begin + offset + len(data))
+        return Answer((data,))
+
+    def _refused(self, request: Request, wait: bool) -> Answer:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def _ioctl(self, request: Request, wait: bool) -> Answer:
+        if not wait:
+            raise WaitError  # the caller's memory
+        handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
+        start = protocol.IOCTL_IN.size
+        data = request.body[start : start + taken]
+        # Nothing of a character device of CUSE's can be mapped.
+        memory = Memory(request.pid, b"", 0)
+        answer = self._device.ioctl(handle, number, memory, data)
+        return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))
+
+    def _release(self, request: Request, wait: bool) -> Answer:
+        self._close(protocol.RELEASE_IN.unpack_from(request.body)[0])
+        return Answer()
+
+    def _close(self, handle: int) -> None:
+        with self._lock:
+            self._places.pop(handle, None)
+        self._device.close(handle)
