@@ -251,7 +251,7 @@ def test_parts_that_share_their_bytes(tmp_path: Path, layout: str) -> None:
         if number == 1:
             with pytest.raises(ksyms.ImageError, match="names overlap"):
                 ksyms.load(path)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
 
 
 def test_the_ends_of_the_address_space(tmp_path: Path) -> None:

@@ -383,7 +383,7 @@ def test_names_that_end_others_are_found_at_once(saved: dict[str, Kernel]) -> No
     table = ksyms.load(image)
     begun = time.monotonic()
     assert [len(table.find(name)) for name in ("init", "e", "schedule")] == [0, 0, 1]
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
 
 
 def test_commands(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
     run = subprocess.run(
         [HERE / "lab.sh", python],
         cwd=directory,
-        env={**os.environ, "KSYMS_LAB_KERNEL": package, "KSYMS_LAB_TIMEOUT": "600"},
+        env={**os.environ, "KSYMS_LAB_KERNEL": package, "KSYMS_LAB_TIMEOUT": "900"},
         capture_output=True,
         text=True,
     )

@@ -8,12 +8,14 @@ import mmap
 import os
 import stat
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 COMPRESSED: Final = (".xz", ".zst", ".gz")
 """How the name of a compressed file ends."""
 LARGEST: Final = 1 << 30
 """Bytes that a compressed file may have unpacked; the largest module has a tenth."""
+_PIECE: Final = 1 << 20
 
 
 def contents(path: str) -> bytes | mmap.mmap:
@@ -34,25 +36,39 @@ def contents(path: str) -> bytes | mmap.mmap:
                 return b""
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            data = _unpacked(file, path)
+            return _limited(_unpacked(file, path))
         except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(str(error)) from None
-    if len(data) > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST >> 20} MiB unpacked")
-    return data
 
 
-def _unpacked(file: BinaryIO, path: str) -> bytes:
+def _limited(pieces: Iterator[bytes]) -> bytes:
+    found: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        length += len(piece)
+        if length > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST >> 20} MiB unpacked")
+        found.append(piece)
+    return b"".join(found)
+
+
+def _unpacked(file: BinaryIO, path: str) -> Iterator[bytes]:
+    """The contents in pieces: a read() of many bytes makes room for all of them first."""
     if path.endswith(".xz"):
         with lzma.open(file) as xz:
-            return xz.read(LARGEST + 1)
-    if path.endswith(".gz"):
+            yield from iter(lambda: xz.read(_PIECE), b"")
+    elif path.endswith(".gz"):
         with gzip.open(file) as gz:
-            return gz.read(LARGEST + 1)
+            yield from iter(lambda: gz.read(_PIECE), b"")
+    else:
+        yield from _unzstd(file)
+
+
+def _unzstd(file: BinaryIO) -> Iterator[bytes]:
     import zstandard
 
     try:
         reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        return bytes(reader.read(LARGEST + 1))
+        yield from iter(lambda: reader.read(_PIECE), b"")
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None

@@ -38,6 +38,23 @@ class Exact(NamedTuple):
     slide: int = 0
 
 
+class _Row(NamedTuple):
+    """A symbol as it lies in its file: ``told`` is ``st_size`` and ``st_info``."""
+
+    name: bytes
+    section: str | None
+    value: int
+    told: tuple[int, int]
+
+
+class _File(NamedTuple):
+    """A file that was built with what runs: its symbols, and its sections' sizes by name."""
+
+    path: str
+    rows: list[_Row]
+    sizes: dict[str, int]
+
+
 class DebugFiles:
     """Where the files are looked for: the usual places under a root, and ``directories``.
 
@@ -58,6 +75,7 @@ class DebugFiles:
         self.directories = directories
         self.refused: dict[str, str] = {}
         self._modules: dict[str, list[str]] | None = None
+        self._files: dict[str, tuple[object, _File | None]] = {}
 
     def module(
         self, name: str, identity: bytes | None, sections: Sections, symbols: Symbols
@@ -66,10 +84,10 @@ class DebugFiles:
         if identity is None or not sections.starts:
             return None
         for path in self._module_paths().get(name, ()):
-            image = self._open(path, identity)
-            if image is not None:
+            file = self._file(path, identity)
+            if file is not None:
                 starts = dict(zip(sections.names, sections.starts))
-                return self._exact(path, image, starts, _percpu(symbols))
+                return _placed(file, starts, _percpu(symbols))
         return None
 
     def kernel(self, identity: bytes | None, stext: int | None) -> Exact | None:
@@ -77,13 +95,14 @@ class DebugFiles:
         if identity is None or stext is None:
             return None
         for path in self._kernel_paths(identity):
-            image = self._open(path, identity)
-            if image is None:
-                continue
-            linked = self._exact(path, image, None, {})
-            base = [a for a, name in (linked.symbols if linked else ()) if name == b"_stext"]
-            if linked is not None and base:
-                return _moved(linked, stext - base[0])
+            file = self._file(path, identity)
+            base = [row.value for row in file.rows if row.name == b"_stext"] if file else []
+            if file is not None and base:
+                slide = stext - base[0]
+                symbols: dict[tuple[int, bytes], tuple[int, int]] = {}
+                for name, _, value, told in file.rows:
+                    symbols.setdefault((value + slide, name), told)
+                return Exact(file.path, symbols, file.sizes, slide)
         return None
 
     def _module_paths(self) -> dict[str, list[str]]:
@@ -118,39 +137,34 @@ class DebugFiles:
             paths += [os.path.join(self.root.path, usual, p) for p in places]
         return [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
 
-    def _open(self, path: str, identity: bytes) -> Image | None:
-        """The file, if it can be read and was built with what runs."""
+    def _file(self, path: str, identity: bytes) -> _File | None:
+        """The file, if it can be read and was built with what runs; unpacked only once."""
         try:
-            data = memoryview(contents(path))
-            if self.progress is not None:
-                self.progress(len(data))
-            image = read_image(data, path)
-            found = _identity(image)
-        except OSError as error:
-            if os.path.exists(path):
-                self.refused[path] = reason(error)
+            status = os.stat(path)
+            state = (identity, status.st_ino, status.st_mtime_ns, status.st_size)
+            kept = self._files.get(path)
+            if kept is None or kept[0] != state:
+                kept = self._files[path] = state, self._opened(path, identity)
+            return kept[1]
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            self.refused[path] = reason(error)
         except (ImageError, ValueError) as error:
             self.refused[path] = f"it cannot be read: {error}"
-            return None
+        return None
+
+    def _opened(self, path: str, identity: bytes) -> _File | None:
+        data = memoryview(contents(path))
+        if self.progress is not None:
+            self.progress(len(data))
+        image = read_image(data, path)
+        found = _identity(image)
         if found == identity:
-            return image
+            return _read(path, image)
         told = found.hex() if found else "none"
         self.refused[path] = f"its build-id is {told}, and {identity.hex()} runs"
         return None
-
-    def _exact(
-        self,
-        path: str,
-        image: Image,
-        starts: dict[str, int] | None,
-        percpu: dict[bytes, int],
-    ) -> Exact | None:
-        try:
-            return _read(path, image, starts, percpu)
-        except ImageError as error:
-            self.refused[path] = error.what
-            return None
 
 
 def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
@@ -188,13 +202,6 @@ def _percpu(symbols: Symbols) -> dict[bytes, int]:
     return {name: address for letter, name, address in rows if letter in b"aA"}
 
 
-def _moved(linked: Exact, slide: int) -> Exact:
-    symbols = {
-        (address + slide, name): told for (address, name), told in linked.symbols.items()
-    }
-    return linked._replace(symbols=symbols, slide=slide)
-
-
 def _identity(image: Image) -> bytes | None:
     for section in image.sections:
         if section.sh_type == elf.SHT_NOTE:
@@ -204,48 +211,43 @@ def _identity(image: Image) -> bytes | None:
     return None
 
 
-def _read(
-    path: str, image: Image, starts: dict[str, int] | None, percpu: dict[bytes, int]
-) -> Exact:
-    """The symbols of ``image``, each at its section's start where ``starts`` gives those."""
+def _read(path: str, image: Image) -> _File:
+    """The symbols of ``image``, and its sections' sizes."""
     names = image.section_names()
-    symbols = {}
+    rows: list[_Row] = []
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB:
-            symbols = _symbols(image, section, names, starts, percpu)
-    sizes = {name: s.sh_size for name, s in zip(names, image.sections)}
-    return Exact(path, symbols, sizes)
+            rows = _rows(image, section, names)
+    return _File(path, rows, {name: s.sh_size for name, s in zip(names, image.sections)})
 
 
-def _symbols(
-    image: Image,
-    symtab: Shdr,
-    names: list[str],
-    starts: dict[str, int] | None,
-    percpu: dict[bytes, int],
-) -> dict[tuple[int, bytes], tuple[int, int]]:
+def _rows(image: Image, symtab: Shdr, names: list[str]) -> list[_Row]:
     fmt = image.format
     if symtab.sh_size % fmt.sym.size or symtab.sh_link >= len(image.sections):
         raise image.wrong(
             f".symtab's sh_size is {symtab.sh_size}, its sh_link {symtab.sh_link}"
         )
     strings = bytes(image.contents(image.sections[symtab.sh_link]))
-    rows = [
-        (strings[sym.st_name : strings.find(b"\0", sym.st_name)], sym)
+    return [
+        _Row(
+            strings[sym.st_name : strings.find(b"\0", sym.st_name)],
+            names[sym.st_shndx] if sym.st_shndx < len(names) else None,
+            sym.st_value,
+            (sym.st_size, sym.st_info),
+        )
         for sym in fmt.sym.unpack_all(image.contents(symtab))
         if sym.st_shndx != elf.SHN_UNDEF and sym.st_info & 0xF != elf.STT_SECTION
     ]
-    if starts is not None and _PERCPU in names:
-        own = [(name, sym) for name, sym in rows if sym.st_shndx == names.index(_PERCPU)]
-        bases = {percpu[name] - sym.st_value for name, sym in own if name in percpu}
-        if len(bases) == 1:  # several of one name would give others
-            starts = {**starts, _PERCPU: bases.pop()}
+
+
+def _placed(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> Exact:
+    """What a module's file knows where its sections begin at ``starts``."""
+    own = [row for row in file.rows if row.section == _PERCPU and row.name in percpu]
+    bases = {percpu[row.name] - row.value for row in own}
+    if len(bases) == 1:  # several of one name would give others
+        starts = {**starts, _PERCPU: bases.pop()}
     found: dict[tuple[int, bytes], tuple[int, int]] = {}
-    for name, sym in rows:
-        base = 0
-        if starts is not None:
-            if sym.st_shndx >= len(names) or names[sym.st_shndx] not in starts:
-                continue
-            base = starts[names[sym.st_shndx]]
-        found.setdefault((base + sym.st_value, name), (sym.st_size, sym.st_info))
-    return found
+    for name, section, value, told in file.rows:
+        if section in starts:
+            found.setdefault((starts[section] + value, name), told)
+    return Exact(file.path, found, file.sizes)
