@@ -242,3 +242,13 @@ def test_a_loading_modules_init_section(root: Path) -> None:
     assert (setup.module, setup.section) == ("mod_a", "[mod_a].text.2")
     [module] = [file for file in live.facts["files"] if file["kind"] == "module"]
     assert module["unplaced"] == 2  # the per-CPU variables, which sysfs has no section for
+
+
+def test_a_snapshot_is_no_source_of_exact_sizes(root: Path, tmp_path: Path) -> None:
+    """It has the running build-id, and sizes that were inferred."""
+    directory = tmp_path / "debug"
+    directory.mkdir()
+    ksyms.snapshot(root).write(directory / "vmlinux")
+    table = ksyms.load(ksyms.snapshot(root, debug_dirs=[directory]).image)
+    assert table.facts["sizes"]["exact"] == 0
+    assert "it is a snapshot itself" in table.facts["refused"][str(directory / "vmlinux")]

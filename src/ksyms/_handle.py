@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import stat
+import sys
 from types import TracebackType
 
 from ._device import KIOCGSIZE
@@ -23,6 +24,7 @@ class Handle:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self._fd = -1
         self._table: SymbolTable | None = None
         self._map: mmap.mmap | None = None
         try:
@@ -105,6 +107,9 @@ class Handle:
             os.close(self._fd)
             self._fd, self._map, self._table = -1, None, None
 
+    def __del__(self) -> None:
+        self.close()
+
     def _mapped(self) -> mmap.mmap:
         if self._map is None:
             try:
@@ -119,7 +124,8 @@ def _size(fd: int) -> int:
     status = os.fstat(fd)
     try:
         # Of a character device fstat() tells no size.
-        return int.from_bytes(fcntl.ioctl(fd, KIOCGSIZE, bytes(8)), "little")
+        word = fcntl.ioctl(fd, KIOCGSIZE, bytes(8))
+        return int.from_bytes(word, sys.byteorder)
     except OSError:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None

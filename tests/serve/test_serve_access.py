@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bpf import load_bpf_program
-from command import COMMAND
-from served import Served
+from command import COMMAND, refused
+from served import CLIENT, Served
 
 CALLERS = {
     "root": [],
@@ -84,15 +84,41 @@ def test_the_device_shows_what_kallsyms_shows(
             assert answer[0] == expected, (caller, kptr_restrict, paranoid)
 
 
-def test_a_pid_namespace_that_the_server_does_not_see_into(place: Path, client: Path) -> None:
+def test_a_pid_namespace_that_the_server_does_not_see_into(
+    tmp_path: Path, client: Path
+) -> None:
     """A server in a pid namespace of its own is told pid 0 by all others: refused."""
-    directory = place / "apart"
-    server = Served(directory, "--mode", "0444", "--allow-other", before=["unshare", "-pf"])
+    apart = ["unshare", "-pf", "--mount-proc", "--kill-child"]
+    server = Served(tmp_path / "apart", "--mode", "0444", before=apart)
     try:
-        run = subprocess.run([client, f"open={server.device}"], capture_output=True, text=True)
+        parent = server.process.pid
+        child = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0]
+        path = f"/proc/{child}/root{server.device}"
+        run = subprocess.run([client, f"open={path}"], capture_output=True, text=True)
         assert run.stdout.split() == ["EACCES"]
     finally:
         server.clean_up()
+
+
+def test_a_proc_of_another_pid_namespace(place: Path) -> None:
+    """There the numbers are other processes': nothing is served."""
+    command = ["unshare", "-pf", COMMAND, "serve", place / "blind"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    refused(run, "/proc is of another pid namespace", "--mount-proc")
+    assert not (place / "blind").exists()
+
+
+def test_a_worker_of_io_urings(open_to_all: Served, place: Path) -> None:
+    """It has what /proc shows of root, and opens for who asked: refused, both times."""
+    program = place / "io_uring"
+    source = CLIENT.with_name("io_uring.c")
+    subprocess.run(["gcc", "-O1", "-Wall", "-Werror", source, "-o", program], check=True)
+    for path in (open_to_all.device, open_to_all.file):
+        for more in ([], ["drop"]):
+            run = subprocess.run([program, path, *more], capture_output=True, text=True)
+            assert (run.returncode, run.stdout) == (0, "EACCES\n"), more
+    run = subprocess.run([program, "/dev/null", "drop"], capture_output=True, text=True)
+    assert run.stdout == "0\n"
 
 
 def test_by_default_the_mode_and_the_mount_keep_others_out(place: Path, client: Path) -> None:

@@ -92,6 +92,12 @@ def test_ioctl(served: Served, client: Path) -> None:
     ]
 
 
+def test_a_mapping_of_a_part_is_no_address(served: Served, client: Path) -> None:
+    """Who asks for the address may read as many bytes as KIOCGSIZE says."""
+    got = answers(client, f"open={served.device}", "mmappart", "addr", "mmap", "addr")
+    assert got == ["0", "0", "ENXIO", "0", "1"]
+
+
 def test_a_32_bit_program(served: Served, tmp_path: Path) -> None:
     """Its size_t and void * are 32 bits, and so its requests have other numbers."""
     program = tmp_path / "small"

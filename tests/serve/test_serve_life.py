@@ -107,6 +107,9 @@ def test_places_that_do_not_do(tmp_path: Path) -> None:
     refused(ksyms_command("serve", file), "is not a directory")
     refused(ksyms_command("serve", file / "below"), "cannot be made")
     refused(ksyms_command("serve", "/proc"), "Something else (proc) is mounted")
+    refused(ksyms_command("serve", ""), "has no name")
+    refused(ksyms_command("serve", tmp_path), "is not empty")
+    (tmp_path / ".status").write_text("[]")
     refused(ksyms_command("status", tmp_path), "is not served")
 
 
@@ -133,6 +136,58 @@ def test_the_link(directory: Path, tmp_path: Path, client: Path) -> None:
     assert "cannot be made: File exists" in third.words()
     assert third.end() == 0
     assert link.read_text() == "mine"
+
+
+def test_a_link_inside_the_directory(directory: Path) -> None:
+    """Nothing can be made there, and nothing hangs."""
+    server = Served(directory, "--link", str(directory / "link"))
+    assert "cannot be made: Permission denied" in server.words()
+    assert server.end() == 0
+
+
+def test_it_unmounts_its_own_only(directory: Path, client: Path) -> None:
+    """One that lost its place to another server leaves that alone."""
+    first = Served(directory)
+    child = subprocess.Popen(
+        [client, f"open={first.file}", "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    wait_for(lambda: first.status()["openers"])
+    subprocess.run(["umount", "-l", directory], check=True)
+    second = Served(directory)
+    first.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    first.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert answers(client, f"open={second.device}") == ["0"]
+    child.communicate(b"\n")
+    assert first.process.wait(20) == 0
+    assert second.end() == 0
+
+
+def test_ended_before_it_serves(directory: Path) -> None:
+    """At any moment of its start: no mount is left."""
+    for wait in range(12):
+        process = subprocess.Popen([COMMAND, "serve", directory], stderr=subprocess.DEVNULL)
+        time.sleep(0.25 + wait * 0.05)
+        process.terminate()
+        process.wait(20)
+        assert not is_mounted(directory), wait
+
+
+def test_who_does_not_read_its_lines(directory: Path, client: Path) -> None:
+    """A pipe that nobody reads, or that is closed, holds up nobody."""
+    read, write = os.pipe()
+    process = subprocess.Popen([COMMAND, "serve", directory, "--verbose"], stderr=write)
+    os.close(write)
+    wait_for(lambda: is_mounted(directory))
+    assert answers(client, f"loop=3000,{directory}/ksyms") == ["0"]
+    os.close(read)
+    assert answers(client, f"loop=100,{directory}/ksyms", f"open={directory}/ksyms") == [
+        "0",
+        "0",
+    ]
+    process.terminate()
+    assert process.wait(20) == 0
 
 
 def test_systemd_is_told(directory: Path, tmp_path: Path) -> None:

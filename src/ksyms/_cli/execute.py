@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from typing import Any, Final
 
 _EXAMPLES: Final = """\
@@ -39,6 +40,8 @@ def run(options: argparse.Namespace) -> bool:
     from .._preload import preloaded
 
     environment = preloaded(dict(os.environ), options.device)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(options.program[0], options.program, environment)
     except (OSError, ValueError) as error:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import queue
 import re
 import sys
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
 
 if TYPE_CHECKING:
     from .._transport import Request
+
+_WAITING: Final = 10_000
+"""Lines that wait to be printed at most."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -68,20 +74,23 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> bool:
     """Serve until it is told to end."""
-    from .._server import CharacterServer, DirectoryServer
+    from .._server import CharacterServer, DirectoryServer, Server
 
-    common: dict[str, Any] = {
-        "mode": options.mode,
-        "event": _say,
-        "call": _say_call if options.verbose else None,
-    }
+    lines = _Lines()
+    common: dict[str, Any] = {"mode": options.mode, "event": lines.say}
+    if options.verbose:
+        common["call"] = lambda *call: lines.say(_words_of(*call))
     if options.cuse:
         if options.link or options.allow_other:
             options.wrong("--link and --allow-other are for a directory, not for --cuse")
-        CharacterServer(options.name, **common).run()
+        server: Server = CharacterServer(options.name, **common)
     else:
         more = {"link": options.link, "allow_other": options.allow_other}
-        DirectoryServer(options.directory, **more, **common).run()
+        server = DirectoryServer(options.directory, **more, **common)
+    try:
+        server.run()
+    finally:
+        lines.close()
     return True
 
 
@@ -124,13 +133,39 @@ def _mode(text: str) -> int:
     return mode
 
 
-def _say(words: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
+class _Lines:
+    """Lines on stderr, from a thread of its own.
+
+    Who reads them slowly, or not at all, holds up nobody: beyond :data:`_WAITING` of them
+    the rest is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[str | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def say(self, words: str) -> None:
+        """Print a line, some time soon."""
+        with suppress(queue.Full):
+            self._queue.put_nowait(f"{time.strftime('%H:%M:%S')} {words}\n")
+
+    def close(self) -> None:
+        """Wait a little for what is not printed yet."""
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(1)
+
+    def _write(self) -> None:
+        while (line := self._queue.get()) is not None:
+            with suppress(OSError, ValueError):
+                sys.stderr.write(line)
+                sys.stderr.flush()
 
 
-def _say_call(request: Request, number: int, seconds: float) -> None:
+def _words_of(request: Request, number: int, seconds: float) -> str:
     from .._transport.protocol import NAMES
 
     told = errno.errorcode.get(number, str(number)) if number else "ok"
     name = NAMES.get(request.opcode, f"call {request.opcode}")
-    _say(f"{name} by {request.pid} on node {request.node}: {told}, {seconds * 1e6:.0f} us")
+    return f"{name} by {request.pid} on node {request.node}: {told}, {seconds * 1e6:.0f} us"

@@ -1,7 +1,15 @@
 """The device: who has it open, and what each call answers."""
 
 from .device import Caller, Device, Event, Image, Pages, Policy, Process
-from .requests import KIOCGADDR, KIOCGSIZE, KIOCGSYMBOL, KIOCGVALUE, Request, requests
+from .requests import (
+    KIOCGADDR,
+    KIOCGSIZE,
+    KIOCGSYMBOL,
+    KIOCGVALUE,
+    Request,
+    asks_caller,
+    requests,
+)
 
 __all__ = [
     "KIOCGADDR",
@@ -16,5 +24,6 @@ __all__ = [
     "Policy",
     "Process",
     "Request",
+    "asks_caller",
     "requests",
 ]

@@ -47,6 +47,12 @@ KIOCGVALUE: Final = number(4, GVALUE.size, write=True)
 KIOCGSYMBOL: Final = number(5, GSYMBOL.size, write=True)
 
 
+def asks_caller(request: int) -> bool:
+    """Whether a request needs the caller's memory, and so can take long."""
+    known = requests().get(request)
+    return known is not None and known.call != "size"
+
+
 @cache
 def requests() -> dict[int, Request]:
     """Every request that the device answers, by its number.

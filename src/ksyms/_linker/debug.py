@@ -16,6 +16,7 @@ import numpy as np
 from .._elf import Image, Shdr, build_id, parse_notes, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, reason
+from .._note import SECTION
 from .compressed import COMPRESSED, contents
 from .files import Symbols
 from .modules import Sections
@@ -160,6 +161,9 @@ class DebugFiles:
             self.progress(len(data))
         image = read_image(data, path)
         found = _identity(image)
+        if found == identity and SECTION in image.section_names():
+            self.refused[path] = "it is a snapshot itself, whose sizes can be inferred"
+            return None
         if found == identity:
             return _read(path, image)
         told = found.hex() if found else "none"

@@ -28,6 +28,12 @@ def preloaded(environment: dict[str, str], device: str | None) -> dict[str, str]
     return changed
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether nobody else can have put it there, or can change it."""
+    status = path.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
 def library() -> str:
     """The path of the shared object, built where it is not in the cache yet.
 
@@ -38,7 +44,18 @@ def library() -> str:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     directory = Path(home, "ksyms")
     path = directory / f"preload-{hashlib.sha256(source).hexdigest()[:16]}.so"
+    if not directory.is_absolute() or " " in str(path) or ":" in str(path):
+        raise ServeError(
+            f"{directory} cannot be preloaded from: it is relative, or has a space or colon.",
+            "Set XDG_CACHE_HOME to another directory of your own.",
+        )
     if path.exists():
+        if not (_is_ours(directory) and _is_ours(path)):
+            raise ServeError(
+                f"{path} can be written by others, so it is not loaded.",
+                "Set XDG_CACHE_HOME to a directory of your own.",
+                errno=errno.EPERM,
+            )
         return str(path)
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -59,6 +76,7 @@ def library() -> str:
                     f"{(run.stderr.strip().splitlines() or ['it says nothing'])[-1]}.",
                     "Install the C library's headers (libc6-dev).",
                 )
+            built.chmod(0o700)
             built.replace(path)
     except OSError as error:
         raise ServeError(

@@ -2,5 +2,6 @@
 
 from .character import CharacterServer
 from .directory import DirectoryServer, status
+from .server import Server
 
-__all__ = ["CharacterServer", "DirectoryServer", "status"]
+__all__ = ["CharacterServer", "DirectoryServer", "Server", "status"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
 from .._device import Device
@@ -39,7 +39,7 @@ class CharacterServer(Server):
 
             life = Life(character, {self.name: device}, end, self.event)
             stack.enter_context(life.signals())
-            self.serve(life, channel, character)
+            self.serve(life, channel, character, nullcontext())
         self.event("ended")
 
     def _ready(self) -> None:

@@ -14,7 +14,18 @@ from typing import Any, Final
 
 from .._device import Device
 from .._errors import ServeError, reason
-from .._transport import FORCE, KIND, STATUS, Channel, Directory, check, mount, mounted, unmount
+from .._transport import (
+    FORCE,
+    KIND,
+    STATUS,
+    Channel,
+    Directory,
+    Mount,
+    check,
+    mount,
+    mounted,
+    unmount,
+)
 from .life import Life, notify
 from .server import DEVICE, PATIENCE, Server
 
@@ -40,6 +51,8 @@ class DirectoryServer(Server):
         **others: Any,
     ) -> None:
         super().__init__(**others)
+        if not directory:
+            raise ServeError("The directory has no name.", "Name one.", errno=errno.ENOENT)
         # Not the directory itself: a dead mount there would not answer.
         parent, name = os.path.split(os.path.abspath(directory))
         self.directory = os.path.join(os.path.realpath(parent), name)
@@ -52,8 +65,10 @@ class DirectoryServer(Server):
             check()
             stack.enter_context(self._place())
             latest = self.latest(stack)
+            self._recover()  # another server can have begun meanwhile
             mounted_at = mount(self.directory, self.allow_other)
             stack.callback(os.close, mounted_at.fd)
+            stack.callback(self._unmount, mounted_at, FORCE)
             several = replace(self.policy, opens_per_process=None)
             files = {DEVICE: Device(self.policy), FILE: Device(several)}
             channel = Channel(mounted_at.fd)
@@ -68,15 +83,24 @@ class DirectoryServer(Server):
             )
 
             def end(force: bool) -> None:
-                unmount(self.directory, mounted_at.by_helper, FORCE if force else 0)
+                if not self._unmount(mounted_at, FORCE if force else 0):
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
             life = Life(tree, files, end, self.event)
             stack.enter_context(life.signals())
-            stack.enter_context(self._linked())
-            self.event(f"serving {self.directory}")
-            notify("READY=1")
-            self.serve(life, channel, tree)
+            self.serve(life, channel, tree, self._linked())
         self.event("ended")
+
+    def _unmount(self, mounted_at: Mount, flags: int) -> bool:
+        """Unmount what this server mounted, and nobody else's; false where it is not gone."""
+        found = mounted(self.directory)
+        if found is None or found[1] != mounted_at.device:
+            return False
+        try:
+            unmount(self.directory, mounted_at.by_helper, flags)
+        except OSError:
+            return False
+        return True
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -100,6 +124,12 @@ class DirectoryServer(Server):
                 "Name one, or a place for one.",
                 errno=errno.ENOTDIR,
             )
+        if os.listdir(self.directory):
+            raise ServeError(
+                f"{self.directory} is not empty.",
+                "Name an empty directory, or one that is not there yet.",
+                errno=errno.ENOTEMPTY,
+            )
         try:
             yield
         finally:
@@ -108,12 +138,18 @@ class DirectoryServer(Server):
                     os.rmdir(self.directory)
 
     def _recover(self) -> None:
-        found = mounted(self.directory)
-        if found is None:
-            return
-        if found[0] != KIND:
+        while (found := mounted(self.directory)) is not None:
+            self._remove(found[0])
+
+    def _remove(self, kind: str) -> None:
+        """Remove a dead mount of an earlier server.
+
+        Raises:
+            ServeError: it is not dead, or something else.
+        """
+        if kind != KIND:
             raise ServeError(
-                f"Something else ({found[0]}) is mounted at {self.directory}.",
+                f"Something else ({kind}) is mounted at {self.directory}.",
                 "Name another directory, or unmount it.",
                 errno=errno.EBUSY,
             )
@@ -135,7 +171,14 @@ class DirectoryServer(Server):
 
     @contextmanager
     def _linked(self) -> Iterator[None]:
-        """The symlink, for as long as the device is served."""
+        """The symlink, for as long as the device is served; and the word that it is."""
+        with self._link():
+            self.event(f"serving {self.directory}")
+            notify("READY=1")
+            yield
+
+    @contextmanager
+    def _link(self) -> Iterator[None]:
         if self.link is None:
             yield
             return
@@ -165,8 +208,10 @@ def status(directory: str) -> dict[str, Any]:
     """
     try:
         with open(os.path.join(directory, STATUS), "rb") as file:
-            found: dict[str, Any] = json.loads(file.read())
-            return found
+            found = json.loads(file.read())
+        if not isinstance(found, dict) or "openers" not in found:
+            raise ValueError
+        return found
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else "it says nothing"
         raise ServeError(

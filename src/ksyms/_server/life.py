@@ -66,7 +66,9 @@ class Life:
 
         for device in self._devices.values():
             device.modevent(Event.LOAD)
-        before = {number: signal.signal(number, asked) for number in _SIGNALS}
+        # What was set to be ignored stays so: nohup.
+        heard = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, asked) for number in heard}
         try:
             yield
         finally:

@@ -6,13 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from .._device import Policy
 from .._linker import Linker, Rule
 from .._snapshot import Latest, Snapshot
-from .._transport import Backing, Channel, Gate, Operations, serve
+from .._transport import Backing, Channel, Gate, Operations, check_namespace, serve
 from .life import Life
 
 if TYPE_CHECKING:
@@ -55,12 +55,19 @@ class Server:
 
     def latest(self, stack: ExitStack) -> Latest[Backing]:
         """Snapshots, as long as ``stack`` lasts; who cannot read says so now."""
+        check_namespace()
         latest = Latest(stack.enter_context(Linker()), self._kept)
         latest.get()
         return latest
 
-    def serve(self, life: Life, channel: Channel, operations: Operations) -> None:
-        """Serve until the end of ``life``."""
+    def serve(
+        self,
+        life: Life,
+        channel: Channel,
+        operations: Operations,
+        ready: AbstractContextManager[None],
+    ) -> None:
+        """Serve until the end of ``life``; ``ready`` is entered once requests are answered."""
 
         def dispatch() -> None:
             try:
@@ -71,7 +78,8 @@ class Server:
         # A daemon: where only the end of the process ends the connection, it is that.
         loop = threading.Thread(target=dispatch, daemon=True)
         loop.start()
-        life.wait()
+        with ready:
+            life.wait()
         loop.join(PATIENCE)
 
     def facts(self, latest: Latest[Backing]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from . import protocol
 from .backing import Backing
-from .callers import Gate
+from .callers import Gate, check_namespace
 from .cuse import CharacterDevice, connect
 from .directory import STATUS, Directory
 from .mount import FORCE, KIND, Mount, check, mount, mounted, unmount
@@ -22,6 +22,7 @@ __all__ = [
     "Operations",
     "Request",
     "check",
+    "check_namespace",
     "connect",
     "mount",
     "mounted",

@@ -27,6 +27,7 @@ class Backing:
     """
 
     def __init__(self, content: memoryview) -> None:
+        self._registered: tuple[int, int] | None = None
         self._fd = os.memfd_create("ksyms", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         written = 0
         while written < len(content):
@@ -36,7 +37,6 @@ class Backing:
         self.image = memoryview(b"")
         if content:
             self.image = memoryview(mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ))
-        self._registered: tuple[int, int] | None = None
 
     def register(self, channel: int) -> int:
         """The number by which the kernel knows the file on the connection ``channel``.

@@ -10,10 +10,17 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
-from .._errors import KsymsError
+from .._errors import KsymsError, ServeError
 from .protocol import Request
 
 _TGID: Final = re.compile(rb"^Tgid:\s*(\d+)", re.M)
+_IDS: Final = {
+    name: re.compile(rb"^%s:(?:\s+\d+){3}\s+(\d+)" % name.encode(), re.M)
+    for name in ("Uid", "Gid")
+}
+_FLAGS: Final = 6
+_NO_PROGRAM: Final = 0x10 | 0x200000
+"""PF_IO_WORKER and PF_KTHREAD (include/linux/sched.h)."""
 _START: Final = 19
 """Where ``starttime`` is among the fields of /proc/PID/stat after the name (proc(5): 22)."""
 
@@ -23,15 +30,32 @@ def status_of(task: int) -> bytes:
     return _read(f"/proc/{task}/status")
 
 
-def process_of(status: bytes) -> Process | None:
-    """The process of the thread that ``status`` is of; None where it has gone."""
+def process_of(task: int, status: bytes) -> Process | None:
+    """The process of the thread ``task`` that ``status`` is of; None where it has gone.
+
+    None too for a kernel's thread, and for a worker of io_uring's: it opens with rights
+    that are not the ones that /proc shows of it (io_uring/io-wq.c, override_creds).
+    """
     match = _TGID.search(status)
     if match is None:
         return None
     pid = int(match[1])
+    fields = _stat(pid)
+    own = fields if task == pid else _stat(task)
+    if len(fields) <= _START or len(own) <= _START or int(own[_FLAGS]) & _NO_PROGRAM:
+        return None
+    return Process(pid, int(fields[_START]))
+
+
+def _stat(task: int) -> list[bytes]:
     # The name, in brackets, can have brackets and blanks in it.
-    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return Process(pid, int(fields[_START])) if len(fields) > _START else None
+    return _read(f"/proc/{task}/stat").rpartition(b")")[2].split()
+
+
+def acts_as(status: bytes, uid: int, gid: int) -> bool:
+    """Whether ``uid`` and ``gid`` are those that the thread of ``status`` opens files with."""
+    found = [_IDS[name].search(status) for name in ("Uid", "Gid")]
+    return [int(match[1]) for match in found if match] == [uid, gid]
 
 
 class Gate:
@@ -57,8 +81,12 @@ class Gate:
         """
         # 0 is a process of a pid namespace that we do not see into.
         status = status_of(request.pid) if request.pid else b""
-        process = process_of(status)
-        if process is None or not self.may_see(request.pid, status):
+        process = process_of(request.pid, status)
+        if (
+            process is None
+            or not acts_as(status, request.uid, request.gid)
+            or not self.may_see(request.pid, status)
+        ):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         if closing:
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
@@ -80,19 +108,23 @@ class Memory(NamedTuple):
     """The memory of the process with thread ``task``, and which file's mapping counts.
 
     A file is told by its device (``major:minor`` in hexadecimal, as maps prints it) and its
-    inode: its path can be any, and "(deleted)".
+    inode: its path can be any, and "(deleted)". All ``size`` bytes of it must be mapped.
     """
 
     task: int
     device: bytes
     inode: int
+    size: int
 
     def mapped_at(self) -> int | None:
         """Where it has the file mapped from its first byte; None where it has not."""
         for line in _read(f"/proc/{self.task}/maps").splitlines():
             place, _, offset, device, inode = line.split(None, 5)[:5]
-            if inode == b"%d" % self.inode and device == self.device and not int(offset, 16):
-                return int(place.partition(b"-")[0], 16)
+            if inode != b"%d" % self.inode or device != self.device or int(offset, 16):
+                continue
+            start, end = (int(word, 16) for word in place.split(b"-"))
+            if end - start >= self.size:
+                return start
         return None
 
     def string_at(self, address: int, longest: int) -> bytes | None:
@@ -112,6 +144,25 @@ class Memory(NamedTuple):
         except (OSError, ValueError, OverflowError):
             return None
         return found
+
+
+def check_namespace() -> None:
+    """Whether /proc tells of the processes that the kernel will name.
+
+    Raises:
+        ServeError: it is another pid namespace's: its numbers are other processes.
+    """
+    try:
+        own = os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        own = False
+    if not own:
+        raise ServeError(
+            "/proc is of another pid namespace than this process, so that nobody who opens "
+            "could be told from others.",
+            "Mount a /proc of its own first (unshare --mount-proc), or serve outside.",
+            errno=errno.EPERM,
+        )
 
 
 def _read(path: str) -> bytes:

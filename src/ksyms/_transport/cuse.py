@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from .._device import Device
+from .._device import Device, asks_caller
 from .._errors import ServeError, reason
 from . import protocol
 from .callers import Gate, Memory
@@ -124,7 +124,7 @@ class CharacterDevice(Operations):
     def _read(self, request: Request, wait: bool) -> Answer:
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         with self._lock:
-            place = self._places[handle]
+            place = self._places.get(handle, _Place(0, 0))
             # A long read() comes in parts: only the first of them begins at 0.
             begin = place.begin if offset else place.end
             data = self._device.read(handle, begin + offset, size)
@@ -135,13 +135,13 @@ class CharacterDevice(Operations):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
-        if not wait:
-            raise WaitError  # the caller's memory
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
+        if not wait and asks_caller(number):
+            raise WaitError  # the caller's memory
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
         # Nothing of a character device of CUSE's can be mapped.
-        memory = Memory(request.pid, b"", 0)
+        memory = Memory(request.pid, b"", 0, 0)
         answer = self._device.ioctl(handle, number, memory, data)
         return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from .._device import Device
+from .._device import Device, asks_caller
 from . import protocol
 from .backing import Backing
 from .callers import Gate, Memory, status_of
@@ -258,15 +258,16 @@ class Directory(Operations):
         return Answer((self._files[node.name].read(handle, offset, size),))
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
-        if not wait:
-            raise WaitError  # the caller's /proc files
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
+        if not wait and asks_caller(number):
+            raise WaitError  # the caller's /proc files
         node = self._node(request.node)
         if node.name == STATUS:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
-        memory = Memory(request.pid, self._device, node.number)
+        size = node.backing.size if node.backing else 0
+        memory = Memory(request.pid, self._device, node.number, size)
         answer = self._files[node.name].ioctl(handle, number, memory, data)
         return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))
 
@@ -294,6 +295,7 @@ class Directory(Operations):
         """
         backing = node.backing
         if backing is not None and self._snapshot(wait) is backing:
+            self._stale.discard(task)
             return backing
         with self._lock:
             if backing is not None and task in self._stale:

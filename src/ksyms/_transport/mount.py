@@ -64,7 +64,10 @@ def unmount(directory: str, by_helper: bool, flags: int = 0) -> None:
     if by_helper:
         lazy = ["-z"] if flags else []
         run = subprocess.run(
-            [_helper(), "-u", *lazy, "--", directory], capture_output=True, text=True
+            [_helper(), "-u", *lazy, "--", directory],
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
         if run.returncode:
             busy = "busy" in run.stderr.lower()
@@ -125,6 +128,7 @@ def _by_helper(directory: str, allow_other: bool) -> int:
             pass_fds=[theirs.fileno()],
             capture_output=True,
             text=True,
+            errors="replace",
         )
         theirs.close()
         numbers = array.array("i")

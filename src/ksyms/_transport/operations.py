@@ -63,7 +63,10 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
             try:
                 _answer(channel, request, handler, False, told)
             except WaitError:
-                pool.submit(_answer, channel, request, handler, True, told)
+                try:
+                    pool.submit(_answer, channel, request, handler, True, told)
+                except RuntimeError:  # no more threads can be started
+                    _finish(channel, request, errno.EAGAIN, time.monotonic(), told)
 
 
 def _answer(
