@@ -294,13 +294,13 @@ class Directory(Operations):
         the same node, the node is opened through /proc/self/fd: there is no name to look up.
         """
         backing = node.backing
-        if backing is not None and self._snapshot(wait) is backing:
-            self._stale.discard(task)
-            return backing
         with self._lock:
             if backing is not None and task in self._stale:
                 self._stale.discard(task)
                 return backing
+        if backing is not None and self._snapshot(wait) is backing:
+            return backing
+        with self._lock:
             if len(self._stale) > _FORGOTTEN:
                 self._stale.clear()
             self._stale.add(task)
