@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 import ksyms
 from command import TEXT
 from served import CLIENT, Served
+
+# A shell's background jobs ignore SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SAVED = ("6.1.0-56-amd64-few", "6.12.117+deb12-amd64-few")
