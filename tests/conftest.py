@@ -15,8 +15,9 @@ import ksyms
 from command import TEXT
 from served import CLIENT, Served
 
-# A shell's background jobs ignore SIGINT, and so would all that the tests start.
+# A shell's background jobs ignore SIGINT, nohup's SIGHUP, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SAVED = ("6.1.0-56-amd64-few", "6.12.117+deb12-amd64-few")
