@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,7 @@ PATIENCE: Final = 2.0
 """Seconds to wait for what may never answer."""
 
 
-class Server:
+class Server(ABC):
     """A server, from :meth:`run`'s begin to its end.
 
     Args:
@@ -45,13 +46,13 @@ class Server:
         self._call = call
         self._taken = 0.0
 
+    @abstractmethod
     def run(self) -> None:
         """Serve until a signal ends it.
 
         Raises:
             KsymsError: this process cannot take a snapshot itself, or cannot serve.
         """
-        raise NotImplementedError
 
     def latest(self, stack: ExitStack) -> Latest[Backing]:
         """Snapshots, as long as ``stack`` lasts; who cannot read says so now."""

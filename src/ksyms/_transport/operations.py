@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
@@ -37,16 +38,16 @@ Handler = Callable[[Request, bool], Answer]
 Told = Callable[[Request, int, float], None]
 
 
-class Operations:
+class Operations(ABC):
     """A file system or a device: a handler an opcode; all others are ENOSYS.
 
     A handler takes the request and whether it may wait, and raises an OSError or a
     KsymsError with the errno to answer.
     """
 
+    @abstractmethod
     def handlers(self) -> dict[int, Handler]:
         """The handlers, by opcode."""
-        raise NotImplementedError
 
 
 def serve(channel: Channel, operations: Operations, told: Told | None = None) -> None:
