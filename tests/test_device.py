@@ -72,7 +72,7 @@ def fails(number: int) -> Iterator[None]:
 
 
 def device(content: bytes = b"snapshot", **policy: int | None) -> Opened:
-    made = Opened(lambda: Fake(content), Policy(**policy))  # type: ignore[arg-type]
+    made = Opened(lambda: Fake(content), Policy(**policy))
     made.modevent(Event.LOAD)
     return made
 
@@ -241,7 +241,7 @@ def test_read() -> None:
     with fails(errno.EINVAL):
         made.read(handle, 0, -1)
     with pytest.raises(TypeError):
-        made.read(handle, 0, 4)[0] = 1  # type: ignore[index]
+        made.read(handle, 0, 4)[0] = 1
 
 
 def test_ioctl() -> None:

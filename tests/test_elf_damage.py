@@ -115,7 +115,7 @@ def test_damaged_files(data: st.DataObject, files: list[bytes], tmp_path: Path) 
 def told(path: Path, **arguments: object) -> None:
     """An image that can be read again, or one error that names the file."""
     try:
-        image = ksyms.snapshot(**arguments).image  # type: ignore[arg-type]
+        image = ksyms.snapshot(**arguments).image
     except (ksyms.ImageError, ksyms.LayoutError) as error:
         assert str(path) in error.what or "whole" in error.what
         assert error.remedy
@@ -129,7 +129,7 @@ def wrong(tmp_path: Path, data: bytes, what: str, **arguments: object) -> None:
     path = tmp_path / "wrong"
     path.write_bytes(data)
     with pytest.raises(ksyms.ImageError, match=what) as caught:
-        ksyms.snapshot(layout="freebsd", **{"kernel": path, **arguments})  # type: ignore[arg-type]
+        ksyms.snapshot(layout="freebsd", **{"kernel": path, **arguments})
     assert str(path) in caught.value.what
 
 

@@ -31,7 +31,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def image_of(kernel: Path, *modules: tuple[Path, object]) -> bytes:
-    return bytes(ksyms.snapshot(layout="freebsd", kernel=kernel, modules=modules).image)  # type: ignore[arg-type]
+    return bytes(ksyms.snapshot(layout="freebsd", kernel=kernel, modules=modules).image)
 
 
 def test_64_bit_by_hand(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_64_bit_by_hand(tmp_path: Path) -> None:
 def test_32_bit_big_endian_by_hand(tmp_path: Path) -> None:
     """As a compiler for 32-bit PowerPC lays the structure out: 304 bytes, no padding."""
     shape = {"bits": 32, "order": ">", "machine": 20}
-    kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS[:1], b"\0start\0", **shape))  # type: ignore[arg-type]
-    module = write(tmp_path / "m", elf_file(MODULE_ROWS[:1], b"\0mod\0", kind=EXEC, **shape))  # type: ignore[arg-type]
+    kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS[:1], b"\0start\0", **shape))
+    module = write(tmp_path / "m", elf_file(MODULE_ROWS[:1], b"\0mod\0", kind=EXEC, **shape))
     expected = (
         bytes.fromhex(
             "7f454c46 01 02 01 09 00 00000000000000"
@@ -128,9 +128,9 @@ def test_every_class_order_and_type(tmp_path: Path, bits: int, order: str, kind:
         *(Row(9, 2, 0, 0x01, 3), Row(13, 32, 4, 0x11, SHN_COMMON)),
     ]
     shape = {"bits": bits, "order": order, "machine": 21 if bits == 64 else 20}
-    kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS, KERNEL_STRINGS, **shape))  # type: ignore[arg-type]
+    kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS, KERNEL_STRINGS, **shape))
     names = b"\0fun\0var\0doc\0com\0"
-    module = elf_file(rows, names, kind=kind, sections=(text, data, note), **shape)  # type: ignore[arg-type]
+    module = elf_file(rows, names, kind=kind, sections=(text, data, note), **shape)
     out = tmp_path / "out"
     out.write_bytes(image_of(kernel, (write(tmp_path / "mod", module), 0x80000010)))
     listed = readelf(out)[len(KERNEL_ROWS) + 1 :]
@@ -296,15 +296,6 @@ def test_no_symbols_at_all(tmp_path: Path) -> None:
     assert (len(table), list(table), table.lookup(0), table.find("a")) == (0, [], None, [])
 
 
-class Growing(ElfLinker):
-    """A linker under which something happens to the files at the start of each copy pass."""
-
-    def __init__(self, kernel: Path, modules: list[ModuleFile], change: object) -> None:
-        super().__init__(str(kernel), modules)
-        self.change = change
-        self.passes = 0
-
-
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("which", ["symbols", "strings", "fewer"])
 def test_a_file_that_changes_between_the_passes(
@@ -326,7 +317,7 @@ def test_a_file_that_changes_between_the_passes(
         tries += 1
         if tries <= times:
             write_module(tries)
-        real(*arguments)  # type: ignore[arg-type]
+        real(*arguments)
 
     write_module(0)
     real = freebsd.copy
@@ -350,7 +341,7 @@ def test_a_file_that_changes_and_keeps_its_size(
     real, tries = freebsd.copy, []
 
     def copy(*arguments: object) -> None:
-        real(*arguments)  # type: ignore[arg-type]
+        real(*arguments)
         tries.append(None)
         if len(tries) == 1:
             write(kernel, elf_file(KERNEL_ROWS, KERNEL_STRINGS.upper()))

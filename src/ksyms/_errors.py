@@ -92,6 +92,11 @@ class ServeError(KsymsError):
     """The device cannot be served where it was asked to, or is not served there."""
 
 
-def reason(error: OSError) -> str:
-    """The system's own words for ``error``, without its path or number."""
-    return os.strerror(error.errno) if error.errno else str(error)
+def reason(error: OSError | ValueError) -> str:
+    """The system's own words for ``error``, without its path or number.
+
+    A ValueError, Python's for a NUL in a path, has words of its own.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)

@@ -133,9 +133,8 @@ def _size(fd: int) -> int:
 
 
 def _unopened(path: str, error: OSError | ValueError) -> SourceError:
-    why = reason(error) if isinstance(error, OSError) else str(error)
     return SourceError(
-        f"{path} cannot be opened: {why}.",
+        f"{path} cannot be opened: {reason(error)}.",
         "Name the device, or a file that ksyms snapshot wrote.",
         errno=getattr(error, "errno", None),
     )

@@ -45,9 +45,8 @@ def run(options: argparse.Namespace) -> bool:
     try:
         os.execvpe(options.program[0], options.program, environment)
     except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else str(error)
         raise ServeError(
-            f"{options.program[0]} cannot be run: {why}.",
+            f"{options.program[0]} cannot be run: {reason(error)}.",
             "Name a program, after --.",
             errno=getattr(error, "errno", None),
         ) from None

@@ -29,9 +29,8 @@ class FileData:
                 raise ImageError(f"{path} is not a regular file.", "Name an ELF file.")
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            why = reason(error) if isinstance(error, OSError) else str(error)
             raise SourceError(
-                f"{path} cannot be opened: {why}.",
+                f"{path} cannot be opened: {reason(error)}.",
                 "Name an ELF file that you may read.",
                 errno=getattr(error, "errno", None),
             ) from None

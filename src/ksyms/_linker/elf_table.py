@@ -338,9 +338,8 @@ def _misplaced(module: ModuleFile, why: str) -> ImageError:
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> SourceError:
-    why = reason(error) if isinstance(error, OSError) else str(error)
     return SourceError(
-        f"{path} cannot be read: {why}.",
+        f"{path} cannot be read: {reason(error)}.",
         "Name an ELF file that you may read.",
         errno=getattr(error, "errno", None),
     )

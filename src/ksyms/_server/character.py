@@ -31,7 +31,6 @@ class CharacterServer(Server):
             latest = self.latest(stack)
             device = Device(self.policy)
             channel = Channel(fd)
-            life: Life
             character = CharacterDevice(self.name, device, latest, self.gate, self._ready)
 
             def end(force: bool) -> None:

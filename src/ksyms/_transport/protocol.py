@@ -67,8 +67,6 @@ FOPEN_KEEP_CACHE: Final = 1 << 1
 FOPEN_NOFLUSH: Final = 1 << 5
 FOPEN_PASSTHROUGH: Final = 1 << 7
 
-IOCTL_32BIT: Final = 1 << 3
-
 IN_HEADER: Final = struct.Struct("=IIQQIIIHH")
 OUT_HEADER: Final = struct.Struct("=IiQ")
 INIT_IN: Final = struct.Struct("=IIII")
