@@ -1,6 +1,7 @@
 """Symbols read from any ELF image: address to symbol, name to symbols."""
 
+from .slide import link_slide, slide_between, stext
 from .symbol import Symbol
 from .table import SymbolTable, load
 
-__all__ = ["Symbol", "SymbolTable", "load"]
+__all__ = ["Symbol", "SymbolTable", "link_slide", "load", "slide_between", "stext"]

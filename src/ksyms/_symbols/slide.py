@@ -1,0 +1,35 @@
+"""How far a kernel's addresses lie from those of another boot, or of its link.
+
+The kernel moves as one piece (arch/x86/boot/compressed/kaslr.c, drivers/firmware/efi/libstub):
+one symbol's two addresses tell it for all. Modules are placed each by itself, and absolute
+symbols stay where they are.
+"""
+
+from __future__ import annotations
+
+from .table import SymbolTable
+
+
+def stext(table: SymbolTable) -> int | None:
+    """Where ``table`` has the kernel's ``_stext``; None where it has none."""
+    return next((s.address for s in table.find("_stext") if s.module is None), None)
+
+
+def linked_stext(table: SymbolTable) -> int | None:
+    """Where ``_stext`` was linked to, by the snapshot's note; None where nothing told."""
+    linked = (table.facts.get("link_time") or {}).get("_stext")
+    return None if linked is None else int(linked, 16)
+
+
+def link_slide(table: SymbolTable) -> int | None:
+    """What was added to the kernel's addresses in the boot of ``table``, in bytes."""
+    return _distance(linked_stext(table), stext(table))
+
+
+def slide_between(old: SymbolTable, new: SymbolTable) -> int | None:
+    """What is added to the kernel's addresses in ``old`` for those in ``new``, in bytes."""
+    return _distance(stext(old), stext(new))
+
+
+def _distance(start: int | None, end: int | None) -> int | None:
+    return None if start is None or end is None else end - start
