@@ -213,9 +213,9 @@ def test_nothing_is_read_that_is_no_file(tmp_path: Path) -> None:
 
 
 def test_what_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ksyms._linker import compressed
+    from ksyms import _compressed
 
-    monkeypatch.setattr(compressed, "LARGEST", 1 << 20)
+    monkeypatch.setattr(_compressed, "LARGEST", 1 << 20)
     kernel = tmp_path / "kernel"
     kernel.write_bytes(elf_file(ROWS, NAMES))
     bomb = tmp_path / "bomb.ko"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 from pathlib import Path
@@ -204,7 +205,7 @@ def test_machine_and_impossible_sizes(tmp_path: Path) -> None:
 
 
 def test_a_packed_module(tmp_path: Path) -> None:
-    """Modules are packed on most machines; one that is not what its name says is refused."""
+    """Modules are packed on most machines; one that was cut is refused."""
     kernel = tmp_path / "kernel"
     kernel.write_bytes(elf_file([Row(1, 0x1000)], b"\0a\0"))
     text = Section(".text", 1, 6, 0, bytes(32), align=16)
@@ -217,6 +218,6 @@ def test_a_packed_module(tmp_path: Path) -> None:
             image = ksyms.snapshot(layout=layout, kernel=kernel, modules=[(packed, BASE)]).image
             [symbol] = ksyms.load(image).find("inside")
             assert (symbol.address, symbol.size) == (BASE + 8, 4)
-    module.rename(f"{module}.gz")
+    Path(f"{module}.gz").write_bytes(gzip.compress(module.read_bytes())[:-4])
     with pytest.raises(ksyms.ImageError, match="cannot be unpacked"):
         ksyms.snapshot(kernel=kernel, modules=[(f"{module}.gz", BASE)])

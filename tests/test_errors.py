@@ -71,7 +71,8 @@ NOT_KALLSYMS = {
     "no-newline-at-all": (b"x" * 300_000, "more than 8192 bytes"),
     "nul-bytes": (bytes(300_000), "more than 8192 bytes"),
     "elf": (Path(sys.executable).read_bytes()[:100_000], "is not kallsyms"),
-    "gzip": (gzip.compress(TEXT.encode() * 50, mtime=0) + b"\n", "Line 1"),
+    "gzip-cut": (gzip.compress(TEXT.encode() * 50, mtime=0)[:-9], "ended before"),
+    "gzip-and-more": (gzip.compress(TEXT.encode() * 50, mtime=0) + b"\n", "Not a gzipped"),
     "crlf": (TEXT.replace("\n", "\r\n").encode(), "Line 1"),
     "one-crlf": (around(b"ffffffff81000010 T a\r\n"), "Line 2"),
     "utf16": (TEXT.encode("utf-16"), "is not kallsyms"),
@@ -245,16 +246,15 @@ def test_missing_source(
     [
         ("missing", "No such file or directory"),
         (".", "Is a directory"),
-        ("kallsyms", "is not an ELF image"),
-        ("empty", "is not an ELF image"),
+        ("words", "is neither an ELF file"),
+        ("empty", "is neither an ELF file"),
         ("fifo", "is not a regular file"),
         ("/dev/null", "is not a regular file"),
     ],
 )
-def test_file_that_is_no_image(
-    command: str, name: str, said: str, text: Path, tmp_path: Path
-) -> None:
+def test_file_that_is_no_image(command: str, name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
+    (tmp_path / "words").write_text("cafe au lait\n")
     os.mkfifo(tmp_path / "fifo")
     with open(os.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK)):  # no open need wait
         refused(ksyms(*command.split(), name, cwd=tmp_path, timeout=30), said)

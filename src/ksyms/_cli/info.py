@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
-from .source import add_source, open_table
+from .source import add_source
 
 if TYPE_CHECKING:
     from .._linker import Root
@@ -51,7 +51,9 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Print it; true unless there could be no snapshot."""
     if options.file is not None:
-        facts = of_file(open_table(options.file), options.file)
+        from .._symbols import load
+
+        facts = of_file(load(options.file), options.file)
         _print_json(facts) if options.json else _print_file(facts)
         return True
     from .._linker import Root

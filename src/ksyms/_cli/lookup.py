@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
-from .source import ADDRESS, add_source, open_table, take_snapshot
+from .source import ADDRESS, add_source, take_snapshot
 
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> bool:
     from .._symbols import load
 
     if options.file is not None:
-        table = open_table(options.file)
+        table = load(options.file)
     else:
         table = load(take_snapshot(options).image)
     rows, complete = [], True

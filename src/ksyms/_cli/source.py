@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .._linker import ModuleFile
     from .._snapshot import Snapshot
-    from .._symbols import SymbolTable
 
 # 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits. Eight can be a name.
 ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
-
-_COMPRESSED: Final = (b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh")
-"""What a compressed archive begins with: gzip, xz, bzip2."""
-_TAR: Final = b"ustar"
-"""What a plain one has at byte 257 (POSIX.1, pax, "ustar Interchange Format")."""
 
 
 def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
@@ -68,22 +61,6 @@ def module_file(text: str) -> ModuleFile:
             f"{text!r} is neither FILE@ADDRESS nor FILE@SECTION=ADDRESS,..."
         )
     return ModuleFile(path, None, sections)
-
-
-def open_table(file: str) -> SymbolTable:
-    """The symbols in ``file``: an ELF file, or an archive that ``ksyms collect`` wrote."""
-    from .._symbols import load
-
-    if os.path.isfile(file):
-        with open(file, "rb") as opened:
-            head = opened.read(512)
-        if head.startswith(_COMPRESSED) or head[257:262] == _TAR:
-            from .._linker import Linker
-            from .._snapshot import take
-
-            with Linker(file, debug=None) as linker:
-                return load(take(linker).image)
-    return load(file)
 
 
 def take_snapshot(

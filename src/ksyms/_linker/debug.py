@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .._compressed import COMPRESSED, contents
 from .._elf import Image, Shdr, build_id, parse_notes, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, reason
 from .._note import SECTION
-from .compressed import COMPRESSED, contents
 from .files import Symbols
 from .modules import Sections
 from .root import Root

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._compressed import COMPRESSED, contents
 from .._elf import FileData, Format, Image, Shdr, find_symtab, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, SourceError, reason
-from .compressed import COMPRESSED, contents
 
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]

@@ -144,7 +144,7 @@ class Linker:
         ]
         regions = inferred_regions(owners, known, landmarks)
         files = [
-            self._file(owner, member, regions.get(owner.id, ()), known)
+            self._file(owner, member, regions.get(owner.id, ()), known, landmarks)
             for owner, member in zip(owners, members)
         ]
         linked = read_link_time(self.root, host.release, landmarks)
@@ -167,11 +167,12 @@ class Linker:
         member: _Member,
         regions: tuple[Region, ...],
         known: tuple[Region, ...],
+        landmarks: dict[str, int],
     ) -> LinkerFile:
         symbols = member.symbols
         if owner.id == KERNEL_ID:
             regions = tuple(sorted((*known, *regions), key=lambda r: (r.start, r.end)))
-            absolute = is_absolute(owner.address, owner.letter, known)
+            absolute = is_absolute(owner.address, owner.letter, known, landmarks)
             symbols = symbols._replace(absolute=absolute)
         stops = {*owner.sections.starts, *owner.sections.ends} - {0}
         return LinkerFile(

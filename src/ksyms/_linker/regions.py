@@ -42,7 +42,7 @@ _BOUNDARIES: Final[tuple[tuple[str, Kind, str, str], ...]] = (
 )
 LANDMARKS: Final = frozenset(
     {symbol for _, _, *ends in _BOUNDARIES for symbol in ends}
-    | {"__init_begin", "__init_end", "_end"}
+    | {"__init_begin", "__init_end", "_end", "__per_cpu_start", "__per_cpu_end"}
 )
 """The kernel's symbols whose addresses this module wants."""
 
@@ -142,12 +142,17 @@ def known_regions(
     return tuple(regions)
 
 
-def is_absolute(address: U64, letter: U8, known: tuple[Region, ...]) -> Mask:
+def is_absolute(
+    address: U64, letter: U8, known: tuple[Region, ...], landmarks: dict[str, int]
+) -> Mask:
     """Which of the kernel's symbols are absolute: an ``A`` outside of every known region.
 
-    Per-CPU symbols of x86 are offsets and not addresses (before Linux 6.15, from 0).
+    Per-CPU symbols of x86 are offsets and not addresses (before Linux 6.15, from 0); in a
+    System.map they have the letters of what they are.
     """
     absolute: Mask = LETTER_KIND[letter] == _PERCPU
+    if landmarks.get("__per_cpu_start") == 0:
+        absolute |= address <= np.uint64(landmarks.get("__per_cpu_end", 0))
     if absolute.any():
         at = np.flatnonzero(absolute)
         absolute[at] = ~_within(address[at], known)
@@ -163,7 +168,7 @@ def inferred_regions(
     in one of its own file's regions, or at the end of one.
     """
     image = (known[0].start, max(known[-1].end, landmarks.get("_end", 0))) if known else (0, 0)
-    marks = _marks(owners, known, image)
+    marks = _marks(owners, known, image, landmarks)
     if not len(marks.address):
         return {}
     fresh = np.ones(len(marks.address), np.bool_)
@@ -230,13 +235,20 @@ def _run(
     return Region(name, start, max(start, end), kind, inferred, source)
 
 
-def _marks(owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int]) -> _Marks:
+def _marks(
+    owners: list[Owner],
+    known: tuple[Region, ...],
+    image: tuple[int, int],
+    landmarks: dict[str, int],
+) -> _Marks:
     parts: list[tuple[U64, Index, npt.NDArray[np.int8], Mask, Mask, U64]] = []
     for owner in owners:
         address, kind = owner.address, LETTER_KIND[owner.letter]
         if owner.id == KERNEL_ID:
             # A symbol at a known region's end is that region's.
-            out = ~_within(address, known) & ~is_absolute(address, owner.letter, known)
+            out = ~_within(address, known) & ~is_absolute(
+                address, owner.letter, known, landmarks
+            )
             out[out] = ~np.isin(address[out], np.array([r.end for r in known], np.uint64))
             # Linker-script symbols between the sections have any letter; code is code.
             address, kind = address[out], np.where(kind[out] > 0, _DATA, kind[out])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from .._compressed import LARGEST, compression, contents
 from .._errors import SourceError, reason
 from .bulk import BulkReader
+
+if TYPE_CHECKING:
+    import tarfile
 
 _KALLSYMS: Final = "proc/kallsyms"
 
@@ -51,8 +55,10 @@ class Root:
         if self._archive is not None:
             return io.BytesIO(self._archive[_KALLSYMS])
         try:
+            if self.alone and _is_packed(self.kallsyms):
+                return io.BytesIO(contents(self.kallsyms))
             return BulkReader(self.kallsyms)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise unreadable(self.kallsyms, error) from None
 
     def read(self, name: str) -> bytes | None:
@@ -118,12 +124,19 @@ class Root:
         return os.path.join(self.path, name)
 
 
-def unreadable(path: str, error: OSError) -> SourceError:
+def _is_packed(path: str) -> bool:
+    if not os.path.isfile(path):
+        return False  # a pipe's bytes can be read once
+    with open(path, "rb") as file:
+        return compression(file.read(6)) is not None
+
+
+def unreadable(path: str, error: OSError | ValueError) -> SourceError:
     """The error for a text of symbols that cannot be read."""
     return SourceError(
         f"{path} cannot be read: {reason(error)}.",
         "Mount /proc, or name a saved copy with --root or --kallsyms.",
-        errno=error.errno,
+        errno=getattr(error, "errno", None),
     )
 
 
@@ -134,22 +147,37 @@ def _read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
+def _opened(path: str) -> tarfile.TarFile:
+    import tarfile
+
+    with open(path, "rb") as file:
+        packed = compression(file.read(6))
+    if packed == "zstd":  # which tarfile knows from Python 3.14 on
+        return tarfile.open(fileobj=io.BytesIO(contents(path)))
+    return tarfile.open(path)
+
+
 def _unpacked(path: str) -> dict[str, bytes]:
     """The files of an archive, by their names below what holds ``proc/kallsyms``."""
     import lzma
     import tarfile
 
-    files = {}
+    files, left = {}, LARGEST
     try:
-        with tarfile.open(path) as archive:
+        with _opened(path) as archive:
             for member in archive:
+                left -= member.size
+                if left < 0:
+                    raise tarfile.TarError(f"it is larger than {LARGEST >> 20} MiB unpacked")
                 content = archive.extractfile(member)
                 if content is not None:
                     files[os.path.normpath(member.name)] = content.read()
             # To the end of what it is compressed in, where the checksum is.
             while archive.fileobj is not None and archive.fileobj.read(1 << 16):
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except (
+        *(tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError),
+    ) as error:
         why = str(error).splitlines()[0].rstrip(":.")
         raise SourceError(
             f"{path} is no archive that can be read: {why}.",

@@ -1,7 +1,8 @@
 """Symbols read from any ELF image: address to symbol, name to symbols."""
 
+from .inputs import load
 from .slide import link_slide, slide_between, stext
 from .symbol import Symbol
-from .table import SymbolTable, load
+from .table import SymbolTable
 
 __all__ = ["Symbol", "SymbolTable", "link_slide", "load", "slide_between", "stext"]

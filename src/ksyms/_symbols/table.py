@@ -5,18 +5,14 @@ Nothing here imports numpy: a single answer must not wait for it.
 
 from __future__ import annotations
 
-import mmap
-import os
-import stat
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from .. import _note
-from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image, read_image
+from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image
 from .._elf import constants as elf
-from .._errors import ImageError, SourceError, reason
 from .symbol import Symbol
 
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
@@ -31,40 +27,6 @@ _SCANS: Final = 4
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
 _MAPPING: Final = b"$"
 _TWIN: Final = b"__pfx_"
-
-
-def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
-    """The symbol table of an ELF image.
-
-    Args:
-        source: a file, which is mapped and stays so while the table is in use, or a
-            snapshot's ``image``.
-
-    Raises:
-        SourceError: the file cannot be opened.
-        ImageError: it is no ELF file with a ``.symtab``, or a field of it is wrong.
-        NoteError: its ``.note.ksyms`` is of a version that this ksyms does not know.
-    """
-    if isinstance(source, memoryview):
-        return SymbolTable(read_image(source.cast("B"), "the image"))
-    label = os.fspath(source)
-    try:
-        with open(label, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(
-                    f"{label} is not a regular file.", "Name a file that holds a snapshot."
-                )
-            data = (
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if status.st_size else b""
-            )
-    except OSError as error:
-        raise SourceError(
-            f"{label} cannot be opened: {reason(error)}.",
-            "Name a file that ksyms snapshot wrote.",
-            errno=error.errno,
-        ) from None
-    return SymbolTable(read_image(memoryview(data), label))
 
 
 class SymbolTable(Sequence[Symbol]):

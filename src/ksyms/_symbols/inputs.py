@@ -1,0 +1,76 @@
+"""A symbol table of whatever somebody has: an image, a text, an archive, packed or not."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from typing import Final
+
+from .._compressed import contents
+from .._elf import constants as elf
+from .._elf import read_image
+from .._errors import ImageError, SourceError, reason
+from .table import SymbolTable
+
+_TEXT: Final = re.compile(rb"[0-9a-f]{8}(?:[0-9a-f]{8})? \S \S+")
+"""How the first line of a kallsyms, or of a System.map, begins."""
+_TAR: Final = slice(257, 262)  # POSIX.1, pax, "ustar Interchange Format"
+_BZIP2: Final = b"BZh"
+
+
+def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
+    """The symbols of an ELF image, of a saved text, or of an archive of a machine's files.
+
+    Args:
+        source: a file: an ELF image with a ``.symtab`` (a snapshot, a vmlinux, a module, a
+            file of debug info), which is mapped and stays so while the table is in use; a
+            saved ``/proc/kallsyms`` or a System.map; or a tar with ``proc/kallsyms`` and
+            ``proc/modules`` somewhere in it. Each may be packed by gzip, xz or zstd. Or a
+            snapshot's ``image``.
+
+    Raises:
+        SourceError: the file cannot be opened, or a text or an archive in it cannot be read.
+        ImageError: it is none of these, has no ``.symtab``, or a field of it is wrong.
+        KallsymsError: the text is no kallsyms, or was cut short.
+        HiddenError: all addresses of the text are zero.
+        NoteError: its ``.note.ksyms`` is of a version that this ksyms does not know.
+    """
+    if isinstance(source, memoryview):
+        return SymbolTable(read_image(source.cast("B"), "the image"))
+    label = os.fspath(source)
+    data = _contents(label)
+    if data[_TAR] == b"ustar" or (data[:3] == _BZIP2 and not _TEXT.match(data)):
+        return _taken(label, root=label)
+    if _TEXT.match(data):
+        return _taken(label, kallsyms=label)
+    if data[: len(elf.ELFMAG)] != elf.ELFMAG:
+        raise ImageError(
+            f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive.",
+            "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux or a module.",
+        )
+    return SymbolTable(read_image(memoryview(data), label))
+
+
+def _contents(label: str) -> bytes | mmap.mmap:
+    try:
+        return contents(label)
+    except OSError as error:
+        raise SourceError(
+            f"{label} cannot be opened: {reason(error)}.",
+            "Name a file that ksyms snapshot wrote.",
+            errno=error.errno,
+        ) from None
+    except ValueError as error:
+        raise ImageError(
+            f"{label} cannot be read: {error}.", "Name a file that holds a snapshot."
+        ) from None
+
+
+def _taken(label: str, root: str = "/", kallsyms: str | None = None) -> SymbolTable:
+    """The table of a snapshot that is taken of a text, or of an archive."""
+    from .._linker import Linker
+    from .._snapshot import take
+
+    with Linker(root, kallsyms, debug=None) as linker:
+        return SymbolTable(read_image(take(linker).image, label))
