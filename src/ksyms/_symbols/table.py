@@ -6,14 +6,21 @@ Nothing here imports numpy: a single answer must not wait for it.
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import _note
 from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image
 from .._elf import constants as elf
 from .symbol import Symbol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .spans import Rows, Spans
 
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
 _RANK: Final = {elf.STB_WEAK: 1, elf.STB_LOCAL: 2}
@@ -123,6 +130,35 @@ class SymbolTable(Sequence[Symbol]):
                     best, chosen = key, index
         return self._symbol(chosen) if best is not None else None
 
+    def locate(self, addresses: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """For each of ``addresses`` (uint64), what :meth:`lookup` finds, as its place in here.
+
+        ``table[place]`` is the symbol; the place is -1 where the image knows of none. The
+        first call works out who answers where, once.
+        """
+        import numpy as np
+
+        places = self._places
+        return places[self.spans.find(np.asarray(addresses, np.uint64))]
+
+    @cached_property
+    def spans(self) -> Spans:
+        """Who answers where, for all addresses: of numbers that :meth:`numbered` takes."""
+        from .spans import spans
+
+        return spans(self._answering())
+
+    def numbered(self, number: int) -> Symbol:
+        """The symbol that is the ``number``-th of ``.symtab``."""
+        return self._symbol(number)
+
+    def at(self, address: int) -> list[Symbol]:
+        """Every symbol that begins at ``address`` and answers for it, as kallsyms has them."""
+        rows = [
+            (self._sym(i).st_name, i) for run in self._runs() for i in self._same(run, address)
+        ]
+        return [self._symbol(index) for _, index in sorted(rows)]
+
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
         found = (self._symbol(index) for index in self._defined(name))
@@ -213,6 +249,45 @@ class SymbolTable(Sequence[Symbol]):
                 yield index
             elif sym.st_size:
                 passed += 1
+
+    def _same(self, run: Sequence[int], address: int) -> Iterator[int]:
+        """Those symbols of ``run`` that begin at ``address`` and can answer."""
+        if isinstance(run, range):
+            at = bisect_left(self._values, address, run.start, run.stop) - run.start
+        else:
+            at = bisect_left(run, address, key=self._values.__getitem__)
+        while at < len(run) and self._values[run[at]] == address:
+            if self._answers(self._sym(run[at])):
+                yield run[at]
+            at += 1
+
+    def _answering(self) -> Rows:
+        """The rows of all symbols that name an address, for :func:`spans`."""
+        import numpy as np
+
+        rows = np.frombuffer(self._table, self._image.format.sym.dtype)[1:]
+        kind = rows["st_info"] & 0xF
+        good = ~np.isin(rows["st_shndx"], _NOWHERE) & ~np.isin(kind, _UNNAMED)
+        number = np.flatnonzero(good)
+        untyped = number[kind[number] == elf.STT_NOTYPE] + 1
+        mapping = [i for i in untyped.tolist() if not self._answers(self._sym(i))]
+        good[np.array(mapping, np.intp) - 1] = False
+        number = np.flatnonzero(good)
+        columns = (rows[name][number] for name in ("st_value", "st_size"))
+        value, size = (column.astype(np.uint64) for column in columns)
+        from .spans import Rows
+
+        return Rows(number + 1, value, size, rows["st_name"][number].astype(np.uint32))
+
+    @cached_property
+    def _places(self) -> npt.NDArray[np.int64]:
+        """The place in the order of addresses of each symbol of ``.symtab``; -1 of none."""
+        import numpy as np
+
+        order = np.fromiter(self._by_address(), np.int64)
+        places = np.full(len(order) + 1, -1, np.int64)
+        places[order] = np.arange(len(order))
+        return places
 
     def _answers(self, sym: Sym) -> bool:
         """Whether a symbol names an address at all."""

@@ -1,0 +1,64 @@
+"""Many addresses at once, held against a search by hand and against one at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ksyms
+from elf_files import Row, elf_file
+
+TOP = (1 << 64) - 1
+places = st.one_of(
+    st.integers(0, 40), st.integers(TOP - 40, TOP), st.integers(1 << 62, (1 << 62) + 9)
+)
+sizes = st.one_of(st.integers(0, 20), st.just(TOP))
+symbols = st.lists(st.tuples(places, sizes), max_size=12)
+
+
+def by_hand(rows: list[tuple[int, int]], address: int) -> int | None:
+    """The number of the row that answers: it begins last, and of those it came first."""
+    inside = [
+        (-value, number)
+        for number, (value, size) in enumerate(rows)
+        if value <= address < value + max(size, 1)
+    ]
+    return min(inside)[1] if inside else None
+
+
+@settings(deadline=None)
+@given(symbols)
+def test_where_symbols_lie_in_each_other(rows: list[tuple[int, int]]) -> None:
+    strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
+    made = [Row(1 + 4 * n, value, size) for n, (value, size) in enumerate(rows)]
+    table = ksyms.load(memoryview(elf_file(made, strings)))
+    edges = {v + d for v, s in rows for d in (-1, 0, 1, s - 1, s, s + 1)} | {0, TOP}
+    addresses = sorted(a for a in edges if 0 <= a <= TOP)
+    found = table.locate(np.array(addresses, np.uint64)).tolist()
+    for address, place in zip(addresses, found):
+        expected = by_hand(rows, address)
+        name = None if expected is None else f"{expected:03d}"
+        assert (table[place].name if place >= 0 else None) == name
+        one = table.lookup(address)
+        assert (one.name if one else None) == name
+        same = [f"{n:03d}" for n, (value, _) in enumerate(rows) if value == address]
+        assert [symbol.name for symbol in table.at(address)] == same
+
+
+def test_addresses_in_their_own_order(tmp_path: Path) -> None:
+    text = tmp_path / "kallsyms"
+    text.write_text(
+        "ffffffff81000000 T _stext\n"
+        "ffffffff81000010 t one\n"
+        "ffffffff81000010 t alias\n"
+        "ffffffff81000030 T _etext\n"
+        "ffffffffc0000000 t two\t[mod]\n"
+    )
+    table = ksyms.load(text)
+    asked = [0xFFFFFFFFC0000FFF, 0xFFFFFFFF8100002F, 0, 0xFFFFFFFF8100000F, 0xFFFFFFFFC0001000]
+    names = [table[p].name if p >= 0 else None for p in table.locate(asked).tolist()]
+    assert names == ["two", "one", None, "_stext", None]
+    assert table.locate([]).tolist() == []
