@@ -8,6 +8,7 @@ import sys
 import ksyms
 
 NAMES = [
+    "DecodeError",
     "DeviceError",
     "Handle",
     "HiddenError",

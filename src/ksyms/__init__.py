@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ._errors import (
+    DecodeError,
     DeviceError,
     HiddenError,
     ImageError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from ._symbols import Symbol, SymbolTable, load
 
 __all__ = [
+    "DecodeError",
     "DeviceError",
     "Handle",
     "HiddenError",

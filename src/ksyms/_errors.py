@@ -10,6 +10,7 @@
     ├── LayoutError             EOVERFLOW  more than the layout can say
     ├── ImageError              ENOEXEC  a file that is not an ELF image ksyms can read
     │   └── NoteError           ENOEXEC  a ``.note.ksyms`` of another version, or not whole
+    ├── DecodeError             EINVAL   a text that is of another kernel than the file
     ├── OutputError             as written  the image cannot be written where it was asked to
     ├── DeviceError             as the driver's  a call on the device is refused
     └── ServeError              the system's  the device cannot be served, or is not
@@ -76,6 +77,12 @@ class ImageError(KsymsError):
 
 class NoteError(ImageError):
     """A ``.note.ksyms`` of a version this ksyms does not know, or not whole."""
+
+
+class DecodeError(KsymsError):
+    """A text that is of another kernel than the file it is to be decoded with."""
+
+    errno = _errno.EINVAL
 
 
 class OutputError(KsymsError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from .._linker import ModuleFile
     from .._snapshot import Snapshot
+    from .._symbols import SymbolTable
 
 # 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits. Eight can be a name.
 ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
@@ -61,6 +62,15 @@ def module_file(text: str) -> ModuleFile:
             f"{text!r} is neither FILE@ADDRESS nor FILE@SECTION=ADDRESS,..."
         )
     return ModuleFile(path, None, sections)
+
+
+def load_source(options: argparse.Namespace) -> SymbolTable:
+    """The symbols that ``--from`` names, or those of the kernel that the arguments name."""
+    from .._symbols import load
+
+    if options.file is not None:
+        return load(options.file)
+    return load(take_snapshot(options).image)
 
 
 def take_snapshot(

@@ -29,6 +29,8 @@ _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _NESTED: Final = 64
 """How many symbols with a size are looked at for one that encloses others."""
+_ONCE: Final = 4
+"""How many names are searched for each by itself, before an index of all is made."""
 _SCANS: Final = 4
 """How many single searches of a table are worth one pass over it."""
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
@@ -66,6 +68,7 @@ class SymbolTable(Sequence[Symbol]):
                 )
         self._values = _values(image, self._symtab)
         self._order: Sequence[int] | None = None
+        self._asked = 0
         self._halves = (range(1, self._symtab.sh_info), range(self._symtab.sh_info, count))
         if not len(self._note):
             # Not a snapshot: its halves are not sorted, so an index is made of all of it.
@@ -185,8 +188,17 @@ class SymbolTable(Sequence[Symbol]):
             return []
         if not wanted or b"\0" in wanted:
             return []
+        self._asked += 1
+        if self._asked > _ONCE:
+            found = self._by_name.get(wanted, [])
+        else:
+            found = self._named(self._starts(wanted))
+        return [index for index in found if self._sym(index).st_shndx != elf.SHN_UNDEF]
+
+    def _starts(self, wanted: bytes) -> list[int]:
+        """Where in the strings a symbol called ``wanted`` can have its name."""
         strings = bytes(self._image.contents(self._strtab))
-        starts = [
+        return [
             start
             for start in _occurrences(strings, wanted + b"\0")
             # In a snapshot a name is a string of its own, or the tail of its __pfx_ twin.
@@ -194,8 +206,17 @@ class SymbolTable(Sequence[Symbol]):
             or strings[start - 1] == 0
             or strings.endswith(_TWIN, 0, start)
         ]
-        found = self._named(starts)
-        return [index for index in found if self._sym(index).st_shndx != elf.SHN_UNDEF]
+
+    @cached_property
+    def _by_name(self) -> dict[bytes, list[int]]:
+        """The numbers of the symbols that have each name."""
+        strings = bytes(self._image.contents(self._strtab)) + b"\0"
+        found: dict[bytes, list[int]] = {}
+        for index, start in enumerate(_names(self._image, self._symtab)):
+            if index and start < len(strings):
+                name = strings[start : strings.index(b"\0", start)]
+                found.setdefault(name, []).append(index)
+        return found
 
     def _named(self, starts: list[int]) -> list[int]:
         """The symbols whose ``st_name`` is one of ``starts``."""
@@ -351,3 +372,11 @@ def _values(image: Image, symtab: Shdr) -> Sequence[int]:
     if fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder:
         return table.cast("Q")[1::3]
     return [sym.st_value for sym in fmt.sym.unpack_all(table)]
+
+
+def _names(image: Image, symtab: Shdr) -> Sequence[int]:
+    """``st_name`` of each symbol."""
+    table, fmt = image.contents(symtab), image.format
+    if fmt.byteorder == sys.byteorder:
+        return table.cast("I")[:: fmt.sym.size // 4].tolist()
+    return [sym.st_name for sym in fmt.sym.unpack_all(table)]

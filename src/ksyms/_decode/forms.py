@@ -1,0 +1,136 @@
+r"""How kernel addresses and symbols look in texts.
+
+What prints them: ``%pS``, ``%pB`` and ``%px`` (lib/vsprintf.c, symbol_string), ``NAME+0x12/0x34
+[MODULE]`` in traces, ``[<ADDRESS>]`` before it until Linux 4.15 and on 32-bit arm until today,
+``NAME+0x12/0x34 <ADDRESS>`` in ftrace with sym-addr (kernel/trace/trace_output.c,
+seq_print_ip_sym), ``ADDRESS NAME+0x12 (DSO)`` by perf script, and kallsyms itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+_NAME: Final = rb"[A-Za-z_.$][\w.$:@]*"
+_MODULE: Final = rb"[\w-]+"
+_OFFSET: Final = rb"\+0x[0-9a-f]+"
+_SIZE: Final = rb"/0x[0-9a-f]+"
+_BUILD_ID: Final = rb"[0-9a-f]{8,64}"
+# CONFIG_STACKTRACE_BUILD_ID prints a module's build-id behind its name (since 5.14).
+_IN_MODULE: Final = rb" \[" + _MODULE + rb"(?: " + _BUILD_ID + rb")?\]"
+_NAMED: Final = (
+    rb"[ :]{1,3}(?:\? )?\(?"
+    + _NAME
+    + _OFFSET
+    + rb"(?:"
+    + _SIZE
+    + rb")?(?:"
+    + _IN_MODULE
+    + rb")?"
+)
+_BARE: Final = rb" " + _NAME + rb"(?= \(|\r?$)"
+_IN_PARENTHESES: Final = rb" \(" + _NAME + rb"\)"
+_LISTED: Final = rb" [A-Za-z?-] [^\s]+(?:\t\[[^\]\s]+\])?(?=\r?$)"
+_REST: Final = (
+    rb"((?:>\]|[>\])])?(?:"
+    + rb"|".join([_NAMED, rb" \[unknown\]", _LISTED, _BARE, _IN_PARENTHESES])
+    + rb")?)"
+)
+
+
+def addresses(digits: int, prefix: str) -> re.Pattern[bytes]:
+    """Where a text has kernel addresses, and in group 2 what each is followed by.
+
+    An address has ``digits`` lower-case hexadecimal digits and may have 0x before it; all of a
+    kernel's begin with ``prefix``, which makes the search a quick one. What follows is what
+    closes it, and the name if it has one. Of ``[<A>]  [<A>] NAME``, which oopses had until
+    Linux 4.8, the second is meant.
+    """
+    rest = digits - len(prefix)
+    address = prefix.encode() + rb"[0-9a-f]{%d}" % rest
+    before = rb"(?:(?<!\w.{%d})|(?<=\b0[xX].{%d}))" % (digits, digits)
+    return re.compile(
+        rb"(" + address + rb")(?!\w|>\]  \[<)" + before + _REST, re.MULTILINE | re.DOTALL
+    )
+
+
+class Named(NamedTuple):
+    """What follows an address, taken apart.
+
+    ``closed`` is what closes the address, ``gap`` what is between that and the name, ``after``
+    what is behind the name. ``kind`` is ``frame`` for a name with an offset, ``bare`` for a
+    name alone, ``listed`` for a line of kallsyms, ``unknown`` for perf's word for it, and
+    ``none`` where nothing follows. What the text does not say is None.
+    """
+
+    kind: str
+    closed: bytes
+    gap: bytes = b""
+    name: str = ""
+    offset: int | None = None
+    size: int | None = None
+    module: str | None = None
+    build_id: str | None = None
+    after: bytes = b""
+
+
+BEFORE: Final = b"\0"
+"""What marks a name that stands before its address, where one is looked for behind it."""
+_CLOSED: Final = re.compile(rb"(?:>\]|[>\])])?")
+_FRAME_PARTS: Final = re.compile(
+    rb"([ :]{1,3}(?:\? )?\(?)(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x([0-9a-f]+))?"
+    rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
+)
+_LISTED_PARTS: Final = re.compile(rb" [A-Za-z?-] ([^\s]+)(?:\t\[([^\]\s]+)\])?")
+_BARE_PARTS: Final = re.compile(rb"( \(?)(" + _NAME + rb")(\)?)")
+
+
+def take_apart(rest: bytes) -> Named:
+    """Group 2 of what :func:`addresses` finds, as its parts; or a name marked by BEFORE."""
+    rest = rest.removeprefix(BEFORE)
+    match = _CLOSED.match(rest)
+    assert match is not None
+    closed, tail = match[0], rest[match.end() :]
+    if not tail:
+        return Named("none", closed)
+    if tail == b" [unknown]":
+        return Named("unknown", closed, b" ")
+    if match := _FRAME_PARTS.fullmatch(tail):
+        gap, name, offset, size, *owner = match.groups()
+        module, build_id = (None if part is None else _text(part) for part in owner)
+        size = None if size is None else int(size, 16)
+        return Named("frame", closed, gap, _text(name), int(offset, 16), size, module, build_id)
+    if match := _LISTED_PARTS.fullmatch(tail):
+        module = None if match[2] is None else _text(match[2])
+        return Named("listed", closed, b"", _text(match[1]), 0, None, module)
+    match = _BARE_PARTS.fullmatch(tail)
+    assert match is not None
+    return Named("bare", closed, match[1], _text(match[2]), after=match[3])
+
+
+FRAMES: Final = re.compile(
+    rb"(?<![\w.$:@])(" + _NAME + rb")\+0x([0-9a-f]+)/0x([0-9a-f]+)"
+    rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
+)
+"""Symbols with an offset and a size, wherever they are: name, offset, size, module."""
+BEFORE_ADDRESS: Final = re.compile(
+    rb"(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?(?: \[(" + _MODULE + rb")\])? <$"
+)
+"""What ftrace prints before an address in <>, at the end of what comes before it."""
+LONGEST: Final = 1 << 11
+"""Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
+
+BANNER: Final = re.compile(rb"Linux version (\S+)")  # init/main.c, linux_banner
+OFFSET: Final = re.compile(  # arch/x86/kernel/setup.c, dump_kernel_offset
+    rb"Kernel Offset: (?:0x([0-9a-f]+) from 0x([0-9a-f]+)|disabled)"
+)
+HEADER: Final = re.compile(  # lib/dump_stack.c, dump_stack_print_info
+    rb"Comm: .{1,31}? (?:Not tainted|Tainted:[A-Z ]+?) +([0-9]\S*) #.*?(?: ([0-9a-f]{40}))?$",
+    re.MULTILINE,
+)
+PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
+LINKED_IN: Final = re.compile(rb"Modules linked in:([^\n]*)")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

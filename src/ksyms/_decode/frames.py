@@ -1,0 +1,137 @@
+"""One record a frame, for a program: each address, and each symbol without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from .._symbols import Symbol, SymbolTable, link_slide
+from . import forms
+from .boot import Place
+from .evidence import places_of
+from .text import MODULES, Decoder
+
+Record = dict[str, Any]
+
+_PADDING: Final = 64
+"""How much less than kallsyms tells a function can have: what aligns the next one."""
+
+
+class Frames:
+    """The frames of a text, block after block; ``decoder`` is for this text alone."""
+
+    def __init__(self, decoder: Decoder, table: SymbolTable) -> None:
+        self._decoder = decoder
+        self._table = table
+        self._linked = link_slide(table)
+        self._line = 1
+
+    def of(self, block: bytes) -> Iterator[Record]:
+        """The records of ``block``, in its order.
+
+        ``text`` is the frame as it is there, ``line`` its line's number, ``address`` what the
+        text says it is, ``said`` the name that the text has for it. ``symbol`` with its
+        ``offset`` and ``size`` in bytes is what it is; where that is None, ``why`` says why.
+        ``file_address`` is where it is in the file, ``link_address`` where it was linked.
+
+        Raises:
+            DecodeError: the text is of another build than the table.
+        """
+        found = [*self._addresses(block), *self._symbols(block)]
+        # A symbol whose address is there was found twice: the address tells more.
+        taken, at = -1, 0
+        for place, end, record in sorted(found, key=lambda item: (item[0], -item[1])):
+            if place < taken:
+                continue
+            taken = end
+            self._line += block.count(b"\n", at, place)
+            at = place
+            text = block[place:end].decode("utf-8", "surrogateescape")
+            yield {"line": self._line, "text": text, **record}
+        self._line += block.count(b"\n", at)
+
+    def _addresses(self, block: bytes) -> Iterator[tuple[int, int, Record]]:
+        decoder = self._decoder
+        pieces = decoder.pattern.split(block)
+        keys = decoder.keys(pieces)
+        parts = decoder.parts(block, keys, pieces)
+        places = places_of(pieces)
+        for part in parts:
+            for number in range(part.first, part.end):
+                digits, rest = pieces[3 * number + 1], pieces[3 * number + 2]
+                start, end = places[number], places[number] + len(digits) + len(rest)
+                address = int(digits, 16)
+                named = forms.take_apart(keys[number][1])
+                if keys[number][1] != rest:  # its name is before it
+                    start -= len(keys[number][1])
+                said = named.name or None
+                if said is not None and named.offset is not None and named.kind == "frame":
+                    said += f"+{named.offset:#x}"
+                place = part.boot and decoder.layout.place(address, part.boot)
+                record: Record = {"address": f"{address:#x}", "said": said}
+                if place is None:
+                    yield start, end, record | self._nothing(address, part)
+                else:
+                    agrees = decoder.says(named, place) if said else None
+                    yield start, end, record | {"agrees": agrees} | self._is(place)
+
+    def _symbols(self, block: bytes) -> Iterator[tuple[int, int, Record]]:
+        """Symbols with an offset and a size: what can be known of them without an address."""
+        for match in forms.FRAMES.finditer(block):
+            name = match[1].decode("utf-8", "surrogateescape")
+            offset, size = int(match[2], 16), int(match[3], 16)
+            module = match[4].decode("utf-8", "surrogateescape") if match[4] else None
+            record: Record = {"address": None, "said": f"{name}+{offset:#x}", "agrees": None}
+            named = self._decoder.names.called(name)
+            same = [s for s in named if self._decoder.names.module(s) == module]
+            fits = [s for s in same if _has_size(s, size)]
+            if len(fits) == 1:
+                address = fits[0].address + offset
+                record |= {"agrees": True} | self._is(Place(fits[0], offset, address))
+            else:
+                record |= _UNKNOWN | {"why": _why(same, fits, size)}
+            yield match.start(), match.end(), record
+
+    def _is(self, place: Place) -> Record:
+        symbol = place.symbol
+        moved = self._linked is not None and symbol.module is None
+        link = place.address - self._linked if moved and self._linked is not None else None
+        same = [s.name for s in self._table.at(symbol.address) if s.name != symbol.name]
+        return {
+            "symbol": symbol.name,
+            "offset": place.offset,
+            "size": symbol.size,
+            "exact": symbol.exact,
+            "module": symbol.module,
+            "section": symbol.section,
+            "aliases": same,
+            "file_address": f"{place.address:#x}",
+            "link_address": None if link is None else f"{link:#x}",
+            "why": None,
+        }
+
+    def _nothing(self, address: int, part: Any) -> Record:
+        why = part.why
+        if part.boot is not None:
+            elsewhere = not part.boot.own and self._decoder.layout.among_modules(address)
+            why = MODULES if elsewhere else "it lies in no symbol"
+        return {"agrees": None, **_UNKNOWN, "why": why}
+
+
+_UNKNOWN: Final[Record] = {
+    **dict.fromkeys(("symbol", "offset", "size", "exact", "module", "section")),
+    **{"aliases": [], "file_address": None, "link_address": None},
+}
+
+
+def _has_size(symbol: Symbol, size: int) -> bool:
+    """Whether kallsyms can say ``size`` of the symbol: what it has, and what pads it."""
+    return symbol.size == size or (symbol.exact and 0 < size - symbol.size < _PADDING)
+
+
+def _why(named: list[Symbol], fits: list[Symbol], size: int) -> str:
+    if not named:
+        return "no symbol has that name"
+    if fits:
+        return f"{len(fits)} symbols have that name and size"
+    return f"the symbol of that name has {named[0].size:#x} bytes, not {size:#x}"
