@@ -260,7 +260,7 @@ class Directory(Operations):
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
-            raise WaitError  # the caller's /proc files
+            raise WaitError((request.node, handle))  # the caller's memory
         node = self._node(request.node)
         if node.name == STATUS:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
