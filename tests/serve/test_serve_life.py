@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -77,6 +79,20 @@ def test_a_second_signal_forces_it(directory: Path, client: Path) -> None:
     assert not is_mounted(directory)
     out, _ = child.communicate("\n")
     assert out.split()[2] in ("ENOTCONN", "ECONNABORTED", "10")
+
+
+def test_a_server_that_can_open_no_more_files(directory: Path, client: Path) -> None:
+    """The caller is told so, at LOOKUP and at OPEN, and so is the log."""
+    server = Served(directory)
+    usual = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    for number in (1, 2):
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (0, usual[1]))
+        assert answers(client, f"open={server.device}") == ["EMFILE"]
+        line = "ksyms refused to process [0-9]+: Too many open files\n"
+        wait_for(lambda n=number, line=line: len(re.findall(line, server.words())) == n)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, usual)
+        assert answers(client, f"open={server.device}") == ["0"]
+    assert server.end() == 0
 
 
 @pytest.mark.parametrize(("asking", "stuck", "answer"), [(8, 8, "0"), (300, 256, "EAGAIN")])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
-from .._errors import KsymsError, ServeError
+from .._errors import KsymsError, ServeError, lacks_room
 from .protocol import Request
 
 _TGID: Final = re.compile(rb"^Tgid:\s*(\d+)", re.M)
@@ -78,7 +78,8 @@ class Gate:
         """The process that a request is of.
 
         Raises:
-            OSError: EACCES, if it may not see; ENXIO, if the server is ``closing``.
+            OSError: EACCES, if it may not see; ENXIO, if the server is ``closing``; EMFILE
+                and the like, if that cannot be told for want of room.
         """
         # 0 is a process of a pid namespace that we do not see into.
         status = status_of(request.pid) if request.pid else b""
@@ -186,9 +187,16 @@ def check_namespace() -> None:
 
 
 def _read(path: str) -> bytes:
+    """What is there; nothing where that cannot be seen.
+
+    Raises:
+        OSError: it is not the other process's doing: no room for another open file.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if lacks_room(error):
+            raise
         return b""
     try:
         parts = []

@@ -152,7 +152,8 @@ class Directory(Operations):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         node = self._empty[name]
         if name in self._files:
-            node = self._looked_up(name, request.pid, wait)
+            with self._gate.told(name, request):
+                node = self._looked_up(name, request.pid, wait)
         with self._lock:
             node.lookups += 1
         attributes, valid = self._attributes(node)
