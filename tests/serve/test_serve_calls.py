@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -242,6 +243,36 @@ def test_an_open_after_a_change_is_sent_back_once(served: Served, client: Path) 
     first, second = sorted(opens(), key=lambda line: line[1])
     assert (first[1], second[1]) == ("ESTALE", "ok")
     assert int(second[0]) > int(first[0])
+
+
+REFUSED = """
+import ctypes, os, struct, sys
+# Load the system call's number; perf_event_open (298) is EPERM; all others are allowed.
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 298), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *c) for c in code))
+filter = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(program)))
+assert ctypes.CDLL(None).prctl(22, 2, filter) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""A program that becomes another, with a seccomp filter."""
+
+
+def test_a_snapshot_an_open_without_perf_events(tmp_path: Path, client: Path) -> None:
+    """Nothing tells that nothing moved, so every open has a snapshot of its own, and takes
+    one; a stat takes none."""
+    server = Served(tmp_path / "mount", before=[sys.executable, "-c", REFUSED])
+    try:
+        assert answers(client, f"open={server.file}") == ["0"]
+        first = server.status()
+        assert "perf_event_open" in first["sources_missing"]
+        program = load_bpf_program()
+        assert "ksyms_smoke" in names(server.file.read_bytes(), tmp_path)
+        os.close(program)
+        assert answers(client, f"loop=3,{server.device}", f"stat={server.file}")[0] == "0"
+        assert server.status()["taken"] - first["taken"] == 4
+    finally:
+        server.end()
+        server.clean_up()
 
 
 def names(image: bytes, directory: Path) -> str:
