@@ -93,6 +93,14 @@ def test_ioctl(served: Served, client: Path) -> None:
     ]
 
 
+def test_lsattr(served: Served) -> None:
+    """For file attributes the kernel opens the file again, which of the device is one more."""
+    for path, words in ((served.device, "resource busy"), (served.file, "not supported|ioctl")):
+        run = subprocess.run(["lsattr", path], capture_output=True, text=True)
+        assert re.search(words, run.stderr), run.stderr
+    wait_for(lambda: served.status()["handles"] == 0)
+
+
 def test_a_mapping_of_a_part_is_no_address(served: Served, client: Path) -> None:
     """Who asks for the address may read as many bytes as KIOCGSIZE says."""
     got = answers(client, f"open={served.device}", "mmappart", "addr", "mmap", "addr")
