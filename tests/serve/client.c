@@ -254,6 +254,14 @@ static void act(const char *what, const char *with)
         map = NULL;
     } else if (!strcmp(what, "dup")) {
         told((fds[count++] = dup(fd)) < 0 ? -1 : 0);
+    } else if (!strcmp(what, "dupclose")) { /* of two descriptors the first is closed */
+        fds[count - 1] = dup(fd);
+        told(close(fd));
+    } else if (!strcmp(what, "vforkclose")) { /* as a program does before it runs another */
+        if (!vfork())
+            _exit(close(fd));
+        wait(NULL);
+        told(0);
     } else if (!strcmp(what, "fork")) { /* a child that holds the descriptors for a while */
         told(0);
         if (!fork()) {
