@@ -158,6 +158,20 @@ def test_unmounted_by_somebody(directory: Path) -> None:
     assert server.process.wait(20) == 0
 
 
+def test_unmounted_by_somebody_and_bound_elsewhere(directory: Path, tmp_path: Path) -> None:
+    """It serves on there, and one signal ends it, for nothing of its own is left to unmount."""
+    server = Served(directory)
+    other = tmp_path / "other"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", directory, other], check=True)
+    try:
+        subprocess.run(["umount", directory], check=True)
+        assert (other / "ksyms").stat().st_size > 0
+        assert server.end() == 0
+    finally:
+        subprocess.run(["umount", "-l", other], check=True)
+
+
 def test_the_link(directory: Path, tmp_path: Path, client: Path) -> None:
     """Made, found again after a kill, removed; what is not ours is left alone."""
     link = tmp_path / "link"
