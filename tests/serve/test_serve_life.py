@@ -152,6 +152,17 @@ def test_places_that_do_not_do(tmp_path: Path) -> None:
     refused(ksyms_command("status", tmp_path), "is not served")
 
 
+@pytest.mark.parametrize("mode", ["999", "-1", "0o444", "rw", "04444", "4", ""])
+def test_a_mode_that_is_none(directory: Path, mode: str) -> None:
+    """The message says what is wanted; nothing is served."""
+    run = ksyms_command("serve", directory, f"--mode={mode}")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"--mode: {mode!r} is no file mode: three octal digits" in run.stderr
+    assert not directory.exists()
+    run = ksyms_command("serve", "--cuse", "--name", f"a/{mode}")
+    assert "is no name for a device: 64 letters" in run.stderr
+
+
 def test_unmounted_by_somebody(directory: Path) -> None:
     server = Served(directory)
     subprocess.run(["umount", directory], check=True)
