@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -280,6 +281,24 @@ def test_without_fuse(directory: Path) -> None:
     refused(run, "/dev/fuse cannot be opened: No such file", "ksyms snapshot")
 
 
+def test_status_is_for_who_serves() -> None:
+    """Where everybody may open the device, not everybody is told who has."""
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        server = Served(Path(place, "mount"), "--mode", "0444", "--allow-other")
+        try:
+            status = [COMMAND, "status", server.directory]
+            assert "generation" in subprocess.run(status, capture_output=True, text=True).stdout
+            run = subprocess.run([*nobody, *status], capture_output=True, text=True)
+            refused(run, "does not say who uses it: Permission denied", "as the user that")
+            stat = [*nobody, "stat", "-c", "%a", server.device, server.directory / ".status"]
+            assert subprocess.check_output(stat) == b"444\n400\n"
+        finally:
+            server.end()
+            server.clean_up()
+
+
 def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
     """fusermount3 mounts for a user; whoever sees no addresses can serve none."""
     command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
@@ -300,6 +319,8 @@ def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
             told = [*allowed, "stat", "-c", "%s", server.file]
             assert len(found) == int(subprocess.check_output(told))
             assert len(ksyms.load(memoryview(found))) > 1000
+            status = subprocess.run([*allowed, COMMAND, "status", server.directory])
+            assert status.returncode == 0
             assert server.words().count("reads go through the server") == 1
         finally:
             server.end()

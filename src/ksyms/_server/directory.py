@@ -206,7 +206,7 @@ def status(directory: str) -> dict[str, Any]:
     """What the server of ``directory`` says of itself.
 
     Raises:
-        ServeError: nobody serves there.
+        ServeError: nobody serves there; EACCES, if this user may not know.
     """
     try:
         with open(os.path.join(directory, STATUS), "rb") as file:
@@ -214,6 +214,12 @@ def status(directory: str) -> dict[str, Any]:
         if not isinstance(found, dict) or "openers" not in found:
             raise ValueError
         return found
+    except PermissionError as error:
+        raise ServeError(
+            f"{directory} does not say who uses it: {reason(error)}.",
+            "Ask as the user that serves it.",
+            errno=error.errno,
+        ) from None
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else "it says nothing"
         raise ServeError(

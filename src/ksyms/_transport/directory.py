@@ -358,7 +358,7 @@ class Directory(Operations):
     def _attributes(self, node: _Node) -> tuple[Attributes, int]:
         """A node's attributes, and for how many seconds the kernel may keep them."""
         if node.name == STATUS:
-            return Attributes(node.number, stat.S_IFREG | 0o444, time=time.time_ns()), 0
+            return self._status_attributes(node), 0
         policy = self._files[node.name].policy
         attributes = Attributes(
             node.number,
@@ -369,6 +369,12 @@ class Directory(Operations):
             time=node.time,
         )
         return attributes, _FOR_EVER if node.backing else 0
+
+    def _status_attributes(self, node: _Node) -> Attributes:
+        """Those of ``.status``: whom the files are of may read it, whatever their mode is."""
+        policy = next(iter(self._files.values())).policy
+        mode, now = stat.S_IFREG | 0o400, time.time_ns()
+        return Attributes(node.number, mode, owner=policy.owner, group=policy.group, time=now)
 
     def _last(self, name: str) -> _Node | None:
         """The node of ``name`` with the last snapshot, taken for whichever name."""
