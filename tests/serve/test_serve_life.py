@@ -203,6 +203,24 @@ def test_the_link(directory: Path, tmp_path: Path, client: Path) -> None:
     assert link.read_text() == "mine"
 
 
+def test_a_path_with_dots_is_the_kernels(tmp_path: Path, client: Path) -> None:
+    """``..`` after a symlink is what is above its target, for the directory and the link."""
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "near").symlink_to("far/deep")
+    command = [COMMAND, "serve", "near/../mount", "--link", "near/../link"]
+    server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: sorted(os.listdir(tmp_path / "far")) == ["deep", "link", "mount"])
+        assert answers(client, f"open={tmp_path}/far/link", "read=4") == ["0", "4"]
+        assert is_mounted(tmp_path / "far" / "mount")
+    finally:
+        server.terminate()
+        assert server.wait(20) == 0
+    assert os.listdir(tmp_path / "far") == ["deep"]
+    refused(ksyms_command("serve", tmp_path / "no" / ".." / "mount"), "cannot be made: No such")
+    refused(ksyms_command("serve", tmp_path / "near" / ".."), f"{tmp_path}/far is not empty")
+
+
 def test_a_link_inside_the_directory(directory: Path) -> None:
     """Nothing can be made there, and nothing hangs."""
     server = Served(directory, "--link", str(directory / "link"))

@@ -53,9 +53,7 @@ class DirectoryServer(Server):
         super().__init__(**others)
         if not directory:
             raise ServeError("The directory has no name.", "Name one.", errno=errno.ENOENT)
-        # Not the directory itself: a dead mount there would not answer.
-        parent, name = os.path.split(os.path.abspath(directory))
-        self.directory = os.path.join(os.path.realpath(parent), name)
+        self.directory = _placed(directory)
         self.link = link
         self.allow_other = allow_other
 
@@ -115,11 +113,7 @@ class DirectoryServer(Server):
         except FileExistsError:
             pass
         except OSError as error:
-            raise ServeError(
-                f"{self.directory} cannot be made: {reason(error)}.",
-                "Name a directory that is there, or can be made.",
-                errno=error.errno,
-            ) from None
+            raise _not_made(self.directory, error) from None
         if not stat.S_ISDIR(os.lstat(self.directory).st_mode):
             raise ServeError(
                 f"{self.directory} is not a directory.",
@@ -200,6 +194,31 @@ class DirectoryServer(Server):
             with suppress(OSError):
                 if os.readlink(self.link) == target:
                     os.unlink(self.link)
+
+
+def _placed(directory: str) -> str:
+    """``directory`` as mountinfo has it: absolute, without symlinks on the way to it.
+
+    Raises:
+        ServeError: there is no way to it.
+    """
+    # Its own name is looked up only where it must be: a dead mount would not answer.
+    parent, name = os.path.split(directory.rstrip("/"))
+    if name in ("", ".", ".."):
+        parent, name = directory, ""
+    try:
+        found = os.path.realpath(parent or ".", strict=True)
+    except OSError as error:
+        raise _not_made(directory, error) from None
+    return os.path.join(found, name) if name else found
+
+
+def _not_made(directory: str, error: OSError) -> ServeError:
+    return ServeError(
+        f"{directory} cannot be made: {reason(error)}.",
+        "Name a directory that is there, or can be made.",
+        errno=error.errno,
+    )
 
 
 def status(directory: str) -> dict[str, Any]:
