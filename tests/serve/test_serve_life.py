@@ -83,7 +83,7 @@ def test_a_second_signal_forces_it(directory: Path, client: Path) -> None:
 
 
 def test_a_server_that_can_open_no_more_files(directory: Path, client: Path) -> None:
-    """The caller is told so, at LOOKUP and at OPEN, and so is the log."""
+    """The caller and the log are told so, at LOOKUP and at OPEN. It ends once it can."""
     server = Served(directory)
     usual = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
     for number in (1, 2):
@@ -93,7 +93,12 @@ def test_a_server_that_can_open_no_more_files(directory: Path, client: Path) -> 
         wait_for(lambda n=number, line=line: len(re.findall(line, server.words())) == n)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, usual)
         assert answers(client, f"open={server.device}") == ["0"]
-    assert server.end() == 0
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (0, usual[1]))
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "busy (in use)" in server.words())
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, usual)
+    assert server.process.wait(20) == 0  # it had to look for its mount
+    assert not is_mounted(directory)
 
 
 @pytest.mark.parametrize(("asking", "stuck", "answer"), [(8, 8, "0"), (300, 256, "EAGAIN")])

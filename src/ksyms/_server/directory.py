@@ -91,12 +91,12 @@ class DirectoryServer(Server):
 
     def _unmount(self, mounted_at: Mount, flags: int) -> bool:
         """Unmount what this server mounted, and nobody else's; false where it is not gone."""
-        found = mounted(self.directory)
-        if found is None:
-            return True  # somebody else did; it can live on in another place
-        if found[1] != mounted_at.device:
-            return False
         try:
+            found = mounted(self.directory)
+            if found is None:
+                return True  # somebody else did; it can live on in another place
+            if found[1] != mounted_at.device:
+                return False
             unmount(self.directory, mounted_at.by_helper, flags)
         except OSError:
             return False

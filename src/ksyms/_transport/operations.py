@@ -107,7 +107,7 @@ class _Lanes:
             if lane in self._work:
                 self._work[lane].append(work)
                 return
-            if lane is not None and len(self._work) >= _LANES:
+            if lane is not None and len(self._work.keys() - {None}) >= _LANES:
                 raise RuntimeError
             self._work[lane] = deque([work])
         thread = threading.Thread(target=self._run, args=(lane,), daemon=True)
