@@ -12,6 +12,7 @@ import pytest
 import ksyms
 from bpf import load_bpf_program
 from ksyms._linker import Linker
+from ksyms._linker.ksymbols import KernelEvents, _records
 
 CAME_OR_WENT = ["a BPF program or a trampoline of ftrace or kprobes came or went"]
 
@@ -67,6 +68,26 @@ def test_a_program_that_comes_during_the_read_is_not_missed() -> None:
             assert linker.moved(reading) == CAME_OR_WENT
         finally:
             os.close(program)
+
+
+def test_what_a_full_ring_has_no_room_for_counts() -> None:
+    """The kernel drops records, and says so with the next that it has room for: none comes."""
+    before = os.sched_getaffinity(0)
+    cpu = min(before)
+    os.sched_setaffinity(0, {cpu})
+    events = KernelEvents()
+    try:
+        ring = events._rings[cpu]
+        for _ in range(ring.size // 64):  # at least 56 bytes each, twice
+            os.close(load_bpf_program())
+        kinds = [kind for kind, _ in _records(ring)]
+        # PERF_RECORD_KSYMBOL and PERF_RECORD_LOST of include/uapi/linux/perf_event.h
+        assert (set(kinds[:-1]), kinds[-1]) == ({17}, 2)
+        events.drain()
+        assert list(_records(ring)) == []
+    finally:
+        events.close()
+        os.sched_setaffinity(0, before)
 
 
 def test_many_openers_hold_no_rings() -> None:

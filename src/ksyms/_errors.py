@@ -99,6 +99,11 @@ class ServeError(KsymsError):
     """The device cannot be served where it was asked to, or is not served there."""
 
 
+def lacks_room(error: OSError) -> bool:
+    """Whether it is this process, or the machine, that has no room for another open file."""
+    return error.errno in (_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM)
+
+
 def reason(error: OSError | ValueError) -> str:
     """The system's own words for ``error``, without its path or number.
 

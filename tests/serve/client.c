@@ -4,6 +4,8 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <pthread.h>
 #include <time.h>
@@ -57,6 +60,37 @@ static void *open_in_thread(void *path)
 {
     told(open(path, O_RDONLY));
     return NULL;
+}
+
+/* A page that never comes: whoever reads it waits for this process to provide it. */
+static char *never;
+
+static void *ask_with_a_page_that_never_comes(void *path)
+{
+    struct ksyms_gvalue value = {never, 0};
+    ioctl(open(path, O_RDONLY), KIOCGVALUE, &value);
+    return NULL;
+}
+
+/* That many threads with an open each; how many of their lookups wait for the page. */
+static long long stuck(long number, const char *path)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffd_msg message;
+    int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    struct pollfd ready = {fd, POLLIN, 0};
+    long long waiting = 0;
+    pthread_t thread;
+    never = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_register page = {
+        .range = {(uintptr_t)never, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &page))
+        return -1;
+    for (long n = 0; n < number; n++)
+        pthread_create(&thread, NULL, ask_with_a_page_that_never_comes, (void *)path);
+    while (waiting < number && poll(&ready, 1, 2000) > 0)
+        waiting += read(fd, &message, sizeof message) == sizeof message;
+    return waiting;
 }
 
 static long long read_all(int fd)
@@ -200,6 +234,8 @@ static void act(const char *what, const char *with)
     } else if (!strcmp(what, "badname")) {
         struct ksyms_gvalue value = {(void *)16, 0};
         told(ioctl(fd, KIOCGVALUE, &value));
+    } else if (!strcmp(what, "stuck")) {
+        told(stuck(number, strchr(with, ',') + 1));
     } else if (!strcmp(what, "ioctl")) {
         told(ioctl(fd, number, buffer));
     } else if (!strcmp(what, "mmappart")) {
@@ -218,6 +254,14 @@ static void act(const char *what, const char *with)
         map = NULL;
     } else if (!strcmp(what, "dup")) {
         told((fds[count++] = dup(fd)) < 0 ? -1 : 0);
+    } else if (!strcmp(what, "dupclose")) { /* of two descriptors the first is closed */
+        fds[count - 1] = dup(fd);
+        told(close(fd));
+    } else if (!strcmp(what, "vforkclose")) { /* as a program does before it runs another */
+        if (!vfork())
+            _exit(close(fd));
+        wait(NULL);
+        told(0);
     } else if (!strcmp(what, "fork")) { /* a child that holds the descriptors for a while */
         told(0);
         if (!fork()) {

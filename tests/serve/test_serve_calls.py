@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_ioctl(served: Served, client: Path) -> None:
         "ENOTTY",
         "ENOTTY",
     ]
+
+
+def test_lsattr(served: Served) -> None:
+    """For file attributes the kernel opens the file again, which of the device is one more."""
+    for path, words in ((served.device, "resource busy"), (served.file, "not supported|ioctl")):
+        run = subprocess.run(["lsattr", path], capture_output=True, text=True)
+        assert re.search(words, run.stderr), run.stderr
+    wait_for(lambda: served.status()["handles"] == 0)
 
 
 def test_a_mapping_of_a_part_is_no_address(served: Served, client: Path) -> None:
@@ -244,6 +253,36 @@ def test_an_open_after_a_change_is_sent_back_once(served: Served, client: Path) 
     assert int(second[0]) > int(first[0])
 
 
+REFUSED = """
+import ctypes, os, struct, sys
+# Load the system call's number; perf_event_open (298) is EPERM; all others are allowed.
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 298), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *c) for c in code))
+filter = ctypes.create_string_buffer(struct.pack("@HP", len(code), ctypes.addressof(program)))
+assert ctypes.CDLL(None).prctl(22, 2, filter) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""A program that becomes another, with a seccomp filter."""
+
+
+def test_a_snapshot_an_open_without_perf_events(tmp_path: Path, client: Path) -> None:
+    """Nothing tells that nothing moved, so every open has a snapshot of its own, and takes
+    one; a stat takes none."""
+    server = Served(tmp_path / "mount", before=[sys.executable, "-c", REFUSED])
+    try:
+        assert answers(client, f"open={server.file}") == ["0"]
+        first = server.status()
+        assert "perf_event_open" in first["sources_missing"]
+        program = load_bpf_program()
+        assert "ksyms_smoke" in names(server.file.read_bytes(), tmp_path)
+        os.close(program)
+        assert answers(client, f"loop=3,{server.device}", f"stat={server.file}")[0] == "0"
+        assert server.status()["taken"] - first["taken"] == 4
+    finally:
+        server.end()
+        server.clean_up()
+
+
 def names(image: bytes, directory: Path) -> str:
     path = directory / "image"
     path.write_bytes(image)
@@ -259,6 +298,7 @@ def test_commands_take_the_device_for_a_file(served: Served) -> None:
 
 def test_status(served: Served, client: Path) -> None:
     """Who has it open, what is held; and nothing is when all have closed."""
+    served.file.read_bytes()  # the kernel holds a name's node until it is asked for again
     child = subprocess.Popen(
         [client, f"open={served.device}", "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

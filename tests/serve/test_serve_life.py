@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
+import resource
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -79,6 +82,48 @@ def test_a_second_signal_forces_it(directory: Path, client: Path) -> None:
     assert out.split()[2] in ("ENOTCONN", "ECONNABORTED", "10")
 
 
+def test_a_server_that_can_open_no_more_files(directory: Path, client: Path) -> None:
+    """The caller and the log are told so, at LOOKUP and at OPEN. It ends once it can."""
+    server = Served(directory)
+    usual = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    for number in (1, 2):
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (0, usual[1]))
+        assert answers(client, f"open={server.device}") == ["EMFILE"]
+        line = "ksyms refused to process [0-9]+: Too many open files\n"
+        wait_for(lambda n=number, line=line: len(re.findall(line, server.words())) == n)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, usual)
+        assert answers(client, f"open={server.device}") == ["0"]
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (0, usual[1]))
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "busy (in use)" in server.words())
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, usual)
+    assert server.process.wait(20) == 0  # it had to look for its mount
+    assert not is_mounted(directory)
+
+
+@pytest.mark.parametrize(("asking", "stuck", "answer"), [(8, 8, "0"), (300, 256, "EAGAIN")])
+def test_a_caller_whose_page_never_comes(
+    directory: Path, client: Path, asking: int, stuck: int, answer: str
+) -> None:
+    """It holds up nobody's opens and snapshots, not all of them anybody's lookups, and not
+    the end."""
+    server = Served(directory)
+    calls = [f"stuck={asking},{server.file}", "wait"]
+    child = subprocess.Popen([client, *calls], stdin=-1, stdout=-1, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == f"{stuck}\n"
+    taken = server.status()["taken"]
+    program = load_bpf_program()
+    got = answers(client, f"open={server.device}", "symbol=ksyms_no", "read=4", timeout=20)
+    os.close(program)
+    assert got == ["0", "ENOENT" if answer == "0" else answer, "4"]
+    assert server.status()["taken"] > taken
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "busy" in server.words())
+    assert server.end() == 0
+    child.communicate("\n", timeout=20)
+
+
 def test_a_killed_server_leaves_enotconn_and_the_next_recovers(
     directory: Path, client: Path
 ) -> None:
@@ -113,10 +158,35 @@ def test_places_that_do_not_do(tmp_path: Path) -> None:
     refused(ksyms_command("status", tmp_path), "is not served")
 
 
+@pytest.mark.parametrize("mode", ["999", "-1", "0o444", "rw", "04444", "4", ""])
+def test_a_mode_that_is_none(directory: Path, mode: str) -> None:
+    """The message says what is wanted; nothing is served."""
+    run = ksyms_command("serve", directory, f"--mode={mode}")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"--mode: {mode!r} is no file mode: three octal digits" in run.stderr
+    assert not directory.exists()
+    run = ksyms_command("serve", "--cuse", "--name", f"a/{mode}")
+    assert "is no name for a device: 64 letters" in run.stderr
+
+
 def test_unmounted_by_somebody(directory: Path) -> None:
     server = Served(directory)
     subprocess.run(["umount", directory], check=True)
     assert server.process.wait(20) == 0
+
+
+def test_unmounted_by_somebody_and_bound_elsewhere(directory: Path, tmp_path: Path) -> None:
+    """It serves on there, and one signal ends it, for nothing of its own is left to unmount."""
+    server = Served(directory)
+    other = tmp_path / "other"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", directory, other], check=True)
+    try:
+        subprocess.run(["umount", directory], check=True)
+        assert (other / "ksyms").stat().st_size > 0
+        assert server.end() == 0
+    finally:
+        subprocess.run(["umount", "-l", other], check=True)
 
 
 def test_the_link(directory: Path, tmp_path: Path, client: Path) -> None:
@@ -136,6 +206,24 @@ def test_the_link(directory: Path, tmp_path: Path, client: Path) -> None:
     assert "cannot be made: File exists" in third.words()
     assert third.end() == 0
     assert link.read_text() == "mine"
+
+
+def test_a_path_with_dots_is_the_kernels(tmp_path: Path, client: Path) -> None:
+    """``..`` after a symlink is what is above its target, for the directory and the link."""
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "near").symlink_to("far/deep")
+    command = [COMMAND, "serve", "near/../mount", "--link", "near/../link"]
+    server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: sorted(os.listdir(tmp_path / "far")) == ["deep", "link", "mount"])
+        assert answers(client, f"open={tmp_path}/far/link", "read=4") == ["0", "4"]
+        assert is_mounted(tmp_path / "far" / "mount")
+    finally:
+        server.terminate()
+        assert server.wait(20) == 0
+    assert os.listdir(tmp_path / "far") == ["deep"]
+    refused(ksyms_command("serve", tmp_path / "no" / ".." / "mount"), "cannot be made: No such")
+    refused(ksyms_command("serve", tmp_path / "near" / ".."), f"{tmp_path}/far is not empty")
 
 
 def test_a_link_inside_the_directory(directory: Path) -> None:
@@ -216,6 +304,24 @@ def test_without_fuse(directory: Path) -> None:
     refused(run, "/dev/fuse cannot be opened: No such file", "ksyms snapshot")
 
 
+def test_status_is_for_who_serves() -> None:
+    """Where everybody may open the device, not everybody is told who has."""
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        server = Served(Path(place, "mount"), "--mode", "0444", "--allow-other")
+        try:
+            status = [COMMAND, "status", server.directory]
+            assert "generation" in subprocess.run(status, capture_output=True, text=True).stdout
+            run = subprocess.run([*nobody, *status], capture_output=True, text=True)
+            refused(run, "does not say who uses it: Permission denied", "as the user that")
+            stat = [*nobody, "stat", "-c", "%a", server.device, server.directory / ".status"]
+            assert subprocess.check_output(stat) == b"444\n400\n"
+        finally:
+            server.end()
+            server.clean_up()
+
+
 def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
     """fusermount3 mounts for a user; whoever sees no addresses can serve none."""
     command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
@@ -236,6 +342,8 @@ def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
             told = [*allowed, "stat", "-c", "%s", server.file]
             assert len(found) == int(subprocess.check_output(told))
             assert len(ksyms.load(memoryview(found))) > 1000
+            status = subprocess.run([*allowed, COMMAND, "status", server.directory])
+            assert status.returncode == 0
             assert server.words().count("reads go through the server") == 1
         finally:
             server.end()

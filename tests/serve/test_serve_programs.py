@@ -26,6 +26,15 @@ def test_exec_maps_at_open(served: Served, client: Path) -> None:
     assert answers(client, *calls)[2] == "ENXIO"  # without it
 
 
+def test_exec_unmaps_at_the_last_close(served: Served, client: Path) -> None:
+    """Another descriptor keeps the mapping, and so does who shares the memory and closes."""
+    device = f"open={served.device}"
+    calls = [device, "dupclose", "addr", "vforkclose", "addr", "dup", "close", "addr", "close"]
+    command = [COMMAND, "exec", "--", client, *calls, device, "addr"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["0", "0", "2", "0", "2", "0", "0", "2", "0", "0", "2"]
+
+
 def test_exec_of_another_name(served: Served, client: Path, tmp_path: Path) -> None:
     link = tmp_path / "symbols"
     link.symlink_to(served.device)

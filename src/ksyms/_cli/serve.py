@@ -122,15 +122,18 @@ def run_status(options: argparse.Namespace) -> bool:
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text) or text in (".", ".."):
-        raise ValueError
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name for a device: 64 letters, digits, and _ . - at most"
+        )
     return text
 
 
 def _mode(text: str) -> int:
-    mode = int(text, 8)
-    if not 0 <= mode <= 0o777:
-        raise ValueError
-    return mode
+    if not re.fullmatch("[0-7]{3}|0[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no file mode: three octal digits, such as 0444"
+        )
+    return int(text, 8)
 
 
 class _Lines:

@@ -15,7 +15,7 @@ from .._elf.constants import (
     ELFDATA2MSB,
     MACHINES,
 )
-from .._errors import HiddenError
+from .._errors import HiddenError, lacks_room
 from .root import Root
 from .standing import StandingFile
 
@@ -198,6 +198,9 @@ class Rule:
 
         ``status`` is its /proc/PID/status. What cannot be read counts against it: the
         thread may be gone.
+
+        Raises:
+            OSError: there is no room to ask.
         """
         try:
             restrict = int(self._kptr_restrict.value())
@@ -209,7 +212,11 @@ class Rule:
                 initial_user_namespace=not self._namespaces
                 or os.stat(f"/proc/{task}/ns/user").st_ino == _INITIAL_USER_NS,
             )
-        except (OSError, ValueError):
+        except OSError as error:
+            if lacks_room(error):
+                raise
+            return False
+        except ValueError:
             return False
         return access.shows
 
@@ -217,8 +224,10 @@ class Rule:
 def _value(file: StandingFile) -> str | None:
     try:
         return file.value().decode().strip()
-    except OSError:  # a kernel without perf events
-        return None
+    except OSError as error:
+        if lacks_room(error):
+            raise
+        return None  # a kernel without perf events
 
 
 def _has_syslog(status: bytes) -> bool:

@@ -34,6 +34,7 @@ _PERF_COUNT_SW_DUMMY: Final = 9
 _KSYMBOL: Final = 1 << 29
 _TEXT_POKE: Final = 1 << 33  # Linux 5.8
 _FLAG_FD_CLOEXEC: Final = 8
+_RECORD_LOST: Final = 2
 _RECORD_KSYMBOL: Final = 17
 _RECORD_TEXT_POKE: Final = 20
 _UNREGISTER: Final = 1
@@ -44,7 +45,10 @@ _HEAD: Final = 1024
 _HEADER: Final = struct.Struct("=IHH")
 _KSYMBOL_BODY: Final = struct.Struct("=QIHH")
 _POKE_BODY: Final = struct.Struct("=QHH")
+_POSITION: Final = struct.Struct("=Q")
 _POSITIONS: Final = struct.Struct("=QQ")
+_LARGEST: Final = mmap.PAGESIZE + 64
+"""Bytes of a record at most, of those that count: of the code of a trampoline, a page."""
 
 
 class _Ring(NamedTuple):
@@ -114,15 +118,25 @@ class KernelEvents:
 
 
 def _records(ring: _Ring) -> Iterator[tuple[int, bytes]]:
-    """The records in a ring, each taken out of it: type and body."""
-    head, tail = _POSITIONS.unpack_from(ring.pages, _HEAD)
+    """The records in a ring, each taken out of it: type and body.
+
+    The kernel says that it had no room for one only with the next that it has room for
+    (kernel/events/ring_buffer.c, __perf_output_begin), which may never come. So one of
+    lost events is given too, empty, where there may have been too little room.
+    """
+    head, begin = _POSITIONS.unpack_from(ring.pages, _HEAD)
+    tail = begin
     while tail < head:
         kind, _, size = _HEADER.unpack(_bytes(ring, tail, _HEADER.size))
         if size < _HEADER.size:
             break  # the kernel writes no such record; a ring is never read for ever
         yield kind, _bytes(ring, tail + _HEADER.size, size - _HEADER.size)
         tail += size
-    struct.pack_into("=Q", ring.pages, _HEAD + 8, head)
+    _POSITION.pack_into(ring.pages, _HEAD + 8, head)
+    # What came up to now found the old tail, at the latest.
+    (latest,) = _POSITION.unpack_from(ring.pages, _HEAD)
+    if ring.size - (latest - begin) <= _LARGEST:
+        yield _RECORD_LOST, b""
 
 
 def _is_whole(body: bytes) -> bool:

@@ -3,23 +3,40 @@
  * FreeBSD's driver maps its snapshot into the memory of whoever opens it, and programs ask
  * KIOCGADDR for the address without an mmap() of their own. No file system can map into
  * another process; so this maps a device named ksyms, or $KSYMS_DEVICE, when it is opened,
- * and unmaps it when it is closed.
+ * and unmaps it when the last descriptor of it is closed. A child of vfork() has its parent's
+ * memory and descriptors of its own: what it opens and closes changes nothing here.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define KIOCGSIZE _IOR('l', 1, size_t)
 #define OPENS 64
 
-static struct { int fd; void *address; size_t size; } opens[OPENS];
+static struct { void *address; size_t size; dev_t device; ino_t inode; } opens[OPENS];
+static pid_t self;
+
+static void own(void)
+{
+    self = getpid();
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    own();
+    pthread_atfork(NULL, NULL, own); /* vfork() does not call it */
+}
 
 static int is_device(const char *path)
 {
@@ -29,21 +46,60 @@ static int is_device(const char *path)
 
 static int mapped(int fd, const char *path)
 {
-    int before = errno;
+    int before = errno, n = 0;
     size_t size;
-    if (fd < 0 || !is_device(path) || ioctl(fd, KIOCGSIZE, &size) || !size)
-        goto out;
-    for (int n = 0; n < OPENS; n++) {
-        if (opens[n].address)
-            continue;
-        void *address = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-        if (address != MAP_FAILED)
-            opens[n].fd = fd, opens[n].address = address, opens[n].size = size;
-        break;
+    struct stat st;
+    void *address = MAP_FAILED;
+    if (fd >= 0 && is_device(path) && getpid() == self && !ioctl(fd, KIOCGSIZE, &size) &&
+        size && !fstat(fd, &st))
+        address = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (address != MAP_FAILED) {
+        while (n < OPENS && !__sync_bool_compare_and_swap(&opens[n].address, NULL, address))
+            n++;
+        if (n == OPENS)
+            munmap(address, size);
+        else
+            opens[n].size = size, opens[n].device = st.st_dev, opens[n].inode = st.st_ino;
     }
-out:
     errno = before;
     return fd;
+}
+
+/* Whether another descriptor than fd is of the same file; so it is where that cannot be told.
+ * It may be asked in a signal's handler: nothing is allocated. */
+static int is_open_elsewhere(int fd, const struct stat *file)
+{
+    /* struct linux_dirent64: inode, offset, length, type, name */
+    enum { LENGTH = 16, NAME = 19 };
+    _Alignas(uint64_t) char entries[1024];
+    int all = syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY);
+    int found = all < 0;
+    long got;
+    while (!found && (got = syscall(SYS_getdents64, all, entries, sizeof entries)) > 0)
+        for (char *at = entries; at < entries + got; at += *(uint16_t *)(at + LENGTH)) {
+            struct stat st;
+            int other = atoi(at + NAME);
+            if (at[NAME] != '.' && other != fd && !fstat(other, &st))
+                found |= st.st_dev == file->st_dev && st.st_ino == file->st_ino;
+        }
+    syscall(SYS_close, all);
+    return found;
+}
+
+static void unmapped(int fd)
+{
+    int before = errno, left = 0;
+    struct stat st;
+    for (int n = 0; n < OPENS; n++)
+        left |= opens[n].address != NULL;
+    if (left && getpid() == self && !fstat(fd, &st) && !is_open_elsewhere(fd, &st))
+        for (int n = 0; n < OPENS; n++)
+            if (opens[n].device == st.st_dev && opens[n].inode == st.st_ino) {
+                void *address = __sync_lock_test_and_set(&opens[n].address, NULL);
+                if (address)
+                    munmap(address, opens[n].size);
+            }
+    errno = before;
 }
 
 static mode_t mode_of(int flags, va_list rest)
@@ -99,11 +155,6 @@ int close(int fd)
     static int (*next)(int);
     if (!next)
         next = dlsym(RTLD_NEXT, "close");
-    for (int n = 0; n < OPENS; n++) {
-        if (opens[n].address && opens[n].fd == fd) {
-            munmap(opens[n].address, opens[n].size);
-            opens[n].address = NULL;
-        }
-    }
+    unmapped(fd);
     return next(fd);
 }

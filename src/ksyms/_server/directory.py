@@ -53,9 +53,7 @@ class DirectoryServer(Server):
         super().__init__(**others)
         if not directory:
             raise ServeError("The directory has no name.", "Name one.", errno=errno.ENOENT)
-        # Not the directory itself: a dead mount there would not answer.
-        parent, name = os.path.split(os.path.abspath(directory))
-        self.directory = os.path.join(os.path.realpath(parent), name)
+        self.directory = _placed(directory)
         self.link = link
         self.allow_other = allow_other
 
@@ -93,10 +91,12 @@ class DirectoryServer(Server):
 
     def _unmount(self, mounted_at: Mount, flags: int) -> bool:
         """Unmount what this server mounted, and nobody else's; false where it is not gone."""
-        found = mounted(self.directory)
-        if found is None or found[1] != mounted_at.device:
-            return False
         try:
+            found = mounted(self.directory)
+            if found is None:
+                return True  # somebody else did; it can live on in another place
+            if found[1] != mounted_at.device:
+                return False
             unmount(self.directory, mounted_at.by_helper, flags)
         except OSError:
             return False
@@ -113,11 +113,7 @@ class DirectoryServer(Server):
         except FileExistsError:
             pass
         except OSError as error:
-            raise ServeError(
-                f"{self.directory} cannot be made: {reason(error)}.",
-                "Name a directory that is there, or can be made.",
-                errno=error.errno,
-            ) from None
+            raise _not_made(self.directory, error) from None
         if not stat.S_ISDIR(os.lstat(self.directory).st_mode):
             raise ServeError(
                 f"{self.directory} is not a directory.",
@@ -200,11 +196,36 @@ class DirectoryServer(Server):
                     os.unlink(self.link)
 
 
+def _placed(directory: str) -> str:
+    """``directory`` as mountinfo has it: absolute, without symlinks on the way to it.
+
+    Raises:
+        ServeError: there is no way to it.
+    """
+    # Its own name is looked up only where it must be: a dead mount would not answer.
+    parent, name = os.path.split(directory.rstrip("/"))
+    if name in ("", ".", ".."):
+        parent, name = directory, ""
+    try:
+        found = os.path.realpath(parent or ".", strict=True)
+    except OSError as error:
+        raise _not_made(directory, error) from None
+    return os.path.join(found, name) if name else found
+
+
+def _not_made(directory: str, error: OSError) -> ServeError:
+    return ServeError(
+        f"{directory} cannot be made: {reason(error)}.",
+        "Name a directory that is there, or can be made.",
+        errno=error.errno,
+    )
+
+
 def status(directory: str) -> dict[str, Any]:
     """What the server of ``directory`` says of itself.
 
     Raises:
-        ServeError: nobody serves there.
+        ServeError: nobody serves there; EACCES, if this user may not know.
     """
     try:
         with open(os.path.join(directory, STATUS), "rb") as file:
@@ -212,6 +233,12 @@ def status(directory: str) -> dict[str, Any]:
         if not isinstance(found, dict) or "openers" not in found:
             raise ValueError
         return found
+    except PermissionError as error:
+        raise ServeError(
+            f"{directory} does not say who uses it: {reason(error)}.",
+            "Ask as the user that serves it.",
+            errno=error.errno,
+        ) from None
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else "it says nothing"
         raise ServeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
-from .._errors import KsymsError, ServeError
+from .._errors import KsymsError, ServeError, lacks_room
 from .protocol import Request
 
 _TGID: Final = re.compile(rb"^Tgid:\s*(\d+)", re.M)
@@ -77,7 +78,8 @@ class Gate:
         """The process that a request is of.
 
         Raises:
-            OSError: EACCES, if it may not see; ENXIO, if the server is ``closing``.
+            OSError: EACCES, if it may not see; ENXIO, if the server is ``closing``; EMFILE
+                and the like, if that cannot be told for want of room.
         """
         # 0 is a process of a pid namespace that we do not see into.
         status = status_of(request.pid) if request.pid else b""
@@ -128,22 +130,41 @@ class Memory(NamedTuple):
         return None
 
     def string_at(self, address: int, longest: int) -> bytes | None:
-        """The string at ``address``, without its NUL; None where that cannot be read."""
+        """The string at ``address``, without its NUL; None where that cannot be read.
+
+        It waits as long as the caller itself would: for ever, where a page never comes.
+        """
         found = b""
-        try:
-            with open(f"/proc/{self.task}/mem", "rb", buffering=0) as memory:
-                while len(found) < longest:
-                    # Up to the end of a page: the next one may not be there.
-                    at = address + len(found)
-                    memory.seek(at)
-                    part = memory.read(min(longest - len(found), -at % 4096 or 4096))
-                    text, end, _ = part.partition(b"\0")
-                    found += text
-                    if end or not part:
-                        return found if end else None
-        except (OSError, ValueError, OverflowError):
-            return None
+        while len(found) < longest:
+            # Up to the end of a page: the next one may not be there.
+            at = address + len(found)
+            part = _copied(self.task, at, min(longest - len(found), -at % 4096 or 4096))
+            text, end, _ = part.partition(b"\0")
+            found += text
+            if end or not part:
+                return found if end else None
         return found
+
+
+class _Part(ctypes.Structure):
+    """``struct iovec``."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def _copied(task: int, address: int, length: int) -> bytes:
+    """``length`` bytes of the memory of thread ``task``; none where they cannot be read.
+
+    By process_vm_readv(): a read of /proc/PID/mem that waits for a page of a dead file
+    system cannot be killed (seen on 6.18, in filemap_fault), and the process would not end.
+    """
+    libc = ctypes.CDLL(None)
+    buffer = ctypes.create_string_buffer(length)
+    ours = _Part(ctypes.addressof(buffer), length)
+    theirs = _Part(address, length)
+    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
+    got = libc.process_vm_readv(task, ctypes.byref(ours), one, ctypes.byref(theirs), one, none)
+    return buffer.raw[: max(got, 0)]
 
 
 def check_namespace() -> None:
@@ -166,9 +187,16 @@ def check_namespace() -> None:
 
 
 def _read(path: str) -> bytes:
+    """What is there; nothing where that cannot be seen.
+
+    Raises:
+        OSError: it is not the other process's doing: no room for another open file.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if lacks_room(error):
+            raise
         return b""
     try:
         parts = []

@@ -137,7 +137,7 @@ class CharacterDevice(Operations):
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
-            raise WaitError  # the caller's memory
+            raise WaitError(handle)  # the caller's memory
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
         # Nothing of a character device of CUSE's can be mapped.

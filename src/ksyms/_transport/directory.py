@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from .._device import Device, asks_caller
+from .._device import Device, Process, asks_caller
 from . import protocol
 from .backing import Backing
-from .callers import Gate, Memory, status_of
+from .callers import Gate, Memory, process_of, status_of
 from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Attributes, Channel, Request
 
@@ -63,6 +63,14 @@ class _Node:
     passthrough: bool | None = None
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Sent:
+    """An open that was answered ESTALE; the node ``found`` for it once, and not yet twice."""
+
+    process: Process
+    found: _Node | None = None
+
+
 class Directory(Operations):
     """What is mounted.
 
@@ -98,7 +106,7 @@ class Directory(Operations):
         self._next = protocol.ROOT_NODE + 1
         self._empty = {name: self._add(name, None) for name in (*files, STATUS)}
         self._now: dict[str, _Node] = {}
-        self._stale: set[int] = set()
+        self._sent: dict[int, _Sent] = {}
         self._texts: dict[int, bytes] = {}
         self._begun = time.time_ns()
         self.closing = False
@@ -152,8 +160,10 @@ class Directory(Operations):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         node = self._empty[name]
         if name in self._files:
-            node = self._looked_up(name, request.pid, wait)
+            with self._gate.told(name, request):
+                node = self._looked_up(name, request.pid, wait)
         with self._lock:
+            self._nodes[node.number] = node  # it can have been swept since it was found
             node.lookups += 1
         attributes, valid = self._attributes(node)
         entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, valid, 0, 0) + attributes.pack()
@@ -162,15 +172,29 @@ class Directory(Operations):
     def _looked_up(self, name: str, task: int, wait: bool) -> _Node:
         """The node of the last snapshot: OPEN asks whether it is the one of now.
 
-        A task that OPEN sent back here gets the one of now; who may not read it makes
-        nobody take one.
+        A task that OPEN sent back here gets the one of now. The kernel first asks whether
+        the name is still the old node's, and then what it is (fs/fuse/dir.c): twice the same.
+        Who may not read it makes nobody take one.
         """
+        last = self._last(name)
         with self._lock:
-            last = self._now.get(name)
-            again = task in self._stale
-        if (last is not None and not again) or not self._gate.may_see(task, status_of(task)):
+            sent = self._sent.get(task)
+        if last is not None and sent is None:
+            return last
+        status = status_of(task)
+        if not self._gate.may_see(task, status):
             return last or self._empty[name]
-        return self._node_of(name, self._snapshot(wait))
+        if sent is not None and sent.found is not None:
+            found, sent.found = sent.found, None
+            if found.name == name and sent.process == process_of(task, status):
+                return found
+        backing = self._snapshots.get() if wait else self._snapshots.current()
+        if backing is None:
+            raise WaitError
+        node = self._node_of(name, backing)
+        if sent is not None:
+            sent.found = node
+        return node
 
     def _forget(self, request: Request, wait: bool) -> Answer:
         self._drop(request.node, protocol.FORGET_IN.unpack_from(request.body)[0])
@@ -215,7 +239,7 @@ class Directory(Operations):
             return self._open_status(writing)
         with self._gate.told(node.name, request):
             process = self._gate.admit(request, self.closing)
-            backing = self._fresh(request.pid, node, wait)
+            backing = self._fresh(request.pid, process, node)
             handle = self._files[node.name].open(process, lambda: backing, writing)
         with self._lock:
             node.handles.add(handle)
@@ -260,7 +284,7 @@ class Directory(Operations):
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
-            raise WaitError  # the caller's /proc files
+            raise WaitError((request.node, handle))  # the caller's memory
         node = self._node(request.node)
         if node.name == STATUS:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
@@ -280,14 +304,8 @@ class Directory(Operations):
             self._close(node, handle)
         return Answer()
 
-    def _snapshot(self, wait: bool) -> Backing:
-        backing = self._snapshots.get() if wait else self._snapshots.current()
-        if backing is None:
-            raise WaitError
-        return backing
-
-    def _fresh(self, task: int, node: _Node, wait: bool) -> Backing:
-        """The node's snapshot; ESTALE, once, where it is no longer the one of now.
+    def _fresh(self, task: int, process: Process, node: _Node) -> Backing:
+        """The node's snapshot; ESTALE, once, where it is not known to be the one of now.
 
         The kernel then looks the name up again (fs/namei.c, do_filp_open), and only once;
         what it comes with after that was found within the same open(). Where it comes with
@@ -295,15 +313,15 @@ class Directory(Operations):
         """
         backing = node.backing
         with self._lock:
-            if backing is not None and task in self._stale:
-                self._stale.discard(task)
-                return backing
-        if backing is not None and self._snapshot(wait) is backing:
+            sent = self._sent.pop(task, None)
+        if backing is not None and sent is not None and sent.process == process:
+            return backing
+        if backing is not None and self._snapshots.current() is backing:
             return backing
         with self._lock:
-            if len(self._stale) > _FORGOTTEN:
-                self._stale.clear()
-            self._stale.add(task)
+            if len(self._sent) > _FORGOTTEN:
+                self._sent.clear()
+            self._sent[task] = _Sent(process=process)
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def _how(self, node: _Node, backing: Backing) -> tuple[int, int]:
@@ -340,7 +358,7 @@ class Directory(Operations):
     def _attributes(self, node: _Node) -> tuple[Attributes, int]:
         """A node's attributes, and for how many seconds the kernel may keep them."""
         if node.name == STATUS:
-            return Attributes(node.number, stat.S_IFREG | 0o444, time=time.time_ns()), 0
+            return self._status_attributes(node), 0
         policy = self._files[node.name].policy
         attributes = Attributes(
             node.number,
@@ -351,6 +369,20 @@ class Directory(Operations):
             time=node.time,
         )
         return attributes, _FOR_EVER if node.backing else 0
+
+    def _status_attributes(self, node: _Node) -> Attributes:
+        """Those of ``.status``: whom the files are of may read it, whatever their mode is."""
+        policy = next(iter(self._files.values())).policy
+        mode, now = stat.S_IFREG | 0o400, time.time_ns()
+        return Attributes(node.number, mode, owner=policy.owner, group=policy.group, time=now)
+
+    def _last(self, name: str) -> _Node | None:
+        """The node of ``name`` with the last snapshot, taken for whichever name."""
+        with self._lock:
+            if name not in self._now and self._now:
+                backing = next(iter(self._now.values())).backing
+                self._now[name] = self._add(name, backing)
+            return self._now.get(name)
 
     def _node_of(self, name: str, backing: Backing) -> _Node:
         """The node of ``name`` with the snapshot of now; a new one where there is none yet."""

@@ -172,8 +172,9 @@ class Channel:
         try:
             os.writev(self.fd, parts)
         except OSError as error:
-            # ENOENT: the request was interrupted. ENODEV: unmounted.
-            if error.errno in (errno.ENOENT, errno.ENODEV):
+            # ENOENT: the request was interrupted. ENODEV: unmounted. EBADF: we have ended,
+            # and a thread that waited for a caller's memory comes too late.
+            if error.errno in (errno.ENOENT, errno.ENODEV, errno.EBADF):
                 return False
             raise
         return True
