@@ -112,8 +112,12 @@ def test_modules_in_another_order() -> None:
 
 def test_parts_of_a_module_are_placed_apart() -> None:
     """By whole pages, since 6.4; less than a page is not the loader's doing."""
-    apart = MODULE.replace("ffffffffc0002", "ffffffffc0102")
-    assert summary(texts(KERNEL + MODULE, KERNEL + apart)) == NOTHING
+    part = "ffffffffc0003010 d init_data\t[mod]\nffffffffc0003040 d init_more\t[mod]\n"
+    for apart in (
+        MODULE.replace("c0002", "c0102") + part,
+        MODULE + part.replace("c0003", "c0103"),
+    ):
+        assert summary(texts(KERNEL + MODULE + part, KERNEL + apart)) == NOTHING
     inside = MODULE.replace("ffffffffc0000060", "ffffffffc0000050")
     found = summary(texts(KERNEL + MODULE, KERNEL + inside))
     assert found["moved"] == {"mod_end": -0x10}
@@ -225,6 +229,47 @@ def test_nothing_tells_them_apart() -> None:
     found = texts(start + "".join(lines) + end, start + "".join(lines[:-1]) + end)
     assert summary(found)["went"] == ["same"]
     assert summary(found)["appeared"] == []
+
+
+def test_most_are_matched_where_nothing_tells_them_apart() -> None:
+    """All alike and all elsewhere, one less: one went, and the others have moved."""
+    here = KERNEL.replace("ffffffff81001000", "ffffffff81002000")
+    rows = [f"ffffffff81001{0x100 + 16 * n:03x} t same" for n in range(5)]
+    end = "ffffffff81001{:03x} t rest\n"
+    old = [*rows, end.format(0x150)]
+    new = [row.replace("810011", "810014") for row in rows[:-1]]
+    found = texts(here + "\n".join(old), here + "\n".join([*new, end.format(0x440)]))
+    assert summary(found)["went"] == ["same"]
+    assert {pair.by for pair in found.moved} == {0x300, 0x2F0}
+    assert len(found.moved) == 5
+
+
+def test_a_number_and_a_size() -> None:
+    """The only count.N of either: it grew."""
+    old = KERNEL.replace("beta", "count.0")
+    new = old.replace("count.0", "count.4").replace("81000080", "81000090")
+    assert summary(texts(old, new))["resized"] == {"count.4": 0x10, "init_once": -0x10}
+
+
+def test_most_symbols_tell_how_far_a_section_moved() -> None:
+    """Not its start where nothing but its first symbol says where it starts."""
+    inserted = MODULE.replace("d mod_data", "d first\t[mod]\nffffffffc0002018 d mod_data")
+    assert summary(texts(KERNEL + MODULE, KERNEL + inserted))["appeared"] == ["first"]
+    before = "ffffffffc0001ff8 d first\t[mod]\n"
+    found = texts(KERNEL + MODULE, KERNEL + MODULE + before)
+    assert summary(found) == NOTHING | {"appeared": ["first"]}
+
+
+def test_sections_that_one_file_does_not_know() -> None:
+    """Without .rodata's boundaries its symbols are in another section, where they were."""
+    data = "ffffffff81200000 {} a\nffffffff81200040 D b\nffffffff81200080 {} c\n"
+    known = KERNEL + data.format("R", "R").replace(" a", " __start_rodata").replace(
+        " c", " __end_rodata"
+    )
+    unknown = slid(KERNEL + data.format("D", "D"), 0x200000, {})
+    found = texts(known, unknown)
+    assert found.moved == []
+    assert {symbol.name for symbol in found.appeared} == {"a", "c"}
 
 
 def test_numbers_that_compilers_give() -> None:
