@@ -99,6 +99,13 @@ def test_an_absolute_symbol_never_slides() -> None:
     assert summary(texts(KERNEL, boot)) == NOTHING | {"moved": {"cpu_number": 0x40}}
 
 
+def test_absolute_symbols_that_all_moved() -> None:
+    """By as much: it is no slide all the same."""
+    new = KERNEL.replace("A __per_cpu_start", "A new").replace("1000 A cpu", "1040 A cpu")
+    found = texts(KERNEL.replace("A __per", "A old"), new)
+    assert summary(found)["moved"] == {"cpu_number": 0x40}
+
+
 def test_modules_in_another_order() -> None:
     """What limits the last symbol of a module is its neighbour, in one boot another."""
     one = "ffffffffc0000000 t one\t[a]\nffffffffc0000040 t one_end\t[a]\n"
@@ -249,6 +256,16 @@ def test_a_number_and_a_size() -> None:
     old = KERNEL.replace("beta", "count.0")
     new = old.replace("count.0", "count.4").replace("81000080", "81000090")
     assert summary(texts(old, new))["resized"] == {"count.4": 0x10, "init_once": -0x10}
+
+
+def test_the_last_one_left() -> None:
+    """Two count.N, one of which is told by its size and neighbours: the other grew too."""
+    old = KERNEL.replace("beta", "count.0").replace("delta", "count.1")
+    new = KERNEL.replace("delta", "count.7").replace("81000010 T alpha", "81000010 t count.9")
+    new = new.replace("81000040 t beta", "81000040 T alpha")
+    found = summary(texts(old, new))
+    assert (found["went"], found["appeared"]) == ([], [])
+    assert found["resized"] == {"count.9": -0x10, "alpha": 0x10}
 
 
 def test_most_symbols_tell_how_far_a_section_moved() -> None:
