@@ -51,7 +51,7 @@ def root(tmp_path: Path) -> Path:
 # -- help, version, wrong arguments ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["", "snapshot", "info", "lookup"])
+@pytest.mark.parametrize("command", ["", "snapshot", "info", "lookup", "diff"])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(command: str, option: str) -> None:
     run = ksyms(*command.split(), option)
@@ -62,7 +62,7 @@ def test_help(command: str, option: str) -> None:
 
 def test_help_names_every_command_and_exit_status() -> None:
     out = ksyms("--help").stdout
-    for word in ("snapshot", "info", "lookup"):
+    for word in ("snapshot", "info", "lookup", "diff"):
         assert re.search(rf"^    {word} +\w", out, re.M)
     assert re.search(r"^exit status: 0 .*1 .*2 ", out, re.M)
 

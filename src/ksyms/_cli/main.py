@@ -13,7 +13,7 @@ from typing import Final
 
 from .._errors import KsymsError, reason
 from .._version import __version__
-from . import collect, decode, execute, info, lookup, serve, snapshot
+from . import collect, decode, diff, execute, info, lookup, serve, snapshot
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
@@ -28,9 +28,11 @@ examples:
   ksyms lookup 0xffffffff81000000        what is at an address, in the running kernel
   ksyms lookup --from kernel.elf schedule   where a name is, in a file
   dmesg | ksyms decode                   a text, with the names of its addresses
+  ksyms diff old.elf new.elf             what appeared, went, grew, moved
   ksyms collect -o host.tar.gz           this machine's files, for another to read
 
-exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted"""
+exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted;
+ksyms diff: 0 no difference, 1 some, 2 trouble"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,30 +40,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     argparse exits by itself with 0 for --help and --version, 2 for wrong arguments.
     """
-    if not _streams():
-        return EXIT_REFUSED
+    writable = _streams()
     signal.signal(signal.SIGTERM, _terminate)
     parser = _parser()
     options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], bool] = options.run
+    refused: int = options.refused
+    if not writable:
+        return refused
     try:
         status = EXIT_OK if run(options) else EXIT_REFUSED
         sys.stdout.flush()
         return status
     except KsymsError as error:
         print(f"ksyms: {error.what}\n       {error.remedy}", file=sys.stderr)
-        return EXIT_REFUSED
+        return refused
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough; nothing more may be written at exit.
         _silence()
-        return EXIT_REFUSED
+        return refused
     except OSError as error:
         print(f"ksyms: The output cannot be written: {reason(error)}.", file=sys.stderr)
         print("       Give it a place that has room.", file=sys.stderr)
         _silence()
-        return EXIT_REFUSED
+        return refused
 
 
 def _streams() -> bool:
@@ -94,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
+    parser.set_defaults(refused=EXIT_REFUSED)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (snapshot, info, lookup, decode, collect, serve, execute):
+    for command in (snapshot, info, lookup, decode, diff, collect, serve, execute):
         command.add(commands)
     return parser
