@@ -18,8 +18,15 @@ NAME: Final = b"ksyms"
 VERSION: Final = 1
 SECTION: Final = ".note.ksyms"
 LETTERS: Final = ".ksyms.letters"
+BTF: Final = ".BTF"
+BTF_ALIGN: Final = 4  # BTF is words of 32 bits
 EXACT: Final = 0x80
 """The bit of a byte of ``.ksyms.letters`` that says that ``st_size`` is exact."""
+
+
+def btf_section(module: str | None) -> str:
+    """What the section with a module's BTF is called; None for the kernel's."""
+    return BTF if module is None else f"[{module}]{BTF}"
 
 
 def pack(facts: Mapping[str, Any], fmt: Format) -> bytes:

@@ -56,6 +56,9 @@ def add(commands: Any) -> None:
         default="linux",
         help="linux: for this system's tools; freebsd: what FreeBSD's /dev/ksyms gives",
     )
+    parser.add_argument(
+        "--btf", action="store_true", help="with the kernel's types: functions' prototypes"
+    )
     source = parser.add_mutually_exclusive_group()
     add_source(source)
     add_elf_source(parser, source)
@@ -68,6 +71,8 @@ def run(options: argparse.Namespace) -> bool:
         options.wrong("argument --module: not allowed without argument --kernel")
     if options.debug_dir and options.kernel is not None:
         options.wrong("argument --debug-dir: not allowed with argument --kernel")
+    if options.btf and (options.kernel is not None or options.layout != "linux"):
+        options.wrong("argument --btf: not allowed with arguments --kernel, --layout freebsd")
     snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
     if not output.write(options.output, snapshot.image):
         return True
