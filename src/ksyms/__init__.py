@@ -88,6 +88,7 @@ def snapshot(
     debug_dirs: Sequence[str | os.PathLike[str]] = (),
     kernel: str | os.PathLike[str] | None = None,
     modules: Sequence[tuple[str | os.PathLike[str], int | Mapping[str, int]]] = (),
+    btf: bool = False,
 ) -> Snapshot:
     """Take a snapshot of a kernel's symbols.
 
@@ -102,6 +103,8 @@ def snapshot(
         kernel: the kernel's own ELF file; ``root`` is then not read.
         modules: with ``kernel``: each module's ELF file, and the address it was loaded to;
             for an object file a mapping of its sections' names to their addresses will do.
+        btf: put the kernel's and the modules' types (BTF) into the image too, where the
+            kernel shows them; of the ``linux`` layout, and not with ``kernel``.
 
     Returns:
         The image, in memory; it never changes.
@@ -113,13 +116,16 @@ def snapshot(
         KallsymsError: the text is no kallsyms, or was cut short.
         MovedError: the symbols moved during each of three tries.
         LayoutError: the symbols are more than the layout can say.
-        ValueError: there is no such layout, or ``modules`` and no ``kernel``.
+        ValueError: there is no such layout, ``modules`` and no ``kernel``, or ``btf`` where
+            there is none.
     """
     import os
 
     from ._linker import ElfLinker, Linker, ModuleFile
     from ._snapshot import take
 
+    if btf and (kernel is not None or layout != "linux"):
+        raise ValueError("btf is the linux layout's, and not with kernel")
     if kernel is not None:
         files = [
             ModuleFile(os.fspath(path), place)
@@ -132,7 +138,7 @@ def snapshot(
         raise ValueError("modules need a kernel")
     alone = None if kallsyms is None else os.fspath(kallsyms)
     debug = tuple(os.fspath(directory) for directory in debug_dirs)
-    with Linker(os.fspath(root), alone, debug=debug) as linker:
+    with Linker(os.fspath(root), alone, debug=debug, btf=btf) as linker:
         return take(linker, layout)
 
 

@@ -6,6 +6,7 @@ in UTF-8 (docs/format.md has every member and its source).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from ._elf import Buffer, Format, Note, pack_note, parse_notes
@@ -18,8 +19,15 @@ NAME: Final = b"ksyms"
 VERSION: Final = 1
 SECTION: Final = ".note.ksyms"
 LETTERS: Final = ".ksyms.letters"
+BTF: Final = ".BTF"
+BTF_ALIGN: Final = 4  # BTF is words of 32 bits
 EXACT: Final = 0x80
 """The bit of a byte of ``.ksyms.letters`` that says that ``st_size`` is exact."""
+
+
+def btf_section(module: str | None) -> str:
+    """What the section with a module's BTF is called; None for the kernel's."""
+    return BTF if module is None else f"[{module}]{BTF}"
 
 
 def pack(facts: Mapping[str, Any], fmt: Format) -> bytes:
@@ -42,13 +50,22 @@ def check(data: Buffer, fmt: Format, label: str) -> Note:
         raise _not_whole(label, str(error)) from None
     if not notes:
         raise _not_whole(label, "it holds no note of that name")
-    if notes[0].type != VERSION:
+    known(notes[0].type, label)
+    return notes[0]
+
+
+def known(version: int, label: str) -> None:
+    """Refuse a note of a version that this reader does not know.
+
+    Raises:
+        NoteError: it does not.
+    """
+    if version != VERSION:
         raise NoteError(
-            f"{label} has a {SECTION} of version {notes[0].type}, and this ksyms knows "
+            f"{label} has a {SECTION} of version {version}, and this ksyms knows "
             f"version {VERSION} only.",
             "Read it with a ksyms of the age of the one that wrote it, or a later one.",
         )
-    return notes[0]
 
 
 def unpack(data: Buffer, fmt: Format, label: str) -> dict[str, Any]:
@@ -57,11 +74,20 @@ def unpack(data: Buffer, fmt: Format, label: str) -> dict[str, Any]:
     Raises:
         NoteError: as :func:`check`, or the descriptor is not what this version has.
     """
+    return read(check(data, fmt, label).desc, label)
+
+
+def read(desc: bytes, label: str) -> dict[str, Any]:
+    """The facts in a note's descriptor.
+
+    Raises:
+        NoteError: it is not what this version has.
+    """
     import json
 
     try:
-        facts = json.loads(check(data, fmt, label).desc)
-    except ValueError:
+        facts = json.loads(desc)
+    except (ValueError, RecursionError):  # brackets in brackets, as deep as one likes
         raise _not_whole(label, "its descriptor is not JSON") from None
     wrong = _mismatch(facts, _MEMBERS, "the descriptor")
     if wrong:
@@ -71,6 +97,14 @@ def unpack(data: Buffer, fmt: Format, label: str) -> dict[str, Any]:
 
 
 _TEXT: Final = (str, type(None))
+
+
+def _address(value: object) -> bool:
+    return value is None or (
+        isinstance(value, str) and re.fullmatch("0x[0-9a-f]{1,16}", value) is not None
+    )
+
+
 _MEMBERS: Final[dict[str, Any]] = {
     "ksyms": str,
     "time": str,
@@ -79,16 +113,34 @@ _MEMBERS: Final[dict[str, Any]] = {
     "machine": _TEXT,
     "build_id": _TEXT,
     "boot_id": _TEXT,
-    "addresses": {"_text": _TEXT, "_stext": _TEXT},
-    "link_time": {"_text": _TEXT, "_stext": _TEXT, "source": _TEXT},
+    "addresses": {"_text": _address, "_stext": _address},
+    "link_time": {"_text": _address, "_stext": _address, "source": _TEXT},
     "files": [
-        {"id": int, "name": str, "kind": str, "symbols": int, "build_id": _TEXT, "ranges": list}
+        {
+            "id": int,
+            "name": str,
+            "kind": str,
+            "symbols": int,
+            "absolute": int,
+            "build_id": _TEXT,
+            "ranges": [{"section": str, "start": _address, "end": _address}],
+            "btf?": int,
+            "module?": {
+                "refcount": (int, type(None)),
+                "dependants": [str],
+                "taint": str,
+                "srcversion": _TEXT,
+            },
+        }
     ],
     "sizes": {"exact": int, "inferred": str},
-    "absent": {},
-    "refused": {},
+    "absent": {"*": str},
+    "refused": {"*": str},
 }
-"""The members of version 1 and their types; a list has one entry for all of its items."""
+"""The members of version 1 and their types; a list has one entry for all of its items.
+
+A member with ``?`` may be missing, and ``*`` is every member that there is.
+"""
 
 
 def _mismatch(value: object, wanted: Any, name: str) -> str | None:
@@ -96,13 +148,19 @@ def _mismatch(value: object, wanted: Any, name: str) -> str | None:
     if isinstance(wanted, dict):
         if not isinstance(value, dict):
             return f"{name} is no object"
-        parts = [(value.get(key, ...), kind, key) for key, kind in wanted.items()]
+        parts = [
+            (value.get(key, ...), kind, key)
+            for name, kind in wanted.items()
+            for key in (value if name == "*" else [name.rstrip("?")])
+            if key in value or not name.endswith("?")
+        ]
     elif isinstance(wanted, list):
         if not isinstance(value, list):
             return f"{name} is no list"
         parts = [(item, wanted[0], name) for item in value]
     else:
-        return None if isinstance(value, wanted) else f"{name} is missing, or of another type"
+        good = wanted(value) if wanted is _address else isinstance(value, wanted)
+        return None if good else f"{name} is missing, or of another type"
     return next(filter(None, (_mismatch(*part) for part in parts)), None)
 
 

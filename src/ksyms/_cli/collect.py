@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--root", metavar="DIR", default="/", help="another machine's saved proc and sys"
     )
+    parser.add_argument("--btf", action="store_true", help="the kernel's types (BTF) too")
     parser.set_defaults(run=run)
 
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> bool:
     """Collect the files and write the archive."""
     from .._linker import Linker, collect
 
-    with Linker(options.root, debug=None) as linker:
+    with Linker(options.root, debug=None, btf=options.btf) as linker:
         data = collect(linker)
     if output.write(options.output, memoryview(data)):
         print(f"{options.output}: {len(data)} bytes")

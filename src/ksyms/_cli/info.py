@@ -51,9 +51,14 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Print it; true unless there could be no snapshot."""
     if options.file is not None:
-        from .._symbols import load
+        from .._symbols import load, told_by
 
-        facts = of_file(load(options.file), options.file)
+        told = told_by(options.file)
+        if told is not None:
+            facts = of_portable(told, options.file)
+        else:
+            facts = of_file(load(options.file), options.file)
+        facts["answers"] = answers(facts)
         _print_json(facts) if options.json else _print_file(facts)
         return True
     from .._linker import Root
@@ -83,6 +88,55 @@ def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
             {"name": name, "address": f"{address:#x}", "size": size, "symbols": places[name]}
             for name, address, size in table.sections
         ],
+    }
+
+
+def of_portable(told: dict[str, Any], file: str) -> dict[str, Any]:
+    """What a packed snapshot says of itself; what only unpacking it tells is None."""
+    places = [place for linked in told["files"] for place in linked["ranges"]]
+    return {
+        "file": file,
+        "packed": True,
+        **told,
+        "symbols": sum(linked["symbols"] for linked in told["files"]),
+        "absolute": sum(linked.get("absolute", 0) for linked in told["files"]),
+        "exact_sizes": told["sizes"]["exact"],
+        "sections": [
+            {
+                "name": place["section"],
+                "address": place["start"],
+                "size": int(place["end"] or "0", 16) - _start(place),
+                "symbols": None,
+            }
+            for place in sorted(places, key=_start)
+        ],
+    }
+
+
+def _start(place: dict[str, Any]) -> int:
+    return int(place["start"] or "0", 16)
+
+
+def answers(facts: dict[str, Any]) -> dict[str, str]:
+    """What can be asked of a file with these facts, and what it cannot answer, in words."""
+    symbols, exact = facts["symbols"], facts["exact_sizes"]
+    words = {"names of addresses": f"yes, {symbols} symbols"}
+    if "files" not in facts:  # not a snapshot
+        return words | {"sizes": f"yes, of {exact} symbols"}
+    modules = [file for file in facts["files"] if file["kind"] == "module"]
+    typed = sum("btf" in file for file in modules)
+    prototypes = any("btf" in file for file in facts["files"])
+    linked = facts["link_time"]["_stext"]
+    return words | {
+        "sizes": f"yes, {exact} exact, {symbols - exact} inferred",
+        "modules": f"yes, {len(modules)}",
+        "prototypes": f"yes, of the kernel and {typed} modules"
+        if prototypes
+        else "no, it was taken without BTF",
+        "link-time addresses": "yes" if linked else "no, no vmlinux or System.map was found",
+        "source lines": "no, they are in debug info",
+        "code": "no, it has names and no bytes of code",
+        "contents of memory": "no, they are in a crash dump",
     }
 
 
@@ -136,17 +190,26 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["taken", facts.get("time") or "unknown"],
         ["_stext", (facts.get("addresses") or {}).get("_stext") or "unknown"],
         ["_stext as linked", linked.get("_stext") or "unknown"],
+        *([["packed", "yes; this is what it says of itself"]] if "packed" in facts else []),
         ["symbols", str(facts["symbols"])],
         ["absolute", "unknown" if facts["absolute"] is None else str(facts["absolute"])],
         ["exact sizes", f"{facts['exact_sizes']} of {facts['symbols']}"],
     ]
     output.table(rows, ["dim", "name"])
+    print()
+    output.heading("answers")
+    output.table([[n, w] for n, w in facts["answers"].items()], ["name"], indent=2)
     if facts["sections"]:
         print()
         output.heading("sections")
     output.table(
         [
-            [s["name"], s["address"], f"{s['size']:#x}", f"{s['symbols']} symbols"]
+            [
+                s["name"],
+                s["address"],
+                f"{s['size']:#x}",
+                "" if s["symbols"] is None else f"{s['symbols']} symbols",
+            ]
             for s in facts["sections"]
         ],
         ["name", "address", "dim"],

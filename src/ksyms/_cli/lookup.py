@@ -55,10 +55,11 @@ def run(options: argparse.Namespace) -> bool:
             _say_missing(table, what, options.json)
         for symbol, offset in found:
             if options.json:
-                print(json.dumps(_record(what, symbol, offset)))
+                print(json.dumps(_record(what, symbol, offset) | _types(table, symbol)))
             else:
-                rows.append([*_row(symbol, offset), symbol.section or nowhere])
-    output.table(rows, ["address", "dim", "dim", "name", "dim"])
+                place = symbol.section or nowhere
+                rows.append([*_row(symbol, offset), place, _prototype(table, symbol)])
+    output.table(rows, ["address", "dim", "dim", "name", "dim", ""])
     return complete
 
 
@@ -83,6 +84,19 @@ def _record(what: str, symbol: Symbol, offset: int | None) -> dict[str, Any]:
     if offset is not None:
         record["offset"] = offset
     return record
+
+
+def _types(table: SymbolTable, symbol: Symbol) -> dict[str, Any]:
+    """The members of a record that a file with BTF has."""
+    return {"prototype": table.prototype(symbol)} if table.has_prototypes else {}
+
+
+def _prototype(table: SymbolTable, symbol: Symbol) -> str:
+    """The prototype; all that it may be, where there are several of one name."""
+    found = table.prototype(symbol)
+    if found is None and (several := table.prototypes(symbol)):
+        return f"ambiguous: {'; '.join(several)}"
+    return found or ""
 
 
 def _say_missing(table: SymbolTable, what: str, as_json: bool) -> None:

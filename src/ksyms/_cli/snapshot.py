@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .._snapshot import Snapshot
 
 DEFAULT_OUTPUT: Final = "kernel.elf"
+PORTABLE_OUTPUT: Final = "kernel.elf.zst"
 
 _EXAMPLES: Final = """\
 examples:
@@ -21,6 +22,7 @@ examples:
   ksyms snapshot -o - | ssh host 'cat > kernel.elf'
   ksyms snapshot --root saved -o other.elf    from another machine's proc and sys
   ksyms snapshot --kallsyms kallsyms.txt      from a saved /proc/kallsyms alone
+  ksyms snapshot --portable --btf             to send: small, with prototypes
   ksyms snapshot --kernel vmlinux --module dummy.ko@0xffffffffc0100000
   ksyms snapshot --layout freebsd --kernel kernel --module if_em.ko@0xffffffff82a00000"""
 
@@ -39,8 +41,7 @@ def add(commands: Any) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        default=DEFAULT_OUTPUT,
-        help=f"where to write it, - for stdout (default: {DEFAULT_OUTPUT})",
+        help=f"where to write it, - for stdout (default: {DEFAULT_OUTPUT}, {PORTABLE_OUTPUT})",
     )
     parser.add_argument("--json", action="store_true", help="say what was written as JSON")
     parser.add_argument(
@@ -56,6 +57,14 @@ def add(commands: Any) -> None:
         default="linux",
         help="linux: for this system's tools; freebsd: what FreeBSD's /dev/ksyms gives",
     )
+    parser.add_argument(
+        "--btf", action="store_true", help="with the kernel's types: functions' prototypes"
+    )
+    parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="as small as can be, to send: packed by zstd; info, lookup and zstd -d take it",
+    )
     source = parser.add_mutually_exclusive_group()
     add_source(source)
     add_elf_source(parser, source)
@@ -68,10 +77,17 @@ def run(options: argparse.Namespace) -> bool:
         options.wrong("argument --module: not allowed without argument --kernel")
     if options.debug_dir and options.kernel is not None:
         options.wrong("argument --debug-dir: not allowed with argument --kernel")
+    if options.btf and (options.kernel is not None or options.layout != "linux"):
+        options.wrong("argument --btf: not allowed with arguments --kernel, --layout freebsd")
+    if options.portable and options.layout != "linux":
+        options.wrong("argument --portable: not allowed with --layout freebsd")
+    if options.output is None:
+        options.output = PORTABLE_OUTPUT if options.portable else DEFAULT_OUTPUT
     snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
-    if not output.write(options.output, snapshot.image):
+    data = _packed(snapshot) if options.portable else snapshot.image
+    if not output.write(options.output, data):
         return True
-    facts = _facts(snapshot, options.output)
+    facts = _facts(snapshot, options.output) | {"bytes": len(data)}
     if options.json:
         print(json.dumps(facts))
         return True
@@ -85,6 +101,13 @@ def run(options: argparse.Namespace) -> bool:
     return True
 
 
+def _packed(snapshot: Snapshot) -> memoryview:
+    from .progress import Progress
+
+    with Progress("packing") as progress:
+        return memoryview(snapshot.portable(progress.advance))
+
+
 def _facts(snapshot: Snapshot, file: str) -> dict[str, Any]:
     from .._symbols import load
 
@@ -92,7 +115,6 @@ def _facts(snapshot: Snapshot, file: str) -> dict[str, Any]:
     note = table.facts  # the driver's layout has none
     return {
         "file": file,
-        "bytes": len(snapshot.image),
         "symbols": len(table),
         "modules": sum(f["kind"] == "module" for f in note["files"]) if note else None,
         "release": note.get("release"),

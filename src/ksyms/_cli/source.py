@@ -91,6 +91,7 @@ def take_snapshot(
         if getattr(options, "kernel", None) is not None:
             linker = ElfLinker(options.kernel, options.module, progress.advance)
         else:
-            linker = Linker(options.root, options.kallsyms, progress.advance, debug)
+            btf = getattr(options, "btf", False)
+            linker = Linker(options.root, options.kallsyms, progress.advance, debug, btf)
         with linker:
             return take(linker, layout)

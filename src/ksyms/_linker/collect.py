@@ -8,6 +8,7 @@ import time
 from typing import Final
 
 from .._errors import MovedError
+from .btf import DIRECTORY
 from .generation import TRIES
 from .linker import Linker
 from .root import Root
@@ -42,7 +43,7 @@ def collect(linker: Linker) -> bytes:
     for _ in range(TRIES):
         reading = linker.read()  # refuses what is hidden or not whole
         before = linker.generation()
-        files = _contents(linker.root)
+        files = _contents(linker.root, linker.btf)
         moved = before.moved(linker.generation()) or linker.moved(reading)
         if not moved:
             return _archive(files)
@@ -52,8 +53,10 @@ def collect(linker: Linker) -> bytes:
     )
 
 
-def _contents(root: Root) -> dict[str, bytes]:
+def _contents(root: Root, btf: bool) -> dict[str, bytes]:
     names = list(_FILES)
+    if btf:
+        names += [f"{DIRECTORY}/{name}" for name in root.names(DIRECTORY)]
     for module in root.names("sys/module"):
         for directory in _MODULE_DIRECTORIES:
             inside = f"sys/module/{module}/{directory}"

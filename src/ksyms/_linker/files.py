@@ -65,7 +65,7 @@ class LinkerFile:
     ``name`` is ``kernel`` for id 1, otherwise what kallsyms puts in brackets. ``stops``
     (uint64, sorted) are addresses at which some section of the file begins, so that no
     symbol before one reaches past it. ``unplaced`` counts the symbols that no section of
-    a module explains; ``debug`` is the file that its exact sizes are from.
+    a module explains; ``debug`` is the file that its exact sizes are from; ``btf`` its BTF.
     """
 
     id: int
@@ -77,6 +77,7 @@ class LinkerFile:
     module: Module | None = None
     unplaced: int = 0
     debug: str | None = None
+    btf: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from .._errors import KallsymsError
+from .btf import read_btf
 from .debug import DebugFiles, Exact, with_exact
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
 from .generation import Generation, Watch
@@ -42,6 +43,7 @@ class Linker:
         progress: called with the number of bytes each time some have been read.
         debug: directories to look for files with exact sizes in, besides the usual ones;
             None for sizes inferred from the text alone.
+        btf: whether the kernel's and the modules' BTF is read too.
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.
@@ -59,8 +61,10 @@ class Linker:
         kallsyms: str | None = None,
         progress: Callable[[int], None] | None = None,
         debug: tuple[str, ...] | None = (),
+        btf: bool = False,
     ) -> None:
         self.root = Root(root, kallsyms)
+        self.btf = btf
         self.progress = progress
         self.debug = debug
         self._watch = Watch(self.root)
@@ -185,12 +189,15 @@ class Linker:
             module=owner.module,
             unplaced=unplaced(owner),
             debug=member.debug.path if member.debug else None,
+            btf=member.btf,
         )
 
     def _members(self, reading: Reading, host: Host) -> Iterator[_Member]:
         """The kernel, then each module in load order, then what is listed as if it were one."""
         text, lines = reading.text, reading.lines
-        yield _Member("kernel", symbol_table(text, lines.get(None, [])), host.build_id)
+        types = read_btf(self.root) if self.btf else None
+        kernel = symbol_table(text, lines.get(None, []))
+        yield _Member("kernel", kernel, host.build_id, btf=types)
         modules = text.generation.modules
         # kallsyms lists modules as /proc/modules does, the newest first.
         unlisted = [name for name in reversed(lines) if name and name not in modules]
@@ -202,6 +209,7 @@ class Linker:
                 module_build_id(self.root, name, host.byteorder),
                 self._sections(name, reading),
                 module_facts(self.root, module) if module else None,
+                btf=read_btf(self.root, name) if types and module else None,
             )
         for name in PSEUDO:
             if name in lines:
@@ -216,7 +224,7 @@ class Linker:
         return [
             member
             if member.module is None or member.module.lies_as(now.get(member.name))
-            else member._replace(sections=Sections(), build_id=None)
+            else member._replace(sections=Sections(), build_id=None, btf=None)
             for member in members
         ]
 
@@ -262,6 +270,7 @@ class _Member(NamedTuple):
     sections: Sections = Sections()
     module: Module | None = None
     debug: Exact | None = None
+    btf: bytes | None = None
 
 
 class Reading(NamedTuple):

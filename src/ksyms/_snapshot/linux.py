@@ -2,7 +2,7 @@
 
 docs/format.md has every field and where its value comes from. In the order of the file:
 header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes``,
-``.notes.kernel``, ``.note.ksyms``, ``.shstrtab``, section headers.
+``.notes.kernel``, ``.note.ksyms``, the files' BTF, ``.shstrtab``, section headers.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def size(files: Files) -> Sizes:
     """
     fmt = files.host.format
     places = arrange(files.files)
-    if len(places.regions) >= elf.SHN_LORESERVE - 16:
+    more = sum(file.btf is not None for file in files.files)
+    if len(places.regions) + more >= elf.SHN_LORESERVE - 16:
         raise LayoutError(
             f"The symbols lie in {len(places.regions)} regions, more than an ELF file can "
             "number.",
@@ -85,7 +86,7 @@ def size(files: Files) -> Sizes:
     table.add(".strtab", elf.SHT_STRTAB, strings, 1)
     table.headers[symtab] = table.headers[symtab]._replace(sh_link=symtab + 1)
     table.add(_note.LETTERS, elf.SHT_PROGBITS, symbols, 1)
-    tail = _notes(files, fmt, table)
+    tail = (*_notes(files, fmt, table), *_btf(files, table))
     names = table.close()
     shoff = table.at
     ehdr = Ehdr(
@@ -243,6 +244,18 @@ def _notes(files: Files, fmt: Format, table: _Table) -> tuple[bytes, ...]:
     return tuple(parts)
 
 
+def _btf(files: Files, table: _Table) -> tuple[bytes, ...]:
+    """Add a section for each file's BTF; gives their bytes, with what pads them."""
+    parts = []
+    for file in files.files:
+        if file.btf is not None:
+            parts.append(table.pad(_note.BTF_ALIGN))
+            name = _note.btf_section(None if file.id == KERNEL_ID else file.name)
+            table.add(name, elf.SHT_PROGBITS, len(file.btf), _note.BTF_ALIGN)
+            parts.append(file.btf)
+    return tuple(parts)
+
+
 def _packed(notes: list[Note], fmt: Format) -> bytes:
     return b"".join(pack_note(note, fmt) for note in notes)
 
@@ -301,6 +314,8 @@ def _file_facts(file: LinkerFile) -> dict[str, Any]:
             for region in file.regions
         ],
     }
+    if file.btf is not None:
+        facts["btf"] = len(file.btf)
     if file.module is not None:
         facts["module"] = {
             "size": file.module.size,

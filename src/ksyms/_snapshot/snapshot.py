@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import _portable
 from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
 from .._output import write_whole
@@ -47,6 +49,16 @@ class Snapshot:
     def image(self) -> memoryview:
         """The whole ELF file: a read-only view of format ``B``."""
         return self._image.data
+
+    def portable(self, progress: Callable[[int], None] | None = None) -> bytes:
+        """The image packed: a zstd file that says what it is of (docs/format.md).
+
+        ``progress`` is called with the number of bytes each time some have been packed.
+
+        Raises:
+            ImageError: the image is of the ``freebsd`` layout, which has no note.
+        """
+        return _portable.pack(self.image, progress)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the image to ``path``; a half-written file never has that name.

@@ -1,8 +1,8 @@
 """Symbols read from any ELF image: address to symbol, name to symbols."""
 
-from .inputs import load
+from .inputs import load, told_by
 from .slide import link_slide, slide_between, stext
 from .symbol import Symbol
 from .table import SymbolTable
 
-__all__ = ["Symbol", "SymbolTable", "link_slide", "load", "slide_between", "stext"]
+__all__ = ["Symbol", "SymbolTable", "link_slide", "load", "slide_between", "stext", "told_by"]

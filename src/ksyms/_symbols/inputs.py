@@ -5,8 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from typing import Final
+from typing import Any, Final
 
+from .. import _portable
 from .._compressed import contents
 from .._elf import constants as elf
 from .._elf import read_image
@@ -26,8 +27,8 @@ def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
         source: a file: an ELF image with a ``.symtab`` (a snapshot, a vmlinux, a module, a
             file of debug info), which is mapped and stays so while the table is in use; a
             saved ``/proc/kallsyms`` or a System.map; or a tar with ``proc/kallsyms`` and
-            ``proc/modules`` somewhere in it. Each may be packed by gzip, xz or zstd. Or a
-            snapshot's ``image``.
+            ``proc/modules`` somewhere in it. Each may be packed by gzip, xz or zstd, as
+            ``ksyms snapshot --portable`` does. Or a snapshot's ``image``.
 
     Raises:
         SourceError: the file cannot be opened, or a text or an archive in it cannot be read.
@@ -39,6 +40,26 @@ def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
     if isinstance(source, memoryview):
         return SymbolTable(read_image(source.cast("B"), "the image"))
     label = os.fspath(source)
+    table = _read(label)
+    if (told := told_by(label)) is not None:
+        _portable.checked(told, table.facts, label)
+    return table
+
+
+def told_by(label: str) -> dict[str, Any] | None:
+    """What the file says of itself before it is unpacked; None where it says nothing.
+
+    Raises:
+        SourceError: the file cannot be opened.
+        ImageError: what it says is not whole.
+    """
+    try:
+        return _portable.facts_of(label)
+    except OSError as error:
+        raise _unopened(label, error) from None
+
+
+def _read(label: str) -> SymbolTable:
     data = _contents(label)
     if data[_TAR] == b"ustar" or (data[:3] == _BZIP2 and not _TEXT.match(data)):
         return _taken(label, root=label)
@@ -56,15 +77,19 @@ def _contents(label: str) -> bytes | mmap.mmap:
     try:
         return contents(label)
     except OSError as error:
-        raise SourceError(
-            f"{label} cannot be opened: {reason(error)}.",
-            "Name a file that ksyms snapshot wrote.",
-            errno=error.errno,
-        ) from None
+        raise _unopened(label, error) from None
     except ValueError as error:
         raise ImageError(
             f"{label} cannot be read: {error}.", "Name a file that holds a snapshot."
         ) from None
+
+
+def _unopened(label: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"{label} cannot be opened: {reason(error)}.",
+        "Name a file that ksyms snapshot wrote.",
+        errno=error.errno,
+    )
 
 
 def _taken(label: str, root: str = "/", kallsyms: str | None = None) -> SymbolTable:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import _note
 from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image
 from .._elf import constants as elf
+from .btf import Btf
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class SymbolTable(Sequence[Symbol]):
                 raise image.wrong(
                     f"{_note.LETTERS} has {len(self._letters)} bytes, not {count}"
                 )
+        self._types: dict[str | None, Btf | None] = {}
         self._values = _values(image, self._symtab)
         self._order: Sequence[int] | None = None
         self._asked = 0
@@ -179,6 +182,69 @@ class SymbolTable(Sequence[Symbol]):
         if not rows:
             return None
         return min(rows, key=lambda sym: (_RANK.get(sym.st_info >> 4, 0), sym.st_name))
+
+    def prototypes(self, symbol: Symbol) -> list[str]:
+        """The C prototypes that the file's BTF has for functions of that name, none twice.
+
+        For a module's symbol in the module's BTF. Nothing where the file has none, where
+        BTF has no such function, or where the symbol is no function. Where there are
+        several, nothing tells which is this symbol's.
+
+        Raises:
+            ImageError: a field of the BTF is wrong.
+        """
+        types = self._btf(symbol.module) if symbol.kind == "function" else None
+        return types.prototypes(symbol.name) if types else []
+
+    def prototype(self, symbol: Symbol) -> str | None:
+        """The C prototype of a function; None where it is not known.
+
+        It is not where functions of one name lie in several places: BTF has names and no
+        addresses.
+
+        Raises:
+            ImageError: a field of the BTF is wrong.
+        """
+        found = self.prototypes(symbol)
+        return found[0] if len(found) == 1 and not self._repeated(symbol) else None
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether the file has the kernel's BTF."""
+        return self._btf(None) is not None
+
+    def _btf(self, module: str | None) -> Btf | None:
+        """The BTF of ``module``, or of the kernel; what there is of it is found once."""
+        if module not in self._types:
+            name = _note.btf_section(module)
+            found = self._section_names.index(name) if name in self._section_names else None
+            base = None if module is None else self._btf(None)
+            if found is None or (module is not None and base is None):
+                self._types[module] = None
+            else:
+                self._types[module] = Btf(self._contents(found), self._image.wrong, base)
+        return self._types[module]
+
+    def _repeated(self, symbol: Symbol) -> bool:
+        """Whether functions of the symbol's name lie in several places of its linker file."""
+        name = symbol.name.encode("utf-8", "surrogateescape")
+        if len(self._note) and name not in self._again:
+            return False
+        return any(
+            other.address != symbol.address
+            for other in self.find(symbol.name)
+            if (other.module, other.kind) == (symbol.module, "function")
+        )
+
+    @cached_property
+    def _again(self) -> set[bytes]:
+        """The names that a snapshot's string table has more than once.
+
+        Only they can be repeated: a name is a string of its own, or its ``__pfx_`` twin's tail.
+        """
+        strings = bytes(self._image.contents(self._strtab))
+        names = strings.replace(b"\0" + _TWIN, b"\0").split(b"\0")
+        return {name for name, count in Counter(names).items() if count > 1}
 
     def _defined(self, name: str) -> list[int]:
         """The symbols called ``name`` that are not SHN_UNDEF."""

@@ -1,0 +1,273 @@
+"""C prototypes from BTF, the types that the kernel carries with it.
+
+Source: Documentation/bpf/btf.rst and include/uapi/linux/btf.h, of Linux 6.18. What the
+kernel's own reader refuses (kernel/bpf/btf.c) is refused here where it would be relied on.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from array import array
+from collections.abc import Callable
+from typing import Final
+
+from .._elf import Buffer
+from .._errors import ImageError
+
+_HEADER: Final = "HBBIIIII"  # struct btf_header
+_MAGIC: Final = 0xEB9F
+_VERSION: Final = 1
+
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF = range(1, 9)
+_VOLATILE, _CONST, _RESTRICT, _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _FLOAT = range(9, 17)
+_DECL_TAG, _TYPE_TAG, _ENUM64 = range(17, 20)
+
+_WORDS: Final[dict[int, tuple[int, int]]] = {
+    **dict.fromkeys((_PTR, _FWD, _TYPEDEF, _VOLATILE, _CONST, _RESTRICT), (3, 0)),
+    **dict.fromkeys((_FUNC, _FLOAT, _TYPE_TAG), (3, 0)),
+    **dict.fromkeys((_INT, _VAR, _DECL_TAG), (4, 0)),
+    _ARRAY: (6, 0),
+    **dict.fromkeys((_STRUCT, _UNION, _DATASEC, _ENUM64), (3, 3)),
+    **dict.fromkeys((_ENUM, _FUNC_PROTO), (3, 2)),
+}
+"""Each kind's length in words of 32 bits: that of any, and that of one of its members."""
+
+_QUALIFIERS: Final = {_VOLATILE: "volatile", _CONST: "const", _RESTRICT: "restrict"}
+_PLAIN: Final = {_INT: "", _FLOAT: "", _TYPEDEF: "", _STRUCT: "struct ", _UNION: "union "} | {
+    _ENUM: "enum ",
+    _ENUM64: "enum ",
+}
+_BODIES: Final = (_STRUCT, _UNION, _ENUM, _ENUM64)
+"""What has a body in C and can have no name."""
+_KERNEL_TAGS: Final = ("user", "rcu", "percpu")
+"""Type tags that the kernel writes as ``__user`` (include/linux/compiler_types.h)."""
+# An identifier, or such as "long unsigned int": a name goes out to terminals as it is.
+_NAME: Final = re.compile(rb"[A-Za-z_.$][\w.$]*(?: [\w.$]+)*", re.ASCII)
+_TAG: Final = re.compile(rb"[ !#-\[\]-~]+")
+_LONGEST: Final = 512
+"""Bytes of a name (KSYM_NAME_LEN, include/linux/kallsyms.h)."""
+_DEEPEST: Final = 64
+"""How deep types may lie in one another; the kernel allows 32 (MAX_RESOLVE_DEPTH)."""
+_MOST: Final = 4096
+"""How many types a prototype may name: a cycle would name them for ever."""
+
+
+class Btf:
+    """The types of one BTF, read when a function is first asked for.
+
+    Args:
+        data: the section.
+        wrong: makes the error for what is wrong with it.
+        base: what it goes on from, where it is a module's.
+    """
+
+    def __init__(
+        self, data: Buffer, wrong: Callable[[str], ImageError], base: Btf | None = None
+    ) -> None:
+        self._data = data
+        self._wrong = wrong
+        self._base = base
+        self._functions: dict[bytes, list[int]] | None = None
+        self._words = array("I")
+        self._starts = array("I")
+        self._strings = b""
+        self._first = 1  # type 0 is void
+        self._first_string = 0
+
+    def prototypes(self, name: str) -> list[str]:
+        """The prototypes of every function called ``name`` in this BTF, none twice.
+
+        Several where a name is that of several static functions: then nothing tells which
+        function has which.
+
+        Raises:
+            ImageError: a field of the BTF is wrong.
+        """
+        numbers = self._read().get(name.encode("utf-8", "surrogateescape"), ())
+        return list(dict.fromkeys(self._function(number, name) for number in numbers))
+
+    def _read(self) -> dict[bytes, list[int]]:
+        """One pass: where each type begins, and the functions by their names."""
+        if self._functions is not None:
+            return self._functions
+        if self._base is not None:
+            self._base._read()
+            self._first = self._base._first + len(self._base._starts)
+            self._first_string = self._base._first_string + len(self._base._strings)
+        self._words, self._strings = self._parts()
+        words, starts = self._words, array("I")
+        found: dict[int, list[int]] = {}
+        fixed = [_WORDS.get(kind, (0, 0))[0] for kind in range(32)]
+        each = [_WORDS.get(kind, (0, 0))[1] for kind in range(32)]
+        at, end, add = 0, len(words), starts.append
+        while at + 2 < end:
+            info = words[at + 1]
+            kind = info >> 24 & 31
+            if kind == _FUNC:
+                found.setdefault(words[at], []).append(self._first + len(starts))
+            elif not fixed[kind]:
+                raise self._wrong(f"its BTF has a type of kind {kind}, which is not known")
+            add(at)
+            at += fixed[kind] + each[kind] * (info & 0xFFFF)
+        if at != end:
+            raise self._wrong("the last type of its BTF is cut short")
+        functions: dict[bytes, list[int]] = {}
+        for offset, numbers in found.items():
+            functions.setdefault(self._raw(offset), []).extend(numbers)
+        self._starts, self._functions = starts, functions
+        return functions
+
+    def _parts(self) -> tuple[array[int], bytes]:
+        """The types as words, and the strings."""
+        data = memoryview(self._data)
+        order = "<" if bytes(data[:2]) == _MAGIC.to_bytes(2, "little") else ">"
+        if len(data) < struct.calcsize(order + _HEADER):
+            raise self._wrong("the header of its BTF is cut short")
+        magic, version, flags, length, *places = struct.unpack_from(order + _HEADER, data)
+        types_at, types_size, strings_at, strings_size = places
+        if (magic, version, flags) != (_MAGIC, _VERSION, 0):
+            raise self._wrong(
+                f"its BTF has magic {magic:#x}, version {version} and flags {flags}"
+            )
+        types, strings = length + types_at, length + strings_at
+        if types_size % 4 or max(types + types_size, strings + strings_size) > len(data):
+            raise self._wrong("the parts of its BTF reach past its end")
+        text = bytes(data[strings : strings + strings_size])
+        # The first string of the kernel's is the empty one; a module's may have none.
+        if not text.endswith(b"\0") and (text or self._base is None):
+            raise self._wrong("the last string of its BTF has no end")
+        if self._base is None and not text.startswith(b"\0"):
+            raise self._wrong("its BTF goes on from another that is not there")
+        words = array("I", bytes(data[types : types + types_size]))
+        if (order == "<") != (sys.byteorder == "little"):
+            words.byteswap()
+        return words, text
+
+    def _raw(self, offset: int) -> bytes:
+        """The string at ``offset``, which may be the base's."""
+        at = offset - self._first_string
+        if at < 0 and self._base is not None:
+            return self._base._raw(offset)
+        end = self._strings.find(b"\0", at, at + _LONGEST + 1)
+        if end < 0:
+            raise self._wrong(f"a name of its BTF is at {offset}, where no name is")
+        return self._strings[at:end]
+
+    def _string(self, offset: int, form: re.Pattern[bytes] = _NAME) -> str:
+        """The string at ``offset``, empty for none."""
+        text = self._raw(offset)
+        if text and not form.fullmatch(text):
+            raise self._wrong(f"a name of its BTF is {text!r}")
+        return text.decode()
+
+    def _type(self, number: int) -> tuple[Btf, int, int, int, int]:
+        """A type: whose, where, its kind, its flag and ``vlen`` as they lie, its third word."""
+        owner: Btf = self
+        while number < owner._first and owner._base is not None:
+            owner = owner._base
+        index = number - owner._first
+        if not 0 <= index < len(owner._starts):
+            raise self._wrong(f"its BTF has no type {number}")
+        at = owner._starts[index]
+        info = owner._words[at + 1]
+        return owner, at, info >> 24 & 31, info & 0x8000FFFF, owner._words[at + 2]
+
+    def _function(self, number: int, name: str) -> str:
+        *_, proto = self._type(number)
+        if self._type(proto)[2] != _FUNC_PROTO:
+            raise self._wrong(f"type {proto} of its BTF is a function's and no prototype")
+        return _Writer(self._type, self._string, self._wrong).declare(proto, name)
+
+
+class _Writer:
+    """Writes one declaration as C has it."""
+
+    def __init__(
+        self,
+        type_of: Callable[[int], tuple[Btf, int, int, int, int]],
+        string: Callable[..., str],
+        wrong: Callable[[str], ImageError],
+    ) -> None:
+        self._type = type_of
+        self._string = string
+        self._wrong = wrong
+        self._left = _MOST
+        self._depth = 0
+
+    def declare(self, number: int, inner: str) -> str:
+        """The declaration of ``inner`` as of type ``number``.
+
+        C writes a type around what it declares, so this goes from the outside of the type
+        to its inside, and ``inner`` grows at both ends.
+        """
+        self._depth += 1
+        words: list[str] = []  # qualifiers of what comes next
+        pointed = False  # whether inner begins with a *, which binds less than [] and ()
+        while number:
+            self._spend()
+            owner, at, kind, size, target = self._type(number)
+            if kind in _QUALIFIERS:
+                words.append(_QUALIFIERS[kind])
+            elif kind == _TYPE_TAG:
+                words.append(self._tag(owner._words[at], size))
+            elif kind == _PTR:
+                star = "*" + "".join(f"{word} " for word in words)
+                inner, words, pointed = star + inner if inner else star.rstrip(), [], True
+            elif kind in (_ARRAY, _FUNC_PROTO):
+                inner = f"({inner})" if pointed else inner
+                pointed = False
+                if kind == _ARRAY:
+                    count = owner._words[at + 5]
+                    inner += f"[{count or ''}]"
+                    target = owner._words[at + 3]
+                else:
+                    inner += f"({self._parameters(owner, at, size & 0xFFFF)})"
+                    words = []
+            else:
+                break
+            number = target
+        self._depth -= 1
+        base = "void" if not number else self._base_name(owner._words[at], kind, size)
+        before = [word for word in words if not word.startswith("__")]
+        after = [word for word in words if word.startswith("__")]
+        return " ".join([*before, base, *after, *([inner] if inner else [])])
+
+    def _parameters(self, owner: Btf, at: int, count: int) -> str:
+        parts = []
+        for place in range(at + 3, at + 3 + 2 * count, 2):
+            name, number = owner._words[place], owner._words[place + 1]
+            self._spend()
+            if number:
+                parts.append(self.declare(number, self._string(name)))
+            elif place == at + 1 + 2 * count and not name:
+                parts.append("...")
+            else:
+                raise self._wrong("a parameter in its BTF is of type void")
+        return ", ".join(parts) or "void"
+
+    def _base_name(self, name: int, kind: int, size: int) -> str:
+        if kind == _FWD:
+            prefix = "union " if size >> 31 else "struct "
+        elif kind in _PLAIN:
+            prefix = _PLAIN[kind]
+        else:
+            raise self._wrong(f"a type of kind {kind} in its BTF is used as a parameter's")
+        text = self._string(name)
+        if not text and kind not in _BODIES:
+            raise self._wrong(f"a type of kind {kind} in its BTF has no name")
+        return prefix + (text or "{...}")
+
+    def _tag(self, name: int, size: int) -> str:
+        text = self._string(name, _TAG)
+        if size >> 31:  # any attribute, since Linux 6.14
+            return f"__attribute__(({text}))"
+        if text in _KERNEL_TAGS:
+            return f"__{text}"
+        return f'__attribute__((btf_type_tag("{text}")))'
+
+    def _spend(self) -> None:
+        self._left -= 1
+        if self._left < 0 or self._depth > _DEEPEST:
+            raise self._wrong("a type in its BTF has no end")
