@@ -9,7 +9,6 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from . import output
-from .source import open_table
 
 if TYPE_CHECKING:
     from .._diff import Comparison, Pair
@@ -53,7 +52,9 @@ def run(options: argparse.Namespace) -> bool:
     from .._diff import compare
 
     gc.disable()  # half a million tuples, none of them in a cycle: a quarter of the time
-    old, new = open_table(options.old), open_table(options.new)
+    from .._symbols import load
+
+    old, new = load(options.old), load(options.new)
     found = compare(old, new)
     heads = _head(options.old, old), _head(options.new, new)
     if options.json:
