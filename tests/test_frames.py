@@ -15,14 +15,11 @@ TEXTS = Path(__file__).parent / "texts"
 def test_frames_of_a_text_are_in_its_kallsyms(name: str) -> None:
     """Each name is a symbol of that size; each address that stands beside it is its own."""
     symbols = Symbols((TEXTS / f"{name}.kallsyms").read_text())
-    found = list(frames((TEXTS / f"{name}.txt").read_text(), symbols))
-    named = [frame for frame in found if NAMED.fullmatch(frame.text)]
-    assert [frame for frame in named if not frame.addresses] == []
+    text = (TEXTS / f"{name}.txt").read_text()
+    found = list(frames(text, symbols))
+    named = {frame.line: frame for frame in found if NAMED.fullmatch(frame.text)}
     assert len(named) >= 8
-    by_line = {frame.line: frame for frame in named}
+    assert [frame for frame in named.values() if not frame.addresses] == []
     for frame in found:
-        if (
-            f"[<{frame.text}>]"
-            in (TEXTS / f"{name}.txt").read_text().splitlines()[frame.line - 1]
-        ):
-            assert frame.addresses == by_line[frame.line].addresses
+        if f"[<{frame.text}>]" in text.splitlines()[frame.line - 1]:
+            assert frame.addresses == named[frame.line].addresses
