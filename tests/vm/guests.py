@@ -23,16 +23,23 @@ def in_guest(*arguments: str) -> str:
     return f"PYTHONPATH={path} PYTHONDONTWRITEBYTECODE=1 {command}"
 
 
-def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
-    """The JSON object that a Python program in this directory prints in the VM."""
-    python = in_guest(str(HERE / command[0]), *command[1:])
-    run = subprocess.run(
-        [HERE / "lab.sh", python],
+def lab(
+    package: str, directory: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """What lab.sh gives for its arguments, in a directory that the VM may write to."""
+    return subprocess.run(
+        [HERE / "lab.sh", *arguments],
         cwd=directory,
-        env={**os.environ, "KSYMS_LAB_KERNEL": package, "KSYMS_LAB_TIMEOUT": "900"},
+        env={**os.environ, "KSYMS_LAB_KERNEL": package, **environment},
         capture_output=True,
         text=True,
     )
+
+
+def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
+    """The JSON object that a Python program in this directory prints in the VM."""
+    python = in_guest(str(HERE / command[0]), *command[1:])
+    run = lab(package, directory, python, KSYMS_LAB_TIMEOUT="900")
     assert run.returncode == 0, run.stdout + run.stderr
     result: dict[str, Any] = json.loads(run.stdout)
     return result

@@ -5,6 +5,8 @@
 #   lab.sh 'COMMAND'          run COMMAND (by bash -c) inside the VM, in $PWD
 #   lab.sh --setup            only install and cache what is needed
 #   lab.sh --console 'CMD'    as the first, and print the kernel's console too
+#   lab.sh --headers          as --setup, and print the directory that the kernel's
+#                             modules are built in: make -C DIRECTORY M=$PWD CC=gcc
 #
 # In the VM: / is this machine's root file system (9p, read-only, cached) under a
 # throw-away overlay, so its Python and tools are there and writes are dropped;
@@ -49,8 +51,7 @@ setup() {
     done
     busybox_static >/dev/null || missing+=(busybox-static)
     if [ ${#missing[@]} -gt 0 ] || [ ! -e "$DIR/$PKG/stamp.$STAMP" ]; then
-        say "apt-get update"
-        root apt-get update -qq >&2 || say "apt-get update failed; going on"
+        update
     fi
     if [ ${#missing[@]} -gt 0 ]; then
         say "installing ${missing[*]}"
@@ -59,6 +60,11 @@ setup() {
             { tail -5 "$DIR/apt.log" >&2; die "apt-get install failed"; }
     fi
     [ -e "$DIR/$PKG/stamp.$STAMP" ] || fetch "$DIR/$PKG.new.$$"
+}
+
+update() {
+    say "apt-get update"
+    root apt-get update -qq >&2 || say "apt-get update failed; going on"
 }
 
 busybox_static() {
@@ -121,6 +127,30 @@ fetch() {
     say "ready: kernel $version in $DIR/$PKG"
 }
 
+# the headers of the kernel in $DIR/$PKG, unpacked beside it; prints where modules are built
+headers() {
+    local at=$DIR/$PKG/h new=$DIR/$PKG/h.new.$$ version name deb
+    version=$(cat "$DIR/$PKG/version")
+    name=linux-headers-$version
+    if [ ! -d "$at" ]; then
+        update
+        say "downloading $name"
+        mkdir -p "$new" || die "no directory $new"
+        # what it depends on is the part for all machines, and the programs that build
+        (cd "$new" && apt-cache depends "$name" |
+            awk '/Depends: linux-(headers|kbuild)-/{print $2}' |
+            xargs apt-get download -qq "$name" 2>/dev/null) || die "cannot download $name"
+        for deb in "$new"/*.deb; do
+            dpkg-deb -x "$deb" "$new" || die "cannot unpack $deb"
+            rm -f "$deb"
+        done
+        # the one path that is absolute and not a symbolic link for an installed kernel
+        sed -i "s|^include /usr/|include $at/usr/|" "$new/usr/src/$name/Makefile"
+        mv "$new" "$at" || die "cannot move $new"
+    fi
+    echo "$at/usr/src/$name"
+}
+
 # the initramfs' script: mount the root of the VM, and go on in it with stage2
 initramfs() {
     cat <<'INIT'
@@ -180,7 +210,7 @@ STAGE2
 
 SHOW=0 ONLY=0
 case ${1-} in
-    --setup) ONLY=1 ;;
+    --setup | --headers) ONLY=1 ;;
     --console) SHOW=1; shift ;;
 esac
 if [ $ONLY = 0 ] && [ $# = 0 ]; then
@@ -191,6 +221,7 @@ mkdir -p "$DIR" || die "no cache directory $DIR"
 DIR=$(cd "$DIR" && pwd -P)
 exec 9>"$DIR/lock" && flock 9      # one set-up at a time
 setup
+[ "${1-}" != --headers ] || headers
 exec 9>&-
 [ $ONLY = 1 ] && exit 0
 

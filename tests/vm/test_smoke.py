@@ -6,7 +6,6 @@ The checkout's ksyms and this Python run in the VM too, for it sees this machine
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from guests import HERE, KERNELS, SRC, in_guest
+from guests import HERE, KERNELS, SRC, in_guest, lab
 
 import ksyms
 
@@ -33,13 +32,8 @@ REFUSED = {
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What guest.py left, after a boot of the kernel."""
     directory = tmp_path_factory.mktemp(f"vm-{request.param}")
-    run = subprocess.run(
-        [HERE / "lab.sh", in_guest(str(HERE / "guest.py"), str(SRC), str(directory))],
-        cwd=directory,
-        env={**os.environ, "KSYMS_LAB_KERNEL": KERNELS[request.param]},
-        capture_output=True,
-        text=True,
-    )
+    command = in_guest(str(HERE / "guest.py"), str(SRC), str(directory))
+    run = lab(KERNELS[request.param], directory, command)
     assert run.returncode == 0, run.stdout + run.stderr
     assert (directory / "before/proc/kallsyms").read_bytes() == (
         directory / "after/proc/kallsyms"

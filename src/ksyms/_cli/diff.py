@@ -50,10 +50,9 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Print what differs; true where nothing does."""
     from .._diff import compare
-
-    gc.disable()  # half a million tuples, none of them in a cycle: a quarter of the time
     from .._symbols import load
 
+    gc.disable()  # half a million tuples, none of them in a cycle: a quarter of the time
     old, new = load(options.old), load(options.new)
     found = compare(old, new)
     heads = _head(options.old, old), _head(options.new, new)
