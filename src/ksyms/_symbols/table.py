@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,8 @@ _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _NESTED: Final = 64
 """How many symbols with a size are looked at for one that encloses others."""
+_SHARED: Final = 16
+"""How many times its size a table of names is believed to be worth: names can share bytes."""
 _SCANS: Final = 4
 """How many single searches of a table are worth one pass over it."""
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
@@ -90,6 +92,11 @@ class SymbolTable(Sequence[Symbol]):
     def label(self) -> str:
         """What errors call the image: its path."""
         return self._image.label
+
+    @property
+    def relocatable(self) -> bool:
+        """Whether it is an object file or a ``.ko``, whose sections have no places yet."""
+        return self._image.header.e_type == elf.ET_REL
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -154,15 +161,47 @@ class SymbolTable(Sequence[Symbol]):
 
     def at(self, address: int) -> list[Symbol]:
         """Every symbol that begins at ``address`` and answers for it, as kallsyms has them."""
-        rows = [
-            (self._sym(i).st_name, i) for run in self._runs() for i in self._same(run, address)
-        ]
-        return [self._symbol(index) for _, index in sorted(rows)]
+        return [self._symbol(number) for number in self.numbers_at(address)]
+
+    def numbers_at(self, address: int) -> list[int]:
+        """The same as their numbers, which :meth:`numbered` takes."""
+        found = [number for run in self._runs() for number in self._same(run, address)]
+        return sorted(found, key=lambda number: self._sym(number).st_name)
 
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
-        found = (self._symbol(index) for index in self._defined(name))
-        return sorted(found, key=lambda symbol: symbol.address)
+        return list(self.ordered(self._defined(name)))
+
+    @cached_property
+    def names(self) -> dict[str, list[int]]:
+        """Each name that :meth:`find` knows, to the numbers of its symbols in ``.symtab``.
+
+        Raises:
+            ImageError: a name has no end, or they overlap so that they are much more than
+                their table.
+        """
+        by_start: dict[int, list[int]] = {}
+        for index, sym in enumerate(self._image.format.sym.unpack_all(self._table)):
+            if index and sym.st_shndx != elf.SHN_UNDEF:
+                by_start.setdefault(sym.st_name, []).append(index)
+        strings = bytes(self._image.contents(self._strtab))
+        left = _SHARED * (len(strings) + 4096)
+        names: dict[str, list[int]] = {}
+        for start, indices in by_start.items():
+            end = strings.find(b"\0", start)
+            # string() has the words for one without an end.
+            name = strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
+            left -= len(name)
+            if left < 0:
+                raise self._image.wrong("its symbols' names overlap")
+            if name:
+                key = name.decode("utf-8", "surrogateescape")
+                names.setdefault(key, []).extend(indices)
+        return names
+
+    def ordered(self, numbers: Iterable[int]) -> Iterator[Symbol]:
+        """The symbols that are these ``numbers`` of ``.symtab``, by address."""
+        return map(self._symbol, sorted(sorted(numbers), key=self._values.__getitem__))
 
     def find_best(self, name: str) -> Sym | None:
         """The row of the one symbol called ``name`` that a linker takes.
