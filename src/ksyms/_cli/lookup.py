@@ -6,13 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from .question import Question, answers, question
 from .source import add_source, take_snapshot
-
-if TYPE_CHECKING:
-    from .sheet import Sheet
 
 _EXAMPLES: Final = """\
 examples:
@@ -84,14 +81,14 @@ def run(options: argparse.Namespace) -> bool:
         table = load(take_snapshot(options).image)
     finder = Finder(table)
     sheet = Sheet(table, options.json, options.nearest)
-    for asked in _blocks(options.what, sheet):
+    for asked in _blocks(options.what):
         for each, found in answers(finder, asked):
             sheet.add(each, found)
         sheet.flush()
     return sheet.complete
 
 
-def _blocks(asked: list[Question], sheet: Sheet) -> Iterator[list[Question]]:
+def _blocks(asked: list[Question]) -> Iterator[list[Question]]:
     """The questions, as many at once as are there; those of standard input where ``-`` is."""
     while asked:
         texts = [each.text for each in asked]
@@ -99,16 +96,15 @@ def _blocks(asked: list[Question], sheet: Sheet) -> Iterator[list[Question]]:
         if end:
             yield asked[:end]
         for lines in _lines() if end < len(asked) else ():
-            yield list(_understood(lines, sheet))
+            yield [_understood(line) for line in lines]
         asked = asked[end + 1 :]
 
 
-def _understood(lines: list[str], sheet: Sheet) -> Iterator[Question]:
-    for line in lines:
-        try:
-            yield question(line)
-        except ValueError as error:
-            sheet.refuse(line, str(error))
+def _understood(line: str) -> Question:
+    try:
+        return question(line)
+    except ValueError as error:
+        return Question(line, wrong=str(error))
 
 
 def _lines() -> Iterator[list[str]]:

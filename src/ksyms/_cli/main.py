@@ -8,16 +8,27 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import FrameType
 from typing import Final
 
 from .._errors import KsymsError, reason
 from .._version import __version__
-from . import collect, execute, info, lookup, serve, snapshot
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
 EXIT_INTERRUPTED: Final = 130
+
+_COMMANDS: Final = {
+    "snapshot": "snapshot",
+    "info": "info",
+    "lookup": "lookup",
+    "collect": "collect",
+    "serve": "serve",
+    "status": "serve",
+    "exec": "execute",
+}
+"""Each command's file here, in the order of the help."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -27,6 +38,7 @@ examples:
   ksyms info kernel.elf                  which kernel the file is of, and what is in it
   ksyms lookup 0xffffffff81000000        what is at an address, in the running kernel
   ksyms lookup --from kernel.elf schedule   where a name is, in a file
+  ksyms lookup 'vfs_*' '[ext4]' - < list    patterns, a module, and what a list asks
   ksyms collect -o host.tar.gz           this machine's files, for another to read
 
 exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted"""
@@ -40,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not _streams():
         return EXIT_REFUSED
     signal.signal(signal.SIGTERM, _terminate)
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     run: Callable[[argparse.Namespace], bool] = options.run
     try:
         status = EXIT_OK if run(options) else EXIT_REFUSED
@@ -85,7 +97,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)  # so that what was begun is taken back
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; of all commands only the one that is asked for is imported."""
     parser = argparse.ArgumentParser(
         prog="ksyms",
         description="The kernel's symbols as one consistent ELF file.",
@@ -94,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (snapshot, info, lookup, collect, serve, execute):
-        command.add(commands)
+    named = _COMMANDS.get(arguments[0]) if arguments else None
+    for command in [named] if named else dict.fromkeys(_COMMANDS.values()):
+        import_module(f".{command}", __package__).add(commands)
     return parser

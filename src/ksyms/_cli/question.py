@@ -22,6 +22,7 @@ _WHOLE_MODULE: Final = re.compile(r"\[([\w.-]+)\]", re.ASCII)
 _KERNEL: Final = "vmlinux"
 _WILD: Final = re.compile(r"[*?\[]")
 _DIGITS: Final = 8  # of an address that can be a name
+_SHOWN: Final = 120
 
 Found = tuple["Symbol", int | None]
 """A symbol; and how far into it the address is that was asked for, if one was."""
@@ -33,7 +34,8 @@ class Question(NamedTuple):
     ``start`` is an address; with ``end``, it is the first of a range, and ``end`` the first
     after it. ``name`` is a symbol's, also where it could be the address, and ``pattern`` is
     for all whose name it is found in; of ``module`` only, which is a glob. With ``offset``
-    it is for what lies so many bytes behind where they begin.
+    it is for what lies so many bytes behind where they begin. ``wrong`` says why it asks
+    nothing.
     """
 
     text: str
@@ -43,6 +45,7 @@ class Question(NamedTuple):
     pattern: re.Pattern[str] | None = None
     module: str | None = None
     offset: int | None = None
+    wrong: str = ""
 
 
 def question(text: str) -> Question:
@@ -72,7 +75,7 @@ def _range(text: str, first: str, last: str | None, length: str | None) -> Quest
     start = int(first, 16)
     end = int(last, 16) if last is not None else start + _number(length or "")
     if end <= start:
-        raise ValueError(f"the range {text} is empty: it ends where it begins, or before")
+        raise ValueError(f"{shown(text)} is an empty range: it ends where it begins, or before")
     if last is None and len(first) == _DIGITS:
         return Question(text, start, end, name=first, offset=end - start)
     return Question(text, start, end)
@@ -85,7 +88,7 @@ def _number(text: str) -> int:
 def _glob(text: str) -> re.Pattern[str]:
     import fnmatch
 
-    return re.compile(fnmatch.translate(text))
+    return re.compile(r"\A" + fnmatch.translate(text))
 
 
 def _expression(text: str) -> re.Pattern[str]:
@@ -96,7 +99,13 @@ def _expression(text: str) -> re.Pattern[str]:
             warnings.simplefilter("ignore")  # of what another Python will understand otherwise
             return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"/{text}/ is no regular expression: {error}") from None
+        raise ValueError(f"{shown(f'/{text}/')} is no regular expression: {error}") from None
+
+
+def shown(text: str) -> str:
+    """``text`` as a message has it: not longer than a line, and nothing a terminal obeys."""
+    part = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return part if part.isprintable() else repr(part)
 
 
 def answers(
@@ -120,7 +129,7 @@ def answers(
 
 
 def _can_be_name(asked: Question) -> bool:
-    return asked.start is None or bool(asked.name)
+    return (asked.start is None or bool(asked.name)) and not asked.wrong
 
 
 def _is_address(asked: Question, named: Sequence[Symbol]) -> bool:
@@ -135,7 +144,8 @@ def _others(finder: Finder, asked: Question) -> Iterator[Found]:
     """The answers to what is neither one address nor a name as it stands."""
     from .._symbols import search
 
-    called = [] if asked.pattern or not asked.name else finder.find(asked.name)
+    new = asked.name not in ("", asked.text) and asked.pattern is None
+    called = finder.find(asked.name) if new else []
     if asked.start is not None and asked.end is not None and not called:
         for symbol in search.within(finder.table, asked.start, asked.end):
             yield symbol, None

@@ -12,7 +12,7 @@ from .._symbols import Symbol, SymbolTable, link_slide
 from .._symbols.search import aliases, nearest
 from .._symbols.slide import link_address
 from . import output
-from .question import Found, Question
+from .question import Found, Question, shown
 
 STYLES: Final = ("address", "dim", "dim", "name", "dim", "dim", "dim")
 BLOCK: Final = 4096
@@ -50,14 +50,6 @@ class Sheet:
             self.complete = False
             self._missing(asked)
 
-    def refuse(self, text: str, why: str) -> None:
-        """Say that ``text`` asks nothing."""
-        self.complete = False
-        if self._json:
-            print(json.dumps({"query": text, "name": None, "error": why}))
-        else:
-            print(f"ksyms: {why[0].upper()}{why[1:]}.", file=sys.stderr)
-
     def flush(self) -> None:
         """Put out all there is, so that whoever waits for it has it."""
         output.table(self._rows, STYLES)
@@ -71,6 +63,8 @@ class Sheet:
             near = nearest(self.table, address)
         if self._json:
             record: dict[str, Any] = {"query": asked.text, "name": None}
+            if asked.wrong:
+                record["error"] = asked.wrong
             if near:
                 record["nearest"] = {
                     side: symbol
@@ -79,8 +73,8 @@ class Sheet:
                 }
             print(json.dumps(record))
             return
-        text = asked.text if asked.text.isprintable() else repr(asked.text)
-        print(f"ksyms: In {self.table.label} {_no(asked)} {text}.", file=sys.stderr)
+        missing = f"In {self.table.label} {_no(asked)} {shown(asked.text)}"
+        print(f"ksyms: {asked.wrong or missing}.", file=sys.stderr)
         for side, symbol in zip(("before", "after"), near):
             if symbol is not None:
                 away = address - symbol.address
