@@ -19,7 +19,7 @@ BLOCK: Final = 4096
 """How many rows are put out together, with their columns aligned."""
 OTHERS: Final = 8
 """How many other names of an address a row has at most; JSON has all."""
-_KEPT: Final = 1 << 14
+_KEPT: Final = 1 << 16
 
 
 class Sheet:

@@ -9,9 +9,9 @@ from typing import Final
 from .symbol import Symbol
 from .table import SymbolTable
 
-LOOKUPS: Final = 2_000
+LOOKUPS: Final = 1_600
 """How many single lookups take as long as numpy's import and the spans of a kernel do."""
-FINDS: Final = 16
+FINDS: Final = 48
 """How many single finds take as long as the names of all of a kernel's symbols do."""
 _TOP: Final = (1 << 64) - 1
 

@@ -166,7 +166,9 @@ class SymbolTable(Sequence[Symbol]):
     def numbers_at(self, address: int) -> list[int]:
         """The same as their numbers, which :meth:`numbered` takes."""
         found = [number for run in self._runs() for number in self._same(run, address)]
-        return sorted(found, key=lambda number: self._sym(number).st_name)
+        if len(found) > 1:
+            found.sort(key=lambda number: self._sym(number).st_name)
+        return found
 
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
@@ -181,9 +183,9 @@ class SymbolTable(Sequence[Symbol]):
                 their table.
         """
         by_start: dict[int, list[int]] = {}
-        for index, sym in enumerate(self._image.format.sym.unpack_all(self._table)):
-            if index and sym.st_shndx != elf.SHN_UNDEF:
-                by_start.setdefault(sym.st_name, []).append(index)
+        for index, (start, section) in enumerate(_names(self._image, self._symtab)):
+            if index and section != elf.SHN_UNDEF:
+                by_start.setdefault(start, []).append(index)
         strings = bytes(self._image.contents(self._strtab))
         left = _SHARED * (len(strings) + 4096)
         names: dict[str, list[int]] = {}
@@ -195,8 +197,9 @@ class SymbolTable(Sequence[Symbol]):
             if left < 0:
                 raise self._image.wrong("its symbols' names overlap")
             if name:
-                key = name.decode("utf-8", "surrogateescape")
-                names.setdefault(key, []).extend(indices)
+                known = names.setdefault(name.decode("utf-8", "surrogateescape"), indices)
+                if known is not indices:
+                    known += indices
         return names
 
     def ordered(self, numbers: Iterable[int]) -> Iterator[Symbol]:
@@ -386,7 +389,21 @@ def _tables(image: Image) -> tuple[Shdr, Shdr]:
 
 def _values(image: Image, symtab: Shdr) -> Sequence[int]:
     """``st_value`` of each symbol, without a copy where the machine can read it as it lies."""
-    table, fmt = image.contents(symtab), image.format
-    if fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder:
+    table = image.contents(symtab)
+    if _own(image):
         return table.cast("Q")[1::3]
-    return [sym.st_value for sym in fmt.sym.unpack_all(table)]
+    return [sym.st_value for sym in image.format.sym.unpack_all(table)]
+
+
+def _names(image: Image, symtab: Shdr) -> Iterable[tuple[int, int]]:
+    """``st_name`` and ``st_shndx`` of each symbol."""
+    table = image.contents(symtab)
+    if _own(image):
+        return zip(table.cast("I")[::6].tolist(), table.cast("H")[3::12].tolist())
+    return ((sym.st_name, sym.st_shndx) for sym in image.format.sym.unpack_all(table))
+
+
+def _own(image: Image) -> bool:
+    """Whether the machine can read the symbols of ``image`` as they lie."""
+    fmt = image.format
+    return fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder
