@@ -378,11 +378,11 @@ def test_info_of_the_running_kernel() -> None:
         ("ffffffff8100003f", "ffffffff8100003f  T  ~48  alpha+0x2f/0x30  .text"),
         ("0XFFFFFFFF8100003F", "ffffffff8100003f  T  ~48  alpha+0x2f/0x30  .text"),
         # the first in kallsyms answers for an address that has two names
-        ("ffffffff81000041", "ffffffff81000041  t  ~64  beta+0x1/0x40  .text"),
+        ("ffffffff81000041", "ffffffff81000041  t  ~64  beta+0x1/0x40  .text  = beta_alias"),
         ("ffffffff81000fff", "ffffffff81000fff  t  ~3968  twin+0xf7f/0xf80  .text"),
         ("0xffffffffc0000005", "ffffffffc0000005  t  ~32  mod_start+0x5/0x20  [mod].text"),
         ("alpha", "ffffffff81000010  T  ~48  alpha  .text"),
-        ("beta_alias", "ffffffff81000040  t  ~64  beta_alias  .text"),
+        ("beta_alias", "ffffffff81000040  t  ~64  beta_alias  .text  = beta"),
         ("_etext", "ffffffff81001000  T  0  _etext  .text"),
         # a name that looks like an address of eight digits
         ("81000010", "ffffffff81400000  d  ~4096  81000010  .gap.data"),
@@ -464,6 +464,8 @@ def test_lookup_json(elf: Path) -> None:
             "binding": "global",
             "kind": "function",
             "letter": "T",
+            "link_address": None,
+            "aliases": [],
         },
         {
             "query": "ffffffffc0000021",
@@ -476,6 +478,8 @@ def test_lookup_json(elf: Path) -> None:
             "binding": "local",
             "kind": "function",
             "letter": "t",
+            "link_address": None,
+            "aliases": [],
             "offset": 1,
         },
         {"query": "nothing", "name": None},

@@ -8,16 +8,29 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import FrameType
 from typing import Final
 
 from .._errors import KsymsError, reason
 from .._version import __version__
-from . import collect, decode, diff, execute, info, lookup, serve, snapshot
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
 EXIT_INTERRUPTED: Final = 130
+
+_COMMANDS: Final = {
+    "snapshot": "snapshot",
+    "info": "info",
+    "lookup": "lookup",
+    "decode": "decode",
+    "diff": "diff",
+    "collect": "collect",
+    "serve": "serve",
+    "status": "serve",
+    "exec": "execute",
+}
+"""Each command's file here, in the order of the help."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -27,6 +40,7 @@ examples:
   ksyms info kernel.elf                  which kernel the file is of, and what is in it
   ksyms lookup 0xffffffff81000000        what is at an address, in the running kernel
   ksyms lookup --from kernel.elf schedule   where a name is, in a file
+  ksyms lookup 'vfs_*' '[ext4]' - < list    patterns, a module, and what a list asks
   dmesg | ksyms decode                   a text, with the names of its addresses
   ksyms diff old.elf new.elf             what appeared, went, grew, moved
   ksyms collect -o host.tar.gz           this machine's files, for another to read
@@ -42,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     writable = _streams()
     signal.signal(signal.SIGTERM, _terminate)
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     run: Callable[[argparse.Namespace], bool] = options.run
     refused: int = options.refused
     if not writable:
@@ -90,7 +104,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)  # so that what was begun is taken back
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; of all commands only the one that is asked for is imported."""
     parser = argparse.ArgumentParser(
         prog="ksyms",
         description="The kernel's symbols as one consistent ELF file.",
@@ -100,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
     parser.set_defaults(refused=EXIT_REFUSED)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (snapshot, info, lookup, decode, diff, collect, serve, execute):
-        command.add(commands)
+    named = _COMMANDS.get(arguments[0]) if arguments else None
+    for command in [named] if named else dict.fromkeys(_COMMANDS.values()):
+        import_module(f".{command}", __package__).add(commands)
     return parser

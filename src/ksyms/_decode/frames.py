@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from .._symbols import Symbol, SymbolTable, link_slide
+from .._symbols.search import aliases
+from .._symbols.slide import link_address
 from . import forms
 from .boot import Place
 from .evidence import places_of
@@ -23,7 +25,8 @@ class Frames:
     def __init__(self, decoder: Decoder, table: SymbolTable) -> None:
         self._decoder = decoder
         self._table = table
-        self._linked = link_slide(table)
+        self._slide = link_slide(table)
+        self._typed = table.has_prototypes
         self._line = 1
 
     def of(self, block: bytes) -> Iterator[Record]:
@@ -32,7 +35,8 @@ class Frames:
         ``text`` is the frame as it is there, ``line`` its line's number, ``address`` what the
         text says it is, ``said`` the name that the text has for it. ``symbol`` with its
         ``offset`` and ``size`` in bytes is what it is; where that is None, ``why`` says why.
-        ``file_address`` is where it is in the file, ``link_address`` where it was linked.
+        ``file_address`` is where it is in the file, ``link_address`` where it was linked, and
+        ``prototype`` its C type if the file has BTF.
 
         Raises:
             DecodeError: the text is of another build than the table.
@@ -94,9 +98,8 @@ class Frames:
 
     def _is(self, place: Place) -> Record:
         symbol = place.symbol
-        moved = self._linked is not None and symbol.module is None
-        link = place.address - self._linked if moved and self._linked is not None else None
-        same = [s.name for s in self._table.at(symbol.address) if s.name != symbol.name]
+        linked = link_address(symbol, self._slide)
+        link = None if linked is None else linked + place.offset
         return {
             "symbol": symbol.name,
             "offset": place.offset,
@@ -104,9 +107,10 @@ class Frames:
             "exact": symbol.exact,
             "module": symbol.module,
             "section": symbol.section,
-            "aliases": same,
+            "aliases": aliases(self._table, symbol),
             "file_address": f"{place.address:#x}",
             "link_address": None if link is None else f"{link:#x}",
+            **({"prototype": self._table.prototype(symbol)} if self._typed else {}),
             "why": None,
         }
 

@@ -7,6 +7,7 @@ symbols stay where they are.
 
 from __future__ import annotations
 
+from .symbol import Symbol
 from .table import SymbolTable
 
 
@@ -23,7 +24,18 @@ def linked_stext(table: SymbolTable) -> int | None:
 
 def link_slide(table: SymbolTable) -> int | None:
     """What was added to the kernel's addresses in the boot of ``table``, in bytes."""
-    return _distance(linked_stext(table), stext(table))
+    linked = linked_stext(table)
+    return None if linked is None else _distance(linked, stext(table))
+
+
+def link_address(symbol: Symbol, slide: int | None) -> int | None:
+    """Where ``symbol`` was linked to, by :func:`link_slide` of its table.
+
+    None of a module's, which has no such place, and where the slide is unknown.
+    """
+    if slide is None or symbol.module is not None:
+        return None
+    return symbol.address if symbol.section is None else symbol.address - slide
 
 
 def slide_between(old: SymbolTable, new: SymbolTable) -> int | None:

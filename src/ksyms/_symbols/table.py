@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,8 +31,10 @@ _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _NESTED: Final = 64
 """How many symbols with a size are looked at for one that encloses others."""
-_ONCE: Final = 4
-"""How many names are searched for each by itself, before an index of all is made."""
+_SHARED: Final = 16
+"""How many times its size a table of names is believed to be worth: names can share bytes."""
+FINDS: Final = 48
+"""How many single finds take as long as the names of all of a kernel's symbols do."""
 _SCANS: Final = 4
 """How many single searches of a table are worth one pass over it."""
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
@@ -98,6 +100,11 @@ class SymbolTable(Sequence[Symbol]):
         return self._image.label
 
     @property
+    def relocatable(self) -> bool:
+        """Whether it is an object file or a ``.ko``, whose sections have no places yet."""
+        return self._image.header.e_type == elf.ET_REL
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What ``.note.ksyms`` says (docs/format.md), or nothing for another ELF file.
 
@@ -160,15 +167,50 @@ class SymbolTable(Sequence[Symbol]):
 
     def at(self, address: int) -> list[Symbol]:
         """Every symbol that begins at ``address`` and answers for it, as kallsyms has them."""
-        rows = [
-            (self._sym(i).st_name, i) for run in self._runs() for i in self._same(run, address)
-        ]
-        return [self._symbol(index) for _, index in sorted(rows)]
+        return [self._symbol(number) for number in self.numbers_at(address)]
+
+    def numbers_at(self, address: int) -> list[int]:
+        """The same as their numbers, which :meth:`numbered` takes."""
+        found = [number for run in self._runs() for number in self._same(run, address)]
+        if len(found) > 1:
+            found.sort(key=lambda number: self._sym(number).st_name)
+        return found
 
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
-        found = (self._symbol(index) for index in self._defined(name))
-        return sorted(found, key=lambda symbol: symbol.address)
+        return list(self.ordered(self._defined(name)))
+
+    @cached_property
+    def names(self) -> dict[str, list[int]]:
+        """Each name that :meth:`find` knows, to the numbers of its symbols in ``.symtab``.
+
+        Raises:
+            ImageError: a name has no end, or they overlap so that they are much more than
+                their table.
+        """
+        by_start: dict[int, list[int]] = {}
+        for index, (start, section) in enumerate(_names(self._image, self._symtab)):
+            if index and section != elf.SHN_UNDEF:
+                by_start.setdefault(start, []).append(index)
+        strings = bytes(self._image.contents(self._strtab))
+        left = _SHARED * (len(strings) + 4096)
+        names: dict[str, list[int]] = {}
+        for start, indices in by_start.items():
+            end = strings.find(b"\0", start)
+            # string() has the words for one without an end.
+            name = strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
+            left -= len(name)
+            if left < 0:
+                raise self._image.wrong("its symbols' names overlap")
+            if name:
+                known = names.setdefault(name.decode("utf-8", "surrogateescape"), indices)
+                if known is not indices:
+                    known += indices
+        return names
+
+    def ordered(self, numbers: Iterable[int]) -> Iterator[Symbol]:
+        """The symbols that are these ``numbers`` of ``.symtab``, by address."""
+        return map(self._symbol, sorted(sorted(numbers), key=self._values.__getitem__))
 
     def find_best(self, name: str) -> Sym | None:
         """The row of the one symbol called ``name`` that a linker takes.
@@ -255,10 +297,9 @@ class SymbolTable(Sequence[Symbol]):
         if not wanted or b"\0" in wanted:
             return []
         self._asked += 1
-        if self._asked > _ONCE:
-            found = self._by_name.get(wanted, [])
-        else:
-            found = self._named(self._starts(wanted))
+        if self._asked > FINDS:
+            return self.names.get(name, [])
+        found = self._named(self._starts(wanted))
         return [index for index in found if self._sym(index).st_shndx != elf.SHN_UNDEF]
 
     def _starts(self, wanted: bytes) -> list[int]:
@@ -272,17 +313,6 @@ class SymbolTable(Sequence[Symbol]):
             or strings[start - 1] == 0
             or strings.endswith(_TWIN, 0, start)
         ]
-
-    @cached_property
-    def _by_name(self) -> dict[bytes, list[int]]:
-        """The numbers of the symbols that have each name."""
-        strings = bytes(self._image.contents(self._strtab)) + b"\0"
-        found: dict[bytes, list[int]] = {}
-        for index, start in enumerate(_names(self._image, self._symtab)):
-            if index and start < len(strings):
-                name = strings[start : strings.index(b"\0", start)]
-                found.setdefault(name, []).append(index)
-        return found
 
     def _named(self, starts: list[int]) -> list[int]:
         """The symbols whose ``st_name`` is one of ``starts``."""
@@ -434,15 +464,21 @@ def _tables(image: Image) -> tuple[Shdr, Shdr]:
 
 def _values(image: Image, symtab: Shdr) -> Sequence[int]:
     """``st_value`` of each symbol, without a copy where the machine can read it as it lies."""
-    table, fmt = image.contents(symtab), image.format
-    if fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder:
+    table = image.contents(symtab)
+    if _own(image):
         return table.cast("Q")[1::3]
-    return [sym.st_value for sym in fmt.sym.unpack_all(table)]
+    return [sym.st_value for sym in image.format.sym.unpack_all(table)]
 
 
-def _names(image: Image, symtab: Shdr) -> Sequence[int]:
-    """``st_name`` of each symbol."""
-    table, fmt = image.contents(symtab), image.format
-    if fmt.byteorder == sys.byteorder:
-        return table.cast("I")[:: fmt.sym.size // 4].tolist()
-    return [sym.st_name for sym in fmt.sym.unpack_all(table)]
+def _names(image: Image, symtab: Shdr) -> Iterable[tuple[int, int]]:
+    """``st_name`` and ``st_shndx`` of each symbol."""
+    table = image.contents(symtab)
+    if _own(image):
+        return zip(table.cast("I")[::6].tolist(), table.cast("H")[3::12].tolist())
+    return ((sym.st_name, sym.st_shndx) for sym in image.format.sym.unpack_all(table))
+
+
+def _own(image: Image) -> bool:
+    """Whether the machine can read the symbols of ``image`` as they lie."""
+    fmt = image.format
+    return fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder

@@ -1,0 +1,109 @@
+"""What is asked of a table beyond one address and one name: many, ranges, patterns, nearest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from .symbol import Symbol
+from .table import SymbolTable
+
+LOOKUPS: Final = 1_600
+"""How many single lookups take as long as numpy's import and the spans of a kernel do."""
+_TOP: Final = (1 << 64) - 1
+
+
+class Finder:
+    """Addresses of one table: each by itself, until so many came that all pays."""
+
+    def __init__(self, table: SymbolTable) -> None:
+        self.table = table
+        self._lookups = 0
+        self._known: dict[int, Symbol] = {}
+
+    def lookup(self, addresses: Sequence[int]) -> list[Symbol | None]:
+        """What :meth:`SymbolTable.lookup` finds for each of ``addresses``, in their order."""
+        self._lookups += len(addresses)
+        if self._lookups < LOOKUPS:
+            return [self.table.lookup(address) for address in addresses]
+        import numpy as np
+
+        wanted = np.array([min(address, _TOP) for address in addresses], np.uint64)
+        numbers = self.table.spans.find(wanted).tolist()
+        return [
+            self._symbol(number) if number and address <= _TOP else None
+            for number, address in zip(numbers, addresses)
+        ]
+
+    def _symbol(self, number: int) -> Symbol:
+        symbol = self._known.get(number)
+        if symbol is None:
+            symbol = self._known[number] = self.table.numbered(number)
+        return symbol
+
+
+def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
+    """Every symbol that answers for an address from ``start`` to before ``end``.
+
+    They come as their addresses do, with all that begin where one of them begins. What
+    lies before ``start`` comes too where it reaches into the range.
+    """
+    import numpy as np
+
+    if not start < end or start > _TOP:
+        return
+    spans = table.spans
+    bounds = np.array([start, min(end - 1, _TOP)], np.uint64)
+    first, last = np.searchsorted(spans.start, bounds, "right").tolist()
+    told: set[int] = set()
+    for number in spans.number[first - 1 : last].tolist():
+        if not number:
+            continue
+        address = table.numbered(number).address
+        if address not in told:
+            told.add(address)
+            yield from table.at(address)
+
+
+def nearest(table: SymbolTable, address: int) -> tuple[Symbol | None, Symbol | None]:
+    """Who answers nearest below ``address``, and nearest above, where nobody answers for it."""
+    import numpy as np
+
+    if address > _TOP:
+        return None, None
+    start, number = table.spans
+    after = int(np.searchsorted(start, np.uint64(address), "right"))
+    before = after - 1
+    while before >= 0 and not number[before]:
+        before -= 1
+    while after < len(number) and not number[after]:
+        after += 1
+    return (
+        table.numbered(int(number[before])) if before >= 0 else None,
+        table.numbered(int(number[after])) if after < len(number) else None,
+    )
+
+
+def matching(table: SymbolTable, pattern: re.Pattern[str]) -> Iterator[Symbol]:
+    """Every symbol in whose name ``pattern`` is found, by address."""
+    search = pattern.search
+    hits = [numbers for name, numbers in table.names.items() if search(name)]
+    return table.ordered(number for numbers in hits for number in numbers)
+
+
+def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
+    """What else ``symbol``'s address is called, as kallsyms has them.
+
+    In a file that is not linked yet every section begins at 0: there only what is in the
+    symbol's own section.
+    """
+    numbers = table.numbers_at(symbol.address)
+    same = [table.numbered(number) for number in numbers] if len(numbers) > 1 else []
+    if symbol not in same:  # an absolute one's value is no address
+        return []
+    return [
+        other.name
+        for other in same
+        if other != symbol and (other.section == symbol.section or not table.relocatable)
+    ]
