@@ -29,7 +29,7 @@ class Serving:
             self.process = subprocess.Popen(
                 [*before, COMMAND, "serve", *arguments], stderr=file
             )
-        wait_for(lambda: f"serving {place}" in self.words() or self.ended(), 60)
+        wait_for(lambda: f"serving {place}" in self.words() or self.ended(), 120)
         assert not self.ended(), self.words()
 
     def words(self) -> str:
