@@ -17,20 +17,19 @@ CLIENT = Path(__file__).parent / "serve" / "client.c"
 """The source of the program that makes calls."""
 
 
-class Served:
-    """``ksyms serve`` of a directory, from the making to :meth:`end`."""
+class Serving:
+    """``ksyms serve``, from when it says that it serves ``place`` to :meth:`end`."""
 
-    def __init__(self, directory: Path, *arguments: str, before: Sequence[str] = ()) -> None:
-        self.directory = directory
-        self.device = directory / "ksyms"
-        self.file = directory / "vmlinux"
-        self.log = directory.with_suffix(".log")
-        self._begin = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("a") as log:
+    def __init__(
+        self, place: Path, log: Path, *arguments: str | Path, before: Sequence[str] = ()
+    ) -> None:
+        self.log = log
+        self._begin = log.stat().st_size if log.exists() else 0
+        with log.open("a") as file:
             self.process = subprocess.Popen(
-                [*before, COMMAND, "serve", directory, *arguments], stderr=log
+                [*before, COMMAND, "serve", *arguments], stderr=file
             )
-        wait_for(lambda: f"serving {directory}" in self.words() or self.ended())
+        wait_for(lambda: f"serving {place}" in self.words() or self.ended(), 120)
         assert not self.ended(), self.words()
 
     def words(self) -> str:
@@ -40,18 +39,29 @@ class Served:
     def ended(self) -> bool:
         return self.process.poll() is not None
 
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; gives the exit status."""
+        if not self.ended():
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+class Served(Serving):
+    """A directory that is served."""
+
+    def __init__(self, directory: Path, *arguments: str, before: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.device = directory / "ksyms"
+        self.file = directory / "vmlinux"
+        log = directory.with_suffix(".log")
+        super().__init__(directory, log, directory, *arguments, before=before)
+
     def status(self) -> dict[str, Any]:
         run = subprocess.run(
             [COMMAND, "status", "--json", self.directory], capture_output=True, check=True
         )
         found: dict[str, Any] = json.loads(run.stdout)
         return found
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; gives the exit status."""
-        if not self.ended():
-            self.process.send_signal(number)
-        return self.process.wait(30)
 
     def clean_up(self) -> None:
         """Whatever a test left."""

@@ -16,28 +16,32 @@ from typing import Any
 
 import pytest
 
+import callers
 import ksyms as package
 from command import COMMAND, TEXT, nm, refused
 
 ROOT = os.geteuid() == 0
 # A test run as another user than root has no rights to give up.
-NO_SYSLOG = ("setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog") if ROOT else ()
+NO_SYSLOG = callers.WITHOUT_SYSLOG if ROOT else ()
 NO_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if ROOT else ()
 # Another user, who may still search the directories that the checkout is in.
 NOBODY = (
     (
-        *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+        *callers.NOBODY,
         *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
     )
     if ROOT
     else ()
 )
-USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
 WHO = {
     "no-syslog": (NO_SYSLOG, "CAP_SYSLOG", "Run this as root"),
     "no-rights": (NO_RIGHTS, "CAP_SYSLOG", "Run this as root"),
     "nobody": (NOBODY, "CAP_SYSLOG", "Run this as root"),
-    "user-namespace": (USER_NAMESPACE, "initial user namespace", "outside of the container"),
+    "user-namespace": (
+        callers.USER_NAMESPACE,
+        "initial user namespace",
+        "outside of the container",
+    ),
 }
 
 

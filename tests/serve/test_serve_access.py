@@ -11,30 +11,9 @@ from pathlib import Path
 import pytest
 
 from bpf import load_bpf_program
+from callers import CALLERS, NOBODY, WITHOUT_SYSLOG, after_the_open, shown
 from command import COMMAND, refused
 from served import CLIENT, Served
-
-CALLERS = {
-    "root": [],
-    "root without CAP_SYSLOG": [
-        "setpriv",
-        "--bounding-set",
-        "-syslog",
-        "--inh-caps",
-        "-syslog",
-    ],
-    "nobody": ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"],
-    "nobody with CAP_SYSLOG": [
-        *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
-        *("--inh-caps", "+syslog", "--ambient-caps", "+syslog"),
-    ],
-    "root of a user namespace": ["unshare", "-Ur"],
-    "nobody's own user namespace": [
-        *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
-        *("unshare", "-Ur"),
-    ],
-    "a pid namespace below": ["unshare", "-pf"],
-}
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +49,26 @@ def rules() -> Iterator[dict[str, Path]]:
 def test_the_device_shows_what_kallsyms_shows(
     open_to_all: Served, place: Path, rules: dict[str, Path], kptr_restrict: int, paranoid: int
 ) -> None:
-    """Cell by cell, the same process asked for both."""
+    """Cell by cell, the same process asked for all."""
     rules["kptr_restrict"].write_text(str(kptr_restrict))
     rules["perf_event_paranoid"].write_text(str(paranoid))
-    for caller, command in CALLERS.items():
-        shows = subprocess.run(
-            [*command, "grep", "-q", "-v", "^0000000000000000", "/proc/kallsyms"]
-        )
-        for path in (open_to_all.device, open_to_all.file):
-            asked = [*command, place / "client", f"open={path}", "sum"]
-            answer = subprocess.run(asked, capture_output=True, text=True).stdout.split()
-            expected = "0" if shows.returncode == 0 else "EACCES"
-            assert answer[0] == expected, (caller, kptr_restrict, paranoid)
+    files = [open_to_all.device, open_to_all.file]
+    for caller in CALLERS:
+        address, *answers = shown(place / "client", caller, files)
+        expected = "EACCES" if address == "0" else address
+        assert answers == [expected] * 2, (caller, kptr_restrict, paranoid)
+
+
+@pytest.mark.parametrize("name", ["ksyms", "vmlinux"])
+def test_an_open_descriptor_stays_good(
+    open_to_all: Served, place: Path, rules: dict[str, Path], name: str
+) -> None:
+    """Handed over a socket, and after privileges were dropped: the opener was judged."""
+    rules["kptr_restrict"].write_text("1")
+    found = after_the_open(place / "client", open_to_all.directory / name)
+    address, value, content, again = found["opener"]
+    assert (value, again) == (address, "EBUSY" if name == "ksyms" else "0")
+    assert found["handed"] == found["dropped"] == ["0", address, content, "EACCES"]
 
 
 def test_a_pid_namespace_that_the_server_does_not_see_into(
@@ -140,7 +127,7 @@ def test_a_stat_by_who_may_not_read_takes_no_snapshot(
     program = load_bpf_program()
     try:
         taken = open_to_all.status()["taken"]
-        asked = [*CALLERS["nobody"], place / "client", f"stat={open_to_all.file}"]
+        asked = [*NOBODY, place / "client", f"stat={open_to_all.file}"]
         assert subprocess.run(asked, capture_output=True).returncode == 0
         asked[-1] = f"open={open_to_all.file}"
         answer = subprocess.run(asked, capture_output=True, text=True).stdout.split()
@@ -154,7 +141,7 @@ def test_a_stat_by_who_may_not_read_takes_no_snapshot(
 
 def test_a_server_that_cannot_read_says_so(place: Path) -> None:
     """At its start, and mounts nothing."""
-    command = [*CALLERS["root without CAP_SYSLOG"], COMMAND, "serve", place / "blind"]
+    command = [*WITHOUT_SYSLOG, COMMAND, "serve", place / "blind"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1
     assert "without CAP_SYSLOG" in run.stderr

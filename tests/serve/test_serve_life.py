@@ -20,6 +20,7 @@ import pytest
 
 import ksyms
 from bpf import load_bpf_program
+from callers import NOBODY, NOBODY_WITH_SYSLOG
 from command import COMMAND, refused
 from command import ksyms as ksyms_command
 from served import Served, answers, inodes, wait_for
@@ -324,12 +325,11 @@ def test_status_is_for_who_serves() -> None:
 
 def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
     """fusermount3 mounts for a user; whoever sees no addresses can serve none."""
-    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     run = subprocess.run(
-        [*command, COMMAND, "serve", "/tmp/none"], capture_output=True, text=True
+        [*NOBODY, COMMAND, "serve", "/tmp/none"], capture_output=True, text=True
     )
     refused(run, "without CAP_SYSLOG")
-    allowed = [*command, "--inh-caps", "+syslog", "--ambient-caps", "+syslog"]
+    allowed = NOBODY_WITH_SYSLOG
     place = Path("/tmp") / f"ksyms-{os.getpid()}"
     place.mkdir()
     os.chown(place, 65534, 65534)

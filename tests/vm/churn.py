@@ -83,16 +83,22 @@ def settled_lists() -> dict[str, Names]:
     return lists
 
 
-def start(number: int, pause: float) -> int:
-    """A process that loads and unloads its own share of the modules."""
+def start(number: int, pause: float, log: Path | None = None) -> int:
+    """A process that loads and unloads its own share of the modules.
+
+    ``log`` gets a line before each and one after it: seconds, module, ``begin`` or ``end``.
+    """
     if pid := os.fork():
         return pid
     chance = random.Random(number)
     quiet = open(os.devnull, "w")
+    lines = open(log or os.devnull, "a", buffering=1)
     while True:
         module = chance.choice(MODULES[number::PROCESSES])
         for command in (["modprobe", "-r", module], ["modprobe", module]):
+            print(time.monotonic(), module, "begin", file=lines)
             subprocess.run(command, stdout=quiet, stderr=quiet)
+            print(time.monotonic(), module, "end", file=lines)
             time.sleep(chance.random() * pause)
 
 
@@ -129,7 +135,8 @@ def snapshot_once(linker: Linker, lists: dict[str, Names], result: dict[str, Any
     result["given"] += 1
     found = module_names(bytes(snapshot.image))
     result["with"][len(found)] += 1
-    result["torn"] += torn(found, lists, snapshot.generation.modules)
+    states = {name: module.state for name, module in snapshot.generation.modules.items()}
+    result["torn"] += torn(found, lists, states)
 
 
 def module_names(image: bytes) -> dict[str, Names]:
@@ -157,18 +164,16 @@ def text_at(image: bytes, offset: int) -> str:
     return image[offset : image.index(b"\0", offset)].decode()
 
 
-def torn(
-    found: dict[str, Names], lists: dict[str, Names], modules: dict[str, Any]
-) -> list[str]:
-    """What is wrong with a snapshot's modules, in words."""
-    wrong = [f"{name} is listed and not loaded" for name in found.keys() - modules.keys()]
-    for name in modules.keys() & lists.keys():
+def torn(found: dict[str, Names], lists: dict[str, Names], states: dict[str, str]) -> list[str]:
+    """What is wrong with a snapshot's modules, in words; ``states`` are of those it has."""
+    wrong = [f"{name} is listed and not loaded" for name in found.keys() - states.keys()]
+    for name in states.keys() & lists.keys():
         names = found.get(name, Counter())
         # One that is being loaded lists its init symbols too.
-        more = names - lists[name] if modules[name].state != "Loading" else Counter()
+        more = names - lists[name] if states[name] != "Loading" else Counter()
         fewer = lists[name] - names
         if more or fewer:
-            wrong.append(f"{name} ({modules[name].state}): +{dict(more)} -{dict(fewer)}")
+            wrong.append(f"{name} ({states[name]}): +{dict(more)} -{dict(fewer)}")
     return wrong
 
 

@@ -1,200 +1,215 @@
 """The served device in a kernel with CUSE: devices.py CLIENT OPENS, as root in the VM.
 
-Starts a server of each kind, and prints a JSON object: what the C program's calls gave on the
-character device, who may see by /proc/kallsyms and by each file, and OPENS opens of both
-while modules come and go.
+Serves /dev/ksyms through CUSE and a directory through FUSE, and prints a JSON object: what
+the C program's calls gave on the character device, who may see, OPENS opens of each file
+while modules come and go, and what became of each side when the other ended. Leaves
+``copy``, which the C program read from the character device, and ``kallsyms``.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from churn import MODULES, PROCESSES, module_names, settled_lists, start
+from opens import under_churn
 
-import ksyms
+from bpf import sysctl
+from callers import CALLERS, WITHOUT_SYSLOG, after_the_open, shown
+from command import COMMAND
+from served import Served, Serving, answers, wait_for
 
-CHARACTER = "/dev/ksyms"
-DIRECTORY = "/run/ksyms"
-FILES = {"fuse ksyms": f"{DIRECTORY}/ksyms", "fuse vmlinux": f"{DIRECTORY}/vmlinux"}
-FILES["cuse"] = CHARACTER
-NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-CALLERS = {
-    "root": [],
-    "root without CAP_SYSLOG": [
-        *("setpriv", "--bounding-set", "-syslog", "--inh-caps", "-syslog"),
-    ],
-    "nobody": NOBODY,
-    "nobody with CAP_SYSLOG": [*NOBODY, "--inh-caps", "+syslog", "--ambient-caps", "+syslog"],
-    "root of a user namespace": ["unshare", "-Ur"],
-    "a pid namespace below": ["unshare", "-pf"],
-}
+CHARACTER = Path("/dev/ksyms")
+DIRECTORY = Path("/run/ksyms")
+FILES = [CHARACTER, DIRECTORY / "ksyms", DIRECTORY / "vmlinux"]
+CLIENT = Path("/run/client")
+"""Where everybody may run it."""
+KILLS = 20
 
 
 def main(client: str, opens: int) -> None:
-    for module in ("fuse", "cuse"):
-        subprocess.run(["modprobe", module], check=True)
-    character = serve(CHARACTER, "--cuse", "--mode", "0444")
-    directory = serve(FILES["fuse vmlinux"], DIRECTORY, "--mode", "0444", "--allow-other")
-    result: dict[str, Any] = {"calls": calls(client), "copy": copy(), "seen": seen(client)}
-    result["churn"] = churn(opens)
-    result["passthrough"] = ksyms_status()["passthrough"]
-    for server in (character, directory):
-        server.send_signal(signal.SIGTERM)
-    result["ended"] = [server.wait(60) for server in (character, directory)]
-    result["left"] = [path for path in FILES.values() if os.path.exists(path)]
-    json.dump(result, sys.stdout)
+    shutil.copy(client, CLIENT)
+    subprocess.run(["modprobe", "-a", "fuse", "cuse"], check=True)
+    found: dict[str, Any] = {"seconds": {}}
+    begun = time.monotonic()
+
+    def step(name: str, what: Callable[[], Any]) -> None:
+        begun = time.monotonic()
+        found[name] = what()
+        found["seconds"][name] = round(time.monotonic() - begun, 1)
+        print(name, found["seconds"][name], file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(2) as pool:  # the VM's processors
+        for arguments in (["--cuse", "--name", "blind"], ["/run/blind"]):
+            pool.submit(step, f"blind {arguments[0]}", partial(blind, arguments))
+        pool.submit(step, "apart", apart)
+        character, directory = pool.map(
+            lambda start: start(), (serve_character, serve_directory)
+        )
+    found["seconds"]["all served"] = round(time.monotonic() - begun, 1)
+    step("calls", calls)
+    step("tools", tools)
+    step("seen", seen)
+    step("after the open", lambda: {str(f): after_the_open(CLIENT, f) for f in FILES})
+    step("churn", lambda: under_churn(list(map(str, FILES)), opens))
+    found["passthrough"] = directory.status()["passthrough"]
+    found["directory"] = [directory.end(), DIRECTORY.exists()]
+    step("life", lambda: life(character))
+    json.dump(found, sys.stdout)
 
 
-def serve(file: str, *arguments: str) -> subprocess.Popen[bytes]:
-    with open("server.log", "a") as log:
-        command = [sys.executable, "-m", "ksyms", "serve", *arguments]
-        server = subprocess.Popen(command, stderr=log)
-    end = time.monotonic() + 60
-    while not os.path.exists(file):
-        assert server.poll() is None, Path("server.log").read_text()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    time.sleep(0.2)  # the mode comes after the node
-    return server
+def serve_character() -> Serving:
+    return Serving(CHARACTER, Path("/run/cuse.log"), "--cuse", "--mode", "0444")
 
 
-def ksyms_status() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(DIRECTORY, ".status").read_text())
+def serve_directory() -> Served:
+    return Served(DIRECTORY, "--mode", "0444", "--allow-other")
+
+
+def blind(arguments: list[str]) -> list[Any]:
+    """What a server says that may not see addresses itself."""
+    command = [*WITHOUT_SYSLOG, COMMAND, "serve", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)
+    left = [str(path) for path in map(Path, ("/dev/blind", "/run/blind")) if path.exists()]
+    return [run.returncode, run.stderr, left]
+
+
+def apart() -> list[str]:
+    """An open of a device whose server is in a pid namespace below."""
+    place = Path("/dev/apart")
+    arguments = ["--cuse", "--name", place.name, "--mode", "0444"]
+    before = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    server = Serving(place, Path("/run/apart.log"), *arguments, before=before)
+    found = answers(CLIENT, f"open={place}")
+    server.process.kill()
+    server.process.wait()
     return found
 
 
-def calls(client: str) -> list[str]:
+def calls() -> list[str]:
     """One C program's calls on the character device; a line each."""
     asked = [
-        *(f"open={CHARACTER}", "fstat", "size", "size32", "addr", "mmap"),
+        *(f"open={CHARACTER}", "fstat", "size", "size32", "addr", "mmap", "mmappart"),
         *("read=100", "lseek=5", "read=100", "pread=0", "ioctl=0x5401", "write"),
-        *("value=schedule", "value=no_such_symbol", "badname"),
+        *("value=schedule", "kallsyms=schedule", "value=no_such_symbol", "badname"),
         *(f"open={CHARACTER}", f"threadopen={CHARACTER}", f"childopen={CHARACTER}"),
-        *("close", f"open={CHARACTER}", "sum", "read=1", "dup", "close"),
-        *(f"open={CHARACTER}", "close", f"open={CHARACTER}", "mode=" + CHARACTER),
-        *("close", f"openw={CHARACTER}", f"loop=200,{CHARACTER}"),
+        *("close", f"open={CHARACTER}", "copy=copy", "read=1", "dup", "close"),
+        *(f"open={CHARACTER}", "close", f"open={CHARACTER}", f"mode={CHARACTER}"),
+        *("close", f"openw={CHARACTER}", f"openrw={CHARACTER}", f"loop=200,{CHARACTER}"),
     ]
-    run = subprocess.run([client, *asked], capture_output=True, text=True, check=True)
-    return [f"{a.partition('=')[0]} {b}" for a, b in zip(asked, run.stdout.split())]
+    found = answers(CLIENT, *asked)
+    return [f"{call.partition('=')[0]} {word}" for call, word in zip(asked, found, strict=True)]
 
 
-def copy() -> dict[str, Any]:
-    """What a program that reads to the end has, and what tools say of the device itself."""
-    data = Path(CHARACTER).read_bytes()
-    Path("copy").write_bytes(data)
-    names = subprocess.check_output(["nm", "copy"], text=True).splitlines()
-    [schedule] = [line.split()[0] for line in names if line.split()[-1] == "schedule"]
-    asked = {
-        "gdb": ["gdb", "-batch", "-ex", f"info symbol 0x{schedule}"],
-        "nm": ["nm"],
-        "readelf": ["readelf", "-h"],
-        "objdump": ["objdump", "-h"],
-        "eu-readelf": ["eu-readelf", "-h"],
-    }
-    tools = {}
-    for name, command in asked.items():
-        for file in ("copy", CHARACTER):
-            run = subprocess.run([*command, file], capture_output=True, text=True)
-            good = (
-                run.returncode == 0 and len(run.stdout) > 20 and "No symbol" not in run.stdout
-            )
-            tools[f"{name} {file}"] = good
-    return {
-        "symbols": len(names),
-        "lines": len(Path("/proc/kallsyms").read_text().splitlines()),
-        "same as vmlinux": data == Path(FILES["fuse vmlinux"]).read_bytes(),
-        "tools": tools,
-    }
+def tools() -> list[str]:
+    """Those that find a symbol in the character device itself."""
+    shutil.copy("/proc/kallsyms", "kallsyms")
+    address = hex(2 * int(answers(CLIENT, "kallsyms=schedule")[0]))
+    asked = [
+        ["nm"],
+        ["eu-nm", "-B"],
+        ["readelf", "-s", "-W"],
+        ["eu-readelf", "-s"],
+        ["objdump", "-t"],
+        ["addr2line", "-f", address, "-e"],
+        ["eu-addr2line", "-f", address, "-e"],
+        ["gdb", "-batch", "-ex", f"info symbol {address}"],
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        commands = [[*words, str(CHARACTER)] for words in asked]
+        runs = pool.map(lambda c: subprocess.run(c, capture_output=True, text=True), commands)
+        return [words[0] for words, run in zip(asked, runs) if "schedule" in run.stdout]
 
 
-def seen(client: str) -> list[list[Any]]:
-    """Each cell: the two sysctls, the caller, and who is shown what."""
-    paths = [Path("/proc/sys/kernel", n) for n in ("kptr_restrict", "perf_event_paranoid")]
-    before = [path.read_text() for path in paths]
-    cells = []
-    for restrict in (0, 1, 2):
-        for paranoid in (1, 2, 3):
-            for path, value in zip(paths, (restrict, paranoid)):
-                path.write_text(str(value))
-            for caller, command in CALLERS.items():
-                grep = ["grep", "-m1", " _stext$", "/proc/kallsyms"]
-                line = subprocess.check_output([*command, *grep])
-                shown = {"kallsyms": int(line.split()[0], 16) != 0}
-                for name, file in FILES.items():
-                    run = subprocess.run(
-                        [*command, client, f"open={file}"], capture_output=True, text=True
-                    )
-                    shown[name] = run.stdout.split() == ["0"]
-                    assert run.stdout.split()[0] in ("0", "EACCES"), (caller, run.stdout)
-                cells.append([restrict, paranoid, caller, shown])
-    for path, text in zip(paths, before):
-        path.write_text(text)
+def seen() -> list[list[Any]]:
+    """Each cell: the two sysctls, the caller, and what it is shown."""
+    cells: list[list[Any]] = []
+    with ThreadPoolExecutor(2) as pool:
+        for restrict, paranoid in product((0, 1, 2), (1, 2, 3)):
+            sysctl("kptr_restrict", restrict)
+            sysctl("perf_event_paranoid", paranoid)
+            found = pool.map(lambda caller: shown(CLIENT, caller, FILES), CALLERS)
+            cells += [[restrict, paranoid, *cell] for cell in zip(CALLERS, found)]
+    sysctl("kptr_restrict", 1)
     return cells
 
 
-def churn(opens: int) -> dict[str, Any]:
-    """Opens of both devices while four processes load and unload modules."""
-    for module in MODULES:
-        subprocess.run(["modprobe", module], check=True)
-    lists = settled_lists()
-    churners = [start(number, 3) for number in range(PROCESSES)]
-    result: dict[str, Any] = {
-        "given": 0,
-        "refused": 0,
-        "torn": [],
-        "early": [],
-        "with": Counter(),
-    }
-    try:
-        while result["given"] < opens:
-            one_open(list(FILES.values())[result["given"] % 3], lists, result)
-    finally:
-        for pid in churners:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    return result
+def life(server: Serving) -> dict[str, Any]:
+    """Ends of the character device's server, and of programs that have it open."""
+    found: dict[str, Any] = {"rmmod while served": rmmod()}
+    opener = hold("wait", "read=4", "wait", "read=4", "size", "mmap", "close")
+    found["rmmod while open"] = rmmod()
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "busy (ksyms open 1 times)" in server.words())
+    found["open while it ends"] = answers(CLIENT, f"open={CHARACTER}")
+    found["read while it ends"] = go_on(opener, 2)
+    found["a second SIGTERM"] = [server.end(), CHARACTER.exists()]
+    found["opener after it"] = go_on(opener, 5)
+
+    server = serve_character()
+    opener = hold("wait", "read=4", "size", "close", f"open={CHARACTER}", "read=4")
+    server.process.send_signal(signal.SIGSTOP)
+    waiting = start(f"open={CHARACTER}")
+    wait_for(lambda: Path(f"/proc/{waiting.pid}/syscall").read_text().startswith("257 "))
+    server.process.kill()
+    found["SIGKILL"] = [server.process.wait(), CHARACTER.exists()]
+    found["open that waited"] = waiting.communicate()[0].split()
+    server = serve_character()
+    found["opener after the next began"] = go_on(opener, 6)
+
+    chance = random.Random(7)
+    for _ in range(KILLS):
+        child = start(f"loop=1000000,{CHARACTER}")
+        time.sleep(chance.random() * 0.1)
+        child.kill()
+        child.communicate()
+    opener = hold("wait", "close")
+    opener.kill()
+    opener.communicate()
+    found["after openers were killed"] = answers(CLIENT, f"open={CHARACTER}", "read=4")
+    opener = hold("wait", "close")
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "busy (ksyms open 1 times)" in server.words())
+    found["last close"] = [*go_on(opener, 2), server.process.wait(60), CHARACTER.exists()]
+    found["rmmod after the end"] = rmmod()
+    return found
 
 
-def one_open(file: str, lists: dict[str, Any], result: dict[str, Any]) -> None:
-    before = moment()
-    try:
-        with open(file, "rb", buffering=0) as opened:
-            after = moment()
-            image = b"".join(iter(lambda: opened.read(1 << 20), b""))
-    except OSError as error:
-        assert error.errno == 6, error  # ENXIO: moved during each of three tries
-        result["refused"] += 1
-        return
-    result["given"] += 1
-    table = ksyms.load(memoryview(image))
-    files = [f for f in table.facts["files"] if f["kind"] == "module"]
-    states = {f["name"]: (f.get("module") or {}).get("state") for f in files}
-    found = module_names(image)
-    result["with"][len(found)] += 1
-    result["torn"] += [f"{n} is listed and not loaded" for n in found.keys() - states.keys()]
-    for name in states.keys() & lists.keys():
-        names = found.get(name, Counter())
-        more = names - lists[name] if states[name] != "Loading" else Counter()
-        fewer = lists[name] - names
-        if more or fewer:
-            result["torn"].append(f"{name} ({states[name]}): +{dict(more)} -{dict(fewer)}")
-    if before == after and set(states) != before[1]:
-        result["early"].append(sorted(set(states) ^ before[1]))
+def rmmod() -> str:
+    """What rmmod of CUSE says; nothing if it has gone."""
+    return subprocess.run(["rmmod", "cuse"], capture_output=True, text=True).stderr
 
 
-def moment() -> tuple[bytes, set[str]]:
-    """uevent_seqnum, and the modules that are loaded."""
-    events = Path("/sys/kernel/uevent_seqnum").read_bytes()
-    lines = Path("/proc/modules").read_text().splitlines()
-    return events, {line.split()[0] for line in lines}
+def start(*asked: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([CLIENT, *asked], stdin=pipe, stdout=pipe, text=True)
+
+
+def hold(*asked: str) -> subprocess.Popen[str]:
+    """A program that has opened the character device, and waits to be told to go on."""
+    child = start(f"open={CHARACTER}", *asked)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "0\n"
+    return child
+
+
+def go_on(child: subprocess.Popen[str], lines: int) -> list[str]:
+    """Tell it to; what its next ``lines`` calls gave, the wait among them."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
+    return [child.stdout.readline().strip() for _ in range(lines)]
 
 
 if __name__ == "__main__":

@@ -13,19 +13,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import callers
 from bpf import load_bpf_program, sysctl
 
 MODULES = ("dummy", "fuse", "loop", "ext4", "nf_tables", "bridge")
 SAVED_MODULES = ("dummy", "bridge")
 TRACING = Path("/sys/kernel/tracing")
 
-NO_SYSLOG = ("setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog")
 # Another user, who may still search the directories that the checkout is in.
 NOBODY = (
-    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *callers.NOBODY,
     *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
 )
-USER_NAMESPACE = ("unshare", "--user", "--map-root-user")
 
 
 def main(src: str, results: Path) -> None:
@@ -44,9 +43,9 @@ def main(src: str, results: Path) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         for name, prefix in (
-            ("no-syslog", NO_SYSLOG),
+            ("no-syslog", callers.WITHOUT_SYSLOG),
             ("nobody", NOBODY),
-            ("user-namespace", USER_NAMESPACE),
+            ("user-namespace", callers.USER_NAMESPACE),
         ):
             pool.submit(steps.run, name, *prefix)
     sysctl("perf_event_paranoid", 1)

@@ -20,7 +20,7 @@ def in_guest(*arguments: str) -> str:
     """The shell's words that run Python in the VM with ksyms and the tests' modules."""
     path = shlex.quote(f"{SRC}:{HERE.parent}")
     command = shlex.join([sys.executable, *arguments])
-    return f"PYTHONPATH={path} PYTHONDONTWRITEBYTECODE=1 {command}"
+    return f"PYTHONPATH={path} {command}"
 
 
 def lab(
