@@ -40,8 +40,10 @@ def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
     if isinstance(source, memoryview):
         return SymbolTable(read_image(source.cast("B"), "the image"))
     label = os.fspath(source)
-    table = _read(label)
-    if (told := told_by(label)) is not None:
+    data = _contents(label)
+    table = _table(label, data)
+    # The device may be open once a process: only what was unpacked is looked at again.
+    if isinstance(data, bytes) and (told := told_by(label)) is not None:
         _portable.checked(told, table.facts, label)
     return table
 
@@ -59,8 +61,7 @@ def told_by(label: str) -> dict[str, Any] | None:
         raise _unopened(label, error) from None
 
 
-def _read(label: str) -> SymbolTable:
-    data = _contents(label)
+def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
     if data[_TAR] == b"ustar" or (data[:3] == _BZIP2 and not _TEXT.match(data)):
         return _taken(label, root=label)
     if _TEXT.match(data):
