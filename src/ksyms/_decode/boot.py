@@ -60,13 +60,20 @@ class Layout:
         symbol = self.names.at(address - boot.slide)
         if symbol is not None and (symbol.module is None or boot.own):
             return Place(symbol, address - boot.slide - symbol.address, address - boot.slide)
-        for section, move in boot.moves.items():
-            there = address - move
-            if there in self._sections[section]:
-                symbol = self.names.at(there)
-                if symbol is not None and symbol.section == section:
-                    return Place(symbol, there - symbol.address, there)
-        return None
+        found = [p for s, move in boot.moves.items() if (p := self._moved(address, s, move))]
+        return found[0] if len(found) == 1 else None
+
+    def _moved(self, address: int, section: str, move: int) -> Place | None:
+        there = address - move
+        symbol = self.names.at(there) if there in self._sections[section] else None
+        if symbol is None or symbol.section != section:
+            return None
+        return Place(symbol, there - symbol.address, there)
+
+    def lies_as(self, symbol: Symbol, address: int) -> bool:
+        """Whether ``symbol`` can be at ``address`` in some boot."""
+        step = self.step if symbol.module is None else _PAGE
+        return self._can_move(address - symbol.address, step)
 
     def among_modules(self, address: int) -> bool:
         """Whether modules, and nothing else, can lie there."""

@@ -141,12 +141,14 @@ class Evidence:
             first, offsets = end, []
         return parts + self._stretch(first, len(keys), told, offsets)
 
-    def part(self, first: int, end: int, agreed: bool = False) -> Part:
-        """Addresses of the boot that is believed in; ``agreed`` if names in them say so."""
+    def part(self, first: int, end: int, agreed: int = 0) -> Part:
+        """Addresses of the boot that is believed in; ``agreed`` names in them say so."""
+        self._fits += agreed
+        self._refuse_misfits()
         why = self._foreign or self._why
         if why:
             return Part(first, end, None, why)
-        self._certain |= agreed
+        self._certain |= agreed > 0
         if not self._certain:
             self._assumed += end - first
         return Part(first, end, self.boot)

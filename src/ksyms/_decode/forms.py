@@ -109,7 +109,7 @@ def take_apart(rest: bytes) -> Named:
 
 
 FRAMES: Final = re.compile(
-    rb"(?<![\w.$:@])(" + _NAME + rb")\+0x([0-9a-f]+)/0x([0-9a-f]+)"
+    rb"(?<![\w.$@])(?<!::)([A-Za-z_.$][\w.$@]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)"
     rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
 )
 """Symbols with an offset and a size, wherever they are: name, offset, size, module."""

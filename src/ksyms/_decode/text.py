@@ -82,17 +82,17 @@ class Decoder:
                 return [evidence.part(0, len(keys), agreed)]
         return evidence.parts(marks, keys, lambda: places_of(pieces))
 
-    def _fill(self, keys: Iterable[Key], boot: Boot) -> tuple[list[Key], bool]:
+    def _fill(self, keys: Iterable[Key], boot: Boot) -> tuple[list[Key], int]:
         """Have an answer for each of ``keys``.
 
         Gives those of them, seen for the first time, whose name is another than the boot
-        would have it, and whether there were others with the right one.
+        would have it, and how many others have the right one.
         """
         if boot is not self._boot or len(self._answers) > _KEPT:
             self._boot, self._answers = boot, {}
         missing = list(set(keys).difference(self._answers))
         odd: list[Key] = []
-        agreed = False
+        agreed = 0
         for key, address, number in zip(missing, *self._numbers(missing, boot)):
             rest = key[1]
             if number:
@@ -104,7 +104,7 @@ class Decoder:
                         continue
                     if _has(rest, said):
                         self._answers[key] = _as_it_was(rest)
-                        agreed = True
+                        agreed += 1
                         continue
             self._answers[key] = self._answer(key, boot)
             if rest:
@@ -144,10 +144,7 @@ class Decoder:
         """Whether a text's own name is one of the place's, or fits at another boot's slide."""
         offset = place.offset if named.offset is None else named.offset
         there = place.symbol.address + place.offset - offset
-        return any(
-            (symbol.address - there) % self.layout.step == 0
-            for symbol in self.names.called(named.name)
-        )
+        return any(self.layout.lies_as(s, there) for s in self.names.called(named.name))
 
     def _name(self, place: Place, whole: bool) -> bytes:
         """As %pS prints it: the module behind it, and the size, where ``whole``."""
