@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .source import add_source, load_source
@@ -87,7 +88,7 @@ def _copy(
     text: str, table: SymbolTable, boot: Boot | None, options: argparse.Namespace
 ) -> bool:
     """Copy one text to stdout, and say on stderr what of it cannot be known."""
-    from .._decode import Decoder, Frames, blocks
+    from .._decode import Decoder, Frames, seekable
     from .._errors import reason
 
     decoder = Decoder(table, boot, force=options.force)
@@ -98,14 +99,11 @@ def _copy(
     except (OSError, ValueError) as error:
         raise _unread(text, reason(error), getattr(error, "errno", None)) from None
     try:
-        parts = blocks(fd, decoder.pattern)
-        while True:
-            try:
-                block, plain = next(parts)
-            except StopIteration:
-                break
-            except OSError as error:
-                raise _unread(text, reason(error), error.errno) from None
+        if seekable(fd):
+            start = os.lseek(fd, 0, os.SEEK_CUR)
+            decoder.look_ahead(block for block, plain in _blocks(text, fd, decoder) if plain)
+            os.lseek(fd, start, os.SEEK_SET)
+        for block, plain in _blocks(text, fd, decoder):
             if not options.json:
                 out.write(decoder.decode(block) if plain else block)
                 out.flush()
@@ -116,6 +114,16 @@ def _copy(
         if text != "-":
             os.close(fd)
     return _report(text, decoder)
+
+
+def _blocks(text: str, fd: int, decoder: Decoder) -> Iterator[tuple[bytes, bool]]:
+    from .._decode import blocks
+    from .._errors import reason
+
+    try:
+        yield from blocks(fd, decoder.pattern)
+    except OSError as error:
+        raise _unread(text, reason(error), error.errno) from None
 
 
 def _report(text: str, decoder: Decoder) -> bool:

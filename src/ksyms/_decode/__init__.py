@@ -2,7 +2,7 @@
 
 from .boot import Boot, boot_of
 from .frames import Frames
-from .stream import blocks
+from .stream import blocks, seekable
 from .text import MODULES, Decoder
 
-__all__ = ["MODULES", "Boot", "Decoder", "Frames", "blocks", "boot_of"]
+__all__ = ["MODULES", "Boot", "Decoder", "Frames", "blocks", "boot_of", "seekable"]

@@ -102,7 +102,8 @@ class Evidence:
         facts = table.facts
         self._release: str | None = facts.get("release")
         self._ids = {file["name"]: file["build_id"] for file in facts.get("files", ())}
-        self.boot: Boot | None = given or Boot()
+        self._expected = given or Boot()
+        self.boot: Boot | None = self._expected
         """The boot that is believed in now; None where none is known."""
         self._certain = given is not None
         self._why = ""
@@ -140,6 +141,15 @@ class Evidence:
             self._pass(mark)
             first, offsets = end, []
         return parts + self._stretch(first, len(keys), told, offsets)
+
+    @property
+    def certain(self) -> bool:
+        """Whether anything told the boot that is believed in."""
+        return self._certain
+
+    def expect(self, boot: Boot) -> None:
+        """Believe in ``boot`` until something is told: what comes later tells of it."""
+        self._expected = self.boot = boot
 
     def part(self, first: int, end: int, agreed: int = 0) -> Part:
         """Addresses of the boot that is believed in; ``agreed`` names in them say so."""
@@ -190,7 +200,7 @@ class Evidence:
 
     def _believe(self, slide: int | None) -> None:
         """From here on the kernel is moved by ``slide``; by nobody knows what if None."""
-        if self._assumed and slide != 0:
+        if self._assumed and slide != self._expected.slide:
             self.contradicted = True
         self._certain = True
         if slide is None:
@@ -214,7 +224,7 @@ class Evidence:
             if self._given is None:
                 # Of several boots one at most is the file's own.
                 several = self._boots > 1
-                self.boot, self._certain = None if several else Boot(), False
+                self.boot, self._certain = None if several else self._expected, False
                 self._assumed = 0
                 self._why = "nothing tells which of the boots it is of" if several else ""
         same = self._release is None or mark.release == self._release or self._force

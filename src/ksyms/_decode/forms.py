@@ -132,5 +132,9 @@ PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
 LINKED_IN: Final = re.compile(rb"Modules linked in:([^\n]*)")
 
 
+HINTS: Final = (b"+0x", b"Kernel Offset: ", b" T _stext", b" T _text")
+"""One of these is in every text that tells which boot it is of."""
+
+
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")

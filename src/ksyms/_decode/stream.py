@@ -13,8 +13,12 @@ from .forms import LONGEST
 
 BLOCK: Final = 1 << 22
 """Bytes that are looked at together: what one block tells counts for all of it."""
-_QUIET: Final = 0.2
-"""Seconds after which what came through a pipe is taken for all there is for now."""
+_QUIET: Final = 1.0
+"""Seconds after which what came through a pipe is taken for all there is for now.
+
+Long for whoever watches a log, short for a program that is slow: what it writes later may
+tell which boot all of it is of.
+"""
 _ENDS: Final = (b" ", b",", b"\t", b"\0")
 """What a line of more than a block can be cut behind."""
 _WORD: Final = re.compile(rb"\w*")
@@ -33,7 +37,7 @@ def blocks(fd: int, pattern: re.Pattern[bytes]) -> Iterator[tuple[bytes, bool]]:
     Raises:
         OSError: it cannot be read.
     """
-    waits = not stat.S_ISREG(os.fstat(fd).st_mode)
+    waits = not seekable(fd)
     carry, inside = b"", False
     while data := _gathered(fd, waits):
         data = carry + data
@@ -53,6 +57,11 @@ def blocks(fd: int, pattern: re.Pattern[bytes]) -> Iterator[tuple[bytes, bool]]:
         carry = data[end:]
     if carry:
         yield carry, True
+
+
+def seekable(fd: int) -> bool:
+    """Whether ``fd`` is a file that can be read twice."""
+    return stat.S_ISREG(os.fstat(fd).st_mode)
 
 
 def _cut(line: bytes, pattern: re.Pattern[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from .._symbols import SymbolTable
@@ -29,7 +30,8 @@ class Decoder:
     ) -> None:
         self.names = Names(table)
         self.layout = Layout(table, self.names)
-        self.evidence = Evidence(table, self.layout, boot, force)
+        self._new_evidence = partial(Evidence, table, self.layout, boot, force)
+        self.evidence = self._new_evidence()
         self._spans = table.spans
         self._digits, prefix = _shape(table)
         self.pattern = forms.addresses(self._digits, prefix)
@@ -57,6 +59,23 @@ class Decoder:
                 answers = self._answers
                 pieces[3 * part.first + 2 : 3 * part.end : 3] = [answers[k] for k in within]
         return b"".join(pieces)
+
+    def look_ahead(self, blocks: Iterable[bytes]) -> None:
+        """Learn from the whole text which boot its first part is of.
+
+        Raises:
+            DecodeError: the text is of another build than the table.
+        """
+        trial = self._new_evidence()
+        for block in blocks:
+            if any(hint in block for hint in forms.HINTS):
+                pieces = self.pattern.split(block)
+                marks = trial.marks(block)
+                parts = trial.parts(marks, self.keys(pieces), lambda: places_of(pieces))  # noqa: B023
+                if trial.certain:
+                    if parts[0].boot is not None:
+                        self.evidence.expect(parts[0].boot)
+                    return
 
     def keys(self, pieces: Sequence[bytes]) -> list[Key]:
         """Each address with its name; one before it is marked as that."""
