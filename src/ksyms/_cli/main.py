@@ -13,7 +13,7 @@ from typing import Final
 
 from .._errors import KsymsError, reason
 from .._version import __version__
-from . import collect, execute, info, lookup, serve, snapshot
+from . import collect, execute, info, lookup, mapping, serve, snapshot
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
@@ -27,6 +27,7 @@ examples:
   ksyms info kernel.elf                  which kernel the file is of, and what is in it
   ksyms lookup 0xffffffff81000000        what is at an address, in the running kernel
   ksyms lookup --from kernel.elf schedule   where a name is, in a file
+  ksyms map kernel.elf -o map.html       its address space as a page to explore
   ksyms collect -o host.tar.gz           this machine's files, for another to read
 
 exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted"""
@@ -94,6 +95,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (snapshot, info, lookup, collect, serve, execute):
+    for command in (snapshot, info, lookup, mapping, collect, serve, execute):
         command.add(commands)
     return parser
