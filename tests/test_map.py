@@ -24,7 +24,7 @@ from command import ksyms, refused
 from conftest import Kernel
 from ksyms import Symbol
 from ksyms._map import Survey, survey
-from ksyms._map.survey import own_sizes
+from ksyms._map.survey import KINDS, own_sizes
 
 HOSTILE = (
     "</script><img/src=x:y/onerror=alert(1)>",
@@ -271,6 +271,32 @@ def test_page_is_the_same_every_time(small: Path) -> None:
     first, second = (ksyms("map", small, "-o", "-").stdout for _ in range(2))
     assert first == second
     assert first.startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_written_can_be_read(scheme: str, page: str) -> None:
+    """WCAG 2.1, 1.4.3: a contrast of 4.5 between what is written and what it stands on."""
+    blocks = re.findall(r":root \{(.*?)\}", page, re.S)
+    colours = dict(re.findall(r"--([\w-]+): #(\w{6});", blocks[0]))
+    if scheme == "dark":
+        colours |= dict(re.findall(r"--([\w-]+): #(\w{6});", blocks[1]))
+    pairs = [(kind, f"{kind}-ink") for kind in KINDS]
+    pairs += [("page", "ink"), ("page", "faint"), ("panel", "ink"), ("panel", "faint")]
+    pairs += [("page", "link"), ("panel", "link")]
+    for ground, ink in pairs:
+        assert contrast(colours[ground], colours[ink]) >= 4.5, (ground, ink)
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1's "contrast ratio" and "relative luminance" of #RRGGBB."""
+    light = []
+    for colour in (one, other):
+        parts = [value / 255 for value in bytes.fromhex(colour)]
+        red, green, blue = (
+            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts
+        )
+        light.append(0.2126 * red + 0.7152 * green + 0.0722 * blue)
+    return (max(light) + 0.05) / (min(light) + 0.05)
 
 
 # -- the command ----------------------------------------------------------------------------

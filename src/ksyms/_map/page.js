@@ -330,7 +330,7 @@ function ring(pen, cell) {
   pen.lineWidth = 4;
   pen.strokeStyle = colours.halo;
   pen.strokeRect(cell.x0, cell.y0, w, h);
-  pen.lineWidth = 2;
+  pen.lineWidth = colours.forced ? 4 : 2;
   pen.strokeStyle = colours.mark;
   pen.strokeRect(cell.x0, cell.y0, w, h);
 }
@@ -830,7 +830,7 @@ function showResults() {
     item.setAttribute("role", "option");
     item.setAttribute("aria-selected", "false");
     item.dataset.index = index;
-    const texts = [plain(data.names[index]) + note, hex(address(index)),
+    const texts = [plain(data.names[index]) + (note && ` ${note}`), hex(address(index)),
       (isExact(index) ? "" : "~") + data.sizes[index], plain(sectionOf(index).name)];
     item.append(...texts.map((part, column) => {
       const span = document.createElement(column ? "span" : "b");
