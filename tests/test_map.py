@@ -371,6 +371,14 @@ def test_refused_without_sections(tmp_path: Path) -> None:
     assert not (tmp_path / "map.html").exists()
 
 
+def test_refused_when_larger_than_a_machine(tmp_path: Path) -> None:
+    """JavaScript could not count it."""
+    path = tmp_path / "large.o"
+    source = ".bss\nx: .skip 0x1000000000000000\n"
+    subprocess.run(["as", "-o", path, "-"], input=source, text=True, check=True)
+    refused(ksyms("map", path), "its sections have 1152921504606846976 bytes", "Name a file")
+
+
 def test_refused_places(small: Path, tmp_path: Path) -> None:
     refused(ksyms("map", small, "-o", tmp_path / "no/map.html"), "cannot be written")
     refused(ksyms("map", tmp_path / "none"), "No such file")

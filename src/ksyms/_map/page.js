@@ -302,7 +302,7 @@ function picture(canvas, lay, paint) {
     const here = self.cells.find(cell => chosen && holds(cell, chosen) && cell.leaf);
     if (here) ring(pen, here);
     if (self.over) ring(pen, self.over);
-    if (document.activeElement === canvas && self.cells[self.at]) ring(pen, self.cells[self.at]);
+    if (walked(canvas) && self.cells[self.at]) ring(pen, self.cells[self.at]);
   };
   self.hit = event => {
     const box = canvas.getBoundingClientRect();
@@ -319,11 +319,13 @@ function picture(canvas, lay, paint) {
     const cell = self.hit(event);
     if (cell) enter(cell, canvas);
   });
-  canvas.addEventListener("focus", () => { if (self.at < 0) move(self, 0); else self.paint(); });
+  canvas.addEventListener("focus", () => { if (walked(canvas)) move(self, Math.max(0, self.at)); });
   canvas.addEventListener("blur", () => { hush(); self.paint(); });
   canvas.addEventListener("keydown", event => keys(self, event));
   return self;
 }
+// Whether the keyboard is at work in it: who points sees no second cell marked.
+const walked = canvas => canvas.matches(":focus-visible");
 function ring(pen, cell) {
   const w = cell.x1 - cell.x0, h = cell.y1 - cell.y0;
   pen.lineJoin = "miter";
@@ -366,7 +368,8 @@ function keys(self, event) {
   const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const firsts = self.cells.map((cell, i) => cell.depth === 1 ? i : -1).filter(i => i >= 0);
   let to = null;
-  if (event.key in way && self.cells[self.at]) to = nearest(self.cells, self.at, ...way[event.key]);
+  if (event.key in way && self.at < 0) to = firsts[0];
+  else if (event.key in way) to = nearest(self.cells, self.at, ...way[event.key]);
   else if (event.key === "Home") to = firsts[0];
   else if (event.key === "End") to = firsts.at(-1);
   else if (event.key === "Enter" || event.key === " ") {
@@ -426,7 +429,7 @@ function go(where, what = null, canvas = null, from = null) {
   tree.over = strip.over = null;
   hush();
   refresh();
-  const self = [tree, strip].find(each => each.canvas === document.activeElement);
+  const self = [tree, strip].find(each => walked(each.canvas));
   if (self) move(self, Math.max(0, self.cells.findIndex(c => c.depth === 1 && c.node === what)));
   byId("live").textContent = `in ${sentence(where)}`;
   if (canvas === tree.canvas && box) grow(box);
