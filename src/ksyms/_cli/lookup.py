@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from .question import Question, answers, question
-from .source import add_source, take_snapshot
+from .source import add_source, load_source
 
 _EXAMPLES: Final = """\
 examples:
@@ -71,14 +71,10 @@ def _argument(text: str) -> Question:
 
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; true where each one was found."""
-    from .._symbols import load
     from .._symbols.search import Finder
     from .sheet import Sheet
 
-    if options.file is not None:
-        table = load(options.file)
-    else:
-        table = load(take_snapshot(options).image)
+    table = load_source(options)
     finder = Finder(table)
     sheet = Sheet(table, options.json, options.nearest)
     for asked in _blocks(options.what):

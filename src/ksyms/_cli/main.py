@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "lookup": "lookup",
     "decode": "decode",
     "diff": "diff",
+    "map": "mapping",
     "collect": "collect",
     "serve": "serve",
     "status": "serve",
@@ -43,6 +44,7 @@ examples:
   ksyms lookup 'vfs_*' '[ext4]' - < list    patterns, a module, and what a list asks
   dmesg | ksyms decode                   a text, with the names of its addresses
   ksyms diff old.elf new.elf             what appeared, went, grew, moved
+  ksyms map kernel.elf -o map.html       its address space as a page to explore
   ksyms collect -o host.tar.gz           this machine's files, for another to read
 
 exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted;

@@ -124,6 +124,12 @@ class SymbolTable(Sequence[Symbol]):
             if section.sh_flags & elf.SHF_ALLOC
         ]
 
+    @property
+    def section_flags(self) -> list[int]:
+        """``sh_flags`` of each of :attr:`sections`."""
+        flags = [section.sh_flags for section in self._image.sections]
+        return [value for value in flags if value & elf.SHF_ALLOC]
+
     def lookup(self, address: int) -> Symbol | None:
         """The symbol that ``address`` lies in, or None where the image knows of none.
 

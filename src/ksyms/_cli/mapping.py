@@ -1,0 +1,160 @@
+"""``ksyms map``: what takes how much of the kernel's address space, and a page of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from . import output
+from .source import add_source, load_source
+
+if TYPE_CHECKING:
+    from .._map import Section, Survey
+
+_LARGEST: Final = 10
+"""How many rows of each table a person gets."""
+
+_EXAMPLES: Final = """\
+examples:
+  ksyms map                               what is largest in the running kernel
+  ksyms map kernel.elf -o map.html        the same, and a page to explore in a browser
+  ksyms map --root saved -o map.html      of another machine
+  ksyms map --json kernel.elf             every section, module and gap for a program"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's ``commands``."""
+    parser = commands.add_parser(
+        "map",
+        help="show what takes how much of the kernel's address space",
+        description="Say which sections, modules and symbols are largest and what lies "
+        "between them; with -o, write a page that shows all of them to scale. The page is "
+        "one file and needs no network.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write the page, - for stdout"
+    )
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("file", metavar="FILE", nargs="?", help="a file with symbols")
+    add_source(source)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Write the page where one is asked for, and say what is largest."""
+    from .._map import render, survey
+
+    found = survey(load_source(options))
+    written = None
+    if options.output is not None:
+        page = render(found)
+        if not output.write(options.output, memoryview(page)):
+            return True
+        written = len(page)
+    facts = _facts(found)
+    if options.json:
+        print(json.dumps({"file": options.output, "bytes": written, **facts}, indent=2))
+        return True
+    if written is not None:
+        release = facts["release"] or "an unknown release"
+        print(f"{options.output}: {found.symbols} symbols, {written} bytes, of {release}")
+    _print(facts)
+    return True
+
+
+def _facts(found: Survey) -> dict[str, Any]:
+    """What is largest: sections, modules and gaps, all of them; and the largest symbols."""
+    places = [(place, section) for section in found.sections for place in section.places]
+    places.sort(key=lambda pair: -pair[0].own)
+    return {
+        "release": found.facts.get("release"),
+        "build_id": found.facts.get("build_id"),
+        "size": sum(section.size for section in found.sections),
+        "unnamed": sum(section.unnamed for section in found.sections),
+        "symbols": found.symbols,
+        "in_no_section": found.elsewhere,
+        "slide": None if found.slide is None else f"{found.slide:#x}",
+        "sections": [_section(s) for s in sorted(found.sections, key=lambda s: -s.size)],
+        "modules": [m._asdict() for m in sorted(found.modules, key=lambda m: -m.size)],
+        "largest_symbols": [
+            {
+                **place.symbol._asdict(),
+                "address": f"{place.symbol.address:#x}",
+                "own": place.own,
+            }
+            for place, _ in places[:_LARGEST]
+        ],
+        "gaps": [
+            {**gap._asdict(), "address": f"{gap.address:#x}"}
+            for gap in sorted(found.gaps, key=lambda gap: -gap.size)
+        ],
+    }
+
+
+def _section(section: Section) -> dict[str, Any]:
+    facts = section._asdict()
+    del facts["places"]
+    return {**facts, "address": f"{section.address:#x}", "symbols": len(section.places)}
+
+
+def _print(facts: dict[str, Any]) -> None:
+    whole = facts["size"]
+    print(f"{facts['symbols']} symbols in {whole} bytes, {facts['unnamed']} without one")
+    _table(
+        "sections",
+        [
+            [s["name"], *_size(s, whole), _address(s), f"{s['symbols']} symbols", _without(s)]
+            for s in facts["sections"]
+        ],
+    )
+    _table(
+        "modules",
+        [[m["name"], *_size(m, whole), f"{m['symbols']} symbols"] for m in facts["modules"]],
+    )
+    _table(
+        "symbols",
+        [
+            [s["name"], *_size({**s, "size": s["own"]}, whole), _address(s), s["section"]]
+            for s in facts["largest_symbols"]
+        ],
+    )
+    _table(
+        "gaps",
+        [
+            [_address(gap), str(gap["size"]), f"{gap['before']} to {gap['after']}"]
+            for gap in facts["gaps"]
+        ],
+    )
+
+
+def _table(title: str, rows: list[list[str]]) -> None:
+    if not rows:
+        return
+    print()
+    more = f", the largest {_LARGEST} of {len(rows)}" if len(rows) > _LARGEST else ""
+    output.heading(title + more)
+    rows = rows[:_LARGEST]
+    width = max(len(row[1]) for row in rows)
+    output.table(
+        [[name, size.rjust(width), *rest] for name, size, *rest in rows],
+        ["name", "", "dim", "address", "dim", "dim"],
+        indent=2,
+    )
+
+
+def _size(record: dict[str, Any], whole: int) -> list[str]:
+    """The bytes, with ~ where they were inferred, and their share of the whole."""
+    mark = "" if record.get("exact", True) else "~"
+    return [f"{mark}{record['size']}", f"{record['size'] / whole:.1%}"]
+
+
+def _without(section: dict[str, Any]) -> str:
+    return f"{section['unnamed']} bytes without" if section["unnamed"] else ""
+
+
+def _address(record: dict[str, Any]) -> str:
+    return f"{int(record['address'], 16):016x}"

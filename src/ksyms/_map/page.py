@@ -1,0 +1,105 @@
+"""The page: one HTML file with the data in it, which asks for nothing from anywhere.
+
+Names come from a kernel's files and may be anything. None of them is in the HTML: the data is
+base64, and the script puts names on the page as text only. The policy in the page's head allows
+no request, and no script or style but the page's own, by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from .._version import __version__
+from .survey import Survey
+
+_HERE: Final = Path(__file__).parent
+_FACTS: Final = ("release", "machine", "build_id", "boot_id", "time")
+_EXACT_NUMBERS: Final = 1 << 53
+"""JavaScript's numbers are exact below this."""
+
+
+def render(found: Survey) -> bytes:
+    """The page that shows ``found``, as UTF-8."""
+    data = json.dumps(_record(found), separators=(",", ":")).encode()
+    packed = base64.b64encode(gzip.compress(data, compresslevel=6, mtime=0)).decode()
+    script = _read("d3-hierarchy.min.js") + _read("page.js")
+    style = _read("page.css")
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "POLICY": policy,
+        "STYLE": style,
+        "SCRIPT": script,
+        "LICENSE": _read("d3-hierarchy.LICENSE"),
+        "DATA": packed,
+    }
+    text = _read("page.html")
+    for name, part in parts.items():
+        text = text.replace(f"{{{{{name}}}}}", part)
+    return text.encode()
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """``text`` as a source of Content Security Policy (CSP Level 3, "hash-source")."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _record(found: Survey) -> dict[str, Any]:
+    """What the script reads: sections by rows, and their symbols by columns in that order.
+
+    Addresses are hexadecimal, for they are past JavaScript's exact numbers; a symbol's is how
+    far it is from its section's start.
+    """
+    places = [place for section in found.sections for place in section.places]
+    symbols = [place.symbol for place in places]
+    groups = sorted({place.group for place in places})
+    number = {group: index for index, group in enumerate(groups)}
+    listed = [f["name"] for f in found.facts.get("files", ()) if f["kind"] == "listed"]
+    return {
+        "label": found.label,
+        "ksyms": __version__,
+        "facts": {name: found.facts.get(name) for name in _FACTS},
+        "digits": found.bits // 4,
+        "slide": None if found.slide is None else str(found.slide),
+        "elsewhere": found.elsewhere,
+        "listed": listed,
+        "sections": [
+            {
+                "name": section.name,
+                "module": section.module,
+                "kind": section.kind,
+                "address": f"{section.address:#x}",
+                "size": section.size,
+                "exact": section.exact,
+                "unnamed": section.unnamed,
+                "symbols": len(section.places),
+            }
+            for section in found.sections
+        ],
+        "groups": groups,
+        "names": [symbol.name for symbol in symbols],
+        "offsets": [
+            place.symbol.address - section.address
+            for section in found.sections
+            for place in section.places
+        ],
+        "sizes": [
+            symbol.size if symbol.size < _EXACT_NUMBERS else str(symbol.size)
+            for symbol in symbols
+        ],
+        "own": [place.own for place in places],
+        "exact": "".join("01"[symbol.exact] for symbol in symbols),
+        "letters": "".join(symbol.letter or "?" for symbol in symbols),
+        "group": [number[place.group] for place in places],
+    }
