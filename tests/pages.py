@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from command import COMMAND
 
@@ -40,6 +41,14 @@ def check_page(name: str, directory: Path) -> None:
         status, count = done.returncode, count + 1
         assert matches(expected, done.stdout), f"$ {command}\n{done.stdout[:10_000]}"
     assert count, f"{name} has no command"
+
+
+def python_block(name: str) -> dict[str, Any]:
+    """What the first block of ``python`` in ``docs/NAME`` defines."""
+    [block, *_] = re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.M | re.S)
+    names: dict[str, Any] = {}
+    exec(compile(block, name, "exec"), names)
+    return names
 
 
 def commands(page: str) -> Iterator[tuple[str, str]]:

@@ -7,11 +7,13 @@ import re
 import subprocess
 from pathlib import Path
 
+import drgn
 import pytest
 
 import ksyms
 from command import COMMAND, nm, refused
 from command import ksyms as ksyms_command
+from pages import python_block
 from served import Served, answers
 
 
@@ -58,6 +60,15 @@ def test_exec_without_a_compiler(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": "/nowhere", "XDG_CACHE_HOME": str(tmp_path)}
     run = ksyms_command("exec", "--", "/bin/true", env=environment)
     refused(run, "There is no C compiler", "Install gcc or clang")
+
+
+def test_drgn(served: Served) -> None:
+    """By the symbol finder of docs/drgn.md."""
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    python_block("drgn.md")["use_symbols"](prog, str(served.file))
+    [line] = [row.split() for row in nm(served.file) if row.endswith(" schedule")]
+    assert prog.symbol("schedule").address == int(line[0], 16)
+    assert prog.symbol(int(line[0], 16) + 4).name == "schedule"
 
 
 def test_the_tools_open_vmlinux(served: Served, tmp_path: Path) -> None:

@@ -347,6 +347,13 @@ def _command(elf: Path, asked: Sequence[Question]) -> list[str | None]:
     return [answers[q.address] for q in asked]
 
 
+def _decode(elf: Path, asked: Sequence[Question]) -> list[str | None]:
+    text = "".join(f"{q.address:#x}\n" for q in asked)
+    run = output(sys.executable, "-m", "ksyms", "decode", "--from", elf, stdin=text)
+    words = (line.split() for line in run.splitlines())
+    return [word[1].partition("+0x")[0] if len(word) > 1 else None for word in words]
+
+
 def _known(name: str) -> str | None:
     return None if name == "??" else name
 
@@ -364,4 +371,6 @@ TOOLS = (
     Tool("llvm-symbolizer", _llvm_symbolizer, nowhere=_after_an_edge),
     Tool("ksyms.load", _library),
     Tool("ksyms lookup", _command),
+    # Zero and other small numbers are no addresses of the kernel's in a text.
+    Tool("ksyms decode", _decode),
 )

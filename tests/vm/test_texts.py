@@ -12,10 +12,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from guests import HERE, KERNELS, in_guest, lab
 
+from command import COMMAND, ksyms
 from frames import NAMED, Frame, Symbols, frames
 
 pytestmark = pytest.mark.vm
@@ -208,3 +210,74 @@ def test_panic(panic: Path) -> None:
     found = list(named(text, symbols))
     assert len(found) >= 10
     assert_known(found)
+
+
+def decoded(*arguments: Path | str) -> list[dict[str, Any]]:
+    run = ksyms("decode", "--json", *arguments)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def is_right(record: dict[str, Any], symbols: Symbols) -> bool | None:
+    """Whether a frame has a name that the boot's kallsyms has for it; None for no name.
+
+    The kernel passes over the compiler's ``.LC0``, and kallsyms lists them.
+    """
+    if record["symbol"] is None:
+        assert record["why"], record
+        return None
+    if record["symbol"].startswith(".L"):
+        return True
+    if record["address"] is None:
+        return record["said"] == f"{record['symbol']}+{record['offset']:#x}"
+    found = symbols.names(int(record["address"], 16))
+    words = f"{record['symbol']}+{record['offset']:#x}"
+    return found is None or words in {name.partition(" ")[0] for name in found}
+
+
+def assert_right(records: list[dict[str, Any]], symbols: Symbols) -> list[dict[str, Any]]:
+    """Those that have an address and no name, though the boot's kallsyms has one."""
+    assert [r for r in records if is_right(r, symbols) is False] == []
+    missing = [r for r in records if r["address"] and r["symbol"] is None]
+    return [r for r in missing if symbols.names(int(r["address"], 16))]
+
+
+@pytest.mark.parametrize("name", LANDMARKS)
+def test_decoded_after_its_boot(results: Path, symbols: Symbols, name: str) -> None:
+    """Here, where that kernel never ran, from the one file that it left."""
+    records = decoded("--from", results / "kernel.elf", results / "texts" / name)
+    missing = assert_right(records, symbols)
+    assert len(missing) <= len(records) // 50, missing
+    frames_ = list(named(text_of(results, name), symbols))
+    assert len(records) >= len(frames_) * 0.9
+
+
+def test_decoded_in_that_boot(results: Path) -> None:
+    """What the guest wrote is what is written here, byte for byte."""
+    texts = sorted((results / "texts").iterdir())
+    command = [COMMAND, "decode", "--from", results / "kernel.elf", *texts]
+    run = subprocess.run(command, capture_output=True, check=True)
+    assert (results / "decoded").read_bytes() == run.stdout
+    assert run.stdout != b"".join(path.read_bytes() for path in texts)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("boot", [False, True])
+def test_decoded_with_another_boots_symbols(
+    results: Path, panic: Path, symbols: Symbols, name: str, boot: bool
+) -> None:
+    """By the slide that names beside addresses tell; modules, where they tell of them too."""
+    options = ["--boot", results / "kernel.elf"] if boot else []
+    text = results / "texts" / name
+    records = decoded("--from", panic / "kallsyms", *options, text)
+    missing = assert_right(records, symbols)
+    kernel = [r for r in missing if "[" not in "".join(symbols.names(int(r["address"], 16)))]
+    assert len(kernel) <= len(records) // 10, kernel
+
+
+def test_decoded_panic(results: Path, panic: Path) -> None:
+    """The console of the other boot, with the first one's file."""
+    symbols = Symbols.of(panic)
+    records = decoded("--from", results / "kernel.elf", panic / "console")
+    assert_right(records, symbols)
+    assert sum(r["symbol"] is not None for r in records) >= 10

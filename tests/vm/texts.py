@@ -51,11 +51,20 @@ def main(module: str, results: Path, last: str = "") -> None:
     (results / "texts").mkdir()
     make_texts(results / "texts", kallsyms.decode())
     os.close(program)
+    decode(results)
 
 
 def snapshot(results: Path) -> None:
     command = [sys.executable, "-m", "ksyms", "snapshot", "-o", str(results / "kernel.elf")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def decode(results: Path) -> None:
+    """All texts through ksyms decode, in the boot that they are of."""
+    texts = map(str, sorted((results / "texts").iterdir()))
+    command = [sys.executable, "-m", "ksyms", "decode", "--from", str(results / "kernel.elf")]
+    with (results / "decoded").open("wb") as out:
+        subprocess.run([*command, *texts], check=True, stdout=out)
 
 
 def save_kernel_files(results: Path) -> None:
