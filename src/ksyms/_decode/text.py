@@ -50,9 +50,11 @@ class Decoder:
         keys = self.keys(pieces)
         for part in self.parts(block, keys, pieces):
             within = keys[part.first : part.end]
+            if not within:
+                continue
             if part.boot is None:
                 self._cannot(part.why, {key[0] for key in within})
-            elif within:
+            else:
                 self._fill(within, part.boot)
                 answers = self._answers
                 pieces[3 * part.first + 2 : 3 * part.end : 3] = [answers[k] for k in within]
@@ -78,21 +80,21 @@ class Decoder:
         marks = evidence.marks(block)
         if not marks and evidence.boot is not None:
             odd, agreed = self._fill(keys, evidence.boot)
-            if not any(evidence.told(key) for key in odd):
+            if not evidence.tells(odd):
                 return [evidence.part(0, len(keys), agreed)]
         return evidence.parts(marks, keys, lambda: places_of(pieces))
 
-    def _fill(self, keys: Iterable[Key], boot: Boot) -> tuple[list[Key], bool]:
+    def _fill(self, keys: Iterable[Key], boot: Boot) -> tuple[list[Key], int]:
         """Have an answer for each of ``keys``.
 
         Gives those of them, seen for the first time, whose name is another than the boot
-        would have it, and whether there were others with the right one.
+        would have it, or which lie in no symbol; and how many others have the right name.
         """
         if boot is not self._boot or len(self._answers) > _KEPT:
             self._boot, self._answers = boot, {}
         missing = list(set(keys).difference(self._answers))
         odd: list[Key] = []
-        agreed = False
+        agreed = 0
         for key, address, number in zip(missing, *self._numbers(missing, boot)):
             rest = key[1]
             if number:
@@ -104,10 +106,10 @@ class Decoder:
                         continue
                     if _has(rest, said):
                         self._answers[key] = _as_it_was(rest)
-                        agreed = True
+                        agreed += 1
                         continue
             self._answers[key] = self._answer(key, boot)
-            if rest:
+            if rest or not number:
                 odd.append(key)
         return odd, agreed
 
