@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,36 @@ def test_records_of_names_that_are_another_kernels(kernel: Kernel, at: At) -> No
     assert [r["symbol"] for r in records] == ["vfs_write", None, None]
     assert "0x7777" in records[1]["why"]
     assert "6.1.0-56-amd64" in records[2]["why"]
+
+
+def test_only_modules_that_are_linked_in_are_listed(kernel: Kernel, at: At) -> None:
+    text = (
+        f"{at.named('vfs_write', SLIDE)}\n{at.raw('cuse_channel_release', 0x100000)}\n"
+        '"Modules linked in: cuse(OE) fuse(E+) netfs [last unloaded: gone(E)]"\n'
+        '"Modules linked in: nine_p"},{"msg": "more"\n'
+    )
+    run = ksyms("decode", "--from", kernel.elf, input=text)
+    assert "(linked in: cuse fuse netfs nine_p)." in run.stderr
+
+
+@pytest.mark.parametrize("end", ["\r\n", '"},\n'])
+def test_a_build_id_before_what_ends_a_line(kernel: Kernel, end: str) -> None:
+    line = f"CPU: 0 PID: 1 Comm: sh Not tainted 6.12.117+deb12-amd64 #1 Debian {'ab' * 20}"
+    refused(ksyms("decode", "--from", kernel.elf, input=line + end), "ab" * 20, "--force")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ffffffff81000000:" * 60000,
+        "Comm: a Tainted:" + " " * 1000000,
+        ("a" * 2000 + " <ffffffff81000000>") * 500,
+    ],
+    ids=["colons", "spaces", "names"],
+)
+def test_long_lines_take_no_more_time_than_others(kernel: Kernel, line: str) -> None:
+    """The time of each was the square of its length: minutes for these."""
+    begin = time.monotonic()
+    run = ksyms("decode", "--from", kernel.elf, input=line, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert time.monotonic() - begin < 30

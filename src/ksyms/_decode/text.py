@@ -74,8 +74,8 @@ class Decoder:
     def parts(self, block: bytes, keys: list[Key], pieces: Sequence[bytes]) -> list[Part]:
         """Which boot each address is of; and what the block says of modules is kept."""
         for match in forms.LINKED_IN.finditer(block):
-            words = match[1].decode("utf-8", "replace").split()
-            self.linked_in.update(w.partition("(")[0] for w in words if w[0] not in "[(")
+            words = match[1].decode().split()
+            self.linked_in.update(word.partition("(")[0] for word in words)
         evidence = self.evidence
         marks = evidence.marks(block)
         if not marks and evidence.boot is not None:
