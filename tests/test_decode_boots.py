@@ -6,6 +6,7 @@ The addresses come from a real kernel's kallsyms, moved as other boots would hav
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -265,3 +266,17 @@ def test_long_lines_take_no_more_time_than_others(kernel: Kernel, line: str) -> 
     run = ksyms("decode", "--from", kernel.elf, input=line, timeout=60)
     assert run.returncode == 0, run.stderr
     assert time.monotonic() - begin < 30
+
+
+def test_records_come_as_soon_as_what_they_are_of(kernel: Kernel, at: At) -> None:
+    command = [COMMAND, "decode", "--from", kernel.elf, "--json"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, text=True, env=buffered, **pipes) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        run.stdin.write(at.named("vfs_write") + "\n")
+        run.stdin.flush()
+        assert json.loads(run.stdout.readline())["symbol"] == "vfs_write"
+        run.stdin.close()
+        assert run.wait(timeout=30) == 0

@@ -108,10 +108,10 @@ def _copy(
                 raise _unread(text, reason(error), error.errno) from None
             if not options.json:
                 out.write(decoder.decode(block) if plain else block)
-                out.flush()
             elif plain:
                 for record in frames.of(block):
                     out.write(json.dumps(record).encode() + b"\n")
+            out.flush()
     finally:
         if text != "-":
             os.close(fd)
