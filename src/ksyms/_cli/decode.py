@@ -61,23 +61,23 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> bool:
     """Copy each text; true where nothing in them was named that should not have been."""
-    from .._decode import Boot, boot_of
+    from .._decode import boot_of, slid
     from .._symbols import load
 
     table = load_source(options)
     boot = None
     if options.slide is not None:
-        boot = Boot(options.slide, own=options.slide == 0)
+        boot = slid(table, options.slide)
     elif options.boot is not None:
         other = load(options.boot)
         _same_build(table, other, options.force)
-        boot = boot_of(table, other)
+        boot = boot_of(table, other, options.force)
         if boot is None:
             from .._errors import DecodeError
 
             raise DecodeError(
-                f"{other.label} or {table.label} has no _stext, by which to tell the slide.",
-                "Name a snapshot of each, or give the slide with --slide.",
+                f"{other.label} does not have the symbols of {table.label} at one distance.",
+                "Name symbols of two boots of one build, or give the slide with --slide.",
             )
     texts = options.text or ["-"]
     good = [_copy(text, table, boot, options) for text in texts]
@@ -106,10 +106,10 @@ def _copy(
         for block, plain in _blocks(text, fd, decoder):
             if not options.json:
                 out.write(decoder.decode(block) if plain else block)
-                out.flush()
             elif plain:
                 for record in frames.of(block):
                     out.write(json.dumps(record).encode() + b"\n")
+            out.flush()
     finally:
         if text != "-":
             os.close(fd)

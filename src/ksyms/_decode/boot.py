@@ -6,17 +6,20 @@ The kernel moves as one piece, by its slide; each module, and each part of one, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from .._errors import DecodeError
 from .._symbols import Symbol, SymbolTable, slide_between
-from .names import Names
+from .names import Names, listed
 
 _PAGE: Final = 4096
 _X86_STEP: Final = 1 << 21
 """The kernel is placed in steps of CONFIG_PHYSICAL_ALIGN (arch/x86/boot/compressed/kaslr.c)."""
 _X86_MODULES: Final = range(0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 """Where modules can lie (Documentation/arch/x86/x86_64/mm.rst)."""
+_X86_KERNEL: Final = range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000)
+"""Where the kernel can lie; of it what modules do not take where nothing is moved."""
 _FURTHEST: Final = 1 << 47
 """Further than any kernel is moved: what lies further apart was not moved."""
 
@@ -50,25 +53,36 @@ class Layout:
         self._sections = {
             name: range(start, start + size) for name, start, size in table.sections if size
         }
-        x86 = table.facts.get("machine") in ("x86_64", "amd64")
-        self.step = _X86_STEP if x86 else _PAGE
+        self.step = step(table)
         """What every slide is a multiple of."""
-        self._modules = _X86_MODULES if x86 else range(0)
+        self._modules = _X86_MODULES if _is_x86(table) else range(0)
+        linux = table.facts.get("machine") == "x86_64"
+        self._kernels, self._image = self._places() if linux else (range(0), range(0))
+
+    def _places(self) -> tuple[range, range]:
+        """Where a kernel can lie and no module does, and where the file's lies."""
+        parts = self._sections.items()
+        modules = [p.start for name, p in parts if name[0] == "[" and p.start in _X86_MODULES]
+        stop = min([_X86_KERNEL.stop, *modules] if modules else [_X86_MODULES.start])
+        kernels = range(_X86_KERNEL.start, stop)
+        own = [p for name, p in parts if name[0] != "[" and p.start in kernels]
+        if not own:
+            return range(0), range(0)
+        return kernels, range(min(p.start for p in own), max(p.stop for p in own))
 
     def place(self, address: int, boot: Boot) -> Place | None:
         """What ``address`` is in ``boot``; None where that cannot be known."""
         symbol = self.names.at(address - boot.slide)
         if symbol is not None and (symbol.module is None or boot.own):
             return Place(symbol, address - boot.slide - symbol.address, address - boot.slide)
-        found = [p for s, move in boot.moves.items() if (p := self._moved(address, s, move))]
+        found = [
+            Place(symbol, address - move - symbol.address, address - move)
+            for section, move in boot.moves.items()
+            if address - move in self._sections[section]
+            if (symbol := self.names.at(address - move)) and symbol.section == section
+        ]
+        # Two have been at one place where one was unloaded before the other came.
         return found[0] if len(found) == 1 else None
-
-    def _moved(self, address: int, section: str, move: int) -> Place | None:
-        there = address - move
-        symbol = self.names.at(there) if there in self._sections[section] else None
-        if symbol is None or symbol.section != section:
-            return None
-        return Place(symbol, there - symbol.address, there)
 
     def lies_as(self, symbol: Symbol, address: int) -> bool:
         """Whether ``symbol`` can be at ``address`` in some boot."""
@@ -78,6 +92,17 @@ class Layout:
     def among_modules(self, address: int) -> bool:
         """Whether modules, and nothing else, can lie there."""
         return address in self._modules
+
+    def elsewhere(self, address: int) -> bool:
+        """Whether only another boot's kernel can lie there; not of what bounds a region."""
+        return (
+            address in self._kernels and address not in self._image and address % self.step > 0
+        )
+
+    def of_kernel(self, name: str) -> bool:
+        """Whether a symbol of the kernel's own, and none of a module, has that name."""
+        called = self.names.called(name)
+        return bool(called) and all(symbol.module is None for symbol in called)
 
     def slides(self, address: int, name: str, offset: int) -> frozenset[int]:
         """Every slide at which ``address`` is ``offset`` bytes into a kernel's ``name``."""
@@ -90,7 +115,9 @@ class Layout:
         """By how much a module's section lies elsewhere, if ``address`` is in its ``name``."""
         found: dict[str, int] = {}
         for symbol in self.names.called(name):
-            if symbol.module is None or module not in (None, symbol.module):
+            if symbol.module is None or symbol.module in self.names.listed:
+                continue
+            if module not in (None, symbol.module):
                 continue
             move = address - symbol.address - offset
             if symbol.section in self._sections and self._can_move(move, _PAGE):
@@ -104,27 +131,55 @@ class Layout:
         return distance % step == 0 and abs(distance) < _FURTHEST
 
 
-def boot_of(table: SymbolTable, other: SymbolTable) -> Boot | None:
-    """The boot that ``other`` is of, by where it has what ``table`` has; None if unknown."""
+def step(table: SymbolTable) -> int:
+    """What every slide of the table's kernel is a multiple of, in bytes."""
+    return _X86_STEP if _is_x86(table) else _PAGE
+
+
+def _is_x86(table: SymbolTable) -> bool:
+    return table.facts.get("machine") in ("x86_64", "amd64")
+
+
+def slid(table: SymbolTable, slide: int) -> Boot:
+    """The boot that is moved by ``slide``, in bytes; DecodeError if none can be."""
+    if slide % step(table) or abs(slide) >= _FURTHEST:
+        raise DecodeError(
+            f"No kernel is moved by {slide:#x} bytes: that is no multiple of {step(table):#x}, "
+            "or too much.",
+            "Give the slide as what the text's addresses have more than the symbols'.",
+        )
+    return Boot(slide, own=slide == 0)
+
+
+def boot_of(table: SymbolTable, other: SymbolTable, force: bool = False) -> Boot | None:
+    """The boot that ``other`` is of, by where it has what ``table`` has.
+
+    None if that is unknown, as it is where most of the kernel's symbols do not agree on the
+    slide; ``force`` takes it all the same.
+    """
     slide = slide_between(table, other)
     if slide is None:
         return None
-    there = _module_symbols(other)
-    votes: dict[str, list[int]] = {}
-    for key, symbol in _module_symbols(table).items():
-        if symbol.section is not None and key in there:
-            move = there[key].address - symbol.address
-            votes.setdefault(symbol.section, []).append(move)
+    there = _only_ones(other)
+    votes: dict[str | None, list[int]] = {None: []}
+    for key, symbol in _only_ones(table).items():
+        if key in there:
+            section = symbol.section if symbol.module else None
+            votes.setdefault(section, []).append(there[key].address - symbol.address)
+    kernel = votes.pop(None)
+    if 2 * kernel.count(slide) <= len(kernel) and not force:
+        return None
     # A section moves as one; where its symbols do not agree, nothing is known of it.
-    moves = {section: found[0] for section, found in votes.items() if len({*found}) == 1}
+    moves = {str(section): found[0] for section, found in votes.items() if len({*found}) == 1}
     return Boot(slide, False, moves)
 
 
-def _module_symbols(table: Iterable[Symbol]) -> dict[tuple[str, str], Symbol]:
-    """The symbols of modules by module and name, without those that are not the only ones."""
-    found: dict[tuple[str, str], Symbol | None] = {}
+def _only_ones(table: SymbolTable) -> dict[tuple[str | None, str], Symbol]:
+    """What has a place in memory by module and name, where no other has that name too."""
+    found: dict[tuple[str | None, str], Symbol | None] = {}
+    unlike = listed(table)
     for symbol in table:
-        if symbol.module is not None and symbol.section is not None:
+        if symbol.section is not None and symbol.module not in unlike:
             key = symbol.module, symbol.name
             found[key] = None if key in found else symbol
     return {key: symbol for key, symbol in found.items() if symbol is not None}

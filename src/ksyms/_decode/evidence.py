@@ -7,12 +7,12 @@ ends all that was told before. A log has the boots one after the other.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
 from .._errors import DecodeError
-from .._symbols import SymbolTable
+from .._symbols import SymbolTable, link_slide
 from . import forms
 from .boot import Boot, Layout
 
@@ -32,24 +32,27 @@ _ENOUGH: Final = 1 << 17
 class Part(NamedTuple):
     """Addresses of one boot: the first, the one after the last, and the boot if it is known.
 
-    ``why`` says in words why it is not.
+    ``why`` says in words why it is not, ``alien`` whether they are of another build's.
+    ``begin`` is where in the block the kernel that they are of begins to speak.
     """
 
     first: int
     end: int
     boot: Boot | None
     why: str = ""
+    alien: bool = False
+    begin: int = 0
 
 
 class Told(NamedTuple):
-    """What one frame tells: the slides that fit it, the moves of modules' sections."""
+    """What one frame tells: the slides that fit it, the moves of modules' sections.
+
+    ``elsewhere`` is whether it lies where only another boot's kernel can be.
+    """
 
     slides: frozenset[int] = frozenset()
     moves: Mapping[str, int] = {}
-
-    def __bool__(self) -> bool:
-        """Whether it tells anything."""
-        return bool(self.slides or self.moves)
+    elsewhere: bool = False
 
 
 class _Sign(NamedTuple):
@@ -68,18 +71,20 @@ class _Run(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Words in a text that say which kernel runs: its release, or its slide.
+    """Words in a text that say which kernel runs: its release, or the slides that fit.
 
     With ``begins`` they are the first of a boot.
     """
 
     place: int
     release: str | None = None
-    slide: int | None = None
+    slides: frozenset[int] | None = None
     begins: bool = False
 
 
 NOTHING: Final = Told()
+ELSEWHERE: Final = Told(elsewhere=True)
+_UNTOLD: Final = "it is of another boot, and the text does not say by how much that was moved"
 
 
 class Evidence:
@@ -108,7 +113,8 @@ class Evidence:
         self._certain = given is not None
         self._why = ""
         self._foreign = ""
-        self._boots = 0
+        self._begun = self._several = False
+        self._disabled = frozenset(() if (linked := link_slide(table)) is None else (-linked,))
         self._told: dict[Key, Told] = {}
         self._fits = self._misfits = 0
         self._misfit = ""
@@ -128,19 +134,22 @@ class Evidence:
         Raises:
             DecodeError: the text is of another build than the file.
         """
-        told = [self.told(key) for key in keys]
-        self._refuse_misfits()
         parts: list[Part] = []
-        first, offsets = 0, list[_Sign]()
-        for mark in marks:
-            end = bisect_left(places(), mark.place)
-            if mark.slide is not None:
-                offsets.append(_Sign(end, frozenset([mark.slide])))
+        first, begin, offsets = 0, 0, list[_Sign]()
+        ends = [bisect_left(places(), mark.place) for mark in marks]
+        banners = [end for mark, end in zip(marks, ends) if mark.begins]
+        if len(banners) + (self._begun or any(banners[:1])) > 1:
+            self._more()
+        for mark, end in zip(marks, ends):
+            if mark.slides is not None:
+                offsets.append(_Sign(end, mark.slides))
                 continue
-            parts += self._stretch(first, end, told, offsets)
+            stretch = self._stretch(first, keys[first:end], offsets)
+            parts += [part._replace(begin=begin) for part in stretch]
             self._pass(mark)
-            first, offsets = end, []
-        return parts + self._stretch(first, len(keys), told, offsets)
+            first, begin, offsets = end, mark.place, []
+        stretch = self._stretch(first, keys[first:], offsets)
+        return parts + [part._replace(begin=begin) for part in stretch]
 
     @property
     def certain(self) -> bool:
@@ -152,36 +161,42 @@ class Evidence:
         self._expected = self.boot = boot
 
     def part(self, first: int, end: int, agreed: int = 0) -> Part:
-        """Addresses of the boot that is believed in; ``agreed`` names in them say so."""
+        """Addresses of the boot that is believed in; ``agreed`` is how many names say so."""
         self._fits += agreed
-        self._refuse_misfits()
-        why = self._foreign or self._why
-        if why:
-            return Part(first, end, None, why)
+        self._begun |= end > first
+        alien = self._foreign or self._another_build()
+        if alien or self._why:
+            return Part(first, end, None, alien or self._why, bool(alien))
         self._certain |= agreed > 0
         if not self._certain:
             self._assumed += end - first
         return Part(first, end, self.boot)
 
-    def _stretch(
-        self, first: int, end: int, told: list[Told], offsets: list[_Sign]
-    ) -> list[Part]:
-        """The parts of what no words divide."""
-        signs = [_Sign(n, told[n].slides) for n in range(first, end) if told[n].slides]
+    def _stretch(self, first: int, keys: Sequence[Key], offsets: list[_Sign]) -> list[Part]:
+        """The parts of what no words divide: ``keys``, of which ``first`` is the first."""
+        told = [self.told(key) for key in keys]
+        self._refuse_misfits()
+        signs = [_Sign(n, t.slides) for n, t in enumerate(told, first) if t.slides]
+        # An offset that cannot be added to the file's counts where nothing else does.
+        vague = not signs and not self._certain
+        offsets = [sign for sign in offsets if sign.slides or vague]
         signs = sorted([*signs, *offsets], key=lambda sign: sign.frame)
         runs = [] if self._given is not None or self._foreign else self._runs(first, signs)
+        end = first + len(keys)
         if not runs:
-            self._move(told[first:end])
+            self._doubt(told)
+            self._move(told)
             return [self.part(first, end)]
         parts: list[Part] = []
         at = first
+        self._several |= len(runs) > 1
         for number, run in enumerate(runs):
             if number:
                 parts.append(Part(at, run.first, None, "it lies between two boots' frames"))
                 at = run.first
-            self._believe(_one_of(run.slides))
+            self._believe(run.slides)
             stop = end if number == len(runs) - 1 else run.last + 1
-            self._move(told[at:stop])
+            self._move(told[at - first : stop - first])
             parts.append(self.part(at, stop))
             at = stop
         return parts
@@ -198,35 +213,60 @@ class Evidence:
                 runs.append(_Run(sign.frame, sign.frame, sign.slides))
         return runs
 
-    def _believe(self, slide: int | None) -> None:
-        """From here on the kernel is moved by ``slide``; by nobody knows what if None."""
-        if self._assumed and slide != self._expected.slide:
-            self.contradicted = True
-        self._certain = True
-        if slide is None:
-            self.boot, self._why = None, "the text's names fit more than one slide"
+    def _believe(self, slides: frozenset[int]) -> None:
+        """From here on the kernel is moved by one of ``slides``."""
+        # Where nothing tells them apart, the file's own boot is meant.
+        slide = 0 if 0 in slides else min(slides, default=0)
+        if 0 not in slides and len(slides) != 1:
+            self._lose("the text fits more than one slide" if slides else _UNTOLD)
         elif self.boot is None or self.boot.slide != slide:
-            self.boot, self._why = Boot(slide, own=slide == 0), ""
+            self.contradicted |= self._assumed > 0
+            self.boot, self._why = Boot(slide, own=slide == 0 and not self._several), ""
+        elif self._several and self.boot.own:
+            self.boot = self.boot._replace(own=False)
+        self._certain = True
+
+    def _lose(self, why: str) -> None:
+        """From here on nobody knows where the kernel is."""
+        self.contradicted |= self._assumed > 0
+        self._assumed = 0
+        self.boot, self._why = None, why
+
+    def _more(self) -> None:
+        """The text is of several boots: of those one at most is the file's own."""
+        self._several = True
+        if self._given is None and not self._certain:
+            self._lose("nothing tells which of the boots it is of")
+
+    def _doubt(self, told: list[Told]) -> None:
+        """Do not take for the file's own boot what has its kernel or modules elsewhere."""
+        if self._certain or self.boot is None:
+            return
+        if any(t.elsewhere or any(t.moves.values()) for t in told):
+            self._lose(_UNTOLD)
 
     def _move(self, told: list[Told]) -> None:
         """Take in what is told of modules' sections."""
-        moves = {section: move for t in told for section, move in t.moves.items()}
-        if self.boot is None or self._given is not None or not moves:
+        found: dict[str, set[int]] = {}
+        for section, move in (item for t in told for item in t.moves.items()):
+            found.setdefault(section, set()).add(move)
+        if self.boot is None or self._given is not None or not found:
             return
-        moves = {**self.boot.moves, **moves}
-        own = self.boot.own and not any(moves.values())
+        kept = {s: move for s, move in self.boot.moves.items() if s not in found}
+        # Unloaded and loaded again: nothing says where it was when.
+        moves = kept | {s: next(iter(one)) for s, one in found.items() if len(one) == 1}
+        own = self.boot.own and not any(map(any, found.values()))
         self.boot = self.boot._replace(own=own, moves={} if own else moves)
 
     def _pass(self, mark: Mark) -> None:
         """Go past words that say which kernel runs."""
         if mark.begins:
-            self._boots += 1
+            self._begun = True
+            self._assumed = 0
             if self._given is None:
-                # Of several boots one at most is the file's own.
-                several = self._boots > 1
-                self.boot, self._certain = None if several else self._expected, False
-                self._assumed = 0
-                self._why = "nothing tells which of the boots it is of" if several else ""
+                self.boot, self._why, self._certain = self._expected, "", False
+                if self._several:
+                    self._more()
         same = self._release is None or mark.release == self._release or self._force
         self._foreign = "" if same else f"it is of {mark.release}, not of {self._release}"
 
@@ -241,26 +281,34 @@ class Evidence:
             if match[2]:
                 self._refuse_build("the kernel", _text(match[2]), "kernel")
         for match in forms.OFFSET.finditer(block):
-            slide = self._offset(int(match[1], 16) + int(match[2], 16)) if match[1] else None
-            if slide is not None:
-                marks.append(Mark(match.start(), slide=slide))
+            slides = self._disabled
+            if match[1]:
+                slides = self._offset(int(match[1], 16) + int(match[2], 16))
+            marks.append(Mark(match.start(), slides=slides))
         now = self._foreign == ""
-        marks = [m for m in marks if m.begins or m.slide is not None or self._turns(m, now)]
+        marks = [m for m in marks if m.begins or m.slides is not None or self._turns(m, now)]
         return sorted(marks, key=lambda mark: mark.place)
 
     def _turns(self, mark: Mark, now: bool) -> bool:
         """Whether words change what is known: most traces say again what the last one did."""
         return not now or (self._release is not None and mark.release != self._release)
 
-    def _offset(self, text: int) -> int | None:
-        """The slide where ``_text`` is at ``text``, as a panic says it is."""
-        here = next((s.address for s in self._layout.names.called("_text")), None)
-        slide = None if here is None else text - here
-        return slide if slide is not None and slide % self._layout.step == 0 else None
+    def _offset(self, text: int) -> frozenset[int]:
+        """The slide where ``_text`` is at ``text``, as a panic says it is; empty if unknown."""
+        return self._layout.slides(text, "_text", 0)
+
+    def tells(self, keys: Iterable[Key]) -> bool:
+        """Whether any of ``keys`` tells what is not known."""
+        told = [self.told(key) for key in keys]
+        self._refuse_misfits()
+        return any(t.slides or t.moves or (t.elsewhere and not self._certain) for t in told)
 
     def told(self, key: Key) -> Told:
-        if len(key[1]) < _SHORTEST:
+        """What an address and its name tell of the boot; what is foreign tells nothing."""
+        if self._foreign:
             return NOTHING
+        if len(key[1]) < _SHORTEST:
+            return ELSEWHERE if self._layout.elsewhere(int(key[0], 16)) else NOTHING
         found = self._told.get(key)
         if found is None:
             if len(self._told) > _ENOUGH:
@@ -271,29 +319,41 @@ class Evidence:
     def _ask(self, key: Key) -> Told:
         named = forms.take_apart(key[1])
         address = int(key[0], 16)
+        nothing = ELSEWHERE if self._layout.elsewhere(address) else NOTHING
         if named.kind == "listed" and named.name in _ANCHORS and named.module is None:
             return Told(self._layout.slides(address, named.name, 0))
         if named.kind != "frame" or named.offset is None:
-            return NOTHING
+            return nothing
         if named.build_id is not None and named.module is not None:
             self._refuse_build(f"module {named.module}", named.build_id, named.module)
         slides = frozenset[int]()
         if named.module is None:
             slides = self._layout.slides(address, named.name, named.offset)
-            if named.size is not None:
-                self._count(named.name, bool(slides))
-        if slides:
-            return Told(slides)
-        moves = self._layout.moves(address, named.name, named.offset, named.module)
-        return Told(frozenset(), moves) if moves else NOTHING
+        moves: Mapping[str, int] = {}
+        if not slides:
+            moves = self._layout.moves(address, named.name, named.offset, named.module)
+        if named.module is None and not moves:
+            self._count(named, bool(slides))
+        return Told(slides, moves) if slides or moves else nothing
 
-    def _count(self, name: str, fits: bool) -> None:
-        """Count a kernel's name as one that fits, or not; BPF programs are each boot's own."""
+    def _count(self, named: forms.Named, fits: bool) -> None:
+        """Count a kernel's name as one that fits, or not; BPF programs are each boot's own.
+
+        perf prints no size, and no module beside what may be a module's.
+        """
         if fits:
             self._fits += 1
-        elif not name.startswith("bpf_"):
+            return
+        kernels = named.size is not None or self._layout.of_kernel(named.name)
+        if kernels and not named.name.startswith("bpf_"):
             self._misfits += 1
-            self._misfit = self._misfit or name
+            self._misfit = self._misfit or named.name
+
+    def _another_build(self) -> str:
+        """Why no address can be named, where most names of the text fit no slide."""
+        if self._misfits <= self._fits or self._force or self._given is not None:
+            return ""
+        return f"its names fit no slide of {self._label}"
 
     def _refuse_misfits(self) -> None:
         """Refuse a text whose names lie nowhere at the distances that they have in the file."""
@@ -313,13 +373,6 @@ class Evidence:
             f"In the text {what} has the build-id {there}, and in {self._label} {ours}.",
             "Name a snapshot of the kernel that wrote the text, or go on with --force.",
         )
-
-
-def _one_of(slides: frozenset[int]) -> int | None:
-    """The slide that is meant: the only one, or that of the file's own boot."""
-    if len(slides) == 1:
-        return next(iter(slides))
-    return 0 if 0 in slides else None
 
 
 def _text(data: bytes) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-_NAME: Final = rb"[A-Za-z_.$][\w.$:@]*"
+_NAME: Final = rb"[A-Za-z_.$][\w.$:@]{0,511}"  # KSYM_NAME_LEN
 _MODULE: Final = rb"[\w-]+"
 _OFFSET: Final = rb"\+0x[0-9a-f]+"
 _SIZE: Final = rb"/0x[0-9a-f]+"
@@ -114,7 +114,8 @@ FRAMES: Final = re.compile(
 )
 """Symbols with an offset and a size, wherever they are: name, offset, size, module."""
 BEFORE_ADDRESS: Final = re.compile(
-    rb"(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?(?: \[(" + _MODULE + rb")\])? <$"
+    rb"(?<![\w.$:@])(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?"
+    rb"(?: \[(" + _MODULE + rb")\])? <$"
 )
 """What ftrace prints before an address in <>, at the end of what comes before it."""
 LONGEST: Final = 1 << 11
@@ -125,11 +126,13 @@ OFFSET: Final = re.compile(  # arch/x86/kernel/setup.c, dump_kernel_offset
     rb"Kernel Offset: (?:0x([0-9a-f]+) from 0x([0-9a-f]+)|disabled)"
 )
 HEADER: Final = re.compile(  # lib/dump_stack.c, dump_stack_print_info
-    rb"Comm: .{1,31}? (?:Not tainted|Tainted:[A-Z ]+?) +([0-9]\S*) #.*?(?: ([0-9a-f]{40}))?$",
+    rb"Comm: .{1,31}? (?:Not tainted|Tainted:[A-Z ]{1,63}?) {1,31}([0-9]\S*) #"
+    rb".*?(?: ([0-9a-f]{40})\b|$)",
     re.MULTILINE,
 )
 PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
-LINKED_IN: Final = re.compile(rb"Modules linked in:([^\n]*)")
+# kernel/module/main.c, print_modules; "[last unloaded: NAME]" ends what is loaded.
+LINKED_IN: Final = re.compile(rb"Modules linked in:((?: [\w-]+(?:\([A-Z+-]*\))?)*)")
 
 
 HINTS: Final = (b"+0x", b"Kernel Offset: ", b" T _stext", b" T _text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from .._symbols.search import aliases
 from .._symbols.slide import link_address
 from . import forms
 from .boot import Place
-from .evidence import places_of
+from .evidence import Key, Part, places_of
 from .text import MODULES, Decoder
 
 Record = dict[str, Any]
@@ -41,7 +42,14 @@ class Frames:
         Raises:
             DecodeError: the text is of another build than the table.
         """
-        found = [*self._addresses(block), *self._symbols(block)]
+        pieces = self._decoder.pattern.split(block)
+        keys = self._decoder.keys(pieces)
+        parts = self._decoder.parts(block, keys, pieces)
+        places = places_of(pieces)
+        found = [
+            *self._addresses(pieces, keys, parts, places),
+            *self._symbols(block, parts),
+        ]
         # A symbol whose address is there was found twice: the address tells more.
         taken, at = -1, 0
         for place, end, record in sorted(found, key=lambda item: (item[0], -item[1])):
@@ -54,12 +62,10 @@ class Frames:
             yield {"line": self._line, "text": text, **record}
         self._line += block.count(b"\n", at)
 
-    def _addresses(self, block: bytes) -> Iterator[tuple[int, int, Record]]:
+    def _addresses(
+        self, pieces: list[bytes], keys: list[Key], parts: list[Part], places: list[int]
+    ) -> Iterator[tuple[int, int, Record]]:
         decoder = self._decoder
-        pieces = decoder.pattern.split(block)
-        keys = decoder.keys(pieces)
-        parts = decoder.parts(block, keys, pieces)
-        places = places_of(pieces)
         for part in parts:
             for number in range(part.first, part.end):
                 digits, rest = pieces[3 * number + 1], pieces[3 * number + 2]
@@ -79,8 +85,9 @@ class Frames:
                     agrees = decoder.says(named, place) if said else None
                     yield start, end, record | {"agrees": agrees} | self._is(place)
 
-    def _symbols(self, block: bytes) -> Iterator[tuple[int, int, Record]]:
+    def _symbols(self, block: bytes, parts: list[Part]) -> Iterator[tuple[int, int, Record]]:
         """Symbols with an offset and a size: what can be known of them without an address."""
+        begins = [part.begin for part in parts]
         for match in forms.FRAMES.finditer(block):
             name = match[1].decode("utf-8", "surrogateescape")
             offset, size = int(match[2], 16), int(match[3], 16)
@@ -89,7 +96,11 @@ class Frames:
             named = self._decoder.names.called(name)
             same = [s for s in named if self._decoder.names.module(s) == module]
             fits = [s for s in same if _has_size(s, size)]
-            if len(fits) == 1:
+            part = parts[bisect_right(begins, match.start()) - 1]
+            if part.alien or offset > size:
+                why = part.why if part.alien else f"{name} has no {offset:#x} bytes"
+                record |= _UNKNOWN | {"why": why}
+            elif len(fits) == 1:
                 address = fits[0].address + offset
                 record |= {"agrees": True} | self._is(Place(fits[0], offset, address))
             else:

@@ -30,9 +30,7 @@ class Names:
         self._symbols: dict[int, Symbol] = {}
         self._labels: dict[int, Label] = {}
         self._called: dict[str, list[Symbol]] = {}
-        files = table.facts.get("files", ())
-        # kallsyms brackets these like modules; traces do not (kernel/kallsyms.c).
-        self._listed = {file["name"] for file in files if file["kind"] == "listed"}
+        self.listed = listed(table)
 
     def at(self, address: int) -> Symbol | None:
         """The symbol that ``address`` lies in, by the file's own addresses."""
@@ -72,7 +70,16 @@ class Names:
 
     def module(self, symbol: Symbol) -> str | None:
         """The module that traces print behind ``symbol``; None for the kernel's own."""
-        return None if symbol.module in self._listed else symbol.module
+        return None if symbol.module in self.listed else symbol.module
+
+
+def listed(table: SymbolTable) -> set[str]:
+    """What kallsyms brackets like modules and is none: traces do not (kernel/kallsyms.c).
+
+    Of those, BPF programs and trampolines, each boot has its own, each at its own place.
+    """
+    files = table.facts.get("files", ())
+    return {file["name"] for file in files if file["kind"] == "listed"}
 
 
 def _bytes(text: str) -> bytes:

@@ -52,12 +52,13 @@ class Decoder:
         keys = self.keys(pieces)
         for part in self.parts(block, keys, pieces):
             within = keys[part.first : part.end]
+            if not within:
+                continue
             if part.boot is None:
                 self._cannot(part.why, {key[0] for key in within})
-            elif within:
-                self._fill(within, part.boot)
-                answers = self._answers
-                pieces[3 * part.first + 2 : 3 * part.end : 3] = [answers[k] for k in within]
+            else:
+                behind = slice(3 * part.first + 2, 3 * part.end, 3)
+                pieces[behind] = self._what_follows(within, part.boot)
         return b"".join(pieces)
 
     def look_ahead(self, blocks: Iterable[bytes]) -> None:
@@ -91,42 +92,58 @@ class Decoder:
     def parts(self, block: bytes, keys: list[Key], pieces: Sequence[bytes]) -> list[Part]:
         """Which boot each address is of; and what the block says of modules is kept."""
         for match in forms.LINKED_IN.finditer(block):
-            words = match[1].decode("utf-8", "replace").split()
-            self.linked_in.update(w.partition("(")[0] for w in words if w[0] not in "[(")
+            words = match[1].decode().split()
+            self.linked_in.update(word.partition("(")[0] for word in words)
+        if len(self._answers) > _KEPT:
+            self._answers = {}
         evidence = self.evidence
         marks = evidence.marks(block)
         if not marks and evidence.boot is not None:
             odd, agreed = self._fill(keys, evidence.boot)
-            if not any(evidence.told(key) for key in odd):
+            if not evidence.tells(odd):
                 return [evidence.part(0, len(keys), agreed)]
         return evidence.parts(marks, keys, lambda: places_of(pieces))
+
+    def _what_follows(self, keys: list[Key], boot: Boot) -> list[bytes]:
+        """What is to stand behind each address."""
+        if boot is self._boot:
+            try:
+                return [self._answers[key] for key in keys]
+            except KeyError:
+                pass  # what the boot is was told behind them
+        self._fill(keys, boot)
+        return [self._answers[key] for key in keys]
 
     def _fill(self, keys: Iterable[Key], boot: Boot) -> tuple[list[Key], int]:
         """Have an answer for each of ``keys``.
 
         Gives those of them, seen for the first time, whose name is another than the boot
-        would have it, and how many others have the right one.
+        would have it, or which lie in no symbol; and how many others have the right name.
         """
-        if boot is not self._boot or len(self._answers) > _KEPT:
+        if boot is not self._boot:
             self._boot, self._answers = boot, {}
-        missing = list(set(keys).difference(self._answers))
+        answers, label_of = self._answers, self.names.label
+        missing = list(set(keys).difference(answers))
         odd: list[Key] = []
         agreed = 0
         for key, address, number in zip(missing, *self._numbers(missing, boot)):
             rest = key[1]
             if number:
-                label = self.names.label(number)
-                if label.kernel or boot.own:
-                    said = label.start + b"%x" % (address - label.value)
+                start, end, value, kernel = label_of(number)
+                if kernel or boot.own:
+                    said = start + b"%x" % (address - value)
                     if not rest:
-                        self._answers[key] = b" " + said + label.end
+                        answers[key] = b" " + said + end
+                        continue
+                    if rest == b" [unknown]":
+                        answers[key] = b" " + said
                         continue
                     if _has(rest, said):
-                        self._answers[key] = _as_it_was(rest)
+                        answers[key] = _as_it_was(rest)
                         agreed += 1
                         continue
-            self._answers[key] = self._answer(key, boot)
-            if rest:
+            answers[key] = self._answer(key, boot)
+            if rest or not number:
                 odd.append(key)
         return odd, agreed
 

@@ -1,0 +1,282 @@
+"""``ksyms decode`` of texts of other boots and of several: unknown is right, wrong is not.
+
+The addresses come from a real kernel's kallsyms, moved as other boots would have moved it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from command import COMMAND, ksyms, refused
+from conftest import Kernel
+
+SLIDE = 0x4000000
+BANNER = "Linux version 6.12.117+deb12-amd64 (built somewhere)\n"
+ALIEN = "Linux version 6.1.0-56-amd64 (built somewhere)\n"
+DISABLED = "Kernel Offset: disabled\n"
+
+
+@pytest.fixture(scope="module")
+def kernel(saved: dict[str, Kernel]) -> Kernel:
+    return saved["6.12.117+deb12-amd64-few"]
+
+
+class At:
+    """Addresses in ``kernel`` by name, and frames with and without the name beside them."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.lines = kernel.lines
+        self.places = {name: address for address, _, name, _ in self.lines}
+
+    def raw(self, name: str, move: int = 0) -> str:
+        return f"{self.places[name] + 4 + move:016x}"
+
+    def named(self, name: str, move: int = 0, said: str = "") -> str:
+        return f"{self.raw(name, move)} {said or name}+0x4/0x50"
+
+
+@pytest.fixture(scope="module")
+def at(kernel: Kernel) -> At:
+    return At(kernel)
+
+
+def decoded(kernel: Kernel, text: str, *options: str | Path) -> list[str]:
+    """What decode makes of each line, and after the last what it says of the run."""
+    run = ksyms("decode", "--from", kernel.elf, *options, input=text)
+    assert "Traceback" not in run.stderr, run.stderr
+    return [*run.stdout.splitlines(), "contradicted" if run.returncode else ""]
+
+
+def test_a_banner_after_addresses_begins_another_boot(kernel: Kernel, at: At) -> None:
+    raw, named = at.raw("vfs_write"), at.named("vfs_write")
+    lines = decoded(kernel, f"{named}\n{BANNER}{raw}\n")
+    assert lines == [named, BANNER[:-1], raw, ""]
+
+
+def test_no_boot_of_several_is_the_own_one_by_itself(kernel: Kernel, at: At) -> None:
+    raw = at.raw("vfs_write")
+    assert decoded(kernel, f"{raw}\n{BANNER}{raw}\n")[::2] == [raw, raw]
+    assert decoded(kernel, f"{BANNER}{raw}\n")[1].startswith(f"{raw} vfs_write+0x4/")
+
+
+def test_a_boot_that_comes_late_contradicts_what_was_named(kernel: Kernel, at: At) -> None:
+    """In a pipe that was quiet the first part has its names already."""
+    command = [COMMAND, "decode", "--from", kernel.elf]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        run.stdin.write(f"{at.raw('vfs_write')}\n")
+        run.stdin.flush()
+        assert " vfs_write+0x4/" in run.stdout.readline()
+        run.stdin.write(f"{BANNER}{at.raw('vfs_write')}\n")
+        out, err = run.communicate(timeout=30)
+    assert " vfs_write" not in out
+    assert run.returncode == 1
+    assert "tells of another" in err
+
+
+def test_a_kernel_that_is_not_moved_says_nothing_of_modules(kernel: Kernel, at: At) -> None:
+    """Two boots without KASLR have the kernel at one place, and modules where they like."""
+    boot = f"{BANNER}{at.named('vfs_write')}\n{at.raw('cuse_channel_release')}\n"
+    lines = decoded(kernel, boot * 2)
+    assert lines[2] == lines[5] == at.raw("cuse_channel_release")
+    assert "cuse_channel_release+0x4/" in decoded(kernel, boot)[2]
+
+
+def test_addresses_where_only_another_boots_kernel_is(kernel: Kernel, at: At) -> None:
+    """By perf without names: the modules' addresses lie in others of the file."""
+    text = f"{at.raw('vfs_write', -0x14000000)}\n{at.raw('cuse_channel_release')}\n"
+    assert decoded(kernel, text)[:2] == text.splitlines()
+    both = text + at.named("vfs_write") + "\n" + at.raw("ksys_write") + "\n"
+    assert " ksys_write+0x4/" in decoded(kernel, both)[3]
+
+
+def test_a_moved_module_does_not_leave_the_kernel_where_it_was(kernel: Kernel, at: At) -> None:
+    module = f"{at.named('cuse_channel_release', 0x3000)} [cuse]"
+    text = f"{module}\n{at.raw('vfs_write')}\n"
+    assert decoded(kernel, text)[:2] == text.splitlines()
+
+
+def test_a_module_that_was_loaded_twice(kernel: Kernel, at: At) -> None:
+    """Nothing tells which of its two places an address is of."""
+    first, second = (
+        f"{at.named('cuse_channel_release', move)} [cuse]\n{at.raw('cuse_fc_release', move)}\n"
+        for move in (0x6000, 0x7000)
+    )
+    known = at.named("vfs_write") + "\n"
+    assert decoded(kernel, known + first + second)[1:5] == (first + second).splitlines()
+    assert " cuse_fc_release+0x4/" in decoded(kernel, known + first)[2]
+
+
+def test_two_modules_at_one_place(kernel: Kernel, at: At) -> None:
+    """One was unloaded, and the other came: an address there is of one of the two."""
+    move = at.places["p9_virtio_probe"] - at.places["cuse_channel_release"] & ~0xFFF
+    moved = f"{at.named('cuse_channel_release', move)} [cuse]\n"
+    other = f"{at.named('p9_virtio_probe')} [9pnet_virtio]\n"
+    raw = at.raw("cuse_fc_release", move)
+    lines = decoded(kernel, f"{at.named('vfs_write', SLIDE)}\n{moved}{other}{raw}\n")
+    assert lines[3] == raw
+
+
+def test_an_offset_that_is_disabled(kernel: Kernel, at: At) -> None:
+    """The file's kernel was moved, by nobody knows what; the text's was not."""
+    raw = at.raw("vfs_write")
+    assert decoded(kernel, f"{raw}\n{DISABLED}")[0] == raw
+    named = f"{at.named('vfs_write', SLIDE)}\n{at.raw('ksys_write', SLIDE)}\n"
+    assert " ksys_write+0x4/" in decoded(kernel, f"{named}{DISABLED}")[1]
+
+
+def test_an_offset_that_is_disabled_in_a_kernel_with_a_system_map(
+    kernel: Kernel, at: At, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    (root / "proc").mkdir(parents=True)
+    (root / "boot").mkdir()
+    for path in ("proc/modules", "proc/version", "proc/sys/kernel/osrelease"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes((kernel.root / path).read_bytes())
+    lines = [line for line in at.lines if line[3] is None]
+    text = "".join(f"{a:016x} {t} {n}\n" for a, t, n, _ in lines)
+    (root / "proc/kallsyms").write_text(text)
+    down = at.places["_text"] - 0xFFFFFFFF81000000
+    links = ((a - down if a >> 63 else a, t, n) for a, t, n, _ in lines)
+    release = (root / "proc/sys/kernel/osrelease").read_text().strip()
+    (root / f"boot/System.map-{release}").write_text(
+        "".join(f"{a:016x} {t} {n}\n" for a, t, n in links)
+    )
+    elf = tmp_path / "kernel.elf"
+    ksyms("snapshot", "--root", root, "-o", elf, check=True)
+    run = ksyms("decode", "--from", elf, input=f"{at.raw('vfs_write', -down)}\n{DISABLED}")
+    assert " vfs_write+0x4/" in run.stdout, run.stderr
+
+
+def test_another_kernels_part_of_a_log(kernel: Kernel, at: At) -> None:
+    """Its names fit nothing, and it says itself that it is of another; the rest is decoded."""
+    others = "".join(at.named("vfs_write", 0x123 * n) + "\n" for n in range(1, 13))
+    own = f"{BANNER}{at.named('vfs_write', SLIDE)}\n{at.raw('ksys_write', SLIDE)}\n"
+    lines = decoded(kernel, ALIEN + others + own)
+    assert lines[1:13] == others.splitlines()
+    assert " ksys_write+0x4/" in lines[15]
+
+
+@pytest.mark.parametrize("size", ["/0x450", ""])
+def test_few_names_of_another_build(kernel: Kernel, at: At, size: str) -> None:
+    """Too few to refuse the text: they stay, and nothing beside them is guessed."""
+    names = ("vfs_write", "ksys_write", "do_sys_poll")
+    text = "".join(f"{at.raw(name, 0x123)} {name}+0x4{size}\n" for name in names)
+    text += at.raw("vfs_write") + "\n"
+    assert decoded(kernel, text)[:-1] == text.splitlines()
+
+
+def test_many_names_of_another_build_by_perf(kernel: Kernel, at: At) -> None:
+    names = [name for _, letter, name, module in at.lines if letter == "T" and not module]
+    text = "".join(f"\t{at.raw(n, 0x123)} {n}+0x4 ([kernel.kallsyms])\n" for n in names[9:200])
+    run = ksyms("decode", "--from", kernel.elf, input=text)
+    refused(run, "of another build", "--force")
+
+
+def test_a_few_strange_names_do_not_end_a_long_log(kernel: Kernel, at: At) -> None:
+    start = at.places["vfs_write"]
+    known = "".join(f"{start + n:x} vfs_write+{n:#x}/0x450\n" for n in range(100))
+    strange = "".join(at.named("vfs_write", 0x123 * n) + "\n" for n in range(1, 13))
+    pad = "\n" * (1 << 22)  # blocks of their own
+    text = f"{known}{pad}{strange}{pad}{at.named('vfs_write', SLIDE)}\n"
+    run = ksyms("decode", "--from", kernel.elf, input=text)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("slide", ["0x1000", "-0x200001", "1", hex(1 << 70)])
+def test_a_slide_that_no_kernel_has(kernel: Kernel, slide: str) -> None:
+    run = ksyms("decode", "--from", kernel.elf, f"--slide={slide}", input="")
+    refused(run, "No kernel is moved by", "Give the slide")
+
+
+def test_a_boot_of_another_build_without_an_id(
+    kernel: Kernel, saved: dict[str, Kernel]
+) -> None:
+    other = saved["6.1.0-56-amd64-few"].root / "proc/kallsyms"
+    run = ksyms("decode", "--from", kernel.elf, "--boot", other, input="")
+    refused(run, "at one distance", "two boots of one build")
+
+
+def test_programs_of_bpf_do_not_move_together(tmp_path: Path) -> None:
+    """Each boot has its own, at places of their own."""
+    kernel = "".join(f"ffffffff81{n:06x} T f{n}\n" for n in range(0, 0x1000, 0x10))
+    kernel = f"ffffffff81000000 T _stext\n{kernel}ffffffff81001000 T _etext\n"
+    program = "ffffffffc000{}00 t bpf_prog_{}\t[bpf]\n".format
+    one = kernel + program("00", "a") + program("01", "b")
+    two = kernel + program("50", "a") + program("71", "c")
+    (tmp_path / "one").write_text(one)
+    (tmp_path / "two").write_text(two)
+    text = "ffffffffc0005104\n"
+    options = ["--from", tmp_path / "one", "--boot", tmp_path / "two"]
+    assert ksyms("decode", *options, input=text).stdout == text
+    told = f"ffffffff81000104 f256+0x4/0x10\nffffffffc0005004 bpf_prog_a+0x4/0x100\n{text}"
+    run = ksyms("decode", "--from", tmp_path / "one", input=told)
+    assert run.stdout == told
+
+
+def test_records_of_names_that_are_another_kernels(kernel: Kernel, at: At) -> None:
+    frame = decoded(kernel, at.raw("vfs_write"))[0].split()[1]
+    name, _, size = frame.partition("+0x4/")
+    text = f"{frame}\n{name}+0x7777/{size}\n{ALIEN}{frame}\n"
+    run = ksyms("decode", "--from", kernel.elf, "--json", input=text)
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [r["line"] for r in records] == [1, 2, 4]
+    assert [r["symbol"] for r in records] == ["vfs_write", None, None]
+    assert "0x7777" in records[1]["why"]
+    assert "6.1.0-56-amd64" in records[2]["why"]
+
+
+def test_only_modules_that_are_linked_in_are_listed(kernel: Kernel, at: At) -> None:
+    text = (
+        f"{at.named('vfs_write', SLIDE)}\n{at.raw('cuse_channel_release', 0x100000)}\n"
+        '"Modules linked in: cuse(OE) fuse(E+) netfs [last unloaded: gone(E)]"\n'
+        '"Modules linked in: nine_p"},{"msg": "more"\n'
+    )
+    run = ksyms("decode", "--from", kernel.elf, input=text)
+    assert "(linked in: cuse fuse netfs nine_p)." in run.stderr
+
+
+@pytest.mark.parametrize("end", ["\r\n", '"},\n'])
+def test_a_build_id_before_what_ends_a_line(kernel: Kernel, end: str) -> None:
+    line = f"CPU: 0 PID: 1 Comm: sh Not tainted 6.12.117+deb12-amd64 #1 Debian {'ab' * 20}"
+    refused(ksyms("decode", "--from", kernel.elf, input=line + end), "ab" * 20, "--force")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ffffffff81000000:" * 60000,
+        "Comm: a Tainted:" + " " * 1000000,
+        ("a" * 2000 + " <ffffffff81000000>") * 500,
+    ],
+    ids=["colons", "spaces", "names"],
+)
+def test_long_lines_take_no_more_time_than_others(kernel: Kernel, line: str) -> None:
+    """The time of each was the square of its length: minutes for these."""
+    begin = time.monotonic()
+    run = ksyms("decode", "--from", kernel.elf, input=line, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert time.monotonic() - begin < 30
+
+
+def test_records_come_as_soon_as_what_they_are_of(kernel: Kernel, at: At) -> None:
+    command = [COMMAND, "decode", "--from", kernel.elf, "--json"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, text=True, env=buffered, **pipes) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        run.stdin.write(at.named("vfs_write") + "\n")
+        run.stdin.flush()
+        assert json.loads(run.stdout.readline())["symbol"] == "vfs_write"
+        run.stdin.close()
+        assert run.wait(timeout=30) == 0
