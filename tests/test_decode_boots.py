@@ -100,8 +100,10 @@ def test_addresses_where_only_another_boots_kernel_is(kernel: Kernel, at: At) ->
 
 def test_a_moved_module_does_not_leave_the_kernel_where_it_was(kernel: Kernel, at: At) -> None:
     module = f"{at.named('cuse_channel_release', 0x3000)} [cuse]"
-    text = f"{module}\n{at.raw('vfs_write')}\n"
-    assert decoded(kernel, text)[:2] == text.splitlines()
+    text = f"{module}\n{at.raw('vfs_write')}\n{at.raw('cuse_fc_release', 0x3000)}\n"
+    lines = decoded(kernel, text)
+    assert lines[:2] == text.splitlines()[:2]
+    assert " cuse_fc_release+0x4/" in lines[2]  # the module's section is known
 
 
 def test_a_module_that_was_loaded_twice(kernel: Kernel, at: At) -> None:
@@ -280,3 +282,9 @@ def test_records_come_as_soon_as_what_they_are_of(kernel: Kernel, at: At) -> Non
         assert json.loads(run.stdout.readline())["symbol"] == "vfs_write"
         run.stdin.close()
         assert run.wait(timeout=30) == 0
+
+
+def test_a_stdin_that_is_closed(kernel: Kernel) -> None:
+    command = f"exec {COMMAND} decode --from {kernel.elf} <&-"
+    run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    refused(run, "cannot be read: it is closed", "a file that holds a text")

@@ -95,6 +95,8 @@ def _copy(
     frames = Frames(decoder, table)
     out = sys.stdout.buffer
     try:
+        if text == "-" and sys.stdin is None:
+            raise ValueError("it is closed")
         fd = sys.stdin.fileno() if text == "-" else os.open(text, os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise _unread(text, reason(error), getattr(error, "errno", None)) from None

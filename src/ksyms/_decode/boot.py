@@ -20,6 +20,10 @@ _X86_MODULES: Final = range(0xFFFFFFFFA0000000, 0xFFFFFFFFFF000000)
 """Where modules can lie (Documentation/arch/x86/x86_64/mm.rst)."""
 _X86_KERNEL: Final = range(0xFFFFFFFF80000000, 0xFFFFFFFFC0000000)
 """Where the kernel can lie; of it what modules do not take where nothing is moved."""
+UNKNOWN: Final = 1 << 63
+"""The slide of a kernel that is nobody knows where: no address less this is a kernel's."""
+MODULES: Final = "modules lie elsewhere in that boot, and the text does not say where"
+UNTOLD: Final = "it is of another boot, and the text does not say by how much that was moved"
 _FURTHEST: Final = 1 << 47
 """Further than any kernel is moved: what lies further apart was not moved."""
 
@@ -89,9 +93,11 @@ class Layout:
         step = self.step if symbol.module is None else _PAGE
         return self._can_move(address - symbol.address, step)
 
-    def among_modules(self, address: int) -> bool:
-        """Whether modules, and nothing else, can lie there."""
-        return address in self._modules
+    def untold(self, address: int, boot: Boot) -> str:
+        """Why an address without a place in ``boot`` can have one; empty if it has none."""
+        if not boot.own and address in self._modules:
+            return MODULES
+        return UNTOLD if boot.slide == UNKNOWN else ""
 
     def elsewhere(self, address: int) -> bool:
         """Whether only another boot's kernel can lie there; not of what bounds a region."""

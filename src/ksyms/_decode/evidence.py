@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from .._errors import DecodeError
 from .._symbols import SymbolTable, link_slide
 from . import forms
-from .boot import Boot, Layout
+from .boot import UNKNOWN, UNTOLD, Boot, Layout
 
 Key = tuple[bytes, bytes]
 """An address as it is in a text, and what follows it."""
@@ -84,7 +84,6 @@ class Mark(NamedTuple):
 
 NOTHING: Final = Told()
 ELSEWHERE: Final = Told(elsewhere=True)
-_UNTOLD: Final = "it is of another boot, and the text does not say by how much that was moved"
 
 
 class Evidence:
@@ -168,7 +167,7 @@ class Evidence:
         if alien or self._why:
             return Part(first, end, None, alien or self._why, bool(alien))
         self._certain |= agreed > 0
-        if not self._certain:
+        if not self._certain and self.boot and self.boot.own:
             self._assumed += end - first
         return Part(first, end, self.boot)
 
@@ -218,7 +217,7 @@ class Evidence:
         # Where nothing tells them apart, the file's own boot is meant.
         slide = 0 if 0 in slides else min(slides, default=0)
         if 0 not in slides and len(slides) != 1:
-            self._lose("the text fits more than one slide" if slides else _UNTOLD)
+            self._lose("the text fits more than one slide" if slides else UNTOLD)
         elif self.boot is None or self.boot.slide != slide:
             self.contradicted |= self._assumed > 0
             self.boot, self._why = Boot(slide, own=slide == 0 and not self._several), ""
@@ -243,7 +242,8 @@ class Evidence:
         if self._certain or self.boot is None:
             return
         if any(t.elsewhere or any(t.moves.values()) for t in told):
-            self._lose(_UNTOLD)
+            self._lose(UNTOLD)
+            self.boot, self._why = Boot(UNKNOWN, own=False), ""
 
     def _move(self, told: list[Told]) -> None:
         """Take in what is told of modules' sections."""

@@ -12,7 +12,7 @@ from .._symbols.slide import link_address
 from . import forms
 from .boot import Place
 from .evidence import Key, Part, places_of
-from .text import MODULES, Decoder
+from .text import Decoder
 
 Record = dict[str, Any]
 
@@ -128,8 +128,7 @@ class Frames:
     def _nothing(self, address: int, part: Any) -> Record:
         why = part.why
         if part.boot is not None:
-            elsewhere = not part.boot.own and self._decoder.layout.among_modules(address)
-            why = MODULES if elsewhere else "it lies in no symbol"
+            why = self._decoder.layout.untold(address, part.boot) or "it lies in no symbol"
         return {"agrees": None, **_UNKNOWN, "why": why}
 
 

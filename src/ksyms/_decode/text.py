@@ -163,8 +163,8 @@ class Decoder:
         address = int(key[0], 16)
         place = self.layout.place(address, boot)
         if place is None:
-            if not boot.own and self.layout.among_modules(address):
-                self._cannot(MODULES, {key[0]})
+            if why := self.layout.untold(address, boot):
+                self._cannot(why, {key[0]})
             return _as_it_was(key[1])
         named = forms.take_apart(key[1])
         if named.kind == "listed" or self.says(named, place):
@@ -196,9 +196,6 @@ class Decoder:
         kept = self.unknown.setdefault(why, set())
         if len(kept) < _KEPT:
             kept |= addresses
-
-
-MODULES: Final = "modules lie elsewhere in that boot, and the text does not say where"
 
 
 def _has(rest: bytes, said: bytes) -> bool:
