@@ -109,10 +109,13 @@ def take_apart(rest: bytes) -> Named:
 
 
 FRAMES: Final = re.compile(
-    rb"(?<![\w.$:@])(" + _NAME + rb")\+0x([0-9a-f]+)/0x([0-9a-f]+)"
+    rb"(?:(?<![\w.$:@])|(?<=\d:))(" + _NAME + rb")\+0x([0-9a-f]+)/0x([0-9a-f]+)"
     rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
 )
-"""Symbols with an offset and a size, wherever they are: name, offset, size, module."""
+"""Symbols with an offset and a size, wherever they are: name, offset, size, module.
+
+``RIP: 0010:NAME`` has the segment right before it.
+"""
 BEFORE_ADDRESS: Final = re.compile(
     rb"(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?(?: \[(" + _MODULE + rb")\])? <$"
 )
@@ -129,7 +132,7 @@ HEADER: Final = re.compile(  # lib/dump_stack.c, dump_stack_print_info
     re.MULTILINE,
 )
 PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
-LINKED_IN: Final = re.compile(rb"Modules linked in:([^\n]*)")
+LINKED_IN: Final = re.compile(rb"Modules linked in:([^\n[]*)")
 
 
 def _text(data: bytes) -> str:

@@ -73,7 +73,7 @@ class Decoder:
         """Which boot each address is of; and what the block says of modules is kept."""
         for match in forms.LINKED_IN.finditer(block):
             words = match[1].decode("utf-8", "replace").split()
-            self.linked_in.update(w.partition("(")[0] for w in words if w[0] not in "[(")
+            self.linked_in.update(w.partition("(")[0] for w in words if w[0] != "(")
         evidence = self.evidence
         marks = evidence.marks(block)
         if not marks and evidence.boot is not None:
