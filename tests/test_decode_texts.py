@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,19 @@ def test_modules_of_the_report() -> None:
     done = run("decode", "--from", TEXTS / "kernel-5.4.kallsyms", TEXTS / "kernel-5.4.txt")
     listed = "dm_multipath flashq input_leds joydev nls_iso8859_1 serio_raw"
     assert f"(linked in: {listed})." in done.stderr
+
+
+def test_given_boot_beats_the_names_of_another(tmp_path: Path) -> None:
+    """Names that fit megabytes further on are put right where the boot is given."""
+    text = tmp_path / "perf.txt"
+    # 0x1c00000 bytes, a multiple of two megabytes, lie between that and far+0x10.
+    text.write_text(
+        " ffffffff81113a20 far+0x10 (dso)\n ffffffff81113a30 ktime_get+0x20 (dso)\n"
+    )
+    kallsyms = tmp_path / "kallsyms"
+    lines = (TEXTS / "kernel-5.4.kallsyms").read_text().splitlines(keepends=True)
+    kallsyms.write_text(
+        "".join([*lines, "ffffffff82d13a10 d far\n", "ffffffff82d13b10 d end\n"])
+    )
+    done = run("decode", "--from", kallsyms, "--slide", "0", text)
+    assert done.stdout == text.read_text().replace("far+0x10", "ktime_get+0x10")

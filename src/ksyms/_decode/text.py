@@ -29,6 +29,7 @@ class Decoder:
     ) -> None:
         self.names = Names(table)
         self.layout = Layout(table, self.names)
+        self._given = boot is not None
         self.evidence = Evidence(table, self.layout, boot, force)
         self._spans = table.spans
         self._digits, prefix = _shape(table)
@@ -141,13 +142,15 @@ class Decoder:
         return named.closed + named.gap + self._name(place, whole) + named.after
 
     def says(self, named: forms.Named, place: Place) -> bool:
-        """Whether a text's own name is one of the place's, or fits at another boot's slide."""
+        """Whether a text's own name is one of the place's, or fits at another boot's slide.
+
+        Where somebody said which boot it is of, no other's counts: after a reboot perf script
+        has the names of what lies at the addresses now.
+        """
         offset = place.offset if named.offset is None else named.offset
         there = place.symbol.address + place.offset - offset
-        return any(
-            (symbol.address - there) % self.layout.step == 0
-            for symbol in self.names.called(named.name)
-        )
+        off = (symbol.address - there for symbol in self.names.called(named.name))
+        return any(not (o if self._given else o % self.layout.step) for o in off)
 
     def _name(self, place: Place, whole: bool) -> bytes:
         """As %pS prints it: the module behind it, and the size, where ``whole``."""
