@@ -112,7 +112,10 @@ FRAMES: Final = re.compile(
     rb"(?<![\w.$@])(?<!::)([A-Za-z_.$][\w.$@]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)"
     rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
 )
-"""Symbols with an offset and a size, wherever they are: name, offset, size, module."""
+"""Symbols with an offset and a size, wherever they are: name, offset, size, module.
+
+``RIP: 0010:NAME`` has the segment right before it.
+"""
 BEFORE_ADDRESS: Final = re.compile(
     rb"(?<![\w.$:@])(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?"
     rb"(?: \[(" + _MODULE + rb")\])? <$"

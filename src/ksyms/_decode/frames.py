@@ -69,9 +69,10 @@ class Frames:
         for part in parts:
             for number in range(part.first, part.end):
                 digits, rest = pieces[3 * number + 1], pieces[3 * number + 2]
-                start, end = places[number], places[number] + len(digits) + len(rest)
-                address = int(digits, 16)
+                start, address = places[number], int(digits, 16)
                 named = forms.take_apart(keys[number][1])
+                # What closes an address that has no name is no part of the frame.
+                end = start + len(digits) + (0 if named.kind == "none" else len(rest))
                 if keys[number][1] != rest:  # its name is before it
                     start -= len(keys[number][1])
                 said = named.name or None

@@ -30,6 +30,7 @@ class Decoder:
     ) -> None:
         self.names = Names(table)
         self.layout = Layout(table, self.names)
+        self._given = boot is not None
         self._new_evidence = partial(Evidence, table, self.layout, boot, force)
         self.evidence = self._new_evidence()
         self._spans = table.spans
@@ -177,10 +178,17 @@ class Decoder:
         return named.closed + named.gap + self._name(place, whole) + named.after
 
     def says(self, named: forms.Named, place: Place) -> bool:
-        """Whether a text's own name is one of the place's, or fits at another boot's slide."""
+        """Whether a text's own name is one of the place's, or fits at another boot's slide.
+
+        Where somebody said which boot it is of, no other's counts: after a reboot perf script
+        has the names of what lies at the addresses now.
+        """
         offset = place.offset if named.offset is None else named.offset
         there = place.symbol.address + place.offset - offset
-        return any(self.layout.lies_as(s, there) for s in self.names.called(named.name))
+        called = self.names.called(named.name)
+        if self._given:
+            return any(symbol.address == there for symbol in called)
+        return any(self.layout.lies_as(symbol, there) for symbol in called)
 
     def _name(self, place: Place, whole: bool) -> bytes:
         """As %pS prints it: the module behind it, and the size, where ``whole``."""

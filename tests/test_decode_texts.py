@@ -1,0 +1,145 @@
+"""ksyms decode of the texts that are written by hand, held against frames.py's bisection."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command import ksyms as run
+from frames import Symbols, frames
+from test_frames import TEXTS
+
+SLIDES = {
+    "kasan": 0,
+    "arm64": 0,
+    "riscv": 0,
+    "kernel-5.4": 0x1C400000,
+}
+"""What was added to the kallsyms' addresses in the boot of each text."""
+UNCHANGED = {"kasan"}
+"""Texts whose every address has its name already, or is none of the kernel's."""
+INSERTED = re.compile(
+    r"(?P<address>ffff[0-9a-f]{12})\W{0,2} (?P<name>[\w.$]+\+0x[0-9a-f]+)"
+    r"/(?P<size>0x[0-9a-f]+)(?P<module> \[\w+\])?"
+)
+
+
+def expected(name: str) -> str:
+    """What decode must put out, as it was written by hand."""
+    return (TEXTS / f"{name}{'.txt' if name in UNCHANGED else '.decoded'}").read_text()
+
+
+def decode(name: str, *options: str) -> str:
+    kallsyms = TEXTS / f"{name}.kallsyms"
+    done = run("decode", "--from", kallsyms, *options, TEXTS / f"{name}.txt")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", SLIDES)
+def test_decoded_as_by_hand(name: str) -> None:
+    """Byte for byte what was written by hand."""
+    assert decode(name) == expected(name)
+
+
+@pytest.mark.parametrize("name", SLIDES)
+def test_what_was_written_by_hand_is_so(name: str) -> None:
+    """Each name beside an address there is kallsyms', with the size that it has there."""
+    symbols = Symbols((TEXTS / f"{name}.kallsyms").read_text())
+    for match in INSERTED.finditer(expected(name)):
+        address = int(match["address"], 16) - (SLIDES[name] if not match["module"] else 0)
+        assert match["name"] + (match["module"] or "") in (symbols.names(address) or ())
+        begin = address - int(match["name"].partition("+")[2], 16)
+        assert symbols.end(begin) in (None, begin + int(match["size"], 16)), match[0]
+
+
+@pytest.mark.parametrize("name", SLIDES)
+def test_records(name: str) -> None:
+    """Every frame has a record; one that says what it is says what kallsyms does."""
+    symbols = Symbols((TEXTS / f"{name}.kallsyms").read_text())
+    records = records_of(name)
+    by_line = defaultdict(list)
+    for record in records:
+        by_line[record["line"]].append(record)
+    assert [r["line"] for r in records] == sorted(r["line"] for r in records)
+    for frame in frames((TEXTS / f"{name}.txt").read_text(), symbols):
+        digits = frame.text.removeprefix("0x")
+        assert any(digits in record["text"] for record in by_line[frame.line]), frame
+    for record in records:
+        if record["symbol"] is not None:
+            place = int(record["file_address"], 16)
+            module = f" [{record['module']}]" if record["module"] else ""
+            said = f"{record['symbol']}+{record['offset']:#x}{module}"
+            assert said in (symbols.names(place) or ()), record
+            if record["address"] is not None and not module:
+                assert int(record["address"], 16) == place + SLIDES[name]
+        else:
+            assert record["why"], record
+
+
+def records_of(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in decode(name, "--json").splitlines()]
+
+
+def short(record: dict[str, Any]) -> tuple[Any, ...]:
+    return (record["line"], record["symbol"], record["offset"], record["module"])
+
+
+def test_records_of_another_boot() -> None:
+    """Line by line what the oops of 5.4 is: of the module's raw addresses nothing is known."""
+    records = records_of("kernel-5.4")
+    elsewhere = "modules lie elsewhere in that boot, and the text does not say where"
+    assert [short(r) for r in records if r["symbol"]] == [
+        (8, "flashq_map_data", 0x1D3, "flashq"),
+        (13, "init_task", 0, None),
+        (14, "def_blk_aops", 0, None),
+        (20, "flashq_queue_rq", 0xC1, "flashq"),
+        (21, "ktime_get", 0x3E, None),
+        (22, "blk_mq_dispatch_rq_list", 0x93, None),
+        (24, "__blk_mq_run_hw_queue", 0x6F, None),
+        (25, "__blk_mq_delay_run_hw_queue", 0x11A, None),
+        (26, "blk_mq_sched_insert_requests", 0x74, None),
+        (27, "blk_mq_flush_plug_list", 0x1C4, None),
+        (28, "blk_flush_plug_list", 0xD6, None),
+        (29, "blk_finish_plug", 0x26, None),
+        (30, "__x64_sys_io_submit", 0xD5, None),
+        (31, "io_schedule", 0x16, None),
+        (32, "do_syscall_64", 0x57, None),
+        (33, "entry_SYSCALL_64_after_hwframe", 0x3C, None),
+    ]
+    assert {r["address"]: r["why"] for r in records if r["line"] in (15, 23)} == {
+        "0xffffffffc0a7b120": elsewhere,  # R13
+        "0xffff9b3d38e05510": "it lies in no symbol",  # R14
+        "0xffffffffc0a9412f": elsewhere,
+    }
+    texts = [r["text"] for r in records if r["line"] in (40, 15)]
+    assert texts[0] == "ffffffffc0a7b120"
+    assert texts[-1] == "ffffffffbfffffff"  # without the text's own bracket
+
+
+def test_modules_of_the_report() -> None:
+    """The modules that are named on stderr are those linked in, not what was unloaded."""
+    done = run("decode", "--from", TEXTS / "kernel-5.4.kallsyms", TEXTS / "kernel-5.4.txt")
+    listed = "dm_multipath flashq input_leds joydev nls_iso8859_1 serio_raw"
+    assert f"(linked in: {listed})." in done.stderr
+
+
+def test_given_boot_beats_the_names_of_another(tmp_path: Path) -> None:
+    """Names that fit megabytes further on are put right where the boot is given."""
+    text = tmp_path / "perf.txt"
+    # 0x1c00000 bytes, a multiple of two megabytes, lie between that and far+0x10.
+    text.write_text(
+        " ffffffff81113a20 far+0x10 (dso)\n ffffffff81113a30 ktime_get+0x20 (dso)\n"
+    )
+    kallsyms = tmp_path / "kallsyms"
+    lines = (TEXTS / "kernel-5.4.kallsyms").read_text().splitlines(keepends=True)
+    kallsyms.write_text(
+        "".join([*lines, "ffffffff82d13a10 d far\n", "ffffffff82d13b10 d end\n"])
+    )
+    done = run("decode", "--from", kallsyms, "--slide", "0", text)
+    assert done.stdout == text.read_text().replace("far+0x10", "ktime_get+0x10")
