@@ -271,8 +271,7 @@ def test_decoded_with_another_boots_symbols(
     text = results / "texts" / name
     records = decoded("--from", panic / "kallsyms", *options, text)
     missing = assert_right(records, symbols)
-    kernel = [r for r in missing if "[" not in "".join(symbols.names(int(r["address"], 16)))]
-    assert len(kernel) <= len(records) // 10, kernel
+    assert len(missing) <= len(records) // 10 or not boot, missing
 
 
 def test_decoded_panic(results: Path, panic: Path) -> None:

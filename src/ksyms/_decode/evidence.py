@@ -301,7 +301,17 @@ class Evidence:
         """Whether any of ``keys`` tells what is not known."""
         told = [self.told(key) for key in keys]
         self._refuse_misfits()
-        return any(t.slides or t.moves or (t.elsewhere and not self._certain) for t in told)
+        return any(self._is_news(t) for t in told if t is not NOTHING)
+
+    def _is_news(self, told: Told) -> bool:
+        """Whether a frame tells of another boot than the one that is believed in."""
+        boot = self.boot
+        if boot is None or not self._certain:
+            return bool(told.slides or told.moves or told.elsewhere)
+        known = 0 if boot.own else None
+        return (bool(told.slides) and boot.slide not in told.slides) or any(
+            boot.moves.get(section, known) != move for section, move in told.moves.items()
+        )
 
     def told(self, key: Key) -> Told:
         """What an address and its name tell of the boot; what is foreign tells nothing."""
