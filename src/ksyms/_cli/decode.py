@@ -88,7 +88,7 @@ def _copy(
     text: str, table: SymbolTable, boot: Boot | None, options: argparse.Namespace
 ) -> bool:
     """Copy one text to stdout, and say on stderr what of it cannot be known."""
-    from .._decode import Decoder, Frames, seekable
+    from .._decode import Decoder, Frames
     from .._errors import reason
 
     decoder = Decoder(table, boot, force=options.force)
@@ -101,10 +101,6 @@ def _copy(
     except (OSError, ValueError) as error:
         raise _unread(text, reason(error), getattr(error, "errno", None)) from None
     try:
-        if seekable(fd):
-            start = os.lseek(fd, 0, os.SEEK_CUR)
-            decoder.look_ahead(block for block, plain in _blocks(text, fd, decoder) if plain)
-            os.lseek(fd, start, os.SEEK_SET)
         for block, plain in _blocks(text, fd, decoder):
             if not options.json:
                 out.write(decoder.decode(block) if plain else block)
@@ -119,11 +115,22 @@ def _copy(
 
 
 def _blocks(text: str, fd: int, decoder: Decoder) -> Iterator[tuple[bytes, bool]]:
-    from .._decode import blocks
+    """The blocks of a text, once ``decoder`` has looked ahead in it."""
+    from .._decode import beginning, blocks, pieces, seekable
     from .._errors import reason
 
     try:
-        yield from blocks(fd, decoder.pattern)
+        begun = b""
+        if seekable(fd):
+            start = os.lseek(fd, 0, os.SEEK_CUR)
+            decoder.look_ahead(
+                block for block, plain in blocks(pieces(fd), decoder.pattern) if plain
+            )
+            os.lseek(fd, start, os.SEEK_SET)
+        else:
+            begun = beginning(fd)
+            decoder.look_ahead([begun[: begun.rfind(b"\n") + 1] or begun])
+        yield from blocks(pieces(fd, begun), decoder.pattern)
     except OSError as error:
         raise _unread(text, reason(error), error.errno) from None
 

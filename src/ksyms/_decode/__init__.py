@@ -2,7 +2,18 @@
 
 from .boot import MODULES, Boot, boot_of, slid
 from .frames import Frames
-from .stream import blocks, seekable
+from .stream import beginning, blocks, pieces, seekable
 from .text import Decoder
 
-__all__ = ["MODULES", "Boot", "Decoder", "Frames", "blocks", "boot_of", "seekable", "slid"]
+__all__ = [
+    "MODULES",
+    "Boot",
+    "Decoder",
+    "Frames",
+    "beginning",
+    "blocks",
+    "boot_of",
+    "pieces",
+    "seekable",
+    "slid",
+]

@@ -151,13 +151,17 @@ class Evidence:
         return parts + [part._replace(begin=begin) for part in stretch]
 
     @property
-    def certain(self) -> bool:
-        """Whether anything told the boot that is believed in."""
-        return self._certain
+    def settled(self) -> bool:
+        """Whether it is told which boot the text begins in, or that it is of several."""
+        return self._certain or self._several
 
-    def expect(self, boot: Boot) -> None:
-        """Believe in ``boot`` until something is told: what comes later tells of it."""
-        self._expected = self.boot = boot
+    def foresee(self, trial: Evidence, first: Boot | None) -> None:
+        """Know from the beginning what a ``trial`` found out later: in ``first`` it begins."""
+        if trial._several:
+            self._more()
+        if first is not None:
+            self._expected = self.boot = first
+            self._why = ""
 
     def part(self, first: int, end: int, agreed: int = 0) -> Part:
         """Addresses of the boot that is believed in; ``agreed`` is how many names say so."""

@@ -138,7 +138,7 @@ PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
 LINKED_IN: Final = re.compile(rb"Modules linked in:((?: [\w-]+(?:\([A-Z+-]*\))?)*)")
 
 
-HINTS: Final = (b"+0x", b"Kernel Offset: ", b" T _stext", b" T _text")
+HINTS: Final = (b"+0x", b"Linux version ", b"Kernel Offset: ", b" T _stext", b" T _text")
 """One of these is in every text that tells which boot it is of."""
 
 

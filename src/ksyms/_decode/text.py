@@ -72,11 +72,10 @@ class Decoder:
         for block in blocks:
             if any(hint in block for hint in forms.HINTS):
                 pieces = self.pattern.split(block)
-                marks = trial.marks(block)
-                parts = trial.parts(marks, self.keys(pieces), lambda: places_of(pieces))  # noqa: B023
-                if trial.certain:
-                    if parts[0].boot is not None:
-                        self.evidence.expect(parts[0].boot)
+                places = partial(places_of, pieces)
+                parts = trial.parts(trial.marks(block), self.keys(pieces), places)
+                if trial.settled:
+                    self.evidence.foresee(trial, parts[0].boot)
                     return
 
     def keys(self, pieces: Sequence[bytes]) -> list[Key]:
@@ -103,7 +102,7 @@ class Decoder:
             odd, agreed = self._fill(keys, evidence.boot)
             if not evidence.tells(odd):
                 return [evidence.part(0, len(keys), agreed)]
-        return evidence.parts(marks, keys, lambda: places_of(pieces))
+        return evidence.parts(marks, keys, partial(places_of, pieces))
 
     def _what_follows(self, keys: list[Key], boot: Boot) -> list[bytes]:
         """What is to stand behind each address."""
