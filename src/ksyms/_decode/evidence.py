@@ -106,8 +106,8 @@ class Evidence:
         facts = table.facts
         self._release: str | None = facts.get("release")
         self._ids = {file["name"]: file["build_id"] for file in facts.get("files", ())}
-        self._expected = given or Boot()
-        self.boot: Boot | None = self._expected
+        self._expected: Boot | None = None
+        self.boot: Boot | None = given or Boot()
         """The boot that is believed in now; None where none is known."""
         self._certain = given is not None
         self._why = ""
@@ -161,7 +161,7 @@ class Evidence:
             self._more()
         if first is not None:
             self._expected = self.boot = first
-            self._why = ""
+            self._why, self._certain = "", True
 
     def part(self, first: int, end: int, agreed: int = 0) -> Part:
         """Addresses of the boot that is believed in; ``agreed`` is how many names say so."""
@@ -268,7 +268,8 @@ class Evidence:
             self._begun = True
             self._assumed = 0
             if self._given is None:
-                self.boot, self._why, self._certain = self._expected, "", False
+                self.boot, self._why = self._expected or Boot(), ""
+                self._certain = self._expected is not None and not self._several
                 if self._several:
                     self._more()
         same = self._release is None or mark.release == self._release or self._force
