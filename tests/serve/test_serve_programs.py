@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -69,6 +70,8 @@ def test_drgn(served: Served) -> None:
     [line] = [row.split() for row in nm(served.file) if row.endswith(" schedule")]
     assert prog.symbol("schedule").address == int(line[0], 16)
     assert prog.symbol(int(line[0], 16) + 4).name == "schedule"
+    del prog  # with the finder, and the file that it holds open
+    gc.collect()
 
 
 def test_the_tools_open_vmlinux(served: Served, tmp_path: Path) -> None:

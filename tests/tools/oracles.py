@@ -349,7 +349,9 @@ def _command(elf: Path, asked: Sequence[Question]) -> list[str | None]:
 
 def _decode(elf: Path, asked: Sequence[Question]) -> list[str | None]:
     text = "".join(f"{q.address:#x}\n" for q in asked)
-    run = output(sys.executable, "-m", "ksyms", "decode", "--from", elf, stdin=text)
+    run = output(
+        sys.executable, "-m", "ksyms", "decode", "--slide=0", "--from", elf, stdin=text
+    )
     words = (line.split() for line in run.splitlines())
     return [word[1].partition("+0x")[0] if len(word) > 1 else None for word in words]
 
