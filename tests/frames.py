@@ -32,7 +32,7 @@ USERS = re.compile(r"\s*0?[0-7]?[0-9a-f]{1,12} \S+ \(")
 """A line of perf about an address of a process, whose names are not the kernel's."""
 
 HIGH = 2**63
-"""Where the kernel's half of the addresses begins."""
+"""Where the kernel's half of the addresses begins, of 64 bits and not of s390."""
 
 NEGATIVE = 2**63
 """A size as large as this is less than nothing: of a module's last symbol the kernel takes
@@ -94,6 +94,8 @@ class Symbols:
             self.at[address].append((name, owner))
             self.named[name].append((address, owner))
         self.addresses = sorted(self.at)
+        [(text, _)] = self.named["_stext"]
+        self.low = HIGH if text >= HIGH else self.addresses[0]
         [(self.last, _)] = self.named["_end"]
         rows = [line.split() for line in modules.splitlines()]
         self.sizes = {name: int(size) for name, size, *_ in rows}
@@ -121,7 +123,7 @@ class Symbols:
         None if kallsyms does not tell."""
         place = bisect_right(self.addresses, address)
         begin = self.addresses[place - 1] if place else 0
-        if begin < HIGH:  # per-CPU offsets, and addresses of processes
+        if begin < self.low:  # per-CPU offsets, and addresses of processes
             return frozenset()
         offset = address - begin
         owner = self.at[begin][0][1]

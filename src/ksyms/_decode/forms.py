@@ -28,9 +28,11 @@ _NAMED: Final = (
     + _IN_MODULE
     + rb")?"
 )
-_BARE: Final = rb" " + _NAME + rb"(?= \(|\r?$)"
-_IN_PARENTHESES: Final = rb" \(" + _NAME + rb"\)"
-_LISTED: Final = rb" [A-Za-z?-] [^\s]+(?:\t\[[^\]\s]+\])?(?=\r?$)"
+# A dump of memory has the next address where others have a name.
+_NO_ADDRESS: Final = rb"(?!(?:0x)?[0-9a-f]{8}(?:[0-9a-f]{8})?(?!\w))"
+_BARE: Final = rb" " + _NO_ADDRESS + _NAME + rb"(?= \(|\r?$)"
+_IN_PARENTHESES: Final = rb" \(" + _NO_ADDRESS + _NAME + rb"(?:" + _IN_MODULE + rb")?\)"
+_LISTED: Final = rb" [A-Za-z?-] " + _NO_ADDRESS + rb"[^\s]+(?:\t\[[^\]\s]+\])?(?=\r?$)"
 _REST: Final = (
     rb"((?:>\]|[>\])])?(?:"
     + rb"|".join([_NAMED, rb" \[unknown\]", _LISTED, _BARE, _IN_PARENTHESES])
@@ -82,7 +84,9 @@ _FRAME_PARTS: Final = re.compile(
     rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
 )
 _LISTED_PARTS: Final = re.compile(rb" [A-Za-z?-] ([^\s]+)(?:\t\[([^\]\s]+)\])?")
-_BARE_PARTS: Final = re.compile(rb"( \(?)(" + _NAME + rb")(\)?)")
+_BARE_PARTS: Final = re.compile(
+    rb"( \(?)(" + _NAME + rb")(?: \[(" + _MODULE + rb")(?: " + _BUILD_ID + rb")?\])?(\)?)"
+)
 
 
 def take_apart(rest: bytes) -> Named:
@@ -105,7 +109,8 @@ def take_apart(rest: bytes) -> Named:
         return Named("listed", closed, b"", _text(match[1]), 0, None, module)
     match = _BARE_PARTS.fullmatch(tail)
     assert match is not None
-    return Named("bare", closed, match[1], _text(match[2]), after=match[3])
+    module = None if match[3] is None else _text(match[3])
+    return Named("bare", closed, match[1], _text(match[2]), module=module, after=match[4])
 
 
 FRAMES: Final = re.compile(
