@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ksyms
+from conftest import Kernel
 from elf_files import Row, elf_file
 
 TOP = (1 << 64) - 1
@@ -46,6 +47,23 @@ def test_where_symbols_lie_in_each_other(rows: list[tuple[int, int]]) -> None:
         assert (one.name if one else None) == name
         same = [f"{n:03d}" for n, (value, _) in enumerate(rows) if value == address]
         assert [symbol.name for symbol in table.at(address)] == same
+
+
+def test_a_million_are_what_a_search_finds(saved: dict[str, Kernel]) -> None:
+    """In buckets: where symbols begin and end, around them, and anywhere at all."""
+    table = ksyms.load(saved["6.12.117+deb12-amd64-few"].elf)
+    starts = table.spans.start
+    draw = np.random.default_rng(4)
+    anywhere = draw.integers(0, TOP, 200_000, np.uint64, endpoint=True)
+    inside = draw.integers(starts[1] - 9, starts[-1] + 9, 200_000, np.uint64)
+    ends = [0, 1, TOP, int(starts[1]) - 1, int(starts[-1])]
+    asked = np.concatenate(
+        [starts, starts - 1, starts + 1, anywhere, inside, np.array(ends, np.uint64)]
+    )
+    found = table.locate(asked)
+    parts = [table.locate(part) for part in np.array_split(asked, 64)]
+    assert (found == np.concatenate(parts)).all()
+    assert (found >= 0).mean() > 0.5
 
 
 def test_addresses_in_their_own_order(tmp_path: Path) -> None:

@@ -71,14 +71,12 @@ def _argument(text: str) -> Question:
 
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; true where each one was found."""
-    from .._symbols.search import Finder
     from .sheet import Sheet
 
     table = load_source(options)
-    finder = Finder(table)
     sheet = Sheet(table, options.json, options.nearest)
     for asked in _blocks(options.what):
-        for each, found in answers(finder, asked):
+        for each, found in answers(table, asked):
             sheet.add(each, found)
         sheet.flush()
     return sheet.complete

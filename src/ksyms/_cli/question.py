@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .source import ADDRESS
 
 if TYPE_CHECKING:
-    from .._symbols import Symbol
-    from .._symbols.search import Finder
+    from .._symbols import Symbol, SymbolTable
 
 _NUMBER: Final = r"0[xX][0-9a-fA-F]+|[0-9]{1,20}"
 # As /proc/PID/maps and objdump have it: the end is the first address after the range.
@@ -109,50 +108,40 @@ def shown(text: str) -> str:
 
 
 def answers(
-    finder: Finder, asked: Sequence[Question]
+    table: SymbolTable, asked: Sequence[Question]
 ) -> Iterator[tuple[Question, Iterable[Found]]]:
-    """Each question with what there is for it: one symbol at most at an address, else all.
-
-    All addresses of ``asked`` are looked up together.
-    """
-    # Whatever it looks like: what is the whole of a symbol's name asks for that symbol.
-    called = [finder.table.find(each.text) if _can_be_name(each) else [] for each in asked]
-    plain = [each.start for each, named in zip(asked, called) if _is_address(each, named)]
-    located = iter(finder.lookup([start for start in plain if start is not None]))
-    for each, named in zip(asked, called):
-        if named:
+    """Each question with what there is for it: one symbol at most at an address, else all."""
+    for each in asked:
+        # Whatever it looks like: what is the whole of a symbol's name asks for that symbol.
+        if named := table.find(each.text) if _can_be_name(each) else []:
             yield each, [(symbol, None) for symbol in named]
-        elif _is_address(each, named):
-            yield each, _into(next(located), each.start or 0)
+        elif each.start is not None and each.end is None:
+            yield each, _into(table.lookup(each.start), each.start)
         else:
-            yield each, _others(finder, each)
+            yield each, _others(table, each)
 
 
 def _can_be_name(asked: Question) -> bool:
     return (asked.start is None or bool(asked.name)) and not asked.wrong
 
 
-def _is_address(asked: Question, named: Sequence[Symbol]) -> bool:
-    return asked.start is not None and asked.end is None and not named
-
-
 def _into(symbol: Symbol | None, address: int) -> list[Found]:
     return [] if symbol is None else [(symbol, address - symbol.address)]
 
 
-def _others(finder: Finder, asked: Question) -> Iterator[Found]:
+def _others(table: SymbolTable, asked: Question) -> Iterator[Found]:
     """The answers to what is neither one address nor a name as it stands."""
     from .._symbols import search
 
     new = asked.name not in ("", asked.text) and asked.pattern is None
-    called = finder.table.find(asked.name) if new else []
+    called = table.find(asked.name) if new else []
     if asked.start is not None and asked.end is not None and not called:
-        for symbol in search.within(finder.table, asked.start, asked.end):
+        for symbol in search.within(table, asked.start, asked.end):
             yield symbol, None
         return
     found: Iterable[Symbol] = called
     if asked.pattern is not None:
-        found = search.matching(finder.table, asked.pattern)
+        found = search.matching(table, asked.pattern)
     for symbol in found:
         if asked.module is not None and not _of_module(symbol, asked.module):
             continue
@@ -162,7 +151,7 @@ def _others(finder: Finder, asked: Question) -> Iterator[Found]:
             yield symbol, asked.offset
         else:
             address = symbol.address + asked.offset
-            yield from _into(finder.table.lookup(address), address)
+            yield from _into(table.lookup(address), address)
 
 
 def _of_module(symbol: Symbol, module: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import Final, NamedTuple
 
 from .._symbols import Symbol, SymbolTable
@@ -25,24 +24,13 @@ class Names:
 
     def __init__(self, table: SymbolTable) -> None:
         self._table = table
-        self._starts: list[int] = table.spans.start.tolist()
-        self._numbers: list[int] = table.spans.number.tolist()
-        self._symbols: dict[int, Symbol] = {}
         self._labels: dict[int, Label] = {}
         self._called: dict[str, list[Symbol]] = {}
         self.listed = listed(table)
 
     def at(self, address: int) -> Symbol | None:
         """The symbol that ``address`` lies in, by the file's own addresses."""
-        if not 0 <= address < 1 << 64:
-            return None
-        number = self._numbers[bisect_right(self._starts, address) - 1]
-        if not number:
-            return None
-        symbol = self._symbols.get(number)
-        if symbol is None:
-            symbol = self._symbols[number] = self._table.numbered(number)
-        return symbol
+        return self._table.lookup(address)
 
     def label(self, number: int) -> Label:
         """What a trace prints (``%pS``) of the ``number``-th symbol of the table."""

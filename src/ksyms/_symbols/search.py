@@ -1,46 +1,15 @@
-"""What is asked of a table beyond one address and one name: many, ranges, patterns, nearest."""
+"""What is asked of a table beyond an address and a name: ranges, patterns, the nearest."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from .symbol import Symbol
 from .table import SymbolTable
 
-LOOKUPS: Final = 1_600
-"""How many single lookups take as long as numpy's import and the spans of a kernel do."""
 _TOP: Final = (1 << 64) - 1
-
-
-class Finder:
-    """Addresses of one table: each by itself, until so many came that all pays."""
-
-    def __init__(self, table: SymbolTable) -> None:
-        self.table = table
-        self._lookups = 0
-        self._known: dict[int, Symbol] = {}
-
-    def lookup(self, addresses: Sequence[int]) -> list[Symbol | None]:
-        """What :meth:`SymbolTable.lookup` finds for each of ``addresses``, in their order."""
-        self._lookups += len(addresses)
-        if self._lookups < LOOKUPS:
-            return [self.table.lookup(address) for address in addresses]
-        import numpy as np
-
-        wanted = np.array([min(address, _TOP) for address in addresses], np.uint64)
-        numbers = self.table.spans.find(wanted).tolist()
-        return [
-            self._symbol(number) if number and address <= _TOP else None
-            for number, address in zip(numbers, addresses)
-        ]
-
-    def _symbol(self, number: int) -> Symbol:
-        symbol = self._known.get(number)
-        if symbol is None:
-            symbol = self._known[number] = self.table.numbered(number)
-        return symbol
 
 
 def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:

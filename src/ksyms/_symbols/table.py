@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from .buckets import Buckets
     from .spans import Rows, Spans
 
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
@@ -33,6 +34,10 @@ _NESTED: Final = 64
 """How many symbols with a size are looked at for one that encloses others."""
 _SHARED: Final = 16
 """How many times its size a table of names is believed to be worth: names can share bytes."""
+LOOKUPS: Final = 1_600
+"""How many lookups by the symbols around take as long as numpy's import and the spans."""
+_MANY: Final = 1 << 16
+"""How many addresses at once are worth buckets."""
 FINDS: Final = 48
 """How many single finds take as long as the names of all of a kernel's symbols do."""
 _SCANS: Final = 4
@@ -73,7 +78,8 @@ class SymbolTable(Sequence[Symbol]):
         self._types: dict[str | None, Btf | None] = {}
         self._values = _values(image, self._symtab)
         self._order: Sequence[int] | None = None
-        self._asked = 0
+        self._asked = self._looked_up = 0
+        self._flat: tuple[list[int], list[int], dict[int, Symbol]] | None = None
         self._halves = (range(1, self._symtab.sh_info), range(self._symtab.sh_info, count))
         if not len(self._note):
             # Not a snapshot: its halves are not sorted, so an index is made of all of it.
@@ -138,6 +144,22 @@ class SymbolTable(Sequence[Symbol]):
         kallsyms is given, as the kernel prints it (kernel/kallsyms.c, get_symbol_pos); of
         two files', that of the one loaded first. Absolute symbols never answer.
         """
+        if self._flat is not None:
+            starts, numbers, symbols = self._flat
+            number = numbers[bisect_right(starts, address) - 1]
+            symbol = symbols.get(number)
+            if symbol is None and number:
+                symbol = symbols[number] = self._symbol(number)
+            return symbol
+        self._looked_up += 1
+        if self._looked_up > LOOKUPS:
+            # With an end, so that an address of more than 64 bits is nobody's; -1 is it too.
+            starts = [*self.spans.start.tolist(), 1 << 64]
+            self._flat = starts, [*self.spans.number.tolist(), 0], {}
+        return self._search(address)
+
+    def _search(self, address: int) -> Symbol | None:
+        """What :meth:`lookup` finds, by the symbols around ``address`` alone."""
         best: tuple[int, int] | None = None
         chosen = 0
         for half in self._runs():
@@ -157,8 +179,20 @@ class SymbolTable(Sequence[Symbol]):
         """
         import numpy as np
 
-        places = self._places
-        return places[self.spans.find(np.asarray(addresses, np.uint64))]
+        wanted = np.asarray(addresses, np.uint64)
+        if len(wanted) >= _MANY and self._buckets is not None:
+            return self._buckets.find(wanted)
+        return self._places[self.spans.find(wanted)]
+
+    @cached_property
+    def _buckets(self) -> Buckets | None:
+        """The places by address, for many at once; None where the symbols reach too far."""
+        from .buckets import Buckets
+
+        try:
+            return Buckets(self.spans, self._places[self.spans.number])
+        except ValueError:
+            return None
 
     @cached_property
     def spans(self) -> Spans:
