@@ -43,7 +43,7 @@ def test_without_a_pause(package: str, tmp_path: Path) -> None:
     result = in_vm(package, tmp_path, "churn.py", str(GIVEN), "30", "0")
     assert result["torn"] == []
     assert result["refused"] + result["given"] > 3
-    assert result["slowest"] < 15
+    assert result["slowest"] < 30  # 4 on two idle processors
 
 
 def test_sizes_and_places(package: str, tmp_path: Path) -> None:
