@@ -57,6 +57,8 @@ class Layout:
         self._sections = {
             name: range(start, start + size) for name, start, size in table.sections if size
         }
+        self.digits, self.prefix = _shape(table)
+        """How many digits an address has in a text, and what all of them begin with."""
         self.step = step(table)
         """What every slide is a multiple of."""
         self._modules = _X86_MODULES if _is_x86(table) else range(0)
@@ -135,6 +137,19 @@ class Layout:
     @staticmethod
     def _can_move(distance: int, step: int) -> bool:
         return distance % step == 0 and abs(distance) < _FURTHEST
+
+
+def _shape(table: SymbolTable) -> tuple[int, str]:
+    """The digits of the table's addresses, and what of them is the same in all."""
+    start = table.spans.start
+    held = start[table.spans.number != 0]
+    if not len(held):
+        return 16, "ffff"
+    low, high = int(held[0]), int(held[-1])
+    digits = 8 if high < 1 << 32 else 16
+    first, last = f"{low:0{digits}x}", f"{high:0{digits}x}"
+    common = digits // 4
+    return digits, first[:common] if first[:common] == last[:common] else ""
 
 
 def step(table: SymbolTable) -> int:

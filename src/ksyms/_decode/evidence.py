@@ -16,8 +16,8 @@ from .._symbols import SymbolTable, link_slide
 from . import forms
 from .boot import UNKNOWN, UNTOLD, Boot, Layout
 
-Key = tuple[bytes, bytes]
-"""An address as it is in a text, and what follows it."""
+Key = bytes
+"""An address as it is in a text, :attr:`~.boot.Layout.digits` long, and what follows it."""
 
 _ANCHORS: Final = ("_stext", "_text")
 """The lines of a saved kallsyms that are believed; the others are no frames."""
@@ -277,6 +277,8 @@ class Evidence:
 
     def marks(self, block: bytes) -> list[Mark]:
         """The words of the block that say which kernel runs, in its order."""
+        if not any(word in block for word in forms.SAYS):
+            return []
         marks = [
             Mark(match.start(), _text(match[1]), begins=pattern is forms.BANNER)
             for pattern in (forms.BANNER, forms.PERF_RELEASE, forms.HEADER)
@@ -322,8 +324,9 @@ class Evidence:
         """What an address and its name tell of the boot; what is foreign tells nothing."""
         if self._foreign:
             return NOTHING
-        if len(key[1]) < _SHORTEST:
-            return ELSEWHERE if self._layout.elsewhere(int(key[0], 16)) else NOTHING
+        if len(key) < self._layout.digits + _SHORTEST:
+            address = int(key[: self._layout.digits], 16)
+            return ELSEWHERE if self._layout.elsewhere(address) else NOTHING
         found = self._told.get(key)
         if found is None:
             if len(self._told) > _ENOUGH:
@@ -332,8 +335,8 @@ class Evidence:
         return found
 
     def _ask(self, key: Key) -> Told:
-        named = forms.take_apart(key[1])
-        address = int(key[0], 16)
+        digits, rest = key[: self._layout.digits], key[self._layout.digits :]
+        address, named = int(digits, 16), forms.take_apart(rest)
         nothing = ELSEWHERE if self._layout.elsewhere(address) else NOTHING
         if named.kind == "listed" and named.name in _ANCHORS and named.module is None:
             return Told(self._layout.slides(address, named.name, 0))
@@ -396,5 +399,4 @@ def _text(data: bytes) -> str:
 
 def places_of(pieces: Sequence[bytes]) -> list[int]:
     """Where each address is in a block that was split at them."""
-    lengths = list(accumulate(map(len, pieces)))
-    return [lengths[number - 1] for number in range(1, len(lengths), 3)]
+    return list(accumulate(map(len, pieces)))[:-1:2]

@@ -34,14 +34,14 @@ _BARE: Final = rb" " + _NO_ADDRESS + _NAME + rb"(?= \(|\r?$)"
 _IN_PARENTHESES: Final = rb" \(" + _NO_ADDRESS + _NAME + rb"(?:" + _IN_MODULE + rb")?\)"
 _LISTED: Final = rb" [A-Za-z?-] " + _NO_ADDRESS + rb"[^\s]+(?:\t\[[^\]\s]+\])?(?=\r?$)"
 _REST: Final = (
-    rb"((?:>\]|[>\])])?(?:"
+    rb"(?:>\]|[>\])])?(?:"
     + rb"|".join([_NAMED, rb" \[unknown\]", _LISTED, _BARE, _IN_PARENTHESES])
-    + rb")?)"
+    + rb")?"
 )
 
 
 def addresses(digits: int, prefix: str) -> re.Pattern[bytes]:
-    """Where a text has kernel addresses, and in group 2 what each is followed by.
+    """Where a text has kernel addresses; group 1 is each, and what it is followed by.
 
     An address has ``digits`` lower-case hexadecimal digits and may have 0x before it; all of a
     kernel's begin with ``prefix``, which makes the search a quick one. What follows is what
@@ -52,7 +52,7 @@ def addresses(digits: int, prefix: str) -> re.Pattern[bytes]:
     address = prefix.encode() + rb"[0-9a-f]{%d}" % rest
     before = rb"(?:(?<!\w.{%d})|(?<=\b0[xX].{%d}))" % (digits, digits)
     return re.compile(
-        rb"(" + address + rb")(?!\w|>\]  \[<)" + before + _REST, re.MULTILINE | re.DOTALL
+        rb"(" + address + rb"(?!\w|>\]  \[<)" + before + _REST + rb")", re.MULTILINE | re.DOTALL
     )
 
 
@@ -90,7 +90,7 @@ _BARE_PARTS: Final = re.compile(
 
 
 def take_apart(rest: bytes) -> Named:
-    """Group 2 of what :func:`addresses` finds, as its parts; or a name marked by BEFORE."""
+    """What :func:`addresses` finds behind an address; or a name marked by BEFORE."""
     rest = rest.removeprefix(BEFORE)
     match = _CLOSED.match(rest)
     assert match is not None
@@ -139,6 +139,8 @@ HEADER: Final = re.compile(  # lib/dump_stack.c, dump_stack_print_info
     re.MULTILINE,
 )
 PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
+SAYS: Final = (b"Linux version ", b"Kernel Offset: ", b"ainted", b"# os release : ")
+"""One of these is in every text that one of the four above finds something in."""
 # kernel/module/main.c, print_modules; "[last unloaded: NAME]" ends what is loaded.
 LINKED_IN: Final = re.compile(rb"Modules linked in:((?: [\w-]+(?:\([A-Z+-]*\))?)*)")
 

@@ -68,13 +68,14 @@ class Frames:
         decoder = self._decoder
         for part in parts:
             for number in range(part.first, part.end):
-                digits, rest = pieces[3 * number + 1], pieces[3 * number + 2]
-                start, address = places[number], int(digits, 16)
-                named = forms.take_apart(keys[number][1])
+                key, digits = keys[number], decoder.layout.digits
+                start, address = places[number], int(key[:digits], 16)
+                named = forms.take_apart(key[digits:])
                 # What closes an address that has no name is no part of the frame.
-                end = start + len(digits) + (0 if named.kind == "none" else len(rest))
-                if keys[number][1] != rest:  # its name is before it
-                    start -= len(keys[number][1])
+                there = pieces[2 * number + 1]
+                end = start + (digits if named.kind == "none" else len(there))
+                if key != there:  # its name is before it
+                    start -= len(key) - digits
                 said = named.name or None
                 if said is not None and named.offset is not None and named.kind == "frame":
                     said += f"+{named.offset:#x}"

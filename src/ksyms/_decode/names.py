@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from .._symbols import Symbol, SymbolTable
+from .._symbols.spans import NOBODY
+
+if TYPE_CHECKING:
+    from .._symbols.spans import U64, Index
 
 _KEPT: Final = 1 << 17
 """How many names are kept; a kernel has some hundred thousand, a text is of any length."""
-
-
-class Label(NamedTuple):
-    """What a trace prints of a symbol: ``start``, an offset in hexadecimal, and ``end``."""
-
-    start: bytes
-    end: bytes
-    value: int
-    kernel: bool
 
 
 class Names:
@@ -24,27 +21,34 @@ class Names:
 
     def __init__(self, table: SymbolTable) -> None:
         self._table = table
-        self._labels: dict[int, Label] = {}
         self._called: dict[str, list[Symbol]] = {}
         self.listed = listed(table)
+        self._values = table.rows["st_value"].astype(np.uint64)
+        count = len(self._values)
+        self.starts = [b""] * count
+        """What a trace (``%pS``) prints of the symbol of a number, up to an offset's digits."""
+        self.ends = [b""] * count
+        """What it prints behind them."""
+        self.kernel = [False] * count
+        """Whether it is the kernel's own. All three are filled by :meth:`offsets`."""
+        self._filled = np.zeros(count, np.bool_)
+        self._filled[NOBODY] = True
 
     def at(self, address: int) -> Symbol | None:
         """The symbol that ``address`` lies in, by the file's own addresses."""
         return self._table.lookup(address)
 
-    def label(self, number: int) -> Label:
-        """What a trace prints (``%pS``) of the ``number``-th symbol of the table."""
-        label = self._labels.get(number)
-        if label is None:
-            symbol = self._table.numbered(number)
-            module = self.module(symbol)
-            label = self._labels[number] = Label(
-                _bytes(f"{symbol.name}+0x"),
-                _bytes(f"/{symbol.size:#x}" + ("" if module is None else f" [{module}]")),
-                symbol.address,
-                symbol.module is None,
-            )
-        return label
+    def offsets(self, addresses: U64, numbers: Index) -> U64:
+        """How many bytes each of ``addresses`` is behind the symbol of its number."""
+        fresh = np.unique(numbers[~self._filled[numbers]])
+        self._filled[fresh] = True
+        for number, (name, size, module) in zip(fresh.tolist(), self._table.briefly(fresh)):
+            self.starts[number] = name + b"+0x"
+            self.ends[number] = b"/0x%x" % size
+            self.kernel[number] = module is None
+            if module is not None and module not in self.listed:
+                self.ends[number] += _bytes(f" [{module}]")
+        return addresses - self._values[numbers]
 
     def called(self, name: str) -> list[Symbol]:
         """Every symbol of that name that has a place in memory."""

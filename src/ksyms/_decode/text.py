@@ -12,8 +12,12 @@ from .boot import Boot, Layout, Place
 from .evidence import Evidence, Key, Part, places_of
 from .names import Names
 
-_KEPT: Final = 1 << 17
-"""How many answers are kept of one boot."""
+_UNKNOWN: Final = b" [unknown]"
+"""What perf script prints for a name that it does not have."""
+_KEPT: Final = 1 << 15
+"""How many answers are kept of one boot; with more they leave the processor's caches."""
+_LISTED: Final = 1 << 17
+"""How many addresses without a name are told apart, by the reason."""
 
 
 class Decoder:
@@ -34,12 +38,12 @@ class Decoder:
         self._new_evidence = partial(Evidence, table, self.layout, boot, force)
         self.evidence = self._new_evidence()
         self._spans = table.spans
-        self._digits, prefix = _shape(table)
-        self.pattern = forms.addresses(self._digits, prefix)
+        self._digits = self.layout.digits
+        self.pattern = forms.addresses(self._digits, self.layout.prefix)
         self._answers: dict[Key, bytes] = {}
         self._boot: Boot | None = None
         self.unknown: dict[str, set[bytes]] = {}
-        """Addresses that cannot be known, by the reason; of each no more than are kept."""
+        """Addresses that cannot be known, by the reason; of each a hundred thousand or so."""
         self.linked_in: set[str] = set()
         """The modules that the text says were loaded."""
 
@@ -56,10 +60,9 @@ class Decoder:
             if not within:
                 continue
             if part.boot is None:
-                self._cannot(part.why, {key[0] for key in within})
+                self._cannot(part.why, {key[: self._digits] for key in within})
             else:
-                behind = slice(3 * part.first + 2, 3 * part.end, 3)
-                pieces[behind] = self._what_follows(within, part.boot)
+                pieces[2 * part.first + 1 : 2 * part.end : 2] = self._named(within, part.boot)
         return b"".join(pieces)
 
     def look_ahead(self, blocks: Iterable[bytes]) -> None:
@@ -80,13 +83,13 @@ class Decoder:
 
     def keys(self, pieces: Sequence[bytes]) -> list[Key]:
         """Each address with its name; one before it is marked as that."""
-        keys = list(zip(pieces[1::3], pieces[2::3]))
-        if b">" in pieces[2::3]:
-            for number, key in enumerate(keys):
-                if key[1] == b">" and pieces[3 * number].endswith(b" <"):
-                    match = forms.BEFORE_ADDRESS.search(pieces[3 * number][-forms.LONGEST :])
-                    if match is not None:
-                        keys[number] = key[0], forms.BEFORE + b" " + match[0][:-2]
+        keys = list(pieces[1::2])
+        opened = [n for n, before in enumerate(pieces[:-1:2]) if before[-2:] == b" <"]
+        for number in opened:
+            digits, rest = keys[number][: self._digits], keys[number][self._digits :]
+            match = forms.BEFORE_ADDRESS.search(pieces[2 * number][-forms.LONGEST :])
+            if match is not None and rest == b">":
+                keys[number] = b"%b%b %b" % (digits, forms.BEFORE, match[0][:-2])
         return keys
 
     def parts(self, block: bytes, keys: list[Key], pieces: Sequence[bytes]) -> list[Part]:
@@ -104,8 +107,8 @@ class Decoder:
                 return [evidence.part(0, len(keys), agreed)]
         return evidence.parts(marks, keys, partial(places_of, pieces))
 
-    def _what_follows(self, keys: list[Key], boot: Boot) -> list[bytes]:
-        """What is to stand behind each address."""
+    def _named(self, keys: list[Key], boot: Boot) -> list[bytes]:
+        """What is to stand for each of ``keys``: its address, and what is to follow that."""
         if boot is self._boot:
             try:
                 return [self._answers[key] for key in keys]
@@ -122,57 +125,58 @@ class Decoder:
         """
         if boot is not self._boot:
             self._boot, self._answers = boot, {}
-        answers, label_of = self._answers, self.names.label
-        missing = list(set(keys).difference(answers))
+        answers, names, digits = self._answers, self.names, self._digits
+        missing = [key for key in dict.fromkeys(keys) if key not in answers]
+        offsets, numbers = self._numbers(missing, boot)
+        starts, ends = names.starts, names.ends
+        known = starts if boot.own else names.kernel
         odd: list[Key] = []
         agreed = 0
-        for key, address, number in zip(missing, *self._numbers(missing, boot)):
-            rest = key[1]
-            if number:
-                start, end, value, kernel = label_of(number)
-                if kernel or boot.own:
-                    said = start + b"%x" % (address - value)
-                    if not rest:
-                        answers[key] = b" " + said + end
-                        continue
-                    if rest == b" [unknown]":
-                        answers[key] = b" " + said
-                        continue
-                    if _has(rest, said):
-                        answers[key] = _as_it_was(rest)
-                        agreed += 1
-                        continue
-            answers[key] = self._answer(key, boot)
-            if rest or not number:
+        for key, offset, number in zip(missing, offsets, numbers):
+            if known[number]:
+                if len(key) == digits:
+                    answers[key] = b"%b %b%x%b" % (key, starts[number], offset, ends[number])
+                    continue
+                said, rest = b"%b%x" % (starts[number], offset), key[digits:]
+                if rest == _UNKNOWN:
+                    answers[key] = b"%b %b" % (key[:digits], said)
+                    continue
+                if _has(rest, said):
+                    answers[key] = key[:digits] + _as_it_was(rest)
+                    agreed += 1
+                    continue
+            answers[key] = key[:digits] + self._answer(key, boot)
+            if len(key) > digits or not number:
                 odd.append(key)
         return odd, agreed
 
     def _numbers(self, keys: list[Key], boot: Boot) -> tuple[list[int], list[int]]:
-        """The address of each of ``keys`` in the file, and the symbol's number there."""
+        """For each of ``keys`` its symbol's number, and the bytes from that to the address."""
         import numpy as np
 
-        text = np.frombuffer(b"".join([key[0] for key in keys]), np.uint8)
+        text = np.frombuffer(b"".join([key[: self._digits] for key in keys]), np.uint8)
         digits = (text & 0xF) + np.uint8(9) * (text >> 6)  # of "0" to "9" and "a" to "f"
         weights = np.uint64(16) ** np.arange(self._digits, dtype=np.uint64)[::-1]
         addresses = digits.reshape(-1, self._digits).astype(np.uint64) @ weights
         addresses -= np.uint64(boot.slide % (1 << 64))
-        return addresses.tolist(), self._spans.find(addresses).tolist()
+        numbers = self._spans.find(addresses)
+        return self.names.offsets(addresses, numbers).tolist(), numbers.tolist()
 
     def _answer(self, key: Key, boot: Boot) -> bytes:
         """What is to follow the address in place of what does."""
-        address = int(key[0], 16)
+        address, rest = int(key[: self._digits], 16), key[self._digits :]
         place = self.layout.place(address, boot)
         if place is None:
             if why := self.layout.untold(address, boot):
-                self._cannot(why, {key[0]})
-            return _as_it_was(key[1])
-        named = forms.take_apart(key[1])
+                self._cannot(why, {key[: self._digits]})
+            return _as_it_was(rest)
+        named = forms.take_apart(rest)
         if named.kind == "listed" or self.says(named, place):
-            return _as_it_was(key[1])
-        if key[1].startswith(forms.BEFORE):
+            return _as_it_was(rest)
+        if rest.startswith(forms.BEFORE):
             return b"> " + self._name(place, True)
         if named.kind == "none" or (named.kind == "bare" and not self.names.called(named.name)):
-            return named.closed + b" " + self._name(place, True) + key[1][len(named.closed) :]
+            return named.closed + b" " + self._name(place, True) + rest[len(named.closed) :]
         whole = named.kind == "frame" and named.size is not None
         return named.closed + named.gap + self._name(place, whole) + named.after
 
@@ -201,7 +205,7 @@ class Decoder:
 
     def _cannot(self, why: str, addresses: set[bytes]) -> None:
         kept = self.unknown.setdefault(why, set())
-        if len(kept) < _KEPT:
+        if len(kept) < _LISTED:
             kept |= addresses
 
 
@@ -214,16 +218,3 @@ def _has(rest: bytes, said: bytes) -> bool:
 
 def _as_it_was(rest: bytes) -> bytes:
     return b">" if rest.startswith(forms.BEFORE) else rest
-
-
-def _shape(table: SymbolTable) -> tuple[int, str]:
-    """How many digits an address of the kernel has, and what all of them begin with."""
-    start = table.spans.start
-    held = start[table.spans.number != 0]
-    if not len(held):
-        return 16, "ffff"
-    low, high = int(held[0]), int(held[-1])
-    digits = 8 if high < 1 << 32 else 16
-    first, last = f"{low:0{digits}x}", f"{high:0{digits}x}"
-    common = digits // 4
-    return digits, first[:common] if first[:common] == last[:common] else ""

@@ -201,6 +201,33 @@ class SymbolTable(Sequence[Symbol]):
 
         return spans(self._answering())
 
+    @property
+    def rows(self) -> npt.NDArray[np.void]:
+        """The rows of ``.symtab``, by number, as they lie in the file."""
+        import numpy as np
+
+        return np.frombuffer(self._table, self._image.format.sym.dtype)
+
+    def briefly(
+        self, numbers: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[bytes, int, str | None]]:
+        """Name, size in bytes and module of each symbol of ``numbers``, in their order.
+
+        Raises:
+            ImageError: a symbol's name has no end, or its section is none.
+        """
+        rows = self.rows[numbers]
+        strings = bytes(self._image.contents(self._strtab))
+        modules: dict[int, str | None] = {}
+        columns = (rows[name].tolist() for name in ("st_name", "st_size", "st_shndx"))
+        for start, size, index in zip(*columns):
+            if index not in modules:
+                modules[index] = _module(self._section(index))
+            end = strings.find(b"\0", start)
+            # string() has the words for one without an end.
+            name = strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
+            yield name, size, modules[index]
+
     def numbered(self, number: int) -> Symbol:
         """The symbol that is the ``number``-th of ``.symtab``."""
         return self._symbol(number)
@@ -422,7 +449,7 @@ class SymbolTable(Sequence[Symbol]):
         """The rows of all symbols that name an address, for :func:`spans`."""
         import numpy as np
 
-        rows = np.frombuffer(self._table, self._image.format.sym.dtype)[1:]
+        rows = self.rows[1:]
         kind = rows["st_info"] & 0xF
         good = ~np.isin(rows["st_shndx"], _NOWHERE) & ~np.isin(kind, _UNNAMED)
         number = np.flatnonzero(good)
@@ -465,9 +492,7 @@ class SymbolTable(Sequence[Symbol]):
             address=sym.st_value,
             size=sym.st_size,
             exact=bool(letter & _note.EXACT) if letter else bool(sym.st_size),
-            module=section[1 : section.index("]")]
-            if section and section.startswith("[") and "]" in section
-            else None,
+            module=_module(section),
             section=section,
             binding=_BINDINGS.get(sym.st_info >> 4, "global"),
             kind=_KINDS.get(sym.st_info & 0xF, "none"),
@@ -481,6 +506,13 @@ class SymbolTable(Sequence[Symbol]):
         if index >= len(self._section_names):
             raise self._image.wrong(f"a symbol's st_shndx is {index}")
         return self._section_names[index]
+
+
+def _module(section: str | None) -> str | None:
+    """The module in a section's name, which begins with it in brackets."""
+    if section is None or section[:1] != "[" or "]" not in section:
+        return None
+    return section[1 : section.index("]")]
 
 
 def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
