@@ -31,6 +31,7 @@ class Names:
         """What it prints behind them."""
         self.kernel = [False] * count
         """Whether it is the kernel's own. All three are filled by :meth:`offsets`."""
+        self._same: dict[tuple[int, str | None], bytes] = {}
         self._filled = np.zeros(count, np.bool_)
         self._filled[NOBODY] = True
 
@@ -44,11 +45,17 @@ class Names:
         self._filled[fresh] = True
         for number, (name, size, module) in zip(fresh.tolist(), self._table.briefly(fresh)):
             self.starts[number] = name + b"+0x"
-            self.ends[number] = b"/0x%x" % size
             self.kernel[number] = module is None
-            if module is not None and module not in self.listed:
-                self.ends[number] += _bytes(f" [{module}]")
+            self.ends[number] = self._end(size, None if module in self.listed else module)
         return addresses - self._values[numbers]
+
+    def _end(self, size: int, module: str | None) -> bytes:
+        """What is behind an offset; one object for all symbols that have the same there."""
+        end = self._same.get((size, module))
+        if end is None:
+            text = f"/{size:#x}" + ("" if module is None else f" [{module}]")
+            end = self._same[size, module] = _bytes(text)
+        return end
 
     def called(self, name: str) -> list[Symbol]:
         """Every symbol of that name that has a place in memory."""
