@@ -2,10 +2,11 @@
 
 Four logs of a million frames, of symbols of the running kernel drawn at random: addresses
 alone, and every form that is recognised, with names right, wrong or missing; each of places
-that hardly repeat, and of ten thousand places, as a profile has them. In each round, in turn and each a process
-of its own: ``ksyms decode``, a loop in Python with a dictionary and a bisection over
-/proc/kallsyms, and ``addr2line`` fed by a pipe, as scripts/decode_stacktrace.sh does, with a
-hundredth of the frames. The time of a process that decodes nothing is not taken off.
+that hardly repeat, and of ten thousand places, as a profile has them. In each round, in turn
+and each a process of its own: ``ksyms decode``, a loop in Python with a dictionary and a
+bisection over /proc/kallsyms, and ``addr2line`` fed by a pipe, as scripts/decode_stacktrace.sh
+does, with a hundredth of the frames. The time of a process that decodes nothing is not taken
+off.
 """
 
 from __future__ import annotations

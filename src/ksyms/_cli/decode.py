@@ -116,20 +116,17 @@ def _copy(
 
 def _blocks(text: str, fd: int, decoder: Decoder) -> Iterator[tuple[bytes, bool]]:
     """The blocks of a text, once ``decoder`` has looked ahead in it."""
-    from .._decode import beginning, blocks, pieces, seekable
+    from .._decode import beginning, blocks, cut, pieces, seekable
     from .._errors import reason
 
     try:
-        begun = b""
-        if seekable(fd):
-            start = os.lseek(fd, 0, os.SEEK_CUR)
-            decoder.look_ahead(
-                block for block, plain in blocks(pieces(fd), decoder.pattern) if plain
-            )
+        start = os.lseek(fd, 0, os.SEEK_CUR) if seekable(fd) else None
+        begun = beginning(fd) if start is None else b""
+        lines = begun[: begun.rfind(b"\n") + 1] or begun
+        ahead = blocks(pieces(fd) if start is not None else cut(lines), decoder.pattern)
+        decoder.look_ahead(block for block, plain in ahead if plain)
+        if start is not None:
             os.lseek(fd, start, os.SEEK_SET)
-        else:
-            begun = beginning(fd)
-            decoder.look_ahead([begun[: begun.rfind(b"\n") + 1] or begun])
         yield from blocks(pieces(fd, begun), decoder.pattern)
     except OSError as error:
         raise _unread(text, reason(error), error.errno) from None

@@ -2,7 +2,7 @@
 
 from .boot import MODULES, Boot, boot_of, slid
 from .frames import Frames
-from .stream import beginning, blocks, pieces, seekable
+from .stream import beginning, blocks, cut, pieces, seekable
 from .text import Decoder
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "beginning",
     "blocks",
     "boot_of",
+    "cut",
     "pieces",
     "seekable",
     "slid",

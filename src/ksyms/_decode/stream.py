@@ -51,9 +51,14 @@ def pieces(fd: int, begun: bytes = b"") -> Iterator[bytes]:
     Raises:
         OSError: it cannot be read.
     """
-    yield from (begun[at : at + BLOCK] for at in range(0, len(begun), BLOCK))
+    yield from cut(begun)
     while data := os.read(fd, BLOCK):
         yield data
+
+
+def cut(data: bytes) -> Iterator[bytes]:
+    """``data`` in parts of :data:`BLOCK` bytes."""
+    return (data[at : at + BLOCK] for at in range(0, len(data), BLOCK))
 
 
 def blocks(pieces: Iterable[bytes], pattern: re.Pattern[bytes]) -> Iterator[tuple[bytes, bool]]:
