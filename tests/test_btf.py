@@ -196,8 +196,9 @@ def test_an_archive_has_it_where_it_was_asked_for(root: Path, tmp_path: Path) ->
         assert not any("btf" in name for name in opened.getnames())
     assert command("collect", "--btf", "--root", root, "-o", archive).returncode == 0
     assert command("snapshot", "--btf", "--root", archive, "-o", out).returncode == 0
-    table = ksyms.load(out)
-    assert table.prototype(table.find("alpha")[0]) == "void alpha(void)"
+    for file in (out, archive):
+        table = ksyms.load(file)
+        assert table.prototype(table.find("alpha")[0]) == "void alpha(void)"
     absent = ksyms.load(ksyms.snapshot(plain, btf=True).image).facts["absent"]
     assert absent["sys/kernel/btf/vmlinux"] == "it is not in the archive"
 

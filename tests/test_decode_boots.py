@@ -127,6 +127,21 @@ def test_two_modules_at_one_place(kernel: Kernel, at: At) -> None:
     assert lines[3] == raw
 
 
+def test_a_text_that_tells_nothing_is_taken_for_the_own_boot_aloud(
+    kernel: Kernel, at: At
+) -> None:
+    alone, said = f"{at.raw('vfs_read')}\n", "Nothing in it tells which boot it is of"
+    for text, options, aloud in (
+        (alone, [], True),
+        (alone, ["--slide", "0"], False),
+        (f"{alone}{at.named('vfs_write')}\n", [], False),
+        ("no address\n", [], False),
+    ):
+        run = ksyms("decode", "--from", kernel.elf, *options, input=text)
+        assert (said in run.stderr) == aloud, text
+        assert run.stdout.count("vfs_read+0x4") == text.count(alone)
+
+
 def test_an_offset_that_is_disabled(kernel: Kernel, at: At) -> None:
     """The file's kernel was moved, by nobody knows what; the text's was not."""
     raw = at.raw("vfs_write")

@@ -111,7 +111,7 @@ def _copy(
     finally:
         if text != "-":
             os.close(fd)
-    return _report(text, decoder)
+    return _report(text, decoder, options.file is not None)
 
 
 def _blocks(text: str, fd: int, decoder: Decoder) -> Iterator[tuple[bytes, bool]]:
@@ -132,7 +132,11 @@ def _blocks(text: str, fd: int, decoder: Decoder) -> Iterator[tuple[bytes, bool]
         raise _unread(text, reason(error), error.errno) from None
 
 
-def _report(text: str, decoder: Decoder) -> bool:
+def _report(text: str, decoder: Decoder, elsewhere: bool) -> bool:
+    """Say what is not known; false where names were given that should not have been.
+
+    A text that nothing is known of is this boot's, unless symbols of ``elsewhere`` are asked.
+    """
     from .._decode import MODULES
 
     name = "stdin" if text == "-" else text
@@ -142,6 +146,13 @@ def _report(text: str, decoder: Decoder) -> bool:
         print(
             f"ksyms: {name}: {len(addresses)} {several} without a name: {why}"
             + (f" (linked in: {listed})." if listed else "."),
+            file=sys.stderr,
+        )
+    if decoder.evidence.assumed and elsewhere:
+        print(
+            f"ksyms: {name}: Nothing in it tells which boot it is of; it was taken for the "
+            "symbols' own.\n"
+            "       If it is of another, decode it with --slide, or --boot and its symbols.",
             file=sys.stderr,
         )
     if decoder.evidence.contradicted:

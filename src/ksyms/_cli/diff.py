@@ -137,20 +137,16 @@ def _section_rows(found: Comparison) -> list[list[str]]:
 
 
 def _row(symbol: Symbol) -> list[str]:
-    return [_size(symbol), symbol.section or "absolute", symbol.name]
+    return [output.size(symbol), symbol.section or "absolute", symbol.name]
 
 
 def _resized_row(pair: Pair) -> list[str]:
     size, *rest = _row(pair.new)
-    return [f"{pair.by:+d}", f"{_size(pair.old)} -> {size}", *rest]
+    return [f"{pair.by:+d}", f"{output.size(pair.old)} -> {size}", *rest]
 
 
 def _largest_first(pair: Pair) -> tuple[int, str]:
     return -abs(pair.by or 0), pair.new.name
-
-
-def _size(symbol: Symbol) -> str:
-    return f"{symbol.size}" if symbol.exact or not symbol.size else f"~{symbol.size}"
 
 
 # -- for programs ---------------------------------------------------------------------------
@@ -167,8 +163,8 @@ def _record(heads: tuple[dict[str, Any], ...], found: Comparison) -> dict[str, A
             "appeared": _modules(found.modules_appeared),
         },
         "sections": sections(found),
-        "went": [_symbol(symbol) for symbol in found.went],
-        "appeared": [_symbol(symbol) for symbol in found.appeared],
+        "went": [output.record(symbol) for symbol in found.went],
+        "appeared": [output.record(symbol) for symbol in found.appeared],
         "resized": [_pair(pair) for pair in found.resized],
         "moved": [_pair(pair) for pair in found.moved],
     }
@@ -176,14 +172,10 @@ def _record(heads: tuple[dict[str, Any], ...], found: Comparison) -> dict[str, A
 
 def _modules(modules: dict[str, list[Symbol]]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "symbols": [_symbol(symbol) for symbol in symbols]}
+        {"name": name, "symbols": [output.record(symbol) for symbol in symbols]}
         for name, symbols in modules.items()
     ]
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
-    return {"old": _symbol(pair.old), "new": _symbol(pair.new), "by": pair.by}
-
-
-def _symbol(symbol: Symbol) -> dict[str, Any]:
-    return {**symbol._asdict(), "address": f"{symbol.address:#x}"}
+    return {"old": output.record(pair.old), "new": output.record(pair.new), "by": pair.by}

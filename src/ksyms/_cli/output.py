@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._symbols import Symbol
 
 STYLES = {"name": "bold", "address": "cyan", "bad": "yellow", "dim": "dim"}
 """What a column's style means to rich."""
@@ -44,6 +48,16 @@ def write(path: str, data: memoryview) -> bool:
 def heading(text: str) -> None:
     """Print a line above a table."""
     table([[text]], ["name"])
+
+
+def size(symbol: Symbol) -> str:
+    """A symbol's size in bytes; with ~ before it where it is inferred."""
+    return f"{symbol.size}" if symbol.exact or not symbol.size else f"~{symbol.size}"
+
+
+def record(symbol: Symbol) -> dict[str, Any]:
+    """A symbol as JSON has it, with its address in hexadecimal."""
+    return {**symbol._asdict(), "address": f"{symbol.address:#x}"}
 
 
 def _coloured() -> bool:

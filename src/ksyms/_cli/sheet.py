@@ -83,9 +83,14 @@ class Sheet:
                 self._row(symbol, f"nearest {side}: {symbol.name}{into}", away)
 
     def _row(self, symbol: Symbol, place: str, offset: int) -> None:
-        size = f"{symbol.size}" if symbol.exact or not symbol.size else f"~{symbol.size}"
         section = symbol.section or self._nowhere
-        row = [f"{symbol.address + offset:016x}", symbol.letter or "?", size, place, section]
+        row = [
+            f"{symbol.address + offset:016x}",
+            symbol.letter or "?",
+            output.size(symbol),
+            place,
+            section,
+        ]
         linked = link_address(symbol, self._slide)
         moved = linked is not None and linked != symbol.address
         row.append(f"link {linked + offset:#x}" if linked is not None and moved else "")
@@ -101,8 +106,7 @@ class Sheet:
     def _record(self, symbol: Symbol) -> dict[str, Any]:
         linked = link_address(symbol, self._slide)
         return {
-            **symbol._asdict(),
-            "address": f"{symbol.address:#x}",
+            **output.record(symbol),
             "link_address": None if linked is None else f"{linked:#x}",
             "aliases": self._aliases(symbol),
             **({"prototype": self.table.prototype(symbol)} if self._typed else {}),

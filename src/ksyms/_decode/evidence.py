@@ -155,6 +155,11 @@ class Evidence:
         """Whether it is told which boot the text begins in, or that it is of several."""
         return self._certain or self._several
 
+    @property
+    def assumed(self) -> bool:
+        """Whether addresses are taken for the own boot's with nothing that says so."""
+        return self._assumed > 0 and not self._certain
+
     def foresee(self, trial: Evidence, first: Boot | None) -> None:
         """Know from the beginning what a ``trial`` found out later: in ``first`` it begins."""
         if trial._several:

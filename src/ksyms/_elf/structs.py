@@ -173,10 +173,11 @@ class Structure(Generic[T]):
         self._struct = Struct(order + "".join(self.codes))
         self.size = self._struct.size
         # T is a NamedTuple, and the type system has no bound that says so.
-        self._make: Callable[[tuple[Any, ...]], T] = make._make  # type: ignore[attr-defined]
+        self._tuple: Callable[[tuple[Any, ...]], T] = make._make  # type: ignore[attr-defined]
         # Where in the file's order each of the tuple's fields is; the same in all but two.
-        self._places = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
-        self._same = self._places == sorted(self._places)
+        places = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
+        if places != sorted(places):
+            self._tuple = lambda row: make(*(row[place] for place in places))
 
     def pack(self, value: T) -> bytes:
         """The structure's bytes."""
@@ -189,9 +190,6 @@ class Structure(Generic[T]):
     def unpack_all(self, data: Buffer) -> Iterator[T]:
         """Every structure of a table whose length is a multiple of :attr:`size`."""
         return map(self._tuple, self._struct.iter_unpack(data))
-
-    def _tuple(self, row: tuple[Any, ...]) -> T:
-        return self._make(row if self._same else tuple(row[place] for place in self._places))
 
     @property
     def dtype(self) -> np.dtype[np.void]:

@@ -94,9 +94,9 @@ def _unopened(label: str, error: OSError) -> SourceError:
 
 
 def _taken(label: str, root: str = "/", kallsyms: str | None = None) -> SymbolTable:
-    """The table of a snapshot that is taken of a text, or of an archive."""
+    """The table of a snapshot that is taken of a text, or of an archive with all it has."""
     from .._linker import Linker
     from .._snapshot import take
 
-    with Linker(root, kallsyms, debug=None) as linker:
+    with Linker(root, kallsyms, debug=None, btf=kallsyms is None) as linker:
         return SymbolTable(read_image(take(linker).image, label))

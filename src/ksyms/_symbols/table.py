@@ -75,6 +75,7 @@ class SymbolTable(Sequence[Symbol]):
                 raise image.wrong(
                     f"{_note.LETTERS} has {len(self._letters)} bytes, not {count}"
                 )
+        self._in: dict[int, tuple[str | None, str | None]] = {}
         self._types: dict[str | None, Btf | None] = {}
         self._values = _values(image, self._symtab)
         self._order: Sequence[int] | None = None
@@ -93,12 +94,12 @@ class SymbolTable(Sequence[Symbol]):
         """The symbol at a place in the order of addresses, or a list of them for a slice."""
         order = self._by_address()
         if isinstance(item, slice):
-            return [self._symbol(index) for index in order[item]]
+            return list(self._symbols(order[item]))
         return self._symbol(order[item])
 
     def __iter__(self) -> Iterator[Symbol]:
         """Every symbol, by address."""
-        return (self._symbol(index) for index in self._by_address())
+        return self._symbols(self._by_address())
 
     @property
     def label(self) -> str:
@@ -218,15 +219,9 @@ class SymbolTable(Sequence[Symbol]):
         """
         rows = self.rows[numbers]
         strings = bytes(self._image.contents(self._strtab))
-        modules: dict[int, str | None] = {}
         columns = (rows[name].tolist() for name in ("st_name", "st_size", "st_shndx"))
         for start, size, index in zip(*columns):
-            if index not in modules:
-                modules[index] = _module(self._section(index))
-            end = strings.find(b"\0", start)
-            # string() has the words for one without an end.
-            name = strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
-            yield name, size, modules[index]
+            yield self._string(strings, start), size, self._place(index)[1]
 
     def numbered(self, number: int) -> Symbol:
         """The symbol that is the ``number``-th of ``.symtab``."""
@@ -263,9 +258,7 @@ class SymbolTable(Sequence[Symbol]):
         left = _SHARED * (len(strings) + 4096)
         names: dict[str, list[int]] = {}
         for start, indices in by_start.items():
-            end = strings.find(b"\0", start)
-            # string() has the words for one without an end.
-            name = strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
+            name = self._string(strings, start)
             left -= len(name)
             if left < 0:
                 raise self._image.wrong("its symbols' names overlap")
@@ -277,7 +270,8 @@ class SymbolTable(Sequence[Symbol]):
 
     def ordered(self, numbers: Iterable[int]) -> Iterator[Symbol]:
         """The symbols that are these ``numbers`` of ``.symtab``, by address."""
-        return map(self._symbol, sorted(sorted(numbers), key=self._values.__getitem__))
+        numbers = sorted(sorted(numbers), key=self._values.__getitem__)
+        return self._symbols(numbers) if len(numbers) > _SCANS else map(self._symbol, numbers)
 
     def find_best(self, name: str) -> Sym | None:
         """The row of the one symbol called ``name`` that a linker takes.
@@ -485,19 +479,42 @@ class SymbolTable(Sequence[Symbol]):
 
     def _symbol(self, index: int) -> Symbol:
         sym = self._sym(index)
-        section = self._section(sym.st_shndx)
+        return self._made(index, sym, self._name(sym))
+
+    def _symbols(self, numbers: Iterable[int]) -> Iterator[Symbol]:
+        """Many symbols, in the order of their ``numbers``."""
+        strings = bytes(self._image.contents(self._strtab))
+        for index in numbers:
+            sym = self._sym(index)
+            yield self._made(index, sym, self._string(strings, sym.st_name))
+
+    def _string(self, strings: bytes, start: int) -> bytes:
+        """The name at ``start`` of a copy of all of them: for many."""
+        end = strings.find(b"\0", start)
+        # string() has the words for one without an end.
+        return strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
+
+    def _made(self, index: int, sym: Sym, name: bytes) -> Symbol:
+        section, module = self._place(sym.st_shndx)
         letter = self._letters[index] if len(self._letters) else 0
         return Symbol(
-            name=self._name(sym).decode("utf-8", "surrogateescape"),
-            address=sym.st_value,
-            size=sym.st_size,
-            exact=bool(letter & _note.EXACT) if letter else bool(sym.st_size),
-            module=_module(section),
-            section=section,
-            binding=_BINDINGS.get(sym.st_info >> 4, "global"),
-            kind=_KINDS.get(sym.st_info & 0xF, "none"),
-            letter=chr(letter & ~_note.EXACT) if letter else None,
+            name.decode("utf-8", "surrogateescape"),
+            sym.st_value,
+            sym.st_size,
+            bool(letter & _note.EXACT) if letter else bool(sym.st_size),
+            module,
+            section,
+            _BINDINGS.get(sym.st_info >> 4, "global"),
+            _KINDS.get(sym.st_info & 0xF, "none"),
+            chr(letter & ~_note.EXACT) if letter else None,
         )
+
+    def _place(self, index: int) -> tuple[str | None, str | None]:
+        """The section of an ``st_shndx``, and the module in that one's name."""
+        if index not in self._in:
+            section = self._section(index)
+            self._in[index] = section, _module(section)
+        return self._in[index]
 
     def _section(self, index: int) -> str | None:
         # In the driver's image they are numbers of the sections of files that are not here.
