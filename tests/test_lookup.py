@@ -359,6 +359,21 @@ def test_many_are_what_single_ones_are(kernel: Kernel, placed: list[Line]) -> No
         }
 
 
+def test_single_ones_at_the_edges_of_what_is_kept_together(
+    kernel: Kernel, placed: list[Line]
+) -> None:
+    """Every page's ends, between symbols and in them, and more pages than are kept."""
+    table = library.load(kernel.elf)
+    for _ in range(LOOKUPS + 1):
+        table.lookup(TOP)
+    low, high = placed[0][0] >> 12 << 12, placed[-1][0]
+    asked = [*range(low, high, 1 << 14), *range(low - 1, high, 1 << 12)][: (1 << 16) + 999]
+    asked += [line[0] + by for line in placed[::7] for by in (-1, 0, 1)]
+    places = table.locate(asked).tolist()
+    everything = [*table, None]
+    assert [table.lookup(address) for address in asked] == [everything[n] for n in places]
+
+
 def test_an_answer_comes_before_the_next_question(text: Path) -> None:
     """As a program asks that holds both ends of a pipe."""
     command = [COMMAND, "lookup", "--kallsyms", text, "-"]

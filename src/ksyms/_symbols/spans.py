@@ -44,6 +44,11 @@ class Spans(NamedTuple):
     start: U64
     number: Index
 
+    def within(self, first: int, last: int) -> tuple[int, int]:
+        """The first that begins at ``first`` to ``last``, not at 0, and the one after those."""
+        begin = np.searchsorted(self.start, np.uint64(max(first, 1)), "left")
+        return int(begin), int(np.searchsorted(self.start, np.uint64(last), "right"))
+
     def find(self, address: U64) -> Index:
         """The number for each of ``address``, in its order."""
         return self.number[np.searchsorted(self.start, address, "right") - 1]

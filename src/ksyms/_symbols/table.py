@@ -38,6 +38,10 @@ LOOKUPS: Final = 1_600
 """How many lookups by the symbols around take as long as numpy's import and the spans."""
 _MANY: Final = 1 << 16
 """How many addresses at once are worth buckets."""
+_PAGE: Final = 14
+"""Bits of an address within what is kept together for lookups: a bisection of a few steps."""
+_PAGES: Final = 1 << 16
+"""How many of those are kept."""
 FINDS: Final = 48
 """How many single finds take as long as the names of all of a kernel's symbols do."""
 _SCANS: Final = 4
@@ -45,6 +49,13 @@ _SCANS: Final = 4
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
 _MAPPING: Final = b"$"
 _TWIN: Final = b"__pfx_"
+
+
+_Page = tuple[tuple[int, ...], list["Symbol | int | None"]]
+"""Addresses, and one item more: what is before each of them and behind the last.
+
+An item is a symbol, its number until it was asked for, or None.
+"""
 
 
 class SymbolTable(Sequence[Symbol]):
@@ -80,7 +91,7 @@ class SymbolTable(Sequence[Symbol]):
         self._values = _values(image, self._symtab)
         self._order: Sequence[int] | None = None
         self._asked = self._looked_up = 0
-        self._flat: tuple[list[int], list[int], dict[int, Symbol]] | None = None
+        self._pages: dict[int, _Page] = {}
         self._halves = (range(1, self._symtab.sh_info), range(self._symtab.sh_info, count))
         if not len(self._note):
             # Not a snapshot: its halves are not sorted, so an index is made of all of it.
@@ -145,19 +156,30 @@ class SymbolTable(Sequence[Symbol]):
         kallsyms is given, as the kernel prints it (kernel/kallsyms.c, get_symbol_pos); of
         two files', that of the one loaded first. Absolute symbols never answer.
         """
-        if self._flat is not None:
-            starts, numbers, symbols = self._flat
-            number = numbers[bisect_right(starts, address) - 1]
-            symbol = symbols.get(number)
-            if symbol is None and number:
-                symbol = symbols[number] = self._symbol(number)
-            return symbol
-        self._looked_up += 1
-        if self._looked_up > LOOKUPS:
-            # With an end, so that an address of more than 64 bits is nobody's; -1 is it too.
-            starts = [*self.spans.start.tolist(), 1 << 64]
-            self._flat = starts, [*self.spans.number.tolist(), 0], {}
-        return self._search(address)
+        try:
+            starts, found = self._pages[address >> _PAGE]
+        except KeyError:
+            self._looked_up += 1
+            if self._looked_up <= LOOKUPS:
+                return self._search(address)
+            starts, found = self._page(address >> _PAGE)
+        at = bisect_right(starts, address)
+        symbol = found[at]
+        if isinstance(symbol, int):
+            symbol = found[at] = self._symbol(symbol) if symbol else None
+        return symbol
+
+    def _page(self, page: int) -> _Page:
+        """Where in a page of addresses spans begin, and whose the addresses before each are."""
+        if len(self._pages) == _PAGES:
+            self._pages.clear()
+        if page >> (64 - _PAGE):
+            return (), [None]  # no address has more than 64 bits, or fewer than none
+        first = page << _PAGE
+        begin, end = self.spans.within(first, first + (1 << _PAGE) - 1)
+        starts = tuple(self.spans.start[begin:end].tolist())
+        self._pages[page] = kept = starts, self.spans.number[begin - 1 : end].tolist()
+        return kept
 
     def _search(self, address: int) -> Symbol | None:
         """What :meth:`lookup` finds, by the symbols around ``address`` alone."""
