@@ -22,7 +22,6 @@ def add(commands: Any) -> None:
         description="Save what a snapshot reads of this machine, of one moment, into an "
         "archive that --root, info and lookup take on another machine.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="where to write it, - for stdout"

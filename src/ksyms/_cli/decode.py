@@ -34,7 +34,6 @@ def add(commands: Any) -> None:
         "another boot of the same kernel, it tells by names beside addresses or by its Kernel "
         "Offset; else it is taken for the symbols' own boot.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("text", metavar="TEXT", nargs="*", help="a file; - or none is stdin")
     parser.add_argument("--json", action="store_true", help="one JSON object a frame, instead")

@@ -39,7 +39,6 @@ def add(commands: Any) -> None:
         "moved within their section from OLD to NEW. That KASLR and the module loader put "
         "the whole elsewhere is no difference: two boots of one build have none.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("old", metavar="OLD", help="a file with symbols")
     parser.add_argument("new", metavar="NEW", help="a file with symbols")

@@ -25,7 +25,6 @@ def add(commands: Any) -> None:
         help="run a program that expects the device mapped at its open",
         description="Run a program that expects the device mapped at its open.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--device", metavar="PATH", help="what the program opens, if it is not called ksyms"

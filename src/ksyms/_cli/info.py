@@ -39,7 +39,6 @@ def add(commands: Any) -> None:
         description="Say which kernel a file is of and what it holds; without a file, what "
         "a snapshot of this machine would have, and why not more.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     source = parser.add_mutually_exclusive_group()

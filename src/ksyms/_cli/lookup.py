@@ -47,7 +47,6 @@ def add(commands: Any) -> None:
         description="Say which symbol an address lies in, or where every symbol of a name, "
         "a pattern or a range is; in the running kernel, or in a file.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", metavar="WHAT", nargs="+", type=_argument, help="see below")
     parser.add_argument("--json", action="store_true", help="one JSON object a symbol")

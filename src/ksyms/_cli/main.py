@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from .._errors import KsymsError, reason
 from .._version import __version__
@@ -49,6 +49,24 @@ examples:
 
 exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted;
 ksyms diff: 0 no difference, 1 some, 2 trouble"""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help with the lines of its examples as they are, as wide as the terminal.
+
+    argparse makes one for every argument that is added, and would import shutil, which
+    unpacks archives, to ask for the width.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser, of the whole or of a command, with such help."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,17 +124,30 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)  # so that what was begun is taken back
 
 
+def _columns() -> int:
+    """As shutil.get_terminal_size has them."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser; of all commands only the one that is asked for is imported."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ksyms",
         description="The kernel's symbols as one consistent ELF file.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
     parser.set_defaults(refused=EXIT_REFUSED)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    # With prog, argparse does not format its usage to find that out, for which it imports more.
+    commands = parser.add_subparsers(
+        title="commands", prog=parser.prog, metavar="COMMAND", required=True
+    )
     named = _COMMANDS.get(arguments[0]) if arguments else None
     for command in [named] if named else dict.fromkeys(_COMMANDS.values()):
         import_module(f".{command}", __package__).add(commands)

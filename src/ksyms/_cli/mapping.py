@@ -32,7 +32,6 @@ def add(commands: Any) -> None:
         "between them; with -o, write a page that shows all of them to scale. The page is "
         "one file and needs no network.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to write the page, - for stdout"

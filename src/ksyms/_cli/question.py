@@ -11,15 +11,16 @@ from .source import ADDRESS
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
 
+# Compiled when they are first asked: an address by itself must not wait for it.
 _NUMBER: Final = r"0[xX][0-9a-fA-F]+|[0-9]{1,20}"
 # As /proc/PID/maps and objdump have it: the end is the first address after the range.
-_RANGE: Final = re.compile(rf"({ADDRESS.pattern})(?:-({ADDRESS.pattern})|\+({_NUMBER}))")
-_OFFSET: Final = re.compile(rf"(.+)\+({_NUMBER})", re.DOTALL)
+_RANGE: Final = rf"({ADDRESS.pattern})(?:-({ADDRESS.pattern})|\+({_NUMBER}))"
+_OFFSET: Final = rf"(?s)(.+)\+({_NUMBER})"
 # As kprobe_events and bpftrace have it, where vmlinux: is the kernel itself.
-_MODULE: Final = re.compile(r"([\w*?.-]+):(.+)", re.ASCII | re.DOTALL)
-_WHOLE_MODULE: Final = re.compile(r"\[([\w.-]+)\]", re.ASCII)
+_MODULE: Final = r"(?as)([\w*?.-]+):(.+)"
+_WHOLE_MODULE: Final = r"(?a)\[([\w.-]+)\]"
 _KERNEL: Final = "vmlinux"
-_WILD: Final = re.compile(r"[*?\[]")
+_WILD: Final = "*?["
 _DIGITS: Final = 8  # of an address that can be a name
 _SHOWN: Final = 120
 
@@ -55,18 +56,18 @@ def question(text: str) -> Question:
     """
     if ADDRESS.fullmatch(text):
         return Question(text, int(text, 16), name=text if len(text) == _DIGITS else "")
-    if bounds := _RANGE.fullmatch(text):
+    if bounds := re.fullmatch(_RANGE, text):
         return _range(text, *bounds.groups())
-    if whole := _WHOLE_MODULE.fullmatch(text):
+    if whole := re.fullmatch(_WHOLE_MODULE, text):
         return Question(text, pattern=re.compile(""), module=whole[1])
     module, name, offset = None, text, None
-    if part := _MODULE.fullmatch(text):
+    if part := re.fullmatch(_MODULE, text):
         module, name = part.groups()
     if len(name) > 1 and name[0] == name[-1] == "/":
         return Question(text, pattern=_expression(name[1:-1]), module=module)
-    if part := _OFFSET.fullmatch(name):
+    if part := re.fullmatch(_OFFSET, name):
         name, offset = part[1], _number(part[2])
-    pattern = _glob(name) if _WILD.search(name) else None
+    pattern = _glob(name) if any(sign in name for sign in _WILD) else None
     return Question(text, name=name, pattern=pattern, module=module, offset=offset)
 
 

@@ -41,7 +41,6 @@ def add(commands: Any) -> None:
         description="Mount a directory that holds ksyms, the device with the driver's rules, "
         "and vmlinux, the same snapshot as a plain file.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument(

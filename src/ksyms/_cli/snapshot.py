@@ -35,7 +35,6 @@ def add(commands: Any) -> None:
         description="Write the kernel's symbols, of one moment, to an ELF file that nm, gdb, "
         "addr2line, perf and elfutils open.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "-o",

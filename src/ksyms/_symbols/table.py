@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import _note
 from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image
 from .._elf import constants as elf
-from .btf import Btf
 from .symbol import Symbol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from .btf import Btf
     from .buckets import Buckets
     from .spans import Rows, Spans
 
@@ -347,6 +347,8 @@ class SymbolTable(Sequence[Symbol]):
             if found is None or (module is not None and base is None):
                 self._types[module] = None
             else:
+                from .btf import Btf
+
                 self._types[module] = Btf(self._contents(found), self._image.wrong, base)
         return self._types[module]
 
