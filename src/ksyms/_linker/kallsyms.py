@@ -40,6 +40,7 @@ _SPACE: Final = 32
 _IS_LETTER: Final = np.array(
     [(c < 128 and chr(c).isalpha()) or chr(c) in "?-" for c in range(256)]
 )
+_HASHES: Final = 1 << 16
 _PREFIX: Final = b"__pfx_"  # CONFIG_FUNCTION_PADDING_BYTES, Linux 6.2
 
 
@@ -117,7 +118,12 @@ class _Parser:
         self.path = path
         self.landmarks: dict[str, int] = {}
         self.wanted = {name.encode() for name in landmarks}
-        self.keys = np.unique(np.array([_first_word(n) for n in self.wanted] or [0], np.uint64))
+        self.maybe = np.zeros(_HASHES, np.bool_)
+        """Whether a name of that hash may be one of them."""
+        for name in self.wanted:
+            self.maybe[
+                _hash(np.frombuffer(name[:4] + bytes(4), "<u8"), np.array([len(name)]))
+            ] = True
         self.digits = 0
         self.runs: list[tuple[int, str | None]] = []
         self.address = _Column(np.uint64, _LINES)
@@ -171,47 +177,53 @@ class _Parser:
             raise _too_long(self.path)
         if not self.digits:
             self.digits = 8 if len(text) > 8 and text[8] == _SPACE else 16
-        head = self.digits + 3  # the address, a space, the letter, a space
-        bad = (ends - starts <= head) | (text[starts + head - 3] != _SPACE)
-        bad |= text[starts + head - 1] != _SPACE
-        letter = text[starts + head - 2]
+        names = starts + (self.digits + 3)  # the address, a space, the letter, a space
+        letter = text[names - 2]
+        bad = (ends <= names) | (text[names - 3] != _SPACE) | (text[names - 1] != _SPACE)
         bad |= ~_IS_LETTER[letter]
-        address = _hexadecimal(words, starts, bad)
-        if self.digits == 16:
-            low = _hexadecimal(words, starts + 8, bad)
-            address = (address << np.uint64(32)) | low
+        address = self._addresses(words, starts, bad)
         self._refuse(bad, text, starts, ends)
 
-        names = starts + head
         name_ends, fresh = self._brackets(text, words, starts, ends)
-        self._note(text, words, names, name_ends, address)
-        tail = _prefixed(words, names, name_ends - names)
-        tail &= ~fresh  # a file's names lie in its own part of the strings
+        length = name_ends - names
+        first = words[names]
+        self._note(text, first, names, length, address)
+        tail = _prefixed(words, first, names, length)
+        tail[fresh] = False  # a file's names lie in its own part of the strings
         tail[1:] &= ~tail[:-1]  # the tail of a tail is a string of its own
-        kept = np.where(tail, 0, name_ends - names + 1)
-        offsets = np.cumsum(kept)
+        offsets = np.cumsum(np.where(tail, 0, length + 1))
         new = int(offsets[-1])
-        offsets += self.strings.length - kept
-        at = np.flatnonzero(tail)
-        offsets[at] = offsets[at - 1] + len(_PREFIX)
-
+        offsets += self.strings.length
+        offsets -= length + 1  # of a tail too: it ends where the name before it does
         text[name_ends] = 0
-        within = _between(len(body), names[~tail], name_ends[~tail] + 1)
+        own = np.flatnonzero(~tail)
+        within = _between(len(body), names[own], name_ends[own] + 1)
         self.strings.room(new)[:] = body[within]
         self.letter.room(len(ends))[:] = letter
         self.name.room(len(ends))[:] = offsets
         self.address.room(len(ends))[:] = address
 
-    def _note(self, text: U8, words: U64, names: Index, ends: Index, address: U64) -> None:
+    def _addresses(self, words: U64, starts: Index, bad: Mask) -> U64:
+        """The address that each line begins with; marks in ``bad`` lines without one."""
+        high = words[starts]
+        if self.digits == 8:
+            return _hexadecimal(high, bad)
+        # Almost always all of a block begin alike.
+        upper = _hexadecimal(high[:1] if (high == high[0]).all() else high, bad)
+        return upper << np.uint64(32) | _hexadecimal(words[starts + 8], bad)
+
+    def _note(self, text: U8, first: U64, names: Index, length: Index, address: U64) -> None:
         """Note the addresses of the landmarks among these lines; the first of a name counts."""
-        first = words[names] & _mask(ends - names)
-        place = np.minimum(np.searchsorted(self.keys, first), len(self.keys) - 1)
-        for line in np.flatnonzero(self.keys[place] == first).tolist():
-            name = text[names[line] : ends[line]].tobytes()
-            if name in self.wanted and text[ends[line]] == _NEWLINE:
+        maybe = self.maybe[_hash(first, length)]
+        for line in np.flatnonzero(maybe).tolist():
+            start, end = int(names[line]), int(names[line] + length[line])
+            name = text[start:end].tobytes()
+            if name in self.wanted and text[end] == _NEWLINE:
                 self.landmarks.setdefault(name.decode(), int(address[line]))
 
-    def _brackets(self, text: U8, words: U64, starts: Index, ends: Index) -> tuple[Index, Mask]:
+    def _brackets(
+        self, text: U8, words: U64, starts: Index, ends: Index
+    ) -> tuple[Index, Index]:
         """Note the runs of lines of one bracket.
 
         Gives where each line's name ends, and which lines have another bracket than the
@@ -219,12 +231,16 @@ class _Parser:
         """
         # A line's white space is two spaces, its newline, and a tab before a bracket;
         # a NUL, a carriage return or a space in a name is found here too.
-        blank = text[: ends[-1]] <= _SPACE
-        tabs = np.flatnonzero(text[: ends[-1]] == _TAB)
-        if np.count_nonzero(blank) != 3 * len(ends) - 1 + len(tabs):
+        body = text[: ends[-1]]
+        blank = np.count_nonzero(body <= _SPACE)
+        tabs = np.flatnonzero(body == _TAB)
+        if blank != 3 * len(ends) - 1 + len(tabs):
             found = np.add.reduceat(text[: ends[-1] + 1] <= _SPACE, starts, dtype=np.intp)
             found -= np.bincount(np.searchsorted(ends, tabs), minlength=len(ends))
             self._refuse(found != 3, text, starts, ends)
+        if not len(tabs):
+            self._run(0, None)
+            return ends, np.zeros(1, np.intp)
         lines = np.searchsorted(starts, tabs, "right") - 1
         name_ends = ends.copy()
         name_ends[lines] = tabs
@@ -236,18 +252,21 @@ class _Parser:
         self._refuse(bad, text, starts, ends)
 
         width = ends - name_ends
-        fresh = np.ones(len(ends), np.bool_)
-        fresh[1:] = width[1:] != width[:-1]
-        same = np.flatnonzero(~fresh & (width > 0))
-        fresh[same] = ~_equal(words, name_ends[same - 1], name_ends[same], width[same])
-        for line in np.flatnonzero(fresh).tolist():
+        new = np.ones(len(ends), np.bool_)
+        new[1:] = width[1:] != width[:-1]
+        same = np.flatnonzero(~new & (width > 0))
+        new[same] = ~_equal(words, name_ends[same - 1], name_ends[same], width[same])
+        fresh = np.flatnonzero(new)
+        for line in fresh.tolist():
             raw = text[name_ends[line] + 2 : max(ends[line] - 1, 0)].tobytes()
             if b"[" in raw or b"]" in raw:
                 self._refuse(np.arange(len(ends)) == line, text, starts, ends)
-            owner = raw.decode("utf-8", "surrogateescape") if width[line] else None
-            if not self.runs or self.runs[-1][1] != owner:
-                self.runs.append((self.lines + line, owner))
+            self._run(line, raw.decode("utf-8", "surrogateescape") if width[line] else None)
         return name_ends, fresh
+
+    def _run(self, line: int, owner: str | None) -> None:
+        if not self.runs or self.runs[-1][1] != owner:
+            self.runs.append((self.lines + line, owner))
 
     def _refuse(self, bad: Mask, text: U8, starts: Index, ends: Index) -> None:
         if not bad.any():
@@ -260,9 +279,8 @@ class _Parser:
         )
 
 
-def _hexadecimal(words: U64, at: Index, bad: Mask) -> U64:
-    """The values of the eight digits at each of ``at``; marks in ``bad`` what are none."""
-    x = words[at]
+def _hexadecimal(x: U64, bad: Mask) -> U64:
+    """The values of words of eight digits each; marks in ``bad`` what are none."""
     # Each byte of a word on its own: the top bit of byte + n says whether byte >= 0x80 - n.
     top = np.uint64(0x8080808080808080)
     ones = np.uint64(0x0101010101010101)
@@ -275,50 +293,64 @@ def _hexadecimal(words: U64, at: Index, bad: Mask) -> U64:
     return x
 
 
-def _prefixed(words: U64, names: Index, length: Index) -> Mask:
+def _prefixed(words: U64, first: U64, names: Index, length: Index) -> Mask:
     """Which names are the tail of a ``__pfx_`` name in the line before."""
     tail = np.zeros(len(names), np.bool_)
     six = np.uint64((1 << 48) - 1)
     prefix = np.uint64(int.from_bytes(_PREFIX, "little"))
     at = np.flatnonzero(
-        ((words[names[:-1]] & six) == prefix) & (length[:-1] == length[1:] + len(_PREFIX))
+        ((first[:-1] & six) == prefix) & (length[:-1] == length[1:] + len(_PREFIX))
     )
     tail[at + 1] = _equal(words, names[at] + len(_PREFIX), names[at + 1], length[at + 1])
     return tail
 
 
-_MASKS: Final = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
+_WORD: Final = 8  # bytes that are looked at together
+_MASKS: Final = np.array([(1 << 8 * n) - 1 for n in range(_WORD)], np.uint64)
+"""What keeps the first so many bytes of a word."""
+_TRUE: Final = np.uint64(0x0101010101010101)
+"""A word of bytes that are true."""
 
 
-def _mask(length: Index) -> U64:
-    """What keeps the first ``length`` bytes of a word, all eight where it is longer."""
-    return _MASKS[np.minimum(length, 8)]
+def _hash(first: U64, length: Index) -> U64:
+    """A number below _HASHES for each name, by its length and its first four bytes."""
+    key = (first << np.uint64(32)) + length.view(np.uint64)
+    return (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
 
 
-def _first_word(name: bytes) -> int:
-    return int.from_bytes(name[:8], "little")
+def _steps(length: Index) -> Iterator[tuple[Index, Index]]:
+    """Words that together cover each row's ``length`` bytes, if those are eight or more.
+
+    Gives rows, and how far from its row's start each word is: the last ends where the row does.
+    """
+    step = 0
+    rows = np.flatnonzero(length >= _WORD)
+    while len(rows):
+        yield rows, np.minimum(step, length[rows] - _WORD)
+        step += _WORD
+        rows = rows[length[rows] > step]
 
 
 def _equal(words: U64, a: Index, b: Index, length: Index) -> Mask:
     """Whether the ``length`` bytes at ``a`` are those at ``b``, one answer a row."""
-    equal: Mask = ((words[a] ^ words[b]) & _mask(length)) == 0
-    done = 8
-    rows = np.flatnonzero(equal & (length > done))
-    while len(rows):
-        # The last step of a row overlaps the one before, so that it ends where the row does.
-        step = np.minimum(done, length[rows] - 8)
-        equal[rows] = words[a[rows] + step] == words[b[rows] + step]
-        done += 8
-        rows = rows[equal[rows] & (length[rows] > done)]
+    equal = np.ones(len(a), np.bool_)
+    for rows, at in _steps(length):
+        equal[rows] &= words[a[rows] + at] == words[b[rows] + at]
+    short = np.flatnonzero(length < _WORD)
+    equal[short] = (words[a[short]] ^ words[b[short]]) & _MASKS[length[short]] == 0
     return equal
 
 
 def _between(size: int, starts: Index, ends: Index) -> Mask:
-    """A mask of ``size`` bytes that is true in each [start, end); no two of them touch."""
-    edges = np.zeros(size + 1, np.int8)
-    edges[starts] = 1
-    edges[ends] = -1
-    return np.cumsum(edges[:-1], dtype=np.int8).view(np.bool_)
+    """A mask of ``size`` bytes that is true in each [start, end)."""
+    within = np.zeros(size + _WORD, np.bool_)
+    words = np.ndarray((size + 1,), "<u8", within, strides=(1,))
+    length = ends - starts
+    for rows, at in _steps(length):
+        words[starts[rows] + at] = _TRUE
+    short = np.flatnonzero(length < _WORD)
+    words[starts[short]] |= _TRUE & _MASKS[length[short]]
+    return within[:size]
 
 
 def _blocks(
