@@ -142,13 +142,13 @@ class Linker:
                 for member in members
             ]
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
-        owners = [
-            Owner(number, m.name, m.symbols.address, m.symbols.letter, m.sections, m.module)
-            for number, m in enumerate(members, KERNEL_ID)
-        ]
+        kernel = members[0].symbols
+        absolute = is_absolute(kernel.address, kernel.letter, known, landmarks)
+        members[0] = members[0]._replace(symbols=kernel._replace(absolute=absolute))
+        owners = [member.owner(number) for number, member in enumerate(members, KERNEL_ID)]
         regions = inferred_regions(owners, known, landmarks)
         files = [
-            self._file(owner, member, regions.get(owner.id, ()), known, landmarks)
+            _file(owner, member, regions.get(owner.id, ()), known)
             for owner, member in zip(owners, members)
         ]
         linked = read_link_time(self.root, host.release, landmarks)
@@ -163,33 +163,6 @@ class Linker:
             link_time=linked,
             absent=dict(self.root.absent),
             refused=debug.refused if debug else {},
-        )
-
-    def _file(
-        self,
-        owner: Owner,
-        member: _Member,
-        regions: tuple[Region, ...],
-        known: tuple[Region, ...],
-        landmarks: dict[str, int],
-    ) -> LinkerFile:
-        symbols = member.symbols
-        if owner.id == KERNEL_ID:
-            regions = tuple(sorted((*known, *regions), key=lambda r: (r.start, r.end)))
-            absolute = is_absolute(owner.address, owner.letter, known, landmarks)
-            symbols = symbols._replace(absolute=absolute)
-        stops = {*owner.sections.starts, *owner.sections.ends} - {0}
-        return LinkerFile(
-            id=owner.id,
-            name=owner.name,
-            symbols=symbols,
-            regions=regions,
-            stops=np.array(sorted(stops), np.uint64),
-            build_id=member.build_id,
-            module=owner.module,
-            unplaced=unplaced(owner),
-            debug=member.debug.path if member.debug else None,
-            btf=member.btf,
         )
 
     def _members(self, reading: Reading, host: Host) -> Iterator[_Member]:
@@ -272,12 +245,42 @@ class _Member(NamedTuple):
     debug: Exact | None = None
     btf: bytes | None = None
 
+    def owner(self, number: int) -> Owner:
+        """What it brings to its regions as linker file ``number``."""
+        address, letter, absolute = (
+            self.symbols.address,
+            self.symbols.letter,
+            self.symbols.absolute,
+        )
+        return Owner(number, self.name, address, letter, absolute, self.sections, self.module)
+
 
 class Reading(NamedTuple):
     """The text, read in one go, and whose lines are whose; of one moment if nothing moved."""
 
     text: Kallsyms
     lines: dict[str | None, list[slice]]
+
+
+def _file(
+    owner: Owner, member: _Member, regions: tuple[Region, ...], known: tuple[Region, ...]
+) -> LinkerFile:
+    """The linker file of ``member``, which has ``known`` regions too if it is the kernel."""
+    if owner.id == KERNEL_ID:
+        regions = tuple(sorted((*known, *regions), key=lambda r: (r.start, r.end)))
+    stops = {*owner.sections.starts, *owner.sections.ends} - {0}
+    return LinkerFile(
+        id=owner.id,
+        name=owner.name,
+        symbols=member.symbols,
+        regions=regions,
+        stops=np.array(sorted(stops), np.uint64),
+        build_id=member.build_id,
+        module=owner.module,
+        unplaced=unplaced(owner),
+        debug=member.debug.path if member.debug else None,
+        btf=member.btf,
+    )
 
 
 def _completed(member: _Member, exact: Exact | None) -> _Member:

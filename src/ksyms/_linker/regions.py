@@ -85,14 +85,16 @@ _NAME_KIND: Final[tuple[tuple[str, int], ...]] = (
 class Owner(NamedTuple):
     """What a linker file brings to its regions.
 
-    ``address`` (uint64) and ``letter`` (uint8) of its symbols; ``known`` regions (the
-    kernel's), ``sections`` by sysfs (a module's), ``module`` its line of /proc/modules.
+    ``address`` (uint64) and ``letter`` (uint8) of its symbols, and which of them are
+    ``absolute`` (bool); ``sections`` by sysfs (a module's), ``module`` its line of
+    /proc/modules.
     """
 
     id: int
     name: str
     address: U64
     letter: U8
+    absolute: Mask
     sections: Sections = Sections((), ())
     module: Module | None = None
 
@@ -168,7 +170,7 @@ def inferred_regions(
     in one of its own file's regions, or at the end of one.
     """
     image = (known[0].start, max(known[-1].end, landmarks.get("_end", 0))) if known else (0, 0)
-    marks = _marks(owners, known, image, landmarks)
+    marks = _marks(owners, known, image)
     if not len(marks.address):
         return {}
     fresh = np.ones(len(marks.address), np.bool_)
@@ -239,21 +241,20 @@ def _marks(
     owners: list[Owner],
     known: tuple[Region, ...],
     image: tuple[int, int],
-    landmarks: dict[str, int],
 ) -> _Marks:
     parts: list[tuple[U64, Index, npt.NDArray[np.int8], Mask, Mask, U64]] = []
     for owner in owners:
-        address, kind = owner.address, LETTER_KIND[owner.letter]
+        address, letter = owner.address, owner.letter
         if owner.id == KERNEL_ID:
+            out = np.flatnonzero(~(_within(address, known) | owner.absolute))
             # A symbol at a known region's end is that region's.
-            out = ~_within(address, known) & ~is_absolute(
-                address, owner.letter, known, landmarks
-            )
-            out[out] = ~np.isin(address[out], np.array([r.end for r in known], np.uint64))
+            out = out[~np.isin(address[out], np.array([r.end for r in known], np.uint64))]
+            address, kind = address[out], LETTER_KIND[letter[out]]
             # Linker-script symbols between the sections have any letter; code is code.
-            address, kind = address[out], np.where(kind[out] > 0, _DATA, kind[out])
+            kind = np.where(kind > 0, _DATA, kind)
             adjoins = (address >= image[0]) & (address < image[1])
         else:
+            kind = LETTER_KIND[letter]
             adjoins = np.full(len(address), _one_allocation(owner)) & (kind != _PERCPU)
         count = len(owner.sections.starts)
         parts.append(
@@ -363,6 +364,11 @@ def _one_allocation(owner: Owner) -> bool:
 
 def _within(address: U64, regions: tuple[Region, ...]) -> Mask:
     within = np.zeros(len(address), np.bool_)
+    if (address[1:] >= address[:-1]).all():  # the kernel's own ascend in all texts of its
+        bounds = np.array([(r.start, r.end) for r in regions], np.uint64).reshape(-1, 2)
+        for first, last in np.searchsorted(address, bounds).tolist():
+            within[first:last] = True
+        return within
     for region in regions:
         within |= (address >= region.start) & (address < region.end)
     return within

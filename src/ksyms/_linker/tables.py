@@ -69,7 +69,8 @@ def _slice(text: Kallsyms, lines: slice) -> Symbols:
     name = text.name[lines] - np.uint32(start)
     letter = text.letter[lines]
     info = LETTER_INFO[letter]
-    info[mapping_symbols(strings, name)] = st_info(STB_LOCAL, STT_NOTYPE)
+    if (strings == _DOLLAR).any():
+        info[mapping_symbols(strings, name)] = st_info(STB_LOCAL, STT_NOTYPE)
     count = len(name)
     return Symbols(
         address=text.address[lines],
@@ -83,6 +84,7 @@ def _slice(text: Kallsyms, lines: slice) -> Symbols:
     )
 
 
+_DOLLAR: Final = ord("$")
 # RISC-V's $x can have the name of the instruction set behind it.
 _MAPPING: Final = re.compile(rb"\$[adtx][.\0]|\$xrv")
 
@@ -95,7 +97,7 @@ def mapping_symbols(
     Source: ELF for the Arm 64-bit Architecture, "Mapping symbols"; RISC-V ELF psABI, the
     same. arm64 and riscv kernels list them for modules (before Linux 6.3, 5ec4a4e25ae5).
     """
-    dollar = np.flatnonzero(strings[name] == ord("$"))
+    dollar = np.flatnonzero(strings[name] == _DOLLAR)
     found = [
         row
         for row, start in zip(dollar.tolist(), name[dollar].tolist())

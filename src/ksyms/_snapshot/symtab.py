@@ -25,7 +25,7 @@ I32 = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 N = TypeVar("N", bound=np.generic)
 
-BLOCK: Final = 8192
+BLOCK: Final = 1 << 15
 _LAST: Final = np.uint64((1 << 64) - 1)
 
 
@@ -149,7 +149,10 @@ def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
 
 
 def _shndx(columns: _Columns, place: I32, rows: slice) -> U16:
-    return np.where(columns.absolute[rows], elf.SHN_ABS, place[rows] + 1).astype(np.uint16)
+    index = place[rows].astype(np.uint16)
+    index += np.uint16(1)
+    index[columns.absolute[rows]] = elf.SHN_ABS
+    return index
 
 
 def _columns(group: tuple[LinkerFile, ...], shift: int) -> _Columns:
@@ -229,19 +232,22 @@ def _write(
     cursors: list[int],
 ) -> None:
     """Write a block of symbols at the cursors of the two halves, and move them on."""
-    shndx = _shndx(columns, place, rows)
+    written = (
+        ("st_value", columns.address[rows]),
+        ("st_size", length),
+        ("st_name", columns.name[rows]),
+        ("st_info", columns.info[rows]),
+        ("st_shndx", _shndx(columns, place, rows)),
+    )
+    letter = columns.letter[rows] | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
     first = local(columns.info[rows])
     for half, chosen in enumerate((np.flatnonzero(first), np.flatnonzero(~first))):
         there = slice(cursors[half], cursors[half] + len(chosen))
         cursors[half] = there.stop
         block = symbols[there]
-        block["st_value"] = columns.address[rows][chosen]
-        block["st_size"] = length[chosen]
-        block["st_name"] = columns.name[rows][chosen]
-        block["st_info"] = columns.info[rows][chosen]
-        block["st_shndx"] = shndx[chosen]
-        exact = columns.exact[rows][chosen]
-        letters[there] = columns.letter[rows][chosen] | np.where(exact, EXACT, 0)
+        for name, column in written:
+            block[name] = column[chosen]
+        letters[there] = letter[chosen]
 
 
 def _correct(columns: _Columns, place: I32, rows: slice, places: Places) -> None:
@@ -249,8 +255,10 @@ def _correct(columns: _Columns, place: I32, rows: slice, places: Places) -> None
     if not len(places.regions):
         wrong = ~columns.absolute[rows]
     else:
-        at, address = place[rows], columns.address[rows]
-        wrong = (at < 0) | (address > places.ends[at])
+        at = place[rows]
+        if at[0] == at[-1]:  # places ascend as addresses do, but for what _place moved back
+            at = at[:1] if (at == at[0]).all() else at
+        wrong = (columns.address[rows] > places.ends[at]) | (at < 0)
         wrong |= places.files[at] != columns.owner[rows]
         wrong &= ~columns.absolute[rows]
     for row in (np.flatnonzero(wrong) + rows.start).tolist():
