@@ -1,16 +1,12 @@
 r"""The text of ``/proc/kallsyms`` as columns.
 
 A line is ``ADDRESS LETTER NAME[\t[MODULE]]`` (kernel/kallsyms.c, s_show): the address in
-8 or 16 lower-case hexadecimal digits, the letter that nm would print. The text comes 4 KB
-a read() at most, and a seek prints it anew, so one thread reads while this one takes apart
-what has come; numpy does the work of a whole block of lines at once.
+8 or 16 lower-case hexadecimal digits, the letter that nm would print. numpy takes apart all
+the lines of a block at once.
 """
 
 from __future__ import annotations
 
-import io
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -18,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import KallsymsError
+from .ahead import LONGEST, PAD, Block, ReadAhead, too_long
 from .generation import Generation
-from .root import unreadable
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
@@ -28,11 +24,7 @@ Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 D = TypeVar("D", np.uint8, np.uint32, np.uint64)
 
-_BLOCK: Final = 1 << 18  # bytes of text taken apart at a time
-_CARRY: Final = 1 << 13  # the longest line there may be: KSYM_NAME_LEN is 512 since 6.1
 _LINES: Final = 1 << 17  # what there is room for at first
-_PAD: Final = 32  # so that a line's head can be looked at however short the line is
-_AHEAD: Final = 3  # blocks the reader may be ahead
 
 _NEWLINE: Final = 10
 _TAB: Final = 9
@@ -68,27 +60,23 @@ class Kallsyms(NamedTuple):
 
 
 def read_kallsyms(
-    source: io.BufferedIOBase,
-    path: str,
-    ask: Callable[[], Generation],
+    ahead: ReadAhead,
     landmarks: frozenset[str] = frozenset(),
     progress: Callable[[int], None] | None = None,
 ) -> Kallsyms:
-    """Read a kallsyms text to its end, and close it.
+    """Take a kallsyms text apart, to its end.
 
     Args:
-        source: the text.
-        path: what errors call it.
-        ask: gives the generation now. The kernel's own symbols never move, so the moment
-            that counts is when the first bracket is printed.
+        ahead: the text. The kernel's own symbols never move, so the moment that counts is
+            when the first bracket is printed.
         landmarks: names to note the addresses of while the text passes.
-        progress: called with the number of bytes each time some have been read.
+        progress: called with the number of bytes each time some have been taken apart.
 
     Raises:
         SourceError: it cannot be read.
         KallsymsError: a line is not kallsyms, or the text ends within a line.
     """
-    return _Parser(path, landmarks).parse(source, ask, progress or (lambda length: None))
+    return _Parser(ahead.path, landmarks).parse(ahead.blocks(), progress)
 
 
 class _Column(Generic[D]):
@@ -136,20 +124,18 @@ class _Parser:
         return self.address.length
 
     def parse(
-        self,
-        source: io.BufferedIOBase,
-        ask: Callable[[], Generation],
-        progress: Callable[[int], None],
+        self, blocks: Iterator[Block], progress: Callable[[int], None] | None
     ) -> Kallsyms:
-        generation = ask()
-        for text, asked in _blocks(self.path, source, ask):
-            self._take(text)
-            progress(len(text))
-            if len(self.runs) <= 1 and self.runs[0][1] is None:
+        generation: Generation | None = None
+        for buffer, start, end, asked in blocks:
+            self._take(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
+            if progress is not None:
+                progress(end - start)
+            if generation is None or (len(self.runs) == 1 and self.runs[0][1] is None):
                 # The kernel prints up to a page ahead of a block, and so of its answer: of
                 # the block with the first bracket, the answer before is the good one.
                 generation = asked
-        if not self.lines:
+        if generation is None:
             raise KallsymsError(
                 f"{self.path} holds no symbols.",
                 "The kernel needs CONFIG_KALLSYMS, a saved file the text of /proc/kallsyms.",
@@ -166,15 +152,15 @@ class _Parser:
         )
 
     def _take(self, text: U8) -> None:
-        """Take apart whole lines; ``text`` has _PAD bytes of anything after the last."""
+        """Take apart whole lines; ``text`` has PAD bytes of anything after the last."""
         words = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
-        body = text[:-_PAD]
+        body = text[:-PAD]
         ends = np.flatnonzero(body == _NEWLINE)
         starts = np.empty_like(ends)
         starts[0] = 0
         np.add(ends[:-1], 1, out=starts[1:])
-        if (ends - starts).max() > _CARRY:
-            raise _too_long(self.path)
+        if (ends - starts).max() > LONGEST:
+            raise too_long(self.path)
         if not self.digits:
             self.digits = 8 if len(text) > 8 and text[8] == _SPACE else 16
         names = starts + (self.digits + 3)  # the address, a space, the letter, a space
@@ -351,85 +337,3 @@ def _between(size: int, starts: Index, ends: Index) -> Mask:
     short = np.flatnonzero(length < _WORD)
     words[starts[short]] |= _TRUE & _MASKS[length[short]]
     return within[:size]
-
-
-def _blocks(
-    path: str, source: io.BufferedIOBase, ask: Callable[[], Generation]
-) -> Iterator[tuple[U8, Generation]]:
-    """The text in blocks of whole lines, each with _PAD bytes of room after its last line.
-
-    With each the generation before it was read. A block is good until the next is asked for.
-    """
-    carry = b""
-    for buffer, length, asked in _read_ahead(path, source, ask):
-        at = _CARRY - len(carry)
-        buffer[at:_CARRY] = carry
-        end = buffer.rfind(b"\n", at, _CARRY + length) + 1
-        carry = bytes(buffer[max(at, end) : _CARRY + length])
-        if len(carry) > _CARRY:
-            raise _too_long(path)
-        if end > at:
-            yield np.frombuffer(buffer, np.uint8, end - at + _PAD, at), asked
-    if carry:
-        raise KallsymsError(
-            f"{path} ends within a line: {carry[:60]!r}.",
-            "The text was cut short: save the whole of /proc/kallsyms again.",
-        )
-
-
-_Block = tuple[bytearray, int, Generation]
-
-
-def _read_ahead(
-    path: str, source: io.BufferedIOBase, ask: Callable[[], Generation]
-) -> Iterator[_Block]:
-    """Blocks as another thread reads them: a buffer, and how much there is after _CARRY.
-
-    A block is full but for the last, so that the same text always gives the same blocks.
-    """
-    free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-    full: queue.SimpleQueue[_Block | Exception] = queue.SimpleQueue()
-    for _ in range(_AHEAD):
-        free.put(bytearray(_CARRY + _BLOCK + _PAD))
-    reader = threading.Thread(target=_read, args=(source, ask, free, full), daemon=True)
-    reader.start()
-    try:
-        while True:
-            block = full.get()
-            if isinstance(block, OSError):
-                raise unreadable(path, block)
-            if isinstance(block, Exception):
-                raise block
-            if not block[1]:
-                return
-            yield block
-            free.put(block[0])
-    finally:
-        free.put(None)  # not waited for: a read can last, and an interrupt must not
-
-
-def _read(
-    source: io.BufferedIOBase,
-    ask: Callable[[], Generation],
-    free: queue.SimpleQueue[bytearray | None],
-    full: queue.SimpleQueue[_Block | Exception],
-) -> None:
-    with source:  # it is this thread's to close
-        while (buffer := free.get()) is not None:
-            try:
-                asked = ask()
-                with memoryview(buffer) as view:
-                    length = source.readinto(view[_CARRY : _CARRY + _BLOCK])
-            except Exception as error:  # the other thread waits for it
-                full.put(error)
-                return
-            full.put((buffer, length, asked))
-            if not length:
-                return
-
-
-def _too_long(path: str) -> KallsymsError:
-    return KallsymsError(
-        f"{path} has a line of more than {_CARRY} bytes, which is not kallsyms.",
-        "Name a file that holds the text of /proc/kallsyms.",
-    )

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from .._errors import KallsymsError
+from .ahead import ReadAhead
 from .btf import read_btf
 from .debug import DebugFiles, Exact, with_exact
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
@@ -99,8 +100,9 @@ class Linker:
             KallsymsError: a text is not what the kernel prints, or was cut short.
             SourceError: the text of kallsyms cannot be read.
         """
-        source, path = self.root.open_kallsyms(), self.root.kallsyms
-        text = read_kallsyms(source, path, self._watch.glance, _LANDMARKS, self.progress)
+        source = self.root.open_kallsyms()
+        ahead = ReadAhead(source, self.root.kallsyms, self._watch.glance, self.root.live)
+        text = read_kallsyms(ahead, _LANDMARKS, self.progress)
         if not text.address.any():
             raise hidden(self.root)
         if ("_stext" in text.landmarks) != ("_etext" in text.landmarks):

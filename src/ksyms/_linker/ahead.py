@@ -1,0 +1,184 @@
+"""A text that one thread reads while another takes it apart, in blocks of whole lines.
+
+The text of ``/proc/kallsyms`` comes 4 KB a read() at most, and a seek prints it anew: reading
+is most of what a snapshot costs. The thread begins before all else, so that the kernel prints
+while numpy is still being imported; nothing here needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from .._errors import KallsymsError
+from .generation import Generation
+from .root import unreadable
+
+LONGEST: Final = 1 << 13
+"""The most bytes that a line may have: KSYM_NAME_LEN is 512 since Linux 6.1."""
+PAD: Final = 32
+"""Bytes that may be looked at behind a block, and are anything."""
+_ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffer before
+_BUFFER: Final = 1 << 18  # bytes of text that are taken apart together, if there are as many
+_PART: Final = 1 << 16  # bytes that are handed on to who waits for them
+_FEW: Final = 3  # buffers that the reader may be ahead
+_MANY: Final = (
+    24  # the same where the kernel prints the text: while it does, that costs nothing
+)
+_PREFIX: Final = b" __pfx_"
+
+
+class Block(NamedTuple):
+    """Whole lines: the bytes from ``start`` to ``end`` of ``buffer``, which goes on for PAD.
+
+    ``asked`` is the generation before any of them was read.
+    """
+
+    buffer: bytearray
+    start: int
+    end: int
+    asked: Generation
+
+
+class _Part(NamedTuple):
+    """What was read into ``buffer`` from ``start`` to ``end``; whether it is full now."""
+
+    buffer: bytearray
+    start: int
+    end: int
+    full: bool
+    asked: Generation
+
+
+class ReadAhead:
+    """Reads ``source`` to its end and closes it, in a thread that begins at once.
+
+    Args:
+        source: the text.
+        path: what errors call it.
+        ask: gives the generation now.
+        live: whether the kernel prints the text, and does not just copy it.
+    """
+
+    def __init__(
+        self,
+        source: io.BufferedIOBase,
+        path: str,
+        ask: Callable[[], Generation],
+        live: bool = False,
+    ) -> None:
+        self.path = path
+        self._source = source
+        self._ask = ask
+        self._fresh = _MANY if live else _FEW
+        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        self._read: queue.SimpleQueue[_Part | Exception | None] = queue.SimpleQueue()
+        self._wanted = False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def blocks(self) -> Iterator[Block]:
+        """The text; a block is good until the next is asked for.
+
+        Where a block ends depends on how quickly the text comes, but it is never between a
+        ``__pfx_`` name and the one behind it.
+
+        Raises:
+            SourceError: the text cannot be read.
+            KallsymsError: it ends within a line, or one is too long.
+        """
+        rest, begin, asked = b"", _ROOM, None
+        try:
+            for buffer, start, stop, full, asked in self._parts():
+                if start == _ROOM:
+                    begin = _ROOM - len(rest)
+                    buffer[begin:_ROOM] = rest
+                last = buffer.rfind(b"\n", start, stop) + 1
+                if stop - (last or begin) > LONGEST:
+                    raise too_long(self.path)
+                end = _before_pair(buffer, begin, last)
+                if end > begin:
+                    yield Block(buffer, begin, end, asked)
+                    begin = end
+                rest = bytes(buffer[begin:stop])
+                if full:
+                    self._free.put(buffer)
+            if rest and asked is not None:
+                yield self._end(rest, asked)
+        finally:
+            self._free.put(None)  # not waited for: a read can last, and an interrupt must not
+
+    def _end(self, rest: bytes, asked: Generation) -> Block:
+        """What was kept back of a text's end."""
+        line = rest[rest.rfind(b"\n") + 1 :]
+        if line:
+            raise KallsymsError(
+                f"{self.path} ends within a line: {line[:60]!r}.",
+                "The text was cut short: save the whole of /proc/kallsyms again.",
+            )
+        return Block(bytearray(rest + bytes(PAD)), 0, len(rest), asked)
+
+    def _parts(self) -> Iterator[_Part]:
+        """What the thread has read."""
+        while True:
+            self._wanted = True
+            part = self._read.get()
+            if part is None:
+                return
+            if isinstance(part, OSError):
+                raise unreadable(self.path, part)
+            if isinstance(part, Exception):
+                raise part
+            yield part
+
+    def _run(self) -> None:
+        """What the thread does."""
+        with self._source:
+            try:
+                while (buffer := self._buffer()) is not None and self._fill(buffer):
+                    pass
+                self._read.put(None)
+            except Exception as error:  # who waits for the text is to raise it
+                self._read.put(error)
+
+    def _buffer(self) -> bytearray | None:
+        """Where to read into; None if nobody wants more."""
+        if self._free.empty() and self._fresh:
+            self._fresh -= 1
+            return bytearray(_ROOM + _BUFFER + PAD)
+        return self._free.get()
+
+    def _fill(self, buffer: bytearray) -> bool:
+        """Read on into a buffer; false at the end of the text."""
+        asked = self._ask()
+        start = at = _ROOM
+        full = _ROOM + _BUFFER
+        while at < full:
+            step = min(_PART, full - at) if self._wanted else full - at
+            with memoryview(buffer) as view:
+                length = self._source.readinto(view[at : at + step])
+            at += length
+            if at == full or (at > start and (self._wanted or not length)):
+                self._wanted = False
+                self._read.put(_Part(buffer, start, at, at == full, asked))
+                start = at
+            if not length:
+                return False
+        return True
+
+
+def _before_pair(buffer: bytearray, begin: int, end: int) -> int:
+    """``end``, or where the line before it begins, if that has the first name of a pair."""
+    line = max(begin, buffer.rfind(b"\n", begin, max(begin, end - 1)) + 1)
+    pair = end - line <= LONGEST and buffer.find(_PREFIX, line, line + 26) >= 0
+    return line if pair else end
+
+
+def too_long(path: str) -> KallsymsError:
+    """The error for a line of more than :data:`LONGEST` bytes."""
+    return KallsymsError(
+        f"{path} has a line of more than {LONGEST} bytes, which is not kallsyms.",
+        "Name a file that holds the text of /proc/kallsyms.",
+    )
