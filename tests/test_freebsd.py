@@ -16,7 +16,8 @@ from command import ksyms as ksyms_command
 from command import nm, refused
 from conftest import Kernel
 from elf_files import DYN, EXEC, REL, SHN_ABS, SHN_COMMON, Row, Section, compile_c, elf_file
-from ksyms._linker import ElfLinker, ModuleFile
+from ksyms._linker.elf_files import ElfLinker
+from ksyms._linker.elf_table import ModuleFile
 from ksyms._snapshot import freebsd, take
 
 KERNEL_STRINGS = b"\0start\0data\0"

@@ -121,12 +121,15 @@ def snapshot(
     """
     import os
 
-    from ._linker import ElfLinker, Linker, ModuleFile
+    from ._linker import Linker
     from ._snapshot import take
 
     if btf and (kernel is not None or layout != "linux"):
         raise ValueError("btf is the linux layout's, and not with kernel")
     if kernel is not None:
+        from ._linker.elf_files import ElfLinker
+        from ._linker.elf_table import ModuleFile
+
         files = [
             ModuleFile(os.fspath(path), place)
             if isinstance(place, int)

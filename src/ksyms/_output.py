@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 
 from ._errors import OutputError, reason
 
@@ -45,6 +44,8 @@ def _write(path: str, data: memoryview) -> None:
 
 
 def _replace(target: str, data: memoryview) -> None:
+    import tempfile
+
     fd, scratch = tempfile.mkstemp(prefix=".ksyms.", dir=os.path.dirname(target))
     try:
         with os.fdopen(fd, "wb") as file:

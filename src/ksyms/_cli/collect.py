@@ -35,7 +35,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> bool:
     """Collect the files and write the archive."""
-    from .._linker import Linker, collect
+    from .._linker import Linker
+    from .._linker.collect import collect
 
     with Linker(options.root, debug=None, btf=options.btf) as linker:
         data = collect(linker)

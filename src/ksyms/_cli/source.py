@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .._linker import ModuleFile
+    from .._linker.elf_table import ModuleFile
     from .._snapshot import Snapshot
     from .._symbols import SymbolTable
 
@@ -48,7 +48,7 @@ def module_file(text: str) -> ModuleFile:
     Raises:
         argparse.ArgumentTypeError: ``text`` is not of that form.
     """
-    from .._linker import ModuleFile
+    from .._linker.elf_table import ModuleFile
 
     path, at, place = text.rpartition("@")
     if at and path and ADDRESS.fullmatch(place):
@@ -82,13 +82,15 @@ def take_snapshot(
 
     ``debug`` as :class:`Linker` takes it: sizes are inferred where nothing is said.
     """
-    from .._linker import ElfLinker, Linker
+    from .._linker import Linker
     from .._snapshot import take
     from .progress import Progress
 
     linker: Linker | ElfLinker
     with Progress("reading symbols") as progress:
         if getattr(options, "kernel", None) is not None:
+            from .._linker.elf_files import ElfLinker
+
             linker = ElfLinker(options.kernel, options.module, progress.advance)
         else:
             btf = getattr(options, "btf", False)

@@ -1,13 +1,14 @@
-"""Where symbols come from: linker files, their tables and their ranges of addresses."""
+"""Where symbols come from: linker files, their tables and their ranges of addresses.
 
-from .collect import collect
-from .elf_files import ElfLinker, ElfReading
-from .elf_table import ModuleFile
+What needs numpy is not here: ``elf_files`` and ``collect`` are imported by their own names, so
+that reading the running kernel's text can begin before numpy is there.
+"""
+
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols, Table, Tables
 from .generation import TRIES, Generation
 from .host import Access, Host, Rule, read_access
 from .link_time import LinkTime, read_link_time
-from .linker import Linker, Reading
+from .linker import Linker
 from .modules import PSEUDO, Module
 from .root import Root
 
@@ -16,8 +17,6 @@ __all__ = [
     "PSEUDO",
     "TRIES",
     "Access",
-    "ElfLinker",
-    "ElfReading",
     "Files",
     "Generation",
     "Host",
@@ -25,15 +24,12 @@ __all__ = [
     "Linker",
     "LinkerFile",
     "Module",
-    "ModuleFile",
-    "Reading",
     "Region",
     "Root",
     "Rule",
     "Symbols",
     "Table",
     "Tables",
-    "collect",
     "read_access",
     "read_link_time",
 ]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from .._elf import build_id, elf_format, parse_notes
 from .._elf.constants import ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
 from .._errors import KallsymsError
@@ -100,28 +97,6 @@ def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
         if start:  # zero is what a reader without CAP_SYSLOG is shown
             found.append((start, section))
     return tuple(sorted(found))
-
-
-def live_sections(
-    found: tuple[tuple[int, str], ...], addresses: npt.NDArray[np.uint64]
-) -> Sections:
-    """Those sections of a module that are in memory, given its symbols' ``addresses``.
-
-    Once a module is Live its ``.init`` sections are freed, and sysfs keeps their addresses
-    (kernel/module/sysfs.c, add_sect_attrs): they lie in other modules by now. kallsyms
-    lists a module's init symbols as long as they are there, so an ``.init`` section is
-    live where one of them lies in it. ``.symtab`` and ``.strtab`` hold no symbols, and are
-    copies that go with the rest.
-    """
-    found = tuple(pair for pair in found if pair[1] not in (".symtab", ".strtab"))
-    starts = np.array([start for start, _ in found], np.uint64)
-    used = set((np.searchsorted(starts, addresses, "right") - 1).tolist())
-    live = [
-        pair
-        for number, pair in enumerate(found)
-        if number in used or not pair[1].startswith(".init")
-    ]
-    return Sections(tuple(s for s, _ in live), tuple(n for _, n in live), (0,) * len(live))
 
 
 def module_facts(root: Root, module: Module) -> Module:

@@ -336,6 +336,26 @@ def _by_name(sections: Sections) -> list[int]:
     ]
 
 
+def live_sections(found: tuple[tuple[int, str], ...], addresses: U64) -> Sections:
+    """Those sections of a module that are in memory, given its symbols' ``addresses``.
+
+    Once a module is Live its ``.init`` sections are freed, and sysfs keeps their addresses
+    (kernel/module/sysfs.c, add_sect_attrs): they lie in other modules by now. kallsyms
+    lists a module's init symbols as long as they are there, so an ``.init`` section is
+    live where one of them lies in it. ``.symtab`` and ``.strtab`` hold no symbols, and are
+    copies that go with the rest.
+    """
+    found = tuple(pair for pair in found if pair[1] not in (".symtab", ".strtab"))
+    starts = np.array([start for start, _ in found], np.uint64)
+    used = set((np.searchsorted(starts, addresses, "right") - 1).tolist())
+    live = [
+        pair
+        for number, pair in enumerate(found)
+        if number in used or not pair[1].startswith(".init")
+    ]
+    return Sections(tuple(s for s, _ in live), tuple(n for _, n in live), (0,) * len(live))
+
+
 def unplaced(owner: Owner) -> int:
     """How many of a module's symbols lie in none of the sections that sysfs has of it."""
     if owner.id == KERNEL_ID or owner.name in PSEUDO or not len(owner.address):

@@ -5,8 +5,11 @@ freebsd-ksyms.c: KSYMS_EMIT advances, ``to_resid`` is what the size pass left ro
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class ResidueError(Exception):
@@ -17,6 +20,8 @@ class Emitter:
     """Writes an image of exactly ``size`` bytes, front to back; or ``image``, a part of one."""
 
     def __init__(self, size: int, image: npt.NDArray[np.uint8] | None = None) -> None:
+        import numpy as np
+
         self.image = np.zeros(size, np.uint8) if image is None else image
         self.residue = size
 
@@ -46,6 +51,8 @@ class Emitter:
         Raises:
             ResidueError: the image has no room left for it.
         """
+        import numpy as np
+
         self.room(len(data))[:] = np.frombuffer(data, np.uint8)
 
     def finish(self) -> npt.NDArray[np.uint8]:

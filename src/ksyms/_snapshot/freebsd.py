@@ -18,7 +18,8 @@ import numpy.typing as npt
 from .._elf import Ehdr, Format, Phdr, Shdr
 from .._elf import constants as elf
 from .._errors import LayoutError
-from .._linker import ElfLinker, LinkerFile, Tables
+from .._linker import LinkerFile, Tables
+from .._linker.elf_files import ElfLinker
 from .emitter import Emitter
 from .symtab import measure
 

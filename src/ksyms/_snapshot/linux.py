@@ -20,7 +20,8 @@ from .emitter import Emitter
 from .symtab import Places, arrange, fill, local
 
 if TYPE_CHECKING:
-    from .._linker import ElfLinker, Linker
+    from .._linker import Linker
+    from .._linker.elf_files import ElfLinker
 
 PAGE: Final = 4096
 _NO_NAME: Final = b"\0"  # what every string table begins with (gABI, "String Table")

@@ -5,20 +5,21 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from .. import _portable
 from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
 from .._output import write_whole
-from . import freebsd, linux
 from .emitter import Emitter, ResidueError
 
 if TYPE_CHECKING:
-    from .._linker import ElfLinker, Generation, Linker
+    import numpy as np
+    import numpy.typing as npt
+
+    from .._linker import Generation, Linker
+    from .._linker.elf_files import ElfLinker
 
 
 class Layout(Protocol):
@@ -34,8 +35,8 @@ class Layout(Protocol):
         """The copy pass: write the image, given what the size pass found."""
 
 
-LAYOUTS: Final[dict[str, Layout]] = {"linux": linux, "freebsd": freebsd}
-"""Every layout, by the name that the API and the command line take."""
+LAYOUTS: Final = ("linux", "freebsd")
+"""The name of every layout, as the API and the command line take it, and its module's here."""
 
 
 class Snapshot:
@@ -98,8 +99,10 @@ def take_reading(linker: Linker | ElfLinker, layout: str = "linux") -> tuple[Sna
         if moved:
             continue
         try:
-            files = LAYOUTS[layout].gather(linker, reading)
-            image = _image(files, LAYOUTS[layout])
+            # Not before the text is read, which begins before numpy is imported.
+            module = cast(Layout, import_module(f".{layout}", __package__))
+            files = module.gather(linker, reading)
+            image = _image(files, module)
             moved = linker.moved(reading) if linker.reads_late else []
         except MemoryError:
             raise LayoutError(
