@@ -116,13 +116,12 @@ def fill(
         for start in range(0, len(place), BLOCK):
             rows = slice(start, min(start + BLOCK, len(place)))
             _correct(columns, place, rows, places)
-            length = _lengths(columns, bounds, place, rows, places)
-            _write(columns, place, length, rows, symbols, letters, cursors)
+            _write(columns, bounds, place, rows, places, symbols, letters, cursors)
     for half in (slice(0, locals_), slice(locals_, len(symbols))):
         value = symbols["st_value"][half]
         if not (value[1:] >= value[:-1]).all():
             order = np.argsort(value, kind="stable")
-            symbols[half] = symbols[half][order]
+            _opaque(symbols[half])[:] = _opaque(symbols[half])[order]
             letters[half] = letters[half][order]
 
 
@@ -224,30 +223,43 @@ def _place(columns: _Columns, places: Places) -> I32:
 
 def _write(
     columns: _Columns,
+    bounds: _Bounds,
     place: I32,
-    length: U64,
     rows: slice,
+    places: Places,
     symbols: npt.NDArray[np.void],
     letters: U8,
     cursors: list[int],
 ) -> None:
     """Write a block of symbols at the cursors of the two halves, and move them on."""
-    written = (
-        ("st_value", columns.address[rows]),
-        ("st_size", length),
-        ("st_name", columns.name[rows]),
-        ("st_info", columns.info[rows]),
-        ("st_shndx", _shndx(columns, place, rows)),
-    )
-    letter = columns.letter[rows] | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
+    block = np.zeros(rows.stop - rows.start, symbols.dtype)
+    block["st_value"] = columns.address[rows]
+    block["st_size"] = _lengths(columns, bounds, place, rows, places)
+    block["st_name"] = columns.name[rows]
+    block["st_info"] = columns.info[rows]
+    block["st_shndx"] = _shndx(columns, place, rows)
+    letter = columns.letter[rows]
+    if columns.exact[rows].any():
+        letter = letter | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
     first = local(columns.info[rows])
     for half, chosen in enumerate((np.flatnonzero(first), np.flatnonzero(~first))):
         there = slice(cursors[half], cursors[half] + len(chosen))
         cursors[half] = there.stop
-        block = symbols[there]
-        for name, column in written:
-            block[name] = column[chosen]
-        letters[there] = letter[chosen]
+        # "clip", for numpy writes into a copy of ``out`` where an index may be refused.
+        _opaque(block).take(chosen, out=_opaque(symbols[there]), mode="clip")
+        letter.take(chosen, out=letters[there], mode="clip")
+
+
+def _opaque(symbols: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """The same symbols without their fields: numpy moves those one by one."""
+    return symbols.view(np.dtype((np.void, symbols.itemsize)))
+
+
+def _at(place: I32, rows: slice) -> I32:
+    """The places of a block's symbols; one for all of them where they have the same."""
+    at = place[rows]
+    # They ascend as addresses do, but for what _place moved back.
+    return at[:1] if len(at) and at[0] == at[-1] and (at == at[0]).all() else at
 
 
 def _correct(columns: _Columns, place: I32, rows: slice, places: Places) -> None:
@@ -255,9 +267,7 @@ def _correct(columns: _Columns, place: I32, rows: slice, places: Places) -> None
     if not len(places.regions):
         wrong = ~columns.absolute[rows]
     else:
-        at = place[rows]
-        if at[0] == at[-1]:  # places ascend as addresses do, but for what _place moved back
-            at = at[:1] if (at == at[0]).all() else at
+        at = _at(place, rows)
         wrong = (columns.address[rows] > places.ends[at]) | (at < 0)
         wrong |= places.files[at] != columns.owner[rows]
         wrong &= ~columns.absolute[rows]
@@ -289,7 +299,7 @@ def _lengths(
     address, none = columns.address[rows], bounds.none[rows]
     following = np.empty_like(address)
     following[:-1] = address[1:]
-    following[-1] = columns.address[rows.stop] if rows.stop < len(place) else _LAST
+    following[-1:] = columns.address[rows.stop] if rows.stop < len(place) else _LAST
     # Where the next row is no other address, or one that bounds nobody, look further.
     further = following == address
     if bounds.none[rows.start : rows.stop + 1].any():
@@ -297,11 +307,14 @@ def _lengths(
     look = np.flatnonzero(further)
     following[look] = _above(bounds.address, address[look])
     if len(places.regions):
-        np.minimum(following, places.ends[place[rows]], out=following)
+        np.minimum(following, places.ends[_at(place, rows)], out=following)
     if len(bounds.stops):
         np.minimum(following, _above(bounds.stops, address), out=following)
-    length = np.where((following > address) & ~none, following - address, np.uint64(0))
-    return np.where(columns.exact[rows], columns.size[rows], length)
+    none = none | (following < address)
+    length = np.subtract(following, address, out=following)
+    length[none] = 0
+    exact = columns.exact[rows]
+    return np.where(exact, columns.size[rows], length) if exact.any() else length
 
 
 def _above(sorted_: U64, address: U64) -> U64:
