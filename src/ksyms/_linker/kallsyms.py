@@ -120,7 +120,7 @@ class _Parser:
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
         self.name = _Column(np.uint32, _LINES)
-        self.strings = _Column(np.uint8, 16 * _LINES)
+        self.strings = _Column(np.uint8, 24 * _LINES)
 
     @property
     def lines(self) -> int:

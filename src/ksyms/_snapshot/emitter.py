@@ -6,6 +6,7 @@ freebsd-ksyms.c: KSYMS_EMIT advances, ``to_resid`` is what the size pass left ro
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -80,8 +81,13 @@ def _zeros(size: int) -> npt.NDArray[np.uint8]:
 
     if size < _HUGE:
         return np.zeros(size, np.uint8)
-    room = mmap.mmap(-1, size + 2 * _HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        room = mmap.mmap(-1, size + 2 * _HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(str(error)) from None
     memory = np.frombuffer(room, np.uint8)
     start = -memory.ctypes.data % _HUGE
-    room.madvise(mmap.MADV_HUGEPAGE, start, size + -size % _HUGE)
+    with suppress(OSError):  # a kernel without CONFIG_TRANSPARENT_HUGEPAGE
+        # Half a huge page too many at most, or half a one of small pages.
+        room.madvise(mmap.MADV_HUGEPAGE, start, (size + _HUGE // 2) // _HUGE * _HUGE)
     return memory[start : start + size]
