@@ -7,10 +7,10 @@ in UTF-8 (docs/format.md has every member and its source).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
 
 from ._elf import Buffer, Format, Note, pack_note, parse_notes
 from ._errors import NoteError
+from ._typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
 
+from .._typing import Any, Final
 from . import output
 
 _EXAMPLES: Final = """\

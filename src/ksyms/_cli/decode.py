@@ -7,8 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from .source import add_source, load_source
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import argparse
 import gc
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 
 if TYPE_CHECKING:

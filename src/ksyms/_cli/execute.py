@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-from typing import Any, Final
+
+from .._typing import Any, Final
 
 _EXAMPLES: Final = """\
 examples:

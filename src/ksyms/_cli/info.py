@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 from .source import add_source
 

@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
 
+from .._typing import Any, Final
 from .question import Question, answers, question
 from .source import add_source, load_source
 

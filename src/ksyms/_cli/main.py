@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Any, Final
 
 from .._errors import KsymsError, reason
+from .._typing import Any, Final
 from .._version import __version__
 
 EXIT_OK: Final = 0

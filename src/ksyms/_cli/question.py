@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .source import ADDRESS
 
 if TYPE_CHECKING:

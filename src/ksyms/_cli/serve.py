@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 
 if TYPE_CHECKING:

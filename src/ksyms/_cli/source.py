@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import TYPE_CHECKING, Final
+
+from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .._linker.elf_table import ModuleFile

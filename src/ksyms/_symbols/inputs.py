@@ -5,13 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from typing import Any, Final
 
 from .. import _portable
 from .._compressed import contents
 from .._elf import constants as elf
 from .._elf import read_image
 from .._errors import ImageError, SourceError, reason
+from .._typing import Any, Final
 from .table import SymbolTable
 
 _TEXT: Final = re.compile(rb"[0-9a-f]{8}(?:[0-9a-f]{8})? \S \S+")
