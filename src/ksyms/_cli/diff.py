@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 from collections import defaultdict
@@ -11,6 +10,8 @@ from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._diff import Comparison, Pair
     from .._symbols import Symbol, SymbolTable
 

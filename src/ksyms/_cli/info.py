@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from .._typing import TYPE_CHECKING, Any, Final
@@ -10,6 +9,8 @@ from . import output
 from .source import add_source
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._linker import Root
     from .._symbols import SymbolTable
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
 
-from .._typing import Any, Final
+from .._typing import TYPE_CHECKING, Any, Final
 from .question import Question, answers, question
 from .source import add_source, load_source
+
+if TYPE_CHECKING:
+    import argparse
 
 _EXAMPLES: Final = """\
 examples:
@@ -65,6 +67,8 @@ def _argument(text: str) -> Question:
     try:
         return question(text)
     except ValueError as error:
+        import argparse
+
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

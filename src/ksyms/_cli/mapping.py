@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from .._typing import TYPE_CHECKING, Any, Final
@@ -10,6 +9,8 @@ from . import output
 from .source import add_source, load_source
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._map import Section, Survey
 
 _LARGEST: Final = 10
