@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ def take_snapshot(
 
     ``debug`` as :class:`Linker` takes it: sizes are inferred where nothing is said.
     """
+    # Before numpy: what it calculates with would begin a thread on the processor that reads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .._linker import Linker
     from .._snapshot import take
     from .progress import Progress
