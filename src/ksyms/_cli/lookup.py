@@ -74,9 +74,9 @@ def _argument(text: str) -> Question:
 
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; true where each one was found."""
-    from .sheet import Sheet
-
     table = load_source(options)
+    from .sheet import Sheet  # not before the kernel's text is read, which takes longest
+
     sheet = Sheet(table, options.json, options.nearest)
     for asked in _blocks(options.what):
         for each, found in answers(table, asked):
