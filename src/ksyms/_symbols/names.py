@@ -7,7 +7,6 @@ otherwise, and is compared by who asks.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from functools import cached_property
 from struct import Struct
 from typing import Final, NamedTuple
@@ -32,19 +31,21 @@ _BLOCK: Final = 1 << 14
 
 
 class Names(NamedTuple):
-    """Ascending: a name's hash, and in its lowest ``bits`` the number of a symbol."""
+    """``keys``, ascending: a name's hash, and in its lowest ``bits`` the symbol's number."""
 
     keys: memoryview
     bits: int
 
-    def find(self, name: bytes) -> Iterator[int]:
-        """The numbers of all symbols that can be called ``name``."""
+    def find(self, name: bytes) -> list[int]:
+        """The numbers of all symbols that can be called ``name``, ascending."""
         keys, bits = self
         wanted = _hash(name) >> bits << bits
         at = bisect_left(keys, wanted)
+        found = []
         while at < len(keys) and (number := keys[at] - wanted) >> bits == 0:
-            yield number
+            found.append(number)
             at += 1
+        return found
 
 
 def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:

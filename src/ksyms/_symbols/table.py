@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
 _RANK: Final = {elf.STB_WEAK: 1, elf.STB_LOCAL: 2}
 _KINDS: Final = {elf.STT_FUNC: "function", elf.STT_OBJECT: "object"}
+_LETTER: Final = 0xFF & ~_note.EXACT
 _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _NESTED: Final = 64
@@ -62,6 +63,7 @@ class SymbolTable(Sequence[Symbol]):
     def __init__(self, image: Image) -> None:
         self._image = image
         self._symtab, self._strtab = _tables(image)
+        self._row = image.format.sym
         self._table = image.contents(self._symtab)
         self._strings = image.contents(self._strtab)
         self._driver = is_driver_image(image)
@@ -74,7 +76,7 @@ class SymbolTable(Sequence[Symbol]):
         }
         self._letters = self._contents(by_name.get(_note.LETTERS))
         self._note = self._contents(by_name.get(_note.SECTION))
-        count = self._symtab.sh_size // image.format.sym.size
+        count = self._symtab.sh_size // self._row.size
         if len(self._note):
             _note.check(self._note, image.format, image.label)
             if len(self._letters) != count:
@@ -227,7 +229,7 @@ class SymbolTable(Sequence[Symbol]):
         """The rows of ``.symtab``, by number, as they lie in the file."""
         import numpy as np
 
-        return np.frombuffer(self._table, self._image.format.sym.dtype)
+        return np.frombuffer(self._table, self._row.dtype)
 
     def briefly(
         self, numbers: npt.NDArray[np.int64]
@@ -260,8 +262,11 @@ class SymbolTable(Sequence[Symbol]):
 
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
-        found = self._defined(name)
-        return list(self.ordered(found)) if len(found) > 1 else list(map(self._symbol, found))
+        wanted = _encoded(name)
+        found = self._called(wanted)
+        if len(found) > 1:
+            found.sort(key=lambda row: (row[1].st_value, row[0]))
+        return [self._made(number, sym, wanted) for number, sym in found]
 
     @cached_property
     def names(self) -> dict[str, list[int]]:
@@ -300,8 +305,8 @@ class SymbolTable(Sequence[Symbol]):
         A global one before a weak one before a local one; then the kernel's before a
         module's, for its names come first; None where there is none.
         """
-        rows = [self._sym(index) for index in self._defined(name)]
-        rows = [sym for sym in rows if sym.st_shndx != elf.SHN_COMMON]
+        found = self._called(_encoded(name))
+        rows = [sym for _, sym in found if sym.st_shndx != elf.SHN_COMMON]
         rows = [sym for sym in rows if sym.st_info & 0xF not in _UNNAMED]
         if not rows:
             return None
@@ -372,20 +377,22 @@ class SymbolTable(Sequence[Symbol]):
         names = strings.replace(b"\0" + _TWIN, b"\0").split(b"\0")
         return {name for name, count in Counter(names).items() if count > 1}
 
-    def _defined(self, name: str) -> list[int]:
-        """The symbols called ``name`` that are not SHN_UNDEF."""
-        try:
-            wanted = name.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            return []
+    def _called(self, wanted: bytes) -> list[tuple[int, Sym]]:
+        """Number and row of the symbols called ``wanted`` that are not SHN_UNDEF."""
         if not wanted or b"\0" in wanted:
             return []
         self._asked += 1
-        if "numpy" in sys.modules or self._asked > FINDS:
-            found = [number for number in self._by_name.find(wanted) if number]
-            return [number for number in found if self._is_called(number, wanted)]
-        found = self._named(self._starts(wanted))
-        return [index for index in found if self._sym(index).st_shndx != elf.SHN_UNDEF]
+        if "numpy" not in sys.modules and self._asked <= FINDS:
+            found = [(index, self._sym(index)) for index in self._scanned(wanted)]
+            return [row for row in found if row[1].st_shndx != elf.SHN_UNDEF]
+        found = []
+        string = wanted + b"\0"
+        for index in self._by_name.find(wanted):
+            sym = self._sym(index)
+            start, undefined = sym.st_name, sym.st_shndx == elf.SHN_UNDEF
+            if index and self._strings[start : start + len(string)] == string and not undefined:
+                found.append((index, sym))
+        return found
 
     @cached_property
     def _by_name(self) -> Names:
@@ -394,10 +401,9 @@ class SymbolTable(Sequence[Symbol]):
 
         return names(self._strings, self.rows["st_name"])
 
-    def _is_called(self, number: int, wanted: bytes) -> bool:
-        sym = self._sym(number)
-        name = self._strings[sym.st_name : sym.st_name + len(wanted) + 1]
-        return name == wanted + b"\0" and sym.st_shndx != elf.SHN_UNDEF
+    def _scanned(self, wanted: bytes) -> list[int]:
+        """The symbols called ``wanted``, without an index."""
+        return self._named(self._starts(wanted))
 
     def _starts(self, wanted: bytes) -> list[int]:
         """Where in the strings a symbol called ``wanted`` can have its name."""
@@ -413,10 +419,10 @@ class SymbolTable(Sequence[Symbol]):
 
     def _named(self, starts: list[int]) -> list[int]:
         """The symbols whose ``st_name`` is one of ``starts``."""
-        size, order = self._image.format.sym.size, self._image.format.byteorder
+        size, order = self._row.size, self._image.format.byteorder
         if len(starts) > _SCANS:
             wanted = set(starts)
-            rows = enumerate(self._image.format.sym.unpack_all(self._table))
+            rows = enumerate(self._row.unpack_all(self._table))
             return [index for index, sym in rows if sym.st_name in wanted and index]
         table = bytes(self._table)
         found = []
@@ -431,8 +437,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._image.contents(self._image.sections[index])
 
     def _sym(self, index: int) -> Sym:
-        size = self._image.format.sym.size
-        return self._image.format.sym.unpack(self._table, index * size)
+        return self._row.unpack(self._table, index * self._row.size)
 
     def _by_address(self) -> Sequence[int]:
         if self._order is None:
@@ -537,7 +542,7 @@ class SymbolTable(Sequence[Symbol]):
                 section,
                 _BINDINGS.get(info >> 4, "global"),
                 _KINDS.get(info & 0xF, "none"),
-                chr(letter & ~_note.EXACT) if letter else None,
+                chr(letter & _LETTER) if letter else None,
             )
         )
 
@@ -562,6 +567,14 @@ def _module(section: str | None) -> str | None:
     if section is None or section[:1] != "[" or "]" not in section:
         return None
     return section[1 : section.index("]")]
+
+
+def _encoded(name: str) -> bytes:
+    """``name`` as a file has it; nothing where no file can have it."""
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return b""
 
 
 def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
