@@ -379,7 +379,7 @@ class SymbolTable(Sequence[Symbol]):
 
     def _called(self, wanted: bytes) -> list[tuple[int, Sym]]:
         """Number and row of the symbols called ``wanted`` that are not SHN_UNDEF."""
-        if not wanted or b"\0" in wanted:
+        if not wanted or 0 in wanted:
             return []
         self._asked += 1
         if "numpy" not in sys.modules and self._asked <= FINDS:
