@@ -19,7 +19,7 @@ U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
 _TAIL: Final = Struct("<2Q")
-"""The last bytes of a name, as words; NULs come before a shorter one."""
+"""The last bytes of a name, as words; NULs come before a shorter one. Names begin alike."""
 _EARLY: Final = 0x9E3779B97F4A7C15
 _LATE: Final = 0xC2B2AE3D27D4EB4F
 _LENGTH: Final = 0xD6E8FEB86659FD93
@@ -49,21 +49,23 @@ class Names(NamedTuple):
 
 
 def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
-    """The index of the symbols whose names begin at ``starts`` of a table of ``strings``."""
+    """The index of symbols whose names begin at ``starts`` (bytes) of a table of ``strings``.
+
+    What is outside the table, or has no end in it, is in the index under some hash.
+    """
     text = np.frombuffer(bytes(_TAIL.size) + strings, np.uint8)
     tails = np.ndarray(len(strings) + 1, f"V{_TAIL.size}", text, 0, (1,))
     bits = len(starts).bit_length()
-    number = np.arange(len(starts), dtype=np.uint64)
     keys = np.empty(len(starts), np.uint64)
     ends = _Ends(text)
     for first in range(0, len(starts), _BLOCK):
         block = slice(first, first + _BLOCK)
-        start = np.minimum(starts[block], len(strings)).astype(np.int64)
+        start = np.minimum(starts[block].astype(np.int64), len(strings))
         end = ends.find(start + _TAIL.size) - _TAIL.size
         hashes = _hashes(tails[end], end - start)
         hashes >>= np.uint64(bits)
         hashes <<= np.uint64(bits)
-        np.bitwise_or(hashes, number[block], out=keys[block])
+        keys[block] = hashes | np.arange(first, first + len(start), dtype=np.uint64)
     keys.sort()
     return Names(keys.data, bits)
 
@@ -94,6 +96,7 @@ class _Ends:
 
     def find(self, start: Index, tries: int = 8) -> Index:
         """The end of the string at each of ``start``; the text's where nothing ends it."""
+        # From any bit of its first byte on a word has 57 bits.
         word = self._words[start >> 3] >> (start & 7).astype(np.uint64)
         word &= -word
         # A power of two as a double has its exponent in the upper bits.

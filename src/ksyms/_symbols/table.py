@@ -49,7 +49,7 @@ _SCANS: Final = 4
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
 _MAPPING: Final = b"$"
 _TWIN: Final = b"__pfx_"
-_symbol: Final[Callable[[tuple[Any, ...]], Symbol]] = partial(tuple.__new__, Symbol)
+_new_symbol: Final[Callable[[tuple[Any, ...]], Symbol]] = partial(tuple.__new__, Symbol)
 """A Symbol of its fields in order, in a third of what Symbol() takes."""
 
 
@@ -167,10 +167,10 @@ class SymbolTable(Sequence[Symbol]):
 
     def _prepare(self) -> None:
         """Have the spans at hand for single addresses, and room for who answers in each."""
-        self._place_of = (self._buckets or self.spans).one
-        # One more for what is no address.
         self._owners = self.spans.owners.data
         self._found: list[Symbol | None] = [None] * len(self._owners)
+        # Last, for other threads look whether it is there.
+        self._place_of = (self._buckets or self.spans).one
 
     def _search(self, address: int) -> Symbol | None:
         """What :meth:`lookup` finds, by the symbols around ``address`` alone."""
@@ -383,27 +383,23 @@ class SymbolTable(Sequence[Symbol]):
             return []
         self._asked += 1
         if "numpy" not in sys.modules and self._asked <= FINDS:
-            found = [(index, self._sym(index)) for index in self._scanned(wanted)]
+            found = [(index, self._sym(index)) for index in self._named(self._starts(wanted))]
             return [row for row in found if row[1].st_shndx != elf.SHN_UNDEF]
         found = []
         string = wanted + b"\0"
         for index in self._by_name.find(wanted):
             sym = self._sym(index)
-            start, undefined = sym.st_name, sym.st_shndx == elf.SHN_UNDEF
-            if index and self._strings[start : start + len(string)] == string and not undefined:
+            same = self._strings[sym.st_name : sym.st_name + len(string)] == string
+            if same and index and sym.st_shndx != elf.SHN_UNDEF:
                 found.append((index, sym))
         return found
 
     @cached_property
     def _by_name(self) -> Names:
-        """The index of all names, for more than a few."""
+        """The index of all names, by :meth:`_sym`'s numbers."""
         from .names import names
 
         return names(self._strings, self.rows["st_name"])
-
-    def _scanned(self, wanted: bytes) -> list[int]:
-        """The symbols called ``wanted``, without an index."""
-        return self._named(self._starts(wanted))
 
     def _starts(self, wanted: bytes) -> list[int]:
         """Where in the strings a symbol called ``wanted`` can have its name."""
@@ -532,7 +528,7 @@ class SymbolTable(Sequence[Symbol]):
         _, info, _, place, value, size = sym
         section, module = self._in.get(place) or self._place(place)
         letter = self._letters[index] if len(self._letters) else 0
-        return _symbol(
+        return _new_symbol(
             (
                 name.decode("utf-8", "surrogateescape"),
                 value,
