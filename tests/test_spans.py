@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ksyms
@@ -52,6 +52,7 @@ def test_where_symbols_lie_in_each_other(rows: list[tuple[int, int]]) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(st.one_of(symbols, st.lists(st.tuples(st.integers(0, 1 << 18), sizes), max_size=12)))
+@example([(value, 1) for value in range(0x1000, 0x100C, 2)])
 def test_singly_when_many_were_asked(rows: list[tuple[int, int]]) -> None:
     """Near each other, over all addresses, and what is none."""
     strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
