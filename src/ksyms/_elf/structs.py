@@ -8,7 +8,7 @@ Source: System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header"
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from struct import Struct
 
 from .._typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -181,7 +181,7 @@ class Structure(_Of[T]):
         self._struct = Struct(order + "".join(self.codes))
         self.size = self._struct.size
         # T is a NamedTuple, and the type system has no bound that says so.
-        self._tuple: Callable[[tuple[Any, ...]], T] = make._make  # type: ignore[attr-defined]
+        self._tuple: Callable[[tuple[Any, ...]], T] = partial(tuple.__new__, make)
         # Where in the file's order each of the tuple's fields is; the same in all but two.
         places = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
         if places != sorted(places):
