@@ -39,7 +39,11 @@ class Decoder:
         self.evidence = self._new_evidence()
         self._spans = table.spans
         self._digits = self.layout.digits
-        self.pattern = forms.addresses(self._digits, self.layout.prefix)
+        prefix = self.layout.prefix
+        self._capitals = prefix.upper().encode()
+        self._usual = forms.addresses(self._digits, prefix)
+        self.pattern = forms.addresses(self._digits, prefix, capitals=True)
+        """Where addresses are in a text, in capitals too; :meth:`split` is quicker."""
         self._answers: dict[Key, bytes] = {}
         self._boot: Boot | None = None
         self.unknown: dict[str, set[bytes]] = {}
@@ -53,7 +57,7 @@ class Decoder:
         Raises:
             DecodeError: the text is of another build than the table.
         """
-        pieces = self.pattern.split(block)
+        pieces = self.split(block)
         keys = self.keys(pieces)
         for part in self.parts(block, keys, pieces):
             within = keys[part.first : part.end]
@@ -74,28 +78,32 @@ class Decoder:
         trial = self._new_evidence()
         for block in blocks:
             if any(hint in block for hint in forms.HINTS):
-                pieces = self.pattern.split(block)
+                pieces = self.split(block)
                 places = partial(places_of, pieces)
                 parts = trial.parts(trial.marks(block), self.keys(pieces), places)
                 if trial.settled:
                     self.evidence.foresee(trial, parts[0].boot)
                     return
 
+    def split(self, block: bytes) -> list[bytes]:
+        """``block`` in pieces: every second is an address and what follows it as its name."""
+        return (self.pattern if self._capitals in block else self._usual).split(block)
+
     def keys(self, pieces: Sequence[bytes]) -> list[Key]:
         """Each address with its name; one before it is marked as that."""
         keys = list(pieces[1::2])
-        opened = [n for n, before in enumerate(pieces[:-1:2]) if before[-2:] == b" <"]
+        opened = [n for n, before in enumerate(pieces[:-1:2]) if before.endswith(forms.OPENED)]
         for number in opened:
             digits, rest = keys[number][: self._digits], keys[number][self._digits :]
             match = forms.BEFORE_ADDRESS.search(pieces[2 * number][-forms.LONGEST :])
-            if match is not None and rest == b">":
-                keys[number] = b"%b%b %b" % (digits, forms.BEFORE, match[0][:-2])
+            if match is not None and rest and forms.take_apart(rest).kind == "none":
+                keys[number] = b"%b%b%b %b" % (digits, forms.BEFORE, rest, match[1])
         return keys
 
     def parts(self, block: bytes, keys: list[Key], pieces: Sequence[bytes]) -> list[Part]:
         """Which boot each address is of; and what the block says of modules is kept."""
         for match in forms.LINKED_IN.finditer(block):
-            words = match[1].decode().split()
+            words = forms.COLOUR.sub(b"", match[1]).decode().split()
             self.linked_in.update(word.partition("(")[0] for word in words)
         if len(self._answers) > _KEPT:
             self._answers = {}
@@ -174,7 +182,7 @@ class Decoder:
         if named.kind == "listed" or self.says(named, place):
             return _as_it_was(rest)
         if rest.startswith(forms.BEFORE):
-            return b"> " + self._name(place, True)
+            return named.closed + b" " + self._name(place, True)
         if named.kind == "none" or (named.kind == "bare" and not self.names.called(named.name)):
             return named.closed + b" " + self._name(place, True) + rest[len(named.closed) :]
         whole = named.kind == "frame" and named.size is not None
@@ -217,4 +225,4 @@ def _has(rest: bytes, said: bytes) -> bool:
 
 
 def _as_it_was(rest: bytes) -> bytes:
-    return b">" if rest.startswith(forms.BEFORE) else rest
+    return rest[1:].partition(b" ")[0] if rest.startswith(forms.BEFORE) else rest
