@@ -23,6 +23,8 @@ _COLOUR: Final = rb"(?:(?:\x1b|\\u001[bB])\[[\d;]{0,16}[mK])"
 # JSON writes < and > in this way where it may be read as HTML (Go's encoding/json).
 _LESS, _MORE = rb"(?:<|\\u003[cC])", rb"(?:>|\\u003[eE])"
 _CLOSING: Final = rb"(?:" + _MORE + rb"\]?|[\])])?" + _COLOUR + rb"{0,4}"
+_ANY: Final = rb"[ :>\])\x1b\\]"
+"""One of these is behind an address that more belongs to: the quickest thing to look for."""
 _GAP: Final = rb"[ :]{1,3}" + _COLOUR + rb"{0,4}(?:\? )?\(?"
 _SAID: Final = _NAME + _OFFSET + rb"(?:" + _SIZE + rb")?"
 _NAMED: Final = _GAP + _SAID + rb"(?:" + _IN_MODULE + rb")?"
@@ -58,16 +60,16 @@ def addresses(digits: int, prefix: str, capitals: bool = False) -> re.Pattern[by
     capitals, and the search is a slow one. What follows is what closes it, and the name if it
     has one. Of ``[<A>]  [<A>] NAME``, which oopses had until Linux 4.8, the second is meant.
     """
-    rest = digits - len(prefix)
     first = "".join(f"[{d}{d.upper()}]" for d in prefix) if capitals else prefix
-    address = first.encode() + rb"[0-9a-fA-F]{%d}" % rest
+    address = first.encode() + rb"[0-9a-fA-F]{%d}" % (digits - len(prefix))
     behind = rb".{%d}" % digits
     after = [rb"(?<!\w" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
     after += [_opens(behind), _opens(rb"0[xX]" + behind)]
     before = rb"(?:" + rb"|".join(after) + rb")"
-    twice = rb"(?!\w|" + _MORE + rb"\]  \[" + _LESS + rb")"
+    once = rb"(?!" + _MORE + rb"\]  \[" + _LESS + rb")"
+    rest = rb"(?:(?!" + _ANY + rb")|" + once + _REST + rb")"
     return re.compile(
-        rb"(" + address + twice + before + _REST + rb")", re.MULTILINE | re.DOTALL
+        rb"(" + address + rb"(?!\w)" + before + rest + rb")", re.MULTILINE | re.DOTALL
     )
 
 
@@ -131,24 +133,41 @@ def take_apart(rest: bytes) -> Named:
     return Named("bare", closed, match[1], _text(match[2]), module=module, after=match[4])
 
 
-_NO_COLOUR: Final = rb"(?<!\x1b\[)(?<!1[bB]\[)"
-"""No name begins with the letter that ends a colour."""
+# No name begins with the letter that ends a colour. What most places fail at comes first.
+_BEGINS: Final = (
+    rb"(?=[A-Za-z_.$])(?:(?<![\w.$@\\])(?<!::)(?<!\x1b\[)(?<!1[bB]\[)|" + _opens(rb"") + rb")"
+)
 FRAMES: Final = re.compile(
-    rb"(?:(?<![\w.$@\\])(?<!::)" + _NO_COLOUR + rb"|" + _opens(rb"") + rb")"
-    rb"([A-Za-z_.$][\w.$@]*)\+0x([0-9a-fA-F]+)/0x([0-9a-fA-F]+)"
+    _BEGINS + rb"([A-Za-z_.$][\w.$@]*)\+0x([0-9a-fA-F]+)/0x([0-9a-fA-F]+)"
     rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
 )
 """Symbols with an offset and a size, wherever they are: name, offset, size, module.
 
 ``RIP: 0010:NAME`` has the segment right before it.
 """
-BEFORE_ADDRESS: Final = re.compile(
-    rb"(?:(?<![\w.$:@\\])" + _NO_COLOUR + rb"|" + _opens(rb"") + rb")"
-    rb"(" + _SAID + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
+_BEFORE_ADDRESS: Final = re.compile(
+    _BEGINS + rb"(" + _SAID + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
 )
-"""What ftrace prints before an address in <>, at the end of what comes before it."""
+_BEFORE_PLAIN: Final = re.compile(rb" (" + _SAID + rb") <$")
 LONGEST: Final = 1 << 11
 """Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
+
+
+def before_address(text: bytes) -> re.Match[bytes] | None:
+    """What ftrace prints before an address in <>, if ``text`` ends with that and <; group 1."""
+    end = text[-LONGEST:]
+    last = end.rfind(b" ")
+    begin = end.rfind(b" ", 0, last)
+    if begin >= 0 and (match := _BEFORE_PLAIN.match(end, begin)):
+        return match
+    # What looks like a name has no space before its module.
+    return _BEFORE_ADDRESS.search(end, max(end.rfind(b" ", 0, max(begin, 0)), 0))
+
+
+def closes(rest: bytes) -> bool:
+    """Whether nothing but what closes an address is behind it."""
+    return bool(rest) and take_apart(rest).kind == "none"
+
 
 BANNER: Final = re.compile(rb"Linux version (\S+)")  # init/main.c, linux_banner
 OFFSET: Final = re.compile(  # arch/x86/kernel/setup.c, dump_kernel_offset

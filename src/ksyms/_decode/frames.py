@@ -43,7 +43,7 @@ class Frames:
             DecodeError: the text is of another build than the table.
         """
         pieces = self._decoder.split(block)
-        keys = self._decoder.keys(pieces)
+        keys = self._decoder.keys(block, pieces)
         parts = self._decoder.parts(block, keys, pieces)
         places = places_of(pieces)
         found = [
