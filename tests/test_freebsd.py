@@ -369,6 +369,15 @@ def test_of_a_text(kernel: Kernel, tmp_path: Path) -> None:
             assert (one.address, one.size) == (two.address, two.size)
 
 
+def test_of_a_text_without_modules(tmp_path: Path) -> None:
+    text = tmp_path / "kallsyms"
+    text.write_text("0000000000001000 T _text\n0000000000001008 t f\n0000000000001020 D d\n")
+    image = tmp_path / "image"
+    ksyms.snapshot(layout="freebsd", kallsyms=text).write(image)
+    named = [line for line in nm(image) if line.strip() != "U"]
+    assert named == ["0000000000001000 _text", "0000000000001008 f", "0000000000001020 d"]
+
+
 def test_names_that_end_others_are_found_at_once(saved: dict[str, Kernel]) -> None:
     """Thousands of names end in "e"; the tables are not searched once for each."""
     image = ksyms.snapshot(saved["6.12.117+deb12-amd64-few"].root, "freebsd").image

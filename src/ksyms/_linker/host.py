@@ -29,6 +29,15 @@ MACHINE_LANDMARKS: Final = {
     "__riscv_sys_read": "riscv64",
     "__s390x_sys_read": "s390x",
 }
+STEADY: Final = (
+    "proc/version",
+    "proc/sys/kernel/osrelease",
+    "proc/sys/kernel/arch",
+    "proc/sys/kernel/random/boot_id",
+    "sys/kernel/cpu_byteorder",
+    "sys/kernel/notes",
+)
+"""The files that :func:`read_host` reads; they stay as they are until the next boot."""
 _CAPABILITIES: Final = re.compile(rb"^CapEff:\s*([0-9a-f]+)", re.M)
 _BIG: Final = frozenset({"s390x", "ppc", "ppc64", "sparc64"})
 

@@ -29,6 +29,7 @@ _LINES: Final = 1 << 17  # what there is room for at first
 _NEWLINE: Final = 10
 _TAB: Final = 9
 _SPACE: Final = 32
+_DOLLAR: Final = ord("$")
 _IS_LETTER: Final = np.array(
     [(c < 128 and chr(c).isalpha()) or chr(c) in "?-" for c in range(256)]
 )
@@ -42,10 +43,10 @@ class Kallsyms(NamedTuple):
     ``address`` (uint64), ``letter`` (uint8) and ``name`` (uint32) have one item a line;
     ``name`` is an offset into ``strings`` (uint8), the names in the text's order, each with
     a NUL behind it; ``foo`` is the tail of ``__pfx_foo`` where the text has one right after
-    the other. ``runs`` says which lines are whose: the first
-    line of each run, and its bracketed name or None for the kernel's own.
-    ``digits`` is the number of digits of an address, 8 or 16. ``landmarks`` has the
-    addresses of those of the kernel's own symbols that the reader asked for by name.
+    the other. ``dollars`` says whether any name begins with ``$``. ``runs`` says which
+    lines are whose: the first line of each run, and its bracketed name or None for the
+    kernel's own. ``digits`` is the number of digits of an address, 8 or 16. ``landmarks``
+    has the addresses of those of the kernel's own symbols that the reader asked for by name.
     ``generation`` was taken before the first bracket was printed.
     """
 
@@ -53,6 +54,7 @@ class Kallsyms(NamedTuple):
     letter: U8
     name: U32
     strings: U8
+    dollars: bool
     runs: tuple[tuple[int, str | None], ...]
     digits: int
     landmarks: dict[str, int]
@@ -113,11 +115,12 @@ class _Parser:
                 _hash(np.frombuffer(name[:4] + bytes(4), "<u8"), np.array([len(name)]))
             ] = True
         self.digits = 0
+        self.dollars = False
         self.runs: list[tuple[int, str | None]] = []
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
         self.name = _Column(np.uint32, _LINES)
-        self.strings = _Column(np.uint8, 16 * _LINES)
+        self.strings = _Column(np.uint8, 24 * _LINES)
 
     @property
     def lines(self) -> int:
@@ -145,6 +148,7 @@ class _Parser:
             self.letter.filled,
             self.name.filled,
             self.strings.filled,
+            self.dollars,
             tuple(self.runs),
             self.digits,
             self.landmarks,
@@ -173,6 +177,7 @@ class _Parser:
         name_ends, fresh = self._brackets(text, words, starts, ends)
         length = name_ends - names
         first = words[names]
+        self.dollars |= bool((first.view(np.uint8)[::_WORD] == _DOLLAR).any())
         self._note(text, first, names, length, address)
         tail = _prefixed(words, first, names, length)
         tail[fresh] = False  # a file's names lie in its own part of the strings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from .._errors import KallsymsError
 from .ahead import ReadAhead
 from .generation import Generation, Watch
-from .host import MACHINE_LANDMARKS, hidden
+from .host import MACHINE_LANDMARKS, STEADY, hidden
 from .root import Root
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Linker:
         from .regions import LANDMARKS
         from .tables import lines_of
 
+        if self.root.live:
+            self.root.keep(STEADY)  # until there is something to take apart
         text = read_kallsyms(ahead, LANDMARKS | MACHINE_LANDMARKS.keys(), self.progress)
         if not text.address.any():
             raise hidden(self.root)

@@ -20,6 +20,7 @@ from .modules import PSEUDO, Module, Sections
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
+I32 = npt.NDArray[np.int32]
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
@@ -110,7 +111,7 @@ class _Marks(NamedTuple):
     """
 
     address: U64
-    file: Index
+    file: I32
     kind: npt.NDArray[np.int8]
     gap: Index
     adjoins: Mask
@@ -152,7 +153,7 @@ def is_absolute(
     Per-CPU symbols of x86 are offsets and not addresses (before Linux 6.15, from 0); in a
     System.map they have the letters of what they are.
     """
-    absolute: Mask = LETTER_KIND[letter] == _PERCPU
+    absolute: Mask = (letter | np.uint8(0x20)) == ord("a")
     if landmarks.get("__per_cpu_start") == 0:
         absolute |= address <= np.uint64(landmarks.get("__per_cpu_end", 0))
     if absolute.any():
@@ -242,7 +243,7 @@ def _marks(
     known: tuple[Region, ...],
     image: tuple[int, int],
 ) -> _Marks:
-    parts: list[tuple[U64, Index, npt.NDArray[np.int8], Mask, Mask, U64]] = []
+    parts: list[tuple[U64, I32, npt.NDArray[np.int8], Mask, Mask, U64]] = []
     for owner in owners:
         address, letter = owner.address, owner.letter
         if owner.id == KERNEL_ID:
@@ -260,14 +261,18 @@ def _marks(
         parts.append(
             (
                 np.concatenate([np.array(owner.sections.starts, np.uint64), address]),
-                np.full(count + len(address), owner.id),
+                np.full(count + len(address), owner.id, np.int32),
                 np.concatenate([np.array(_by_name(owner.sections), np.int8), kind]),
                 np.arange(count + len(address)) < count,
                 np.concatenate([np.full(count, _one_allocation(owner)), adjoins]),
-                np.array([*owner.sections.ends] + [0] * len(address), np.uint64),
+                np.append(np.array(owner.sections.ends, np.uint64), np.zeros_like(address)),
             )
         )
-    address, file, kind, section, adjoins, end = (np.concatenate(c) for c in zip(*parts))
+    columns = list(zip(*parts))
+    parts.clear()
+    address, file, kind, section, adjoins, end = (
+        np.concatenate(columns.pop(0)) for _ in range(len(columns))
+    )
     if not len(address):
         return _Marks(address, file, kind, file, adjoins, adjoins, end)
     order = np.lexsort((~section, file, address))
@@ -280,23 +285,24 @@ def _marks(
 
 
 def _resolve(
-    address: U64, file: Index, kind: npt.NDArray[np.int8], section: Mask
+    address: U64, file: I32, kind: npt.NDArray[np.int8], section: Mask
 ) -> npt.NDArray[np.int8]:
     """Every mark's kind: what symbols say of their section, else a neighbour's.
 
     The neighbour is the one before, but the one after for a section at a page's start,
     which may begin an allocation, and for one after code, for code is named so.
     """
-    size = len(kind)
-    index = np.arange(size)
+    size = np.int32(len(kind))
+    index = np.arange(size, dtype=np.int32)
     fresh = np.append(True, file[1:] != file[:-1])
-    end_of_file = np.append(np.flatnonzero(fresh)[1:], size)[np.cumsum(fresh) - 1]
-    start_of_file = np.flatnonzero(fresh)[np.cumsum(fresh) - 1]
+    first = index[fresh]
+    run = np.cumsum(fresh, dtype=np.int32) - np.int32(1)
+    start_of_file, end_of_file = first[run], np.append(first[1:], size)[run]
 
-    def following(which: Mask) -> Index:
+    def following(which: Mask) -> I32:
         """The first index after each at which ``which`` holds; ``size`` where none is."""
         at = np.where(which, index, size)
-        after: Index = np.append(np.minimum.accumulate(at[::-1])[::-1][1:], size)
+        after: I32 = np.append(np.minimum.accumulate(at[::-1])[::-1][1:], size)
         return after
 
     told = ~section & (kind != _UNKNOWN)
@@ -306,10 +312,10 @@ def _resolve(
     kind[inside] = kind[symbol[inside]]
 
     known = kind != _UNKNOWN
-    before = np.maximum.accumulate(np.where(known, index, -1))
+    before = np.maximum.accumulate(np.where(known, index, np.int32(-1)))
     after = following(known)
     has_before, has_after = before >= start_of_file, after < end_of_file
-    after = np.minimum(after, size - 1)
+    after = np.minimum(after, index[-1])
     forward = section & ~known & ((address % PAGE == 0) | (kind[before] == _TEXT))
     chosen = np.where(has_before & ~(forward & has_after), before, after)
     kind = np.where(known, kind, np.where(has_before | has_after, kind[chosen], _DATA))
@@ -317,7 +323,7 @@ def _resolve(
 
 
 def _one_kind_an_address(
-    address: U64, file: Index, kind: npt.NDArray[np.int8]
+    address: U64, file: I32, kind: npt.NDArray[np.int8]
 ) -> npt.NDArray[np.int8]:
     """Of the marks of one file at one address, the first's kind, or text if any is."""
     fresh = np.append(True, (address[1:] != address[:-1]) | (file[1:] != file[:-1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from .._compressed import LARGEST, compression, contents
@@ -35,6 +36,7 @@ class Root:
         self.alone = kallsyms is not None
         self.absent: dict[str, str] = {}
         self._archive: dict[str, bytes] | None = None
+        self._kept: dict[str, bytes | None] = {}
         self.live = kallsyms is None and os.path.realpath(path) == "/"
         """Whether this is the running kernel."""
         if self.alone or os.path.isdir(path):
@@ -61,8 +63,15 @@ class Root:
         except (OSError, ValueError) as error:
             raise unreadable(self.kallsyms, error) from None
 
+    def keep(self, names: Iterable[str]) -> None:
+        """Read what will be asked for, each once, and does not change, while there is time."""
+        self._kept.clear()
+        self._kept.update((name, self.read(name)) for name in names)
+
     def read(self, name: str) -> bytes | None:
         """The bytes of ``name``, such as ``proc/iomem``; None, and a reason kept, where not."""
+        if name in self._kept:
+            return self._kept.pop(name)
         if self.alone:
             self.absent[name] = "only a kallsyms text was given"
             return None

@@ -37,6 +37,9 @@ LETTER_INFO: Final = _infos()
 """``st_info`` by kallsyms' letter (uint8, 256)."""
 
 
+_TRANSLATED: Final = LETTER_INFO.tobytes()
+
+
 def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
     """The lines of each bracket, None for the kernel's; a bracket can come again."""
     lines: dict[str | None, list[slice]] = {}
@@ -66,10 +69,11 @@ def _slice(text: Kallsyms, lines: slice) -> Symbols:
     last = lines.stop == len(text.address)
     end = len(text.strings) if last else int(text.name[lines.stop])
     strings = text.strings[start:end]
-    name = text.name[lines] - np.uint32(start)
+    name = text.name[lines] - np.uint32(start) if start else text.name[lines]
     letter = text.letter[lines]
-    info = LETTER_INFO[letter]
-    if (strings == _DOLLAR).any():
+    # The same as LETTER_INFO[letter], in a third of the time.
+    info = np.frombuffer(bytearray(letter.tobytes().translate(_TRANSLATED)), np.uint8)
+    if text.dollars:
         info[mapping_symbols(strings, name)] = st_info(STB_LOCAL, STT_NOTYPE)
     count = len(name)
     return Symbols(

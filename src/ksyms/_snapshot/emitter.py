@@ -5,11 +5,17 @@ freebsd-ksyms.c: KSYMS_EMIT advances, ``to_resid`` is what the size pass left ro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import mmap
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+_HUGE: Final = 1 << 21
+"""Bytes of a huge page of x86-64, and of arm64 and riscv with pages of 4 KB."""
 
 
 class ResidueError(Exception):
@@ -20,9 +26,7 @@ class Emitter:
     """Writes an image of exactly ``size`` bytes, front to back; or ``image``, a part of one."""
 
     def __init__(self, size: int, image: npt.NDArray[np.uint8] | None = None) -> None:
-        import numpy as np
-
-        self.image = np.zeros(size, np.uint8) if image is None else image
+        self.image = _zeros(size) if image is None else image
         self.residue = size
 
     def part(self, length: int) -> Emitter:
@@ -65,3 +69,25 @@ class Emitter:
             raise ResidueError(f"{self.residue} bytes fewer than the sizes said")
         self.image.setflags(write=False)
         return self.image
+
+
+def _zeros(size: int) -> npt.NDArray[np.uint8]:
+    """``size`` bytes that are zero, in huge pages where the system has them.
+
+    The kernel hands out a page of 4 KB at its first touch, for 2.6 us where that was measured,
+    as much as it takes to write 20 symbols.
+    """
+    import numpy as np
+
+    if size < _HUGE:
+        return np.zeros(size, np.uint8)
+    try:
+        room = mmap.mmap(-1, size + 2 * _HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(str(error)) from None
+    memory = np.frombuffer(room, np.uint8)
+    start = -memory.ctypes.data % _HUGE
+    with suppress(OSError):  # a kernel without CONFIG_TRANSPARENT_HUGEPAGE
+        # Half a huge page too many at most, or half a one of small pages.
+        room.madvise(mmap.MADV_HUGEPAGE, start, (size + _HUGE // 2) // _HUGE * _HUGE)
+    return memory[start : start + size]

@@ -17,7 +17,7 @@ from .._errors import LayoutError
 from .._linker import KERNEL_ID, PSEUDO, Files, LinkerFile, Region
 from .._version import __version__
 from .emitter import Emitter
-from .symtab import Places, arrange, fill, local
+from .symtab import Places, arrange, count, fill, local
 
 if TYPE_CHECKING:
     from .._linker import Linker
@@ -75,7 +75,7 @@ def size(files: Files) -> Sizes:
         )
     segments = [r for r in places.regions if r.kind != "percpu" and r.end > r.start]
     symbols = 1 + sum(len(file.symbols.address) for file in files.files)
-    locals_ = 1 + sum(int(local(file.symbols.info).sum()) for file in files.files)
+    locals_ = 1 + sum(count(local(file.symbols.info)) for file in files.files)
     strings = len(_NO_NAME) + sum(len(file.symbols.strings) for file in files.files)
     start = fmt.ehdr.size + len(segments) * fmt.phdr.size
     table = _Table(fmt, start)
@@ -286,7 +286,7 @@ def _facts(files: Files) -> dict[str, Any]:
         },
         "files": [_file_facts(file) for file in files.files],
         "sizes": {
-            "exact": sum(int(file.symbols.exact.sum()) for file in files.files),
+            "exact": sum(count(file.symbols.exact) for file in files.files),
             "inferred": "to the next symbol, section or region end",
         },
         "absent": files.absent,
@@ -300,7 +300,7 @@ def _file_facts(file: LinkerFile) -> dict[str, Any]:
         "name": file.name,
         "kind": _kind(file),
         "symbols": len(file.symbols.address),
-        "absolute": int(file.symbols.absolute.sum()),
+        "absolute": count(file.symbols.absolute),
         "build_id": file.build_id.hex() if file.build_id else None,
         "unplaced": file.unplaced,
         "debug": file.debug,

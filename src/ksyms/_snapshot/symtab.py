@@ -22,10 +22,11 @@ U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I32 = npt.NDArray[np.int32]
+Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 N = TypeVar("N", bound=np.generic)
 
-BLOCK: Final = 1 << 15
+BLOCK: Final = 1 << 14
 _LAST: Final = np.uint64((1 << 64) - 1)
 
 
@@ -86,6 +87,13 @@ def local(info: U8) -> Mask:
     return first
 
 
+def count(mask: Mask) -> int:
+    """How many are true; of one value that stands for all of them, without looking at each."""
+    if mask.strides == (0,):
+        return len(mask) * bool(mask[:1].any())
+    return int(np.count_nonzero(mask))
+
+
 def fill(
     files: tuple[LinkerFile, ...],
     shift: int,
@@ -105,25 +113,36 @@ def fill(
     Raises:
         LayoutError: a symbol is in no region of its file.
     """
-    locals_ = sum(int(local(file.symbols.info).sum()) for file in files)
+    locals_ = sum(count(local(file.symbols.info)) for file in files)
     cursors = [0, locals_]
     # The kernel's table is large and comes sorted; all the others together do not.
     for group in (files[:1], files[1:]):
-        columns = _columns(group, shift)
+        _fill(group, shift, places, symbols, letters, cursors)
         shift += sum(len(file.symbols.strings) for file in group)
-        bounds = _bounds(group, columns)
-        place = _place(columns, places)
-        for start in range(0, len(place), BLOCK):
-            rows = slice(start, min(start + BLOCK, len(place)))
-            _correct(columns, place, rows, places)
-            length = _lengths(columns, bounds, place, rows, places)
-            _write(columns, place, length, rows, symbols, letters, cursors)
     for half in (slice(0, locals_), slice(locals_, len(symbols))):
         value = symbols["st_value"][half]
         if not (value[1:] >= value[:-1]).all():
             order = np.argsort(value, kind="stable")
-            symbols[half] = symbols[half][order]
+            _opaque(symbols[half])[:] = _opaque(symbols[half])[order]
             letters[half] = letters[half][order]
+
+
+def _fill(
+    group: tuple[LinkerFile, ...],
+    shift: int,
+    places: Places,
+    symbols: npt.NDArray[np.void],
+    letters: U8,
+    cursors: list[int],
+) -> None:
+    """Write the symbols of ``group`` at the cursors of the two halves, and move them on."""
+    columns = _columns(group, shift)
+    bounds = _bounds(group, columns)
+    place = _place(columns, places)
+    _correct(columns, place, places)
+    for start in range(0, len(place), BLOCK):
+        rows = slice(start, min(start + BLOCK, len(place)))
+        _write(columns, bounds, place, rows, places, symbols, letters, cursors)
 
 
 def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
@@ -138,7 +157,7 @@ def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
         columns = _columns(group, 0)
         place = _place(columns, places)
         rows = slice(0, len(place))
-        _correct(columns, place, rows, places)
+        _correct(columns, place, places)
         length = _lengths(columns, _bounds(group, columns), place, rows, places)
         address = _join([file.symbols.address for file in group], np.uint64)
         back = np.argsort(np.argsort(address, kind="stable"), kind="stable")
@@ -159,45 +178,47 @@ def _columns(group: tuple[LinkerFile, ...], shift: int) -> _Columns:
     """The symbols of ``group``, names shifted by ``shift`` and on, as the driver does."""
     tables = [file.symbols for file in group]
     shifts = np.cumsum([shift, *(len(table.strings) for table in tables)], dtype=np.uint32)
-    columns = _Columns(
-        address=_join([t.address for t in tables], np.uint64),
-        name=_join([t.name + by if by else t.name for t, by in zip(tables, shifts)], np.uint32),
-        info=_join([t.info for t in tables], np.uint8),
-        letter=_join([t.letter for t in tables], np.uint8),
-        absolute=_join([t.absolute for t in tables], np.bool_),
-        size=_join([t.size for t in tables], np.uint64),
-        exact=_join([t.exact for t in tables], np.bool_),
-        owner=_join(
+    address = _join([t.address for t in tables], np.uint64)
+    ascending = (address[1:] >= address[:-1]).all()
+    order = None if ascending else np.argsort(address, kind="stable")
+
+    def column(parts: list[npt.NDArray[N]], dtype: type[N]) -> npt.NDArray[N]:
+        joined = _join(parts, dtype)
+        return joined if order is None or joined.strides == (0,) else joined[order]
+
+    return _Columns(
+        address=address if order is None else address[order],
+        name=column(
+            [t.name + by if by else t.name for t, by in zip(tables, shifts)], np.uint32
+        ),
+        info=column([t.info for t in tables], np.uint8),
+        letter=column([t.letter for t in tables], np.uint8),
+        absolute=column([t.absolute for t in tables], np.bool_),
+        size=column([t.size for t in tables], np.uint64),
+        exact=column([t.exact for t in tables], np.bool_),
+        owner=column(
             [np.broadcast_to(np.uint32(f.id), len(f.symbols.name)) for f in group], np.uint32
         ),
-    )
-    if (columns.address[1:] >= columns.address[:-1]).all():
-        return columns
-    order = np.argsort(columns.address, kind="stable")
-    return _Columns(
-        columns.address[order],
-        columns.name[order],
-        columns.info[order],
-        columns.letter[order],
-        columns.absolute[order],
-        columns.size[order],
-        columns.exact[order],
-        columns.owner[order],
     )
 
 
 def _bounds(group: tuple[LinkerFile, ...], columns: _Columns) -> _Bounds:
     """What ends symbols of ``group``."""
     none = columns.absolute | (columns.info & 0xF == elf.STT_NOTYPE)
-    address = columns.address[~none] if none.any() else columns.address
+    address = columns.address
+    if none.any():
+        first = int(np.argmin(none))  # those of per-CPU variables come first, and no others
+        address = address[~none] if none[first:].any() else address[first:]
     stops = np.unique(_join([file.stops for file in group], np.uint64))
     return _Bounds(none, address, stops)
 
 
 def _join(parts: list[npt.NDArray[N]], dtype: type[N]) -> npt.NDArray[N]:
-    """The parts one after the other, not copied where there is but one."""
+    """The parts one after the other; not copied where they are one, or one value throughout."""
     if len(parts) == 1:
         return parts[0]
+    if parts and all(p.strides == (0,) and len(p) and p[0] == parts[0][0] for p in parts):
+        return np.broadcast_to(parts[0][0], sum(map(len, parts)))
     return np.concatenate([np.zeros(0, dtype), *parts])
 
 
@@ -224,45 +245,64 @@ def _place(columns: _Columns, places: Places) -> I32:
 
 def _write(
     columns: _Columns,
+    bounds: _Bounds,
     place: I32,
-    length: U64,
     rows: slice,
+    places: Places,
     symbols: npt.NDArray[np.void],
     letters: U8,
     cursors: list[int],
 ) -> None:
     """Write a block of symbols at the cursors of the two halves, and move them on."""
-    written = (
-        ("st_value", columns.address[rows]),
-        ("st_size", length),
-        ("st_name", columns.name[rows]),
-        ("st_info", columns.info[rows]),
-        ("st_shndx", _shndx(columns, place, rows)),
-    )
-    letter = columns.letter[rows] | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
+    block = np.zeros(rows.stop - rows.start, symbols.dtype)
+    block["st_value"] = columns.address[rows]
+    block["st_size"] = _lengths(columns, bounds, place, rows, places)
+    block["st_name"] = columns.name[rows]
+    block["st_info"] = columns.info[rows]
+    block["st_shndx"] = _shndx(columns, place, rows)
+    letter = columns.letter[rows]
+    if count(columns.exact[rows]):
+        letter = letter | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
     first = local(columns.info[rows])
     for half, chosen in enumerate((np.flatnonzero(first), np.flatnonzero(~first))):
         there = slice(cursors[half], cursors[half] + len(chosen))
         cursors[half] = there.stop
-        block = symbols[there]
-        for name, column in written:
-            block[name] = column[chosen]
-        letters[there] = letter[chosen]
+        # "clip", for numpy writes into a copy of ``out`` where an index may be refused.
+        _opaque(block).take(chosen, out=_opaque(symbols[there]), mode="clip")
+        letter.take(chosen, out=letters[there], mode="clip")
 
 
-def _correct(columns: _Columns, place: I32, rows: slice, places: Places) -> None:
+def _opaque(symbols: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """The same symbols without their fields: numpy moves those one by one."""
+    return symbols.view(np.dtype((np.void, symbols.itemsize)))
+
+
+def _correct(columns: _Columns, place: I32, places: Places) -> None:
     """Mend the places of symbols that are not within a region of their own file."""
-    if not len(places.regions):
-        wrong = ~columns.absolute[rows]
-    else:
-        at = place[rows]
-        if at[0] == at[-1]:  # places ascend as addresses do, but for what _place moved back
-            at = at[:1] if (at == at[0]).all() else at
-        wrong = (columns.address[rows] > places.ends[at]) | (at < 0)
-        wrong |= places.files[at] != columns.owner[rows]
-        wrong &= ~columns.absolute[rows]
-    for row in (np.flatnonzero(wrong) + rows.start).tolist():
+    if not len(place):
+        return
+    changes = place[1:] != place[:-1]
+    if columns.owner.strides != (0,):
+        changes |= columns.owner[1:] != columns.owner[:-1]
+    # Addresses ascend: a run of one place and one owner is as right as its last symbol.
+    last = np.append(np.flatnonzero(changes), len(place) - 1)
+    doubtful = _misplaced(columns, place, last, places)
+    if not doubtful.any():
+        return
+    rows = np.flatnonzero(np.repeat(doubtful, np.diff(last, prepend=-1)))
+    rows = rows[_misplaced(columns, place, rows, places) & ~columns.absolute[rows]]
+    for row in rows.tolist():
         place[row] = _search(places, int(columns.address[row]), int(columns.owner[row]))
+
+
+def _misplaced(columns: _Columns, place: I32, rows: Index, places: Places) -> Mask:
+    """Which of ``rows`` are in no place, behind its end, or in one of another file."""
+    at = place[rows]
+    wrong = at < 0
+    if len(places.regions):
+        wrong |= columns.address[rows] > places.ends[at]
+        wrong |= places.files[at] != columns.owner[rows]
+    return wrong
 
 
 def _search(places: Places, address: int, file: int) -> int:
@@ -289,7 +329,7 @@ def _lengths(
     address, none = columns.address[rows], bounds.none[rows]
     following = np.empty_like(address)
     following[:-1] = address[1:]
-    following[-1] = columns.address[rows.stop] if rows.stop < len(place) else _LAST
+    following[-1:] = columns.address[rows.stop] if rows.stop < len(place) else _LAST
     # Where the next row is no other address, or one that bounds nobody, look further.
     further = following == address
     if bounds.none[rows.start : rows.stop + 1].any():
@@ -297,11 +337,19 @@ def _lengths(
     look = np.flatnonzero(further)
     following[look] = _above(bounds.address, address[look])
     if len(places.regions):
-        np.minimum(following, places.ends[place[rows]], out=following)
+        # Within a place no symbol lies behind its end, so it can only end a place's last.
+        at = place[rows]
+        further[:-1] |= at[1:] != at[:-1]
+        further[-1:] = True
+        look = np.flatnonzero(further)
+        following[look] = np.minimum(following[look], places.ends[at[look]])
     if len(bounds.stops):
         np.minimum(following, _above(bounds.stops, address), out=following)
-    length = np.where((following > address) & ~none, following - address, np.uint64(0))
-    return np.where(columns.exact[rows], columns.size[rows], length)
+    none = none | (following < address)
+    length = np.subtract(following, address, out=following)
+    length[none] = 0
+    exact = columns.exact[rows]
+    return np.where(exact, columns.size[rows], length) if count(exact) else length
 
 
 def _above(sorted_: U64, address: U64) -> U64:
