@@ -3,7 +3,8 @@
 Prints a JSON object, every member in bytes: ``image`` the image's size, ``resident`` how
 far the process's resident memory rose above what it was with everything imported,
 ``traced`` the peak of what Python and numpy allocated. ``resident`` is null where the
-kernel cannot reset its high-water mark (CONFIG_PROC_PAGE_MONITOR).
+kernel cannot reset its high-water mark (CONFIG_PROC_PAGE_MONITOR), ``traced`` with
+``--resident`` after ROOT, which spares the second snapshot that it takes.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ def main() -> None:
     before = _status("VmRSS")
     image = len(ksyms.snapshot(root).image)
     resident = _status("VmHWM") - before if can_reset else None
-    tracemalloc.start()
-    ksyms.snapshot(root)
-    traced = tracemalloc.get_traced_memory()[1]
+    traced = None
+    if "--resident" not in sys.argv:
+        tracemalloc.start()
+        ksyms.snapshot(root)
+        traced = tracemalloc.get_traced_memory()[1]
     print(json.dumps({"image": image, "resident": resident, "traced": traced}))
 
 

@@ -22,6 +22,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(line(row) for row in (head, rule, *rows))
 
 
+def recorded(name: str) -> str:
+    """What is between the two marks called ``name`` in docs/performance.md."""
+    _, _, rest = PAGE.read_text().partition(f"<!-- {name}: begin -->\n")
+    return rest.partition(f"<!-- {name}: end -->")[0]
+
+
 def record(name: str, report: str) -> None:
     """Put ``report`` between the two marks called ``name`` in docs/performance.md."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"

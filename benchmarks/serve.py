@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -81,50 +82,65 @@ def serve_nothing(directory: str, content: str) -> None:
     serve(channel, Nothing(channel, data))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--record", action="store_true", help="into docs/performance.md")
-    options = parser.parse_args()
+@contextmanager
+def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
+    """The C program, and ``vmlinux`` as it is served, in tmpfs, and of the idle loop."""
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         client = scratch / "client"
         subprocess.run(["gcc", "-O1", "-pthread", CLIENT, "-o", client], check=True)
-        served, nothing, memory = (
-            scratch / "served",
-            scratch / "nothing",
-            Path("/dev/shm/ksyms"),
-        )
-        stack.callback(memory.unlink, missing_ok=True)
-        for command, directory in (
-            ([KSYMS, "serve", served], served),
-            ([sys.executable, __file__, "nothing", nothing, memory], nothing),
-        ):
+        served, nothing = scratch / "served", scratch / "nothing"
+        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")), "elf")
+        commands: dict[Path, list[str | Path]] = {
+            served: [KSYMS, "serve", served],
+            nothing: [sys.executable, __file__, "nothing", nothing, memory],
+        }
+        for directory, command in commands.items():
             directory.mkdir()
             with (scratch / "log").open("a") as log:
                 process = subprocess.Popen(command, stderr=log)
             stack.callback(process.wait)
             stack.callback(subprocess.run, ["umount", "-l", directory])
             while not (directory / "vmlinux").exists():
+                assert process.poll() is None, (scratch / "log").read_text()
                 time.sleep(0.05)
             if directory == served:
                 shutil.copy(served / "vmlinux", memory)
-        places = {"served": served / "vmlinux", "tmpfs": memory, "nothing": nothing / "vmlinux"}
-        times = {(task, place): [] for task in TASKS for place in places}
+        yield (
+            client,
+            {
+                "served": served / "vmlinux",
+                "tmpfs": memory,
+                "nothing": nothing / "vmlinux",
+            },
+        )
+
+
+def took(client: Path, task: str, path: Path) -> float:
+    """The seconds that one of what ``task`` counts took."""
+    return float(subprocess.check_output([client, f"{TASKS[task]},{path}"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--record", action="store_true", help="into docs/performance.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch, places(Path(scratch)) as (client, files):
+        times: dict[tuple[str, str], list[float]] = {
+            (task, place): [] for task in TASKS for place in files
+        }
         for _ in range(options.rounds):
             for (task, place), list_ in times.items():
-                asked = [client, f"{TASKS[task]},{places[place]}"]
-                list_.append(float(subprocess.check_output(asked)))
-        status = json.loads(subprocess.check_output([KSYMS, "status", "--json", served]))
-    report = describe(options.rounds, memory, status["passthrough"], times)
+                list_.append(took(client, task, files[place]))
+        asked = [KSYMS, "status", "--json", files["served"].parent]
+        status = json.loads(subprocess.check_output(asked))
+    report = describe(options.rounds, status["passthrough"], times)
     print(report)
     if options.record:
         record("served", report)
 
 
-def describe(
-    rounds: int, memory: Path, passthrough: bool, times: dict[tuple[str, str], list[float]]
-) -> str:
+def describe(rounds: int, passthrough: bool, times: dict[tuple[str, str], list[float]]) -> str:
     rows = []
     for task in TASKS:
         mine = times[task, "served"]

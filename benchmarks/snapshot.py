@@ -14,32 +14,21 @@ the round with the least of it, all threads together, in ns a symbol.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import re
-import resource
 import statistics
-import subprocess
 import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import ksyms
 import synthetic
 from report import record, table
-
-HERE: Final = Path(__file__).resolve().parent
-FIXTURES: Final = HERE.parent / "tests" / "fixtures"
-READ: Final = 1 << 18
-"""Bytes asked of each os.read(); /proc gives a page at most."""
+from tasks import Spent, memory, plain, read, saved, scratch, short, spent
 
 
 class Kernel(NamedTuple):
@@ -47,14 +36,6 @@ class Kernel(NamedTuple):
 
     name: str
     root: Path
-
-
-class Spent(NamedTuple):
-    """Seconds that passed, and seconds of all CPUs together, in the program and the kernel."""
-
-    wall: float
-    user: float
-    system: float
 
 
 class Result(NamedTuple):
@@ -74,7 +55,7 @@ def main() -> None:
     """Measure every kernel that was asked for; print the tables, and record them."""
     options = _parser().parse_args()
     load = os.getloadavg()[0]
-    with _scratch() as directory:
+    with scratch() as directory:
         results = []
         for kernel in _kernels(options, directory):
             print(f"measuring {kernel.name}", file=sys.stderr)
@@ -104,106 +85,46 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A directory for the kernels' files, in memory where there is a place for that."""
-    shm = Path("/dev/shm")
-    place = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="ksyms-benchmark.", dir=place) as directory:
-        yield Path(directory)
-
-
 def _kernels(options: argparse.Namespace, directory: Path) -> Iterator[Kernel]:
     """The running kernel, the saved ones, and synthetic ones, each made when it is due."""
-    yield Kernel(f"running {_short_release()}", Path("/"))
-    for archive in sorted(FIXTURES.glob("*.tar.gz")):
-        root = directory / archive.name
-        with tarfile.open(archive) as files:
-            files.extractall(root, filter="data")
-        release = re.match(r"[0-9]+\.[0-9]+", archive.name)
-        yield Kernel(f"saved {release[0] if release else archive.name}", root)
+    yield Kernel(f"running {short()}", Path("/"))
+    for release, root in saved(directory):
+        yield Kernel(f"saved {release}", root)
     for symbols in options.sizes:
         root = directory / str(symbols)
         synthetic.write_root(root, symbols)
         yield Kernel(f"synthetic {symbols:,}", root)
 
 
-def _short_release() -> str:
-    match = re.match(r"[0-9]+\.[0-9]+", platform.release())
-    return match[0] if match else "kernel"
-
-
 def _measure(kernel: Kernel, rounds: int) -> Result:
     text = kernel.root / "proc/kallsyms"
     jobs: dict[str, Callable[[], object]] = {
-        "read": lambda: _read(text),
+        "read": lambda: read(text),
         "snapshot": lambda: ksyms.snapshot(kernel.root),
-        "plain": lambda: _plain(text),
+        "plain": lambda: plain(text),
     }
     table = ksyms.load(ksyms.snapshot(kernel.root).image)  # warms the imports too
     times: dict[str, list[Spent]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
-            times[name].append(_spent(job))
-    memory = _memory(kernel.root)
+            times[name].append(spent(job))
+    peaks = memory(kernel.root)
     return Result(
         name=kernel.name,
         symbols=len(table),
         modules=sum("module" in file for file in table.facts["files"]),
-        text=_read(text),
-        image=memory["image"],
-        resident=memory["resident"],
-        traced=memory["traced"],
+        text=read(text),
+        image=peaks["image"],
+        resident=peaks["resident"],
+        traced=peaks["traced"],
         times=times,
     )
-
-
-def _spent(job: Callable[[], object]) -> Spent:
-    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    result = job()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    spent = Spent(
-        time.perf_counter() - wall,
-        after.ru_utime - before.ru_utime,
-        after.ru_stime - before.ru_stime,
-    )
-    del result  # its memory is given back on nobody's time
-    return spent
-
-
-def _read(path: Path) -> int:
-    """Read a file to its end; gives its length in bytes."""
-    length = 0
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        while part := os.read(fd, READ):
-            length += len(part)
-    finally:
-        os.close(fd)
-    return length
-
-
-def _plain(path: Path) -> list[tuple[int, str, str, str | None]]:
-    """What one would write first: address, letter, name and module of each line."""
-    symbols = []
-    with open(path) as text:
-        for line in text:
-            address, letter, name, *module = line.split()
-            symbols.append((int(address, 16), letter, name, module[0] if module else None))
-    return symbols
-
-
-def _memory(root: Path) -> dict[str, int]:
-    command = [sys.executable, str(HERE / "memory.py"), str(root)]
-    run = subprocess.run(command, check=True, capture_output=True, text=True)
-    facts: dict[str, int] = json.loads(run.stdout)
-    return facts
 
 
 def _report(results: list[Result], rounds: int, load: float) -> str:
     return "\n\n".join(
         [
-            f"Linux {_short_release()} on {platform.machine()}, {os.cpu_count()} CPUs, Python "
+            f"Linux {short()} on {platform.machine()}, {os.cpu_count()} CPUs, Python "
             f"{platform.python_version()}, numpy {np.__version__}, ksyms {ksyms.__version__}; "
             f"{rounds} rounds; load average {load:.1f} before; "
             f"{time.strftime('%Y-%m-%d', time.gmtime())}.",

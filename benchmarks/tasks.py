@@ -1,0 +1,319 @@
+"""What is measured: each work, and the yardstick that it is held against.
+
+A :class:`Pair` has both as calls, which give what one of it took: seconds, or bytes. Who
+measures calls them in turn, round after round (:func:`rounds`), and takes the ratio within a
+round: the machine's speed changes from one to the next.
+"""
+
+from __future__ import annotations
+
+import compileall
+import json
+import mmap
+import os
+import platform
+import random
+import re
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import ksyms
+
+U64 = npt.NDArray[np.uint64]
+
+HERE: Final = Path(__file__).resolve().parent
+FIXTURES: Final = HERE.parent / "tests" / "fixtures"
+KSYMS: Final = Path(sys.executable).parent / "ksyms"
+KALLSYMS: Final = Path("/proc/kallsyms")
+READ: Final = 1 << 18
+"""Bytes asked of each os.read(); /proc gives a page at most."""
+LOADS: Final = 50
+SINGLE: Final = 20_000
+LORESERVE: Final = 0xFF00
+"""ELF's first section number that is none (SHN_LORESERVE)."""
+MANY: Final = 1_000_000
+NAMES: Final = 1_000
+SEED: Final = 9
+DEBIAN: Final = "/usr/lib/python3/dist-packages"
+"""Where python3-bpfcc is."""
+
+
+class Pair(NamedTuple):
+    """A work and its yardstick."""
+
+    work: Callable[[], float]
+    yardstick: Callable[[], float]
+
+
+class Spent(NamedTuple):
+    """Seconds that passed, and seconds of all CPUs together, in the program and the kernel."""
+
+    wall: float
+    user: float
+    system: float
+
+
+class Known(NamedTuple):
+    """An image's symbols that have a size: addresses ascending, sizes (uint64), numbers."""
+
+    starts: U64
+    sizes: U64
+    numbers: npt.NDArray[np.int64]
+
+
+def rounds(pair: Pair, count: int) -> Iterator[tuple[float, float]]:
+    """What work and yardstick took in each of ``count`` rounds."""
+    for _ in range(count):
+        yield pair.work(), pair.yardstick()
+
+
+def spent(job: Callable[[], object]) -> Spent:
+    """What a call took; its result is given back on nobody's time."""
+    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    result = job()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    took = Spent(
+        time.perf_counter() - wall,
+        after.ru_utime - before.ru_utime,
+        after.ru_stime - before.ru_stime,
+    )
+    del result
+    return took
+
+
+def seconds(job: Callable[..., object], *arguments: object) -> float:
+    """The time that a call took."""
+    return spent(partial(job, *arguments)).wall
+
+
+def each(call: Callable[[Any], object], asked: list[Any]) -> float:
+    """The seconds that one of ``asked`` took."""
+    begun = time.perf_counter()
+    for value in asked:
+        call(value)
+    return (time.perf_counter() - begun) / len(asked)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory for the kernels' files, in memory where there is a place for that."""
+    shm = Path("/dev/shm")
+    place = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ksyms-benchmark.", dir=place) as directory:
+        yield Path(directory)
+
+
+def saved(directory: Path) -> Iterator[tuple[str, Path]]:
+    """The version and the root of each saved kernel, unpacked into ``directory``."""
+    for archive in sorted(FIXTURES.glob("*.tar.gz")):
+        root = directory / archive.name
+        with tarfile.open(archive) as files:
+            files.extractall(root, filter="data")
+        yield short(archive.name), root
+
+
+def short(release: str | None = None) -> str:
+    """The two numbers that a release begins with, of the running kernel if none is given."""
+    match = re.match(r"[0-9]+\.[0-9]+", release or platform.release())
+    return match[0] if match else release or "kernel"
+
+
+def read(path: Path) -> int:
+    """Read a file to its end; gives its length in bytes."""
+    length = 0
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        while part := os.read(fd, READ):
+            length += len(part)
+    finally:
+        os.close(fd)
+    return length
+
+
+def plain(path: Path) -> list[tuple[int, str, str, str | None]]:
+    """What one would write first: address, letter, name and module of each line."""
+    symbols = []
+    with open(path) as text:
+        for line in text:
+            address, letter, name, *module = line.split()
+            symbols.append((int(address, 16), letter, name, module[0] if module else None))
+    return symbols
+
+
+def memory(root: Path, traced: bool = True) -> dict[str, int | None]:
+    """What memory.py says of a snapshot of ``root``; ``traced`` takes a second one."""
+    command = [sys.executable, str(HERE / "memory.py"), str(root)]
+    if not traced:
+        command.append("--resident")
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    facts: dict[str, int | None] = json.loads(run.stdout)
+    return facts
+
+
+def live_snapshot() -> Pair:
+    """A snapshot of the running kernel; the bare read of its text."""
+    ksyms.snapshot()  # for its imports
+    return Pair(partial(seconds, ksyms.snapshot), partial(seconds, read, KALLSYMS))
+
+
+def have_bytecode() -> None:
+    """Compile the package, as an installed one is: a process starts in half the time."""
+    compileall.compile_dir(Path(ksyms.__file__).parent, quiet=1)
+
+
+def process(*command: str | Path, out: Path | None = None) -> float:
+    """The seconds of a whole process, whose standard output goes to ``out`` or nowhere."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    begun = time.perf_counter()
+    with open(out or os.devnull, "wb") as file:
+        subprocess.run(command, stdout=file, check=True, env=environment)
+    return time.perf_counter() - begun
+
+
+def snapshot_command(directory: Path) -> Pair:
+    """``ksyms snapshot -o FILE``; ``cat /proc/kallsyms > FILE``."""
+    return Pair(
+        partial(process, KSYMS, "snapshot", "-o", directory / "written.elf"),
+        partial(process, "cat", KALLSYMS, out=directory / "written.txt"),
+    )
+
+
+def lookup_command(elf: Path, address: int) -> Pair:
+    """``ksyms lookup --from FILE ADDRESS``; ``python3 -c pass``."""
+    return Pair(
+        partial(process, KSYMS, "lookup", "--from", elf, f"{address:#x}"),
+        partial(process, sys.executable, "-c", "pass"),
+    )
+
+
+def live_lookup_command(address: int) -> Pair:
+    """``ksyms lookup ADDRESS``; ``cat /proc/kallsyms > /dev/null``."""
+    return Pair(
+        partial(process, KSYMS, "lookup", f"{address:#x}"), partial(process, "cat", KALLSYMS)
+    )
+
+
+def known(table: ksyms.SymbolTable) -> Known:
+    """The symbols of ``table`` that addresses are drawn from."""
+    rows = table.rows
+    placed = (rows["st_shndx"] > 0) & (rows["st_shndx"] < LORESERVE) & (rows["st_size"] > 0)
+    numbers = np.flatnonzero(placed)
+    numbers = numbers[np.argsort(rows["st_value"][numbers], kind="stable")]
+    return Known(rows["st_value"][numbers], rows["st_size"][numbers], numbers)
+
+
+def drawn(symbols: Known, count: int, draw: np.random.Generator) -> U64:
+    """Addresses at random within symbols at random."""
+    which = draw.integers(0, len(symbols.starts), count)
+    inside = (draw.random(count) * symbols.sizes[which]).astype(np.uint64)
+    return symbols.starts[which] + inside
+
+
+def first_answer(elf: Path, symbols: Known) -> Pair:
+    """``ksyms.load`` and one lookup; the file opened and mapped."""
+    draw = np.random.default_rng(SEED)
+    return Pair(
+        lambda: each(lambda a: ksyms.load(elf).lookup(a), drawn(symbols, LOADS, draw).tolist()),
+        partial(each, _mapped, [elf] * LOADS),
+    )
+
+
+def _mapped(path: Path) -> int:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)[0]
+
+
+def address(
+    table: ksyms.SymbolTable, symbols: Known, other: Callable[[int], object] | None = None
+) -> Pair:
+    """One lookup in a table that every symbol was asked of; the ``other``'s, or by bisection.
+
+    Each is asked the same addresses.
+    """
+    starts = symbols.starts.tolist()
+    names = [name for name, *_ in table.briefly(symbols.numbers)]
+    other = other or (lambda value: names[bisect_right(starts, value) - 1])
+    mine, theirs = np.random.default_rng(SEED), np.random.default_rng(SEED)
+    each(table.lookup, starts)
+    return Pair(
+        lambda: each(table.lookup, drawn(symbols, SINGLE, mine).tolist()),
+        lambda: each(other, drawn(symbols, SINGLE, theirs).tolist()),
+    )
+
+
+def million(table: ksyms.SymbolTable, symbols: Known) -> Pair:
+    """A million addresses at once; numpy.searchsorted alone."""
+    mine, theirs = np.random.default_rng(SEED), np.random.default_rng(SEED)
+    table.locate(drawn(symbols, MANY, np.random.default_rng(SEED)))
+    return Pair(
+        lambda: each(table.locate, [drawn(symbols, MANY, mine)]),
+        lambda: each(
+            lambda a: symbols.starts.searchsorted(a, "right"), [drawn(symbols, MANY, theirs)]
+        ),
+    )
+
+
+def first_name(elf: Path, names: list[str]) -> Pair:
+    """The first name asked of a table that was just loaded; of a dict, with its making."""
+    draw = random.Random(SEED)
+
+    def by_dict() -> float:
+        wanted = draw.choice(names)
+        return seconds(lambda: _by_name(names)[wanted])
+
+    return Pair(lambda: each(ksyms.load(elf).find, [draw.choice(names)]), by_dict)
+
+
+def names_after(elf: Path, names: list[str]) -> Pair:
+    """Each of a thousand names after the first, none twice; the dict asked."""
+    draw, every = random.Random(SEED), sorted(set(names))
+    by_name = _by_name(names)
+
+    def by_table() -> float:
+        table = ksyms.load(elf)
+        first, *others = draw.sample(every, NAMES + 1)
+        table.find(first)
+        return each(table.find, others)
+
+    return Pair(by_table, lambda: each(by_name.__getitem__, draw.sample(every, NAMES)))
+
+
+def _by_name(names: list[str]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        numbers.setdefault(name, []).append(number)
+    return numbers
+
+
+def names_of(text: Path) -> list[str]:
+    """The names of a kallsyms text, a line each."""
+    with open(text) as lines:
+        return [line.split(maxsplit=3)[2] for line in lines]
+
+
+def bcc() -> Callable[[int], bytes]:
+    """What bcc resolves an address of the running kernel by.
+
+    Raises:
+        ImportError: Debian's python3-bpfcc is not there.
+    """
+    sys.path.append(DEBIAN)
+    try:
+        from bcc import BPF
+    finally:
+        sys.path.remove(DEBIAN)
+    resolve: Callable[[int], bytes] = BPF.ksym
+    return resolve
