@@ -41,6 +41,15 @@ class Frame(NamedTuple):
         )
 
 
+TIME = "\x1b[32m[   12.345678] \x1b[0m"
+"""What ``dmesg --color=always`` has before a line."""
+
+
+def go(value: object) -> str:
+    """JSON as encoding/json writes it, which has no < and >."""
+    return json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e")
+
+
 FORMS: dict[str, Callable[[Frame], str]] = {
     "raw": lambda f: f"\t    {f.there:016x}",
     "hexadecimal": lambda f: f"{f.there:#x}",
@@ -58,9 +67,27 @@ FORMS: dict[str, Callable[[Frame], str]] = {
     "syzkaller": lambda f: f" {f.plain} mm/slub.c:123",
     "RIP": lambda f: f"RIP: 0010:{f.plain}",
     "KASAN": lambda f: f"BUG: KASAN: use-after-free in {f.plain}",
+    "capitals": lambda f: f"RIP  - {f.there:016X}, CS  - 0000000000000038",
+    "capitals with 0x": lambda f: f"{f.there:#X}",
+    "dmesg's colours": lambda f: f"{TIME}\x1b[33mR10: \x1b[0m\x1b[1m{f.there:016x}\x1b[0m",
+    "colour, 0x": lambda f: f"{TIME}\x1b[1m{f.there:#x}\x1b[0m",
+    "colour, trace": lambda f: f"{TIME}\x1b[38;5;1m{f.plain}\x1b[0m",
+    "colour, no colour": lambda f: f"{TIME}\x1b[m{f.plain}\x1b[m",
+    "grep's colours": lambda f: f"[<\x1b[01;31m\x1b[K{f.there:016x}\x1b[m\x1b[K>]",
+    "colour, both": lambda f: f"\x1b[31m[<{f.there:016x}>]\x1b[0m \x1b[1m{f.plain}\x1b[0m",
+    "JSON, colour": lambda f: json.dumps({"msg": f"\x1b[31m{f.there:016x}\x1b[0m"}),
+    "JSON, no colour": lambda f: json.dumps({"msg": f"\x1b[m{f.plain}\x1b[m"}),
+    "JSON, lines": lambda f: json.dumps({"msg": f"at\n{f.there:016x}\nend"}),
+    "JSON, trace of lines": lambda f: json.dumps({"msg": f"Call Trace:\n{f.plain}\n"}),
+    "JSON of Go": lambda f: go({"msg": f"\t[<{f.there:016x}>] {f.plain}"}),
+    "JSON of Go, ftrace": lambda f: go({"msg": f" => {f.plain} <{f.there:016x}>"}),
+    "rsyslog": lambda f: f"Call Trace:#012#011{f.there:016x}#012",
+    "rsyslog, trace": lambda f: f"Call Trace:#012{f.plain}#012",
 }
 NAMELESS = {"raw", "hexadecimal", "bracket", "perf unknown", "event", "register", "JSON"}
-BESIDE = {"oops of 4.x", "perf", "ftrace"}
+NAMELESS |= {"capitals", "capitals with 0x", "dmesg's colours", "colour, 0x"}
+NAMELESS |= {"grep's colours", "JSON, colour", "JSON, lines", "rsyslog"}
+BESIDE = {"oops of 4.x", "perf", "ftrace", "colour, both", "JSON of Go", "JSON of Go, ftrace"}
 
 
 @pytest.fixture(scope="module")

@@ -262,6 +262,21 @@ def test_only_modules_that_are_linked_in_are_listed(kernel: Kernel, at: At) -> N
     assert "(linked in: cuse fuse netfs nine_p)." in run.stderr
 
 
+def test_what_dmesg_colours(kernel: Kernel, at: At) -> None:
+    """``dmesg --color=always`` colours what is before the first colon, and then the message."""
+    lowest = 0xFFFFFFFF81000000
+    offset = at.places["_text"] + SLIDE - lowest
+    text = (
+        f"{at.raw('vfs_write', SLIDE)}\n{at.raw('cuse_channel_release', 0x100000)}\n"
+        "\x1b[33mModules linked in: \x1b[0m\x1b[1mcuse(OE) fuse\x1b[0m\n"
+        f"\x1b[33mKernel Offset: \x1b[0m\x1b[1m{offset:#x} from {lowest:#x}\x1b[0m\n"
+    )
+    run = ksyms("decode", "--from", kernel.elf, input=text)
+    assert run.stdout.splitlines()[0].startswith(f"{at.raw('vfs_write', SLIDE)} vfs_write+0x4/")
+    assert run.stdout.splitlines()[1:] == text.splitlines()[1:]
+    assert "(linked in: cuse fuse)." in run.stderr
+
+
 @pytest.mark.parametrize("end", ["\r\n", '"},\n'])
 def test_a_build_id_before_what_ends_a_line(kernel: Kernel, end: str) -> None:
     line = f"CPU: 0 PID: 1 Comm: sh Not tainted 6.12.117+deb12-amd64 #1 Debian {'ab' * 20}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ksyms
 from conftest import Kernel
 from elf_files import Row, elf_file
+from ksyms._symbols.table import LOOKUPS
 
 TOP = (1 << 64) - 1
 places = st.one_of(
@@ -47,6 +48,26 @@ def test_where_symbols_lie_in_each_other(rows: list[tuple[int, int]]) -> None:
         assert (one.name if one else None) == name
         same = [f"{n:03d}" for n, (value, _) in enumerate(rows) if value == address]
         assert [symbol.name for symbol in table.at(address)] == same
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.one_of(symbols, st.lists(st.tuples(st.integers(0, 1 << 18), sizes), max_size=12)))
+@example([(value, 1) for value in range(0x1000, 0x100C, 2)])
+def test_singly_when_many_were_asked(rows: list[tuple[int, int]]) -> None:
+    """Near each other, over all addresses, and what is none."""
+    strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
+    made = [Row(1 + 4 * n, value, size) for n, (value, size) in enumerate(rows)]
+    table = ksyms.load(memoryview(elf_file(made, strings)))
+    for _ in range(LOOKUPS):
+        assert table.lookup(-1) is None
+    edges = {v + d for v, s in rows for d in (-1, 0, 1, s - 1, s, s + 1)}
+    for address in sorted(edges | {-1, 0, 1 << 32, TOP, TOP + 1, TOP << 9}):
+        expected = by_hand(rows, address) if 0 <= address <= TOP else None
+        for _ in range(2):
+            one = table.lookup(address)
+            assert (one.name if one else None) == (
+                None if expected is None else f"{expected:03d}"
+            )
 
 
 def test_a_million_are_what_a_search_finds(saved: dict[str, Kernel]) -> None:

@@ -19,8 +19,6 @@ Importing ksyms imports nothing heavy: each name comes with its room when it is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
 from ._errors import (
     DecodeError,
     DeviceError,
@@ -35,6 +33,7 @@ from ._errors import (
     ServeError,
     SourceError,
 )
+from ._typing import TYPE_CHECKING, Any, Final
 from ._version import __version__
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """``python -m ksyms``."""
 
-from ._cli import main
+from ._cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

@@ -6,7 +6,8 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+
+from ._typing import BinaryIO, Final
 
 COMPRESSED: Final = (".xz", ".zst", ".gz")
 """How the name of a compressed file ends, where a directory is searched for files."""

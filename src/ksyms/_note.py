@@ -6,11 +6,9 @@ in UTF-8 (docs/format.md has every member and its source).
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
-
 from ._elf import Buffer, Format, Note, pack_note, parse_notes
 from ._errors import NoteError
+from ._typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,12 +95,14 @@ def read(desc: bytes, label: str) -> dict[str, Any]:
 
 
 _TEXT: Final = (str, type(None))
+_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 def _address(value: object) -> bool:
-    return value is None or (
-        isinstance(value, str) and re.fullmatch("0x[0-9a-f]{1,16}", value) is not None
-    )
+    if not isinstance(value, str):
+        return value is None
+    digits = value[2:]
+    return value[:2] == "0x" and 0 < len(digits) <= 16 and _DIGITS.issuperset(digits)
 
 
 _MEMBERS: Final[dict[str, Any]] = {

@@ -44,9 +44,9 @@ def _write(path: str, data: memoryview) -> None:
 
 
 def _replace(target: str, data: memoryview) -> None:
-    import tempfile
-
-    fd, scratch = tempfile.mkstemp(prefix=".ksyms.", dir=os.path.dirname(target))
+    scratch = os.path.join(os.path.dirname(target), f".ksyms.{os.urandom(8).hex()}")
+    # As tempfile does, whose import lasts as long as the writing.
+    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)

@@ -11,11 +11,11 @@ import io
 import os
 import struct
 from collections.abc import Callable
-from typing import Any, Final
 
 from . import _note
 from ._elf import read_image
 from ._errors import ImageError
+from ._typing import Any, Final
 
 SUFFIX: Final = ".zst"
 _MAGIC: Final = 0x184D2A5B  # one of the sixteen; zstd's own tools use 0x184D2A50 and ...5E

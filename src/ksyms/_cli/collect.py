@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any, Final
-
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
+
+if TYPE_CHECKING:
+    import argparse
 
 _EXAMPLES: Final = """\
 examples:

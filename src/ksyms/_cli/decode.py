@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from .source import add_source, load_source
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._decode import Boot, Decoder
     from .._symbols import SymbolTable
 
@@ -187,6 +188,8 @@ def _number(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:
+        import argparse
+
         raise argparse.ArgumentTypeError(
             f"{text!r} is no number; give it as 0x1e000000, -0x200000 or 0"
         ) from None

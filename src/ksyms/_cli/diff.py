@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._diff import Comparison, Pair
     from .._symbols import Symbol, SymbolTable
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-from typing import Any, Final
+
+from .._typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import argparse
 
 _EXAMPLES: Final = """\
 examples:

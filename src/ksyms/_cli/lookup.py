@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from .question import Question, answers, question
 from .source import add_source, load_source
+
+if TYPE_CHECKING:
+    import argparse
 
 _EXAMPLES: Final = """\
 examples:
@@ -65,14 +67,16 @@ def _argument(text: str) -> Question:
     try:
         return question(text)
     except ValueError as error:
+        import argparse
+
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; true where each one was found."""
-    from .sheet import Sheet
-
     table = load_source(options)
+    from .sheet import Sheet  # not before the kernel's text is read, which takes longest
+
     sheet = Sheet(table, options.json, options.nearest)
     for asked in _blocks(options.what):
         for each, found in answers(table, asked):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import gc
 import io
 import os
 import signal
@@ -10,16 +10,19 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Any, Final
 
 from .._errors import KsymsError, reason
-from .._version import __version__
+from .._typing import TYPE_CHECKING, Any, Final
+from .plain import Plain
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "snapshot": "snapshot",
     "info": "info",
     "lookup": "lookup",
@@ -33,40 +36,23 @@ _COMMANDS: Final = {
 }
 """Each command's file here, in the order of the help."""
 
-_EXAMPLES: Final = """\
-examples:
-  ksyms snapshot -o kernel.elf           the running kernel's symbols as one ELF file
-  ksyms snapshot --root saved -o -       another machine's saved files, to stdout
-  ksyms info                             what this machine would show, and why not
-  ksyms info kernel.elf                  which kernel the file is of, and what is in it
-  ksyms lookup 0xffffffff81000000        what is at an address, in the running kernel
-  ksyms lookup --from kernel.elf schedule   where a name is, in a file
-  ksyms lookup 'vfs_*' '[ext4]' - < list    patterns, a module, and what a list asks
-  dmesg | ksyms decode                   a text, with the names of its addresses
-  ksyms diff old.elf new.elf             what appeared, went, grew, moved
-  ksyms map kernel.elf -o map.html       its address space as a page to explore
-  ksyms collect -o host.tar.gz           this machine's files, for another to read
 
-exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted;
-ksyms diff: 0 no difference, 1 some, 2 trouble"""
+def program() -> NoReturn:
+    """The process ksyms: one command, and its end.
 
-
-class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help with the lines of its examples as they are, as wide as the terminal.
-
-    argparse makes one for every argument that is added, and would import shutil, which
-    unpacks archives, to ask for the width.
+    Nothing is left to be done at the end but to hand on what was said: to take the process
+    apart in order, module by module, lasts longer than a lookup.
     """
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser, of the whole or of a command, with such help."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_Help, **options)
+    # Imports make many objects and no garbage; a filter that runs for months is cleaned up.
+    gc.set_threshold(1 << 17)
+    status = main()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(status)  # where Python says what it could not write
+    os._exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writable = _streams()
     signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(arguments).parse_args(arguments)
-    run: Callable[[argparse.Namespace], bool] = options.run
+    options = _options(arguments)
+    run: Callable[[Any], bool] = options.run
     refused: int = options.refused
     if not writable:
         return refused
@@ -124,31 +110,20 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)  # so that what was begun is taken back
 
 
-def _columns() -> int:
-    """As shutil.get_terminal_size has them."""
-    asked = os.environ.get("COLUMNS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:
-        return 80
+def _options(arguments: Sequence[str]) -> Any:
+    """What the arguments say; of all commands only the one that is asked for is imported."""
+    file = COMMANDS.get(arguments[0]) if arguments else None
+    defaults: dict[str, object] = {"refused": EXIT_REFUSED}
 
+    def parsed() -> Any:
+        from .arguments import parser_of
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; of all commands only the one that is asked for is imported."""
-    parser = _Parser(
-        prog="ksyms",
-        description="The kernel's symbols as one consistent ELF file.",
-        epilog=_EXAMPLES,
-    )
-    parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
-    parser.set_defaults(refused=EXIT_REFUSED)
-    # With prog, argparse does not format its usage to find that out, for which it imports more.
-    commands = parser.add_subparsers(
-        title="commands", prog=parser.prog, metavar="COMMAND", required=True
-    )
-    named = _COMMANDS.get(arguments[0]) if arguments else None
-    for command in [named] if named else dict.fromkeys(_COMMANDS.values()):
-        import_module(f".{command}", __package__).add(commands)
-    return parser
+        files = [file] if file else dict.fromkeys(COMMANDS.values())
+        return parser_of(files, defaults).parse_args(arguments)
+
+    if file is None:
+        return parsed()
+    plain = Plain(arguments[0], lambda what: parsed().wrong(what))
+    plain.set_defaults(**defaults)
+    import_module(f".{file}", __package__).add(plain)
+    return plain.read(arguments[1:]) or parsed()

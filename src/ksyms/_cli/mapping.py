@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 from .source import add_source, load_source
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._map import Section, Survey
 
 _LARGEST: Final = 10

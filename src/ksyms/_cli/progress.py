@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+
+from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

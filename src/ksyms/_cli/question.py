@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .source import ADDRESS
+from .._typing import TYPE_CHECKING, Final, NamedTuple
+from .source import is_address
 
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 # Compiled when they are first asked: an address by itself must not wait for it.
 _NUMBER: Final = r"0[xX][0-9a-fA-F]+|[0-9]{1,20}"
 # As /proc/PID/maps and objdump have it: the end is the first address after the range.
-_RANGE: Final = rf"({ADDRESS.pattern})(?:-({ADDRESS.pattern})|\+({_NUMBER}))"
+_RANGE: Final = rf"(\w+)(?:-(\w+)|\+({_NUMBER}))"
 _OFFSET: Final = rf"(?s)(.+)\+({_NUMBER})"
 # As kprobe_events and bpftrace have it, where vmlinux: is the kernel itself.
 _MODULE: Final = r"(?as)([\w*?.-]+):(.+)"
 _WHOLE_MODULE: Final = r"(?a)\[([\w.-]+)\]"
 _KERNEL: Final = "vmlinux"
 _WILD: Final = "*?["
+_SIGNS: Final = f"+-:/{_WILD}"
+"""One of which is in whatever is more than a name."""
 _DIGITS: Final = 8  # of an address that can be a name
 _SHOWN: Final = 120
 
@@ -54,9 +56,12 @@ def question(text: str) -> Question:
     Raises:
         ValueError: a range is empty, or a regular expression is none, in words.
     """
-    if ADDRESS.fullmatch(text):
+    if is_address(text):
         return Question(text, int(text, 16), name=text if len(text) == _DIGITS else "")
-    if bounds := re.fullmatch(_RANGE, text):
+    if not any(sign in text for sign in _SIGNS):
+        return Question(text, name=text)
+    bounds = re.fullmatch(_RANGE, text)
+    if bounds and is_address(bounds[1]) and (bounds[2] is None or is_address(bounds[2])):
         return _range(text, *bounds.groups())
     if whole := re.fullmatch(_WHOLE_MODULE, text):
         return Question(text, pattern=re.compile(""), module=whole[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import json
 import queue
@@ -11,11 +10,13 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._transport import Request
 
 _WAITING: Final = 10_000
@@ -121,6 +122,8 @@ def run_status(options: argparse.Namespace) -> bool:
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text) or text in (".", ".."):
+        import argparse
+
         raise argparse.ArgumentTypeError(
             f"{text!r} is no name for a device: 64 letters, digits, and _ . - at most"
         )
@@ -129,6 +132,8 @@ def _name(text: str) -> str:
 
 def _mode(text: str) -> int:
     if not re.fullmatch("[0-7]{3}|0[0-7]{3}", text):
+        import argparse
+
         raise argparse.ArgumentTypeError(
             f"{text!r} is no file mode: three octal digits, such as 0444"
         )

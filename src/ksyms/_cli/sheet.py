@@ -6,11 +6,11 @@ import json
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Final
 
 from .._symbols import Symbol, SymbolTable, link_slide
 from .._symbols.search import aliases, nearest
 from .._symbols.slide import link_address
+from .._typing import Any, Final
 from . import output
 from .question import Found, Question, shown
 

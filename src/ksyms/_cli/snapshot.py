@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import TYPE_CHECKING, Any, Final
 
+from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 from .source import add_elf_source, add_source, take_snapshot
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._snapshot import Snapshot
 
 DEFAULT_OUTPUT: Final = "kernel.elf"

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
-import re
-from typing import TYPE_CHECKING, Final
+import os
+
+from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import argparse
+
     from .._linker.elf_table import ModuleFile
     from .._snapshot import Snapshot
     from .._symbols import SymbolTable
 
-# 0x and digits; without 0x as kallsyms prints them, 8 or 16 digits. Eight can be a name.
-ADDRESS: Final = re.compile(r"0[xX][0-9a-fA-F]+|[0-9a-fA-F]{16}|[0-9a-fA-F]{8}")
+_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
+
+
+def is_address(text: str) -> bool:
+    """Whether it is 0x and digits, or without 0x 8 or 16 digits as kallsyms prints them.
+
+    Eight can be a name too.
+    """
+    if text[:2] in ("0x", "0X"):
+        return len(text) > 2 and _DIGITS.issuperset(text[2:])
+    return len(text) in (8, 16) and _DIGITS.issuperset(text)
 
 
 def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
@@ -51,13 +62,13 @@ def module_file(text: str) -> ModuleFile:
     from .._linker.elf_table import ModuleFile
 
     path, at, place = text.rpartition("@")
-    if at and path and ADDRESS.fullmatch(place):
+    if at and path and is_address(place):
         return ModuleFile(path, int(place, 16))
     parts = [part.partition("=") for part in place.split(",")]
-    sections = {
-        name: int(address, 16) for name, _, address in parts if ADDRESS.fullmatch(address)
-    }
+    sections = {name: int(address, 16) for name, _, address in parts if is_address(address)}
     if not at or not path or len(sections) != len(parts) or "" in sections:
+        import argparse
+
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither FILE@ADDRESS nor FILE@SECTION=ADDRESS,..."
         )
@@ -82,6 +93,8 @@ def take_snapshot(
 
     ``debug`` as :class:`Linker` takes it: sizes are inferred where nothing is said.
     """
+    # Before numpy: what it calculates with would begin a thread on the processor that reads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .._linker import Linker
     from .._snapshot import take
     from .progress import Progress

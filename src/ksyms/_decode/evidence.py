@@ -309,16 +309,17 @@ class Evidence:
         """The slide where ``_text`` is at ``text``, as a panic says it is; empty if unknown."""
         return self._layout.slides(text, "_text", 0)
 
-    def tells(self, keys: Iterable[Key]) -> bool:
-        """Whether any of ``keys`` tells what is not known."""
+    def tells(self, keys: Iterable[Key], certain: bool) -> bool:
+        """Whether any of ``keys`` tells what is not known; ``certain`` if others agree."""
         told = [self.told(key) for key in keys]
         self._refuse_misfits()
-        return any(self._is_news(t) for t in told if t is not NOTHING)
+        certain |= self._certain
+        return any(self._is_news(t, certain) for t in told if t is not NOTHING)
 
-    def _is_news(self, told: Told) -> bool:
+    def _is_news(self, told: Told, certain: bool) -> bool:
         """Whether a frame tells of another boot than the one that is believed in."""
         boot = self.boot
-        if boot is None or not self._certain:
+        if boot is None or not certain:
             return bool(told.slides or told.moves or told.elsewhere)
         known = 0 if boot.own else None
         return (bool(told.slides) and boot.slide not in told.slides) or any(

@@ -13,46 +13,63 @@ from typing import Final, NamedTuple
 
 _NAME: Final = rb"[A-Za-z_.$][\w.$:@]{0,511}"  # KSYM_NAME_LEN
 _MODULE: Final = rb"[\w-]+"
-_OFFSET: Final = rb"\+0x[0-9a-f]+"
-_SIZE: Final = rb"/0x[0-9a-f]+"
+_OFFSET: Final = rb"\+0x[0-9a-fA-F]+"
+_SIZE: Final = rb"/0x[0-9a-fA-F]+"
 _BUILD_ID: Final = rb"[0-9a-f]{8,64}"
 # CONFIG_STACKTRACE_BUILD_ID prints a module's build-id behind its name (since 5.14).
 _IN_MODULE: Final = rb" \[" + _MODULE + rb"(?: " + _BUILD_ID + rb")?\]"
-_NAMED: Final = (
-    rb"[ :]{1,3}(?:\? )?\(?"
-    + _NAME
-    + _OFFSET
-    + rb"(?:"
-    + _SIZE
-    + rb")?(?:"
-    + _IN_MODULE
-    + rb")?"
-)
+# What dmesg and grep put around words for a terminal, and JSON's way to write that.
+_COLOUR: Final = rb"(?:(?:\x1b|\\u001[bB])\[[\d;]{0,16}[mK])"
+# JSON writes < and > in this way where it may be read as HTML (Go's encoding/json).
+_LESS, _MORE = rb"(?:<|\\u003[cC])", rb"(?:>|\\u003[eE])"
+_CLOSING: Final = rb"(?:" + _MORE + rb"\]?|[\])])?" + _COLOUR + rb"{0,4}"
+_ANY: Final = rb"[ :>\])\x1b\\]"
+"""One of these is behind an address that more belongs to: the quickest thing to look for."""
+_GAP: Final = rb"[ :]{1,3}" + _COLOUR + rb"{0,4}(?:\? )?\(?"
+_SAID: Final = _NAME + _OFFSET + rb"(?:" + _SIZE + rb")?"
+_NAMED: Final = _GAP + _SAID + rb"(?:" + _IN_MODULE + rb")?"
 # A dump of memory has the next address where others have a name.
-_NO_ADDRESS: Final = rb"(?!(?:0x)?[0-9a-f]{8}(?:[0-9a-f]{8})?(?!\w))"
+_NO_ADDRESS: Final = rb"(?!(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
 _BARE: Final = rb" " + _NO_ADDRESS + _NAME + rb"(?= \(|\r?$)"
 _IN_PARENTHESES: Final = rb" \(" + _NO_ADDRESS + _NAME + rb"(?:" + _IN_MODULE + rb")?\)"
 _LISTED: Final = rb" [A-Za-z?-] " + _NO_ADDRESS + rb"[^\s]+(?:\t\[[^\]\s]+\])?(?=\r?$)"
 _REST: Final = (
-    rb"(?:>\]|[>\])])?(?:"
+    _CLOSING
+    + rb"(?:"
     + rb"|".join([_NAMED, rb" \[unknown\]", _LISTED, _BARE, _IN_PARENTHESES])
     + rb")?"
 )
 
 
-def addresses(digits: int, prefix: str) -> re.Pattern[bytes]:
+def _opens(behind: bytes) -> bytes:
+    """Where a word can begin though a letter or digit is right before it.
+
+    That is the end of a colour, of a character that JSON escapes, or of one that rsyslog does
+    (``#011``). ``behind`` is what of the word is before the place where this is looked for.
+    """
+    ends = [rb"\[[\d;]{%d}[mK]" % size for size in range(17)]
+    ends += [rb"\\[bfnrt]", rb"\\u[0-9a-fA-F]{4}", rb"#0[0-3][0-7]"]
+    return rb"|".join(rb"(?<=" + end + behind + rb")" for end in ends)
+
+
+def addresses(digits: int, prefix: str, capitals: bool = False) -> re.Pattern[bytes]:
     """Where a text has kernel addresses; group 1 is each, and what it is followed by.
 
-    An address has ``digits`` lower-case hexadecimal digits and may have 0x before it; all of a
-    kernel's begin with ``prefix``, which makes the search a quick one. What follows is what
-    closes it, and the name if it has one. Of ``[<A>]  [<A>] NAME``, which oopses had until
-    Linux 4.8, the second is meant.
+    An address has ``digits`` hexadecimal digits and may have 0x before it; all of a kernel's
+    begin with ``prefix``, which makes the search a quick one. With ``capitals`` that may be in
+    capitals, and the search is a slow one. What follows is what closes it, and the name if it
+    has one. Of ``[<A>]  [<A>] NAME``, which oopses had until Linux 4.8, the second is meant.
     """
-    rest = digits - len(prefix)
-    address = prefix.encode() + rb"[0-9a-f]{%d}" % rest
-    before = rb"(?:(?<!\w.{%d})|(?<=\b0[xX].{%d}))" % (digits, digits)
+    first = "".join(f"[{d}{d.upper()}]" for d in prefix) if capitals else prefix
+    address = first.encode() + rb"[0-9a-fA-F]{%d}" % (digits - len(prefix))
+    behind = rb".{%d}" % digits
+    after = [rb"(?<!\w" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
+    after += [_opens(behind), _opens(rb"0[xX]" + behind)]
+    before = rb"(?:" + rb"|".join(after) + rb")"
+    once = rb"(?!" + _MORE + rb"\]  \[" + _LESS + rb")"
+    rest = rb"(?:(?!" + _ANY + rb")|" + once + _REST + rb")"
     return re.compile(
-        rb"(" + address + rb"(?!\w|>\]  \[<)" + before + _REST + rb")", re.MULTILINE | re.DOTALL
+        rb"(" + address + rb"(?!\w)" + before + rest + rb")", re.MULTILINE | re.DOTALL
     )
 
 
@@ -78,9 +95,12 @@ class Named(NamedTuple):
 
 BEFORE: Final = b"\0"
 """What marks a name that stands before its address, where one is looked for behind it."""
-_CLOSED: Final = re.compile(rb"(?:>\]|[>\])])?")
+OPENED: Final = (b" <", b" \\u003c", b" \\u003C")
+"""What is between such a name and its address."""
+COLOUR: Final = re.compile(_COLOUR)
+_CLOSED: Final = re.compile(_CLOSING)
 _FRAME_PARTS: Final = re.compile(
-    rb"([ :]{1,3}(?:\? )?\(?)(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x([0-9a-f]+))?"
+    rb"(" + _GAP + rb")(" + _NAME + rb")\+0x([0-9a-fA-F]+)(?:/0x([0-9a-fA-F]+))?"
     rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
 )
 _LISTED_PARTS: Final = re.compile(rb" [A-Za-z?-] ([^\s]+)(?:\t\[([^\]\s]+)\])?")
@@ -113,25 +133,45 @@ def take_apart(rest: bytes) -> Named:
     return Named("bare", closed, match[1], _text(match[2]), module=module, after=match[4])
 
 
+# No name begins with the letter that ends a colour. What most places fail at comes first.
+_BEGINS: Final = (
+    rb"(?=[A-Za-z_.$])(?:(?<![\w.$@\\])(?<!::)(?<!\x1b\[)(?<!1[bB]\[)|" + _opens(rb"") + rb")"
+)
 FRAMES: Final = re.compile(
-    rb"(?<![\w.$@])(?<!::)([A-Za-z_.$][\w.$@]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)"
+    _BEGINS + rb"([A-Za-z_.$][\w.$@]*)\+0x([0-9a-fA-F]+)/0x([0-9a-fA-F]+)"
     rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
 )
 """Symbols with an offset and a size, wherever they are: name, offset, size, module.
 
 ``RIP: 0010:NAME`` has the segment right before it.
 """
-BEFORE_ADDRESS: Final = re.compile(
-    rb"(?<![\w.$:@])(" + _NAME + rb")\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?"
-    rb"(?: \[(" + _MODULE + rb")\])? <$"
+_BEFORE_ADDRESS: Final = re.compile(
+    _BEGINS + rb"(" + _SAID + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
 )
-"""What ftrace prints before an address in <>, at the end of what comes before it."""
+_BEFORE_PLAIN: Final = re.compile(rb" (" + _SAID + rb") <$")
 LONGEST: Final = 1 << 11
 """Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
 
+
+def before_address(text: bytes) -> re.Match[bytes] | None:
+    """What ftrace prints before an address in <>, if ``text`` ends with that and <; group 1."""
+    end = text[-LONGEST:]
+    last = end.rfind(b" ")
+    begin = end.rfind(b" ", 0, last)
+    if begin >= 0 and (match := _BEFORE_PLAIN.match(end, begin)):
+        return match
+    # What looks like a name has no space before its module.
+    return _BEFORE_ADDRESS.search(end, max(end.rfind(b" ", 0, max(begin, 0)), 0))
+
+
+def closes(rest: bytes) -> bool:
+    """Whether nothing but what closes an address is behind it."""
+    return bool(rest) and take_apart(rest).kind == "none"
+
+
 BANNER: Final = re.compile(rb"Linux version (\S+)")  # init/main.c, linux_banner
 OFFSET: Final = re.compile(  # arch/x86/kernel/setup.c, dump_kernel_offset
-    rb"Kernel Offset: (?:0x([0-9a-f]+) from 0x([0-9a-f]+)|disabled)"
+    rb"Kernel Offset: " + _COLOUR + rb"{0,4}(?:0x([0-9a-f]+) from 0x([0-9a-f]+)|disabled)"
 )
 HEADER: Final = re.compile(  # lib/dump_stack.c, dump_stack_print_info
     rb"Comm: .{1,31}? (?:Not tainted|Tainted:[A-Z ]{1,63}?) {1,31}([0-9]\S*) #"
@@ -142,7 +182,9 @@ PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
 SAYS: Final = (b"Linux version ", b"Kernel Offset: ", b"ainted", b"# os release : ")
 """One of these is in every text that one of the four above finds something in."""
 # kernel/module/main.c, print_modules; "[last unloaded: NAME]" ends what is loaded.
-LINKED_IN: Final = re.compile(rb"Modules linked in:((?: [\w-]+(?:\([A-Z+-]*\))?)*)")
+LINKED_IN: Final = re.compile(
+    rb"Modules linked in:((?: " + _COLOUR + rb"{0,4}[\w-]+(?:\([A-Z+-]*\))?)*)"
+)
 
 
 HINTS: Final = (b"+0x", b"Linux version ", b"Kernel Offset: ", b" T _stext", b" T _text")

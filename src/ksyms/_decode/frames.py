@@ -42,8 +42,8 @@ class Frames:
         Raises:
             DecodeError: the text is of another build than the table.
         """
-        pieces = self._decoder.pattern.split(block)
-        keys = self._decoder.keys(pieces)
+        pieces = self._decoder.split(block)
+        keys = self._decoder.keys(block, pieces)
         parts = self._decoder.parts(block, keys, pieces)
         places = places_of(pieces)
         found = [
@@ -75,7 +75,9 @@ class Frames:
                 there = pieces[2 * number + 1]
                 end = start + (digits if named.kind == "none" else len(there))
                 if key != there:  # its name is before it
-                    start -= len(key) - digits
+                    before = pieces[2 * number]
+                    name = key[digits:].partition(b" ")[2]
+                    start -= len(before) - before.rindex(b" ") + len(name)
                 said = named.name or None
                 if said is not None and named.offset is not None and named.kind == "frame":
                     said += f"+{named.offset:#x}"

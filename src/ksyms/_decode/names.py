@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from .._symbols import Symbol, SymbolTable
 from .._symbols.spans import NOBODY
 
 if TYPE_CHECKING:
     from .._symbols.spans import U64, Index
+
+Bools = npt.NDArray[np.bool_]
 
 _KEPT: Final = 1 << 17
 """How many names are kept; a kernel has some hundred thousand, a text is of any length."""
@@ -25,13 +28,12 @@ class Names:
         self.listed = listed(table)
         self._values = table.rows["st_value"].astype(np.uint64)
         count = len(self._values)
-        self.starts = [b""] * count
-        """What a trace (``%pS``) prints of the symbol of a number, up to an offset's digits."""
-        self.ends = [b""] * count
-        """What it prints behind them."""
-        self.kernel = [False] * count
-        """Whether it is the kernel's own. All three are filled by :meth:`offsets`."""
-        self._same: dict[tuple[int, str | None], bytes] = {}
+        self.formats = [b"%b %x"] * count
+        """For each number what makes of an address and an offset both, and the name with the
+        offset and its size between, as a trace (``%pS``) prints it.
+        """
+        self.kernel: Bools = np.zeros(count, np.bool_)
+        """Whether it is the kernel's own. Both are filled by :meth:`offsets`."""
         self._filled = np.zeros(count, np.bool_)
         self._filled[NOBODY] = True
 
@@ -44,18 +46,10 @@ class Names:
         fresh = np.unique(numbers[~self._filled[numbers]])
         self._filled[fresh] = True
         for number, (name, size, module) in zip(fresh.tolist(), self._table.briefly(fresh)):
-            self.starts[number] = name + b"+0x"
             self.kernel[number] = module is None
-            self.ends[number] = self._end(size, None if module in self.listed else module)
+            owner = None if module in self.listed else module
+            self.formats[number] = _format(name, size, owner)
         return addresses - self._values[numbers]
-
-    def _end(self, size: int, module: str | None) -> bytes:
-        """What is behind an offset; one object for all symbols that have the same there."""
-        end = self._same.get((size, module))
-        if end is None:
-            text = f"/{size:#x}" + ("" if module is None else f" [{module}]")
-            end = self._same[size, module] = _bytes(text)
-        return end
 
     def called(self, name: str) -> list[Symbol]:
         """Every symbol of that name that has a place in memory."""
@@ -79,6 +73,12 @@ def listed(table: SymbolTable) -> set[str]:
     """
     files = table.facts.get("files", ())
     return {file["name"] for file in files if file["kind"] == "listed"}
+
+
+def _format(name: bytes, size: int, module: str | None) -> bytes:
+    said = name.replace(b"%", b"%%")
+    end = b"" if module is None else _bytes(f" [{module}]".replace("%", "%%"))
+    return b"%%b %b+0x%%x/%#x%b" % (said, size, end)
 
 
 def _bytes(text: str) -> bytes:

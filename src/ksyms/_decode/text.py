@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from binascii import unhexlify
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Final
+from itertools import compress
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from .._symbols import SymbolTable
+from .._symbols.spans import NOBODY
 from . import forms
 from .boot import Boot, Layout, Place
 from .evidence import Evidence, Key, Part, places_of
 from .names import Names
+
+if TYPE_CHECKING:
+    from .._symbols.spans import U64, Index
+    from .names import Bools
 
 _UNKNOWN: Final = b" [unknown]"
 """What perf script prints for a name that it does not have."""
@@ -39,7 +48,11 @@ class Decoder:
         self.evidence = self._new_evidence()
         self._spans = table.spans
         self._digits = self.layout.digits
-        self.pattern = forms.addresses(self._digits, self.layout.prefix)
+        prefix = self.layout.prefix
+        self._capitals = prefix.upper().encode()
+        self._usual = forms.addresses(self._digits, prefix)
+        self.pattern = forms.addresses(self._digits, prefix, capitals=True)
+        """Where addresses are in a text, in capitals too; :meth:`split` is quicker."""
         self._answers: dict[Key, bytes] = {}
         self._boot: Boot | None = None
         self.unknown: dict[str, set[bytes]] = {}
@@ -53,8 +66,8 @@ class Decoder:
         Raises:
             DecodeError: the text is of another build than the table.
         """
-        pieces = self.pattern.split(block)
-        keys = self.keys(pieces)
+        pieces = self.split(block)
+        keys = self.keys(block, pieces)
         for part in self.parts(block, keys, pieces):
             within = keys[part.first : part.end]
             if not within:
@@ -74,36 +87,48 @@ class Decoder:
         trial = self._new_evidence()
         for block in blocks:
             if any(hint in block for hint in forms.HINTS):
-                pieces = self.pattern.split(block)
-                places = partial(places_of, pieces)
-                parts = trial.parts(trial.marks(block), self.keys(pieces), places)
+                pieces = self.split(block)
+                parts = self._divide(trial, block, self.keys(block, pieces), pieces)
+                self._answers = {}  # what has one already would count as nothing new
                 if trial.settled:
                     self.evidence.foresee(trial, parts[0].boot)
                     return
 
-    def keys(self, pieces: Sequence[bytes]) -> list[Key]:
+    def split(self, block: bytes) -> list[bytes]:
+        """``block`` in pieces: every second is an address and what follows it as its name."""
+        return (self.pattern if self._capitals in block else self._usual).split(block)
+
+    def keys(self, block: bytes, pieces: Sequence[bytes]) -> list[Key]:
         """Each address with its name; one before it is marked as that."""
         keys = list(pieces[1::2])
-        opened = [n for n, before in enumerate(pieces[:-1:2]) if before[-2:] == b" <"]
+        if not any(opened in block for opened in forms.OPENED):
+            return keys
+        ends = {opened[-2:] for opened in forms.OPENED}
+        opened = [n for n, before in enumerate(pieces[:-1:2]) if before[-2:] in ends]
         for number in opened:
             digits, rest = keys[number][: self._digits], keys[number][self._digits :]
-            match = forms.BEFORE_ADDRESS.search(pieces[2 * number][-forms.LONGEST :])
-            if match is not None and rest == b">":
-                keys[number] = b"%b%b %b" % (digits, forms.BEFORE, match[0][:-2])
+            match = forms.before_address(pieces[2 * number])
+            if match is not None and (rest == b">" or forms.closes(rest)):
+                keys[number] = b"%b%b%b %b" % (digits, forms.BEFORE, rest, match[1])
         return keys
 
     def parts(self, block: bytes, keys: list[Key], pieces: Sequence[bytes]) -> list[Part]:
         """Which boot each address is of; and what the block says of modules is kept."""
         for match in forms.LINKED_IN.finditer(block):
-            words = match[1].decode().split()
+            words = forms.COLOUR.sub(b"", match[1]).decode().split()
             self.linked_in.update(word.partition("(")[0] for word in words)
         if len(self._answers) > _KEPT:
             self._answers = {}
-        evidence = self.evidence
+        return self._divide(self.evidence, block, keys, pieces)
+
+    def _divide(
+        self, evidence: Evidence, block: bytes, keys: list[Key], pieces: Sequence[bytes]
+    ) -> list[Part]:
         marks = evidence.marks(block)
-        if not marks and evidence.boot is not None:
+        # What cannot be known in a boot is said, so on a trial only its own one is tried.
+        if not marks and evidence.boot and (evidence is self.evidence or evidence.boot.own):
             odd, agreed = self._fill(keys, evidence.boot)
-            if not evidence.tells(odd):
+            if not evidence.tells(odd, agreed > 0):
                 return [evidence.part(0, len(keys), agreed)]
         return evidence.parts(marks, keys, partial(places_of, pieces))
 
@@ -125,42 +150,57 @@ class Decoder:
         """
         if boot is not self._boot:
             self._boot, self._answers = boot, {}
-        answers, names, digits = self._answers, self.names, self._digits
+        answers, digits = self._answers, self._digits
         missing = [key for key in dict.fromkeys(keys) if key not in answers]
-        offsets, numbers = self._numbers(missing, boot)
-        starts, ends = names.starts, names.ends
-        known = starts if boot.own else names.kernel
+        text = b"".join(missing)
+        bare = len(text) == digits * len(missing)
+        if not bare:
+            text = b"".join([key[:digits] for key in missing])
+        offsets, numbers, known = self._numbers(text, boot)
+        rows = zip(missing, offsets.tolist(), numbers.tolist(), known.tolist())
+        if not bare:
+            return self._fill_named(rows, boot)
+        formats = self.names.formats
+        found = [formats[number] % (key, offset) for key, offset, number, _ in rows]
+        answers.update(zip(missing, found))
+        others = [missing[at] for at in (~known).nonzero()[0].tolist()]
+        for key in others:
+            answers[key] = key + self._answer(key, boot)
+        return [*compress(missing, (numbers == NOBODY).tolist())], 0
+
+    def _fill_named(
+        self, rows: Iterable[tuple[Key, int, int, bool]], boot: Boot
+    ) -> tuple[list[Key], int]:
+        """Do the same for keys of which some have names."""
+        answers, formats, digits = self._answers, self.names.formats, self._digits
         odd: list[Key] = []
         agreed = 0
-        for key, offset, number in zip(missing, offsets, numbers):
-            if known[number]:
+        for key, offset, number, known in rows:
+            if known:
                 if len(key) == digits:
-                    answers[key] = b"%b %b%x%b" % (key, starts[number], offset, ends[number])
+                    answers[key] = formats[number] % (key, offset)
                     continue
-                said, rest = b"%b%x" % (starts[number], offset), key[digits:]
-                if rest == _UNKNOWN:
-                    answers[key] = b"%b %b" % (key[:digits], said)
-                    continue
-                if _has(rest, said):
-                    answers[key] = key[:digits] + _as_it_was(rest)
+                whole, rest = formats[number] % (b"", offset), key[digits:]
+                if rest.endswith(whole) or _has(rest, whole):
+                    answers[key] = key if rest[0] else key[:digits] + _as_it_was(rest)
                     agreed += 1
+                    continue
+                if rest == _UNKNOWN:
+                    answers[key] = key[:digits] + whole.rpartition(b"/")[0]
                     continue
             answers[key] = key[:digits] + self._answer(key, boot)
             if len(key) > digits or not number:
                 odd.append(key)
         return odd, agreed
 
-    def _numbers(self, keys: list[Key], boot: Boot) -> tuple[list[int], list[int]]:
-        """For each of ``keys`` its symbol's number, and the bytes from that to the address."""
-        import numpy as np
-
-        text = np.frombuffer(b"".join([key[: self._digits] for key in keys]), np.uint8)
-        digits = (text & 0xF) + np.uint8(9) * (text >> 6)  # of "0" to "9" and "a" to "f"
-        weights = np.uint64(16) ** np.arange(self._digits, dtype=np.uint64)[::-1]
-        addresses = digits.reshape(-1, self._digits).astype(np.uint64) @ weights
+    def _numbers(self, text: bytes, boot: Boot) -> tuple[U64, Index, Bools]:
+        """Of each address of ``text`` the offset in its symbol, its number, and if it is so."""
+        addresses = np.frombuffer(unhexlify(text), f">u{self._digits // 2}").astype(np.uint64)
         addresses -= np.uint64(boot.slide % (1 << 64))
         numbers = self._spans.find(addresses)
-        return self.names.offsets(addresses, numbers).tolist(), numbers.tolist()
+        offsets = self.names.offsets(addresses, numbers)
+        known = numbers != NOBODY if boot.own else self.names.kernel[numbers]
+        return offsets, numbers, known
 
     def _answer(self, key: Key, boot: Boot) -> bytes:
         """What is to follow the address in place of what does."""
@@ -174,7 +214,7 @@ class Decoder:
         if named.kind == "listed" or self.says(named, place):
             return _as_it_was(rest)
         if rest.startswith(forms.BEFORE):
-            return b"> " + self._name(place, True)
+            return named.closed + b" " + self._name(place, True)
         if named.kind == "none" or (named.kind == "bare" and not self.names.called(named.name)):
             return named.closed + b" " + self._name(place, True) + rest[len(named.closed) :]
         whole = named.kind == "frame" and named.size is not None
@@ -209,12 +249,15 @@ class Decoder:
             kept |= addresses
 
 
-def _has(rest: bytes, said: bytes) -> bool:
-    """Whether the name behind an address is ``said``, and no longer one."""
+def _has(rest: bytes, whole: bytes) -> bool:
+    """Whether the name behind an address is that of ``whole``, with another size or none."""
+    if whole.startswith(rest) and whole[len(rest) : len(rest) + 3] == b"/0x":
+        return True
+    said = whole[1:].rpartition(b"/")[0]
     at = rest.find(said)
-    after = rest[at + len(said) : at + len(said) + 1]
+    after = rest[at + len(said) :][:1]
     return at > 0 and rest[at - 1] in b" (:" and after in (b"", b"/", b" ", b")")
 
 
 def _as_it_was(rest: bytes) -> bytes:
-    return b">" if rest.startswith(forms.BEFORE) else rest
+    return rest[1:].partition(b" ")[0] if rest.startswith(forms.BEFORE) else rest

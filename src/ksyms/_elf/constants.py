@@ -5,7 +5,7 @@ Source: System V ABI, chapters 4 and 5 (gABI 4.3), and each machine's psABI for 
 
 from __future__ import annotations
 
-from typing import Final
+from .._typing import Final
 
 ELFMAG: Final = b"\x7fELF"
 EI_CLASS: Final = 4

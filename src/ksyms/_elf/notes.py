@@ -7,8 +7,8 @@ Source: System V ABI, "Note Section". Linux pads to four in both classes
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from .._typing import NamedTuple
 from .constants import NT_GNU_BUILD_ID
 from .structs import Buffer, Format, Nhdr
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
-
 from .._errors import ImageError
+from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .constants import (
     EI_CLASS,
     EI_DATA,
@@ -22,16 +21,19 @@ from .constants import (
 )
 from .structs import Buffer, Ehdr, Format, Shdr, elf_format
 
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Data(Protocol):
+        """An ELF file's bytes: a view of memory, or a file that is read as it is asked."""
+
+        def __len__(self) -> int: ...
+
+        def __getitem__(self, part: slice, /) -> Buffer: ...
+
+
 _SHARED: Final = 16
 """How many times its size a table of names is believed to be worth: names can share bytes."""
-
-
-class Data(Protocol):
-    """An ELF file's bytes: a view of memory, or a file that is read as it is asked."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Buffer: ...
 
 
 class Image(NamedTuple):

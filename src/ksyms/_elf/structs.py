@@ -8,14 +8,24 @@ Source: System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header"
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
+from .._typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from .constants import ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
 
 if TYPE_CHECKING:
+    from typing import Generic, TypeVar
+
     import numpy as np
+
+    T = TypeVar("T", bound=tuple[Any, ...])
+
+    class _Of(Generic[T]):
+        """Of which tuple a structure is."""
+
+else:
+    T, _Of = 0, [object]  # so that _Of[T] is a class: typing takes as long as Python
 
 Buffer = bytes | bytearray | memoryview
 
@@ -160,10 +170,8 @@ _SYM: dict[int, _Fields] = {
 }
 _NHDR: _Fields = (("n_namesz", "I"), ("n_descsz", "I"), ("n_type", "I"))
 
-T = TypeVar("T", bound=tuple[Any, ...])
 
-
-class Structure(Generic[T]):
+class Structure(_Of[T]):
     """One structure of one class and byte order: tuples to bytes and back."""
 
     def __init__(self, make: type[T], fields: _Fields, order: str, wide: bool) -> None:
@@ -173,7 +181,7 @@ class Structure(Generic[T]):
         self._struct = Struct(order + "".join(self.codes))
         self.size = self._struct.size
         # T is a NamedTuple, and the type system has no bound that says so.
-        self._tuple: Callable[[tuple[Any, ...]], T] = make._make  # type: ignore[attr-defined]
+        self._tuple: Callable[[tuple[Any, ...]], T] = partial(tuple.__new__, make)
         # Where in the file's order each of the tuple's fields is; the same in all but two.
         places = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
         if places != sorted(places):

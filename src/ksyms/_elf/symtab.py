@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from .._typing import NamedTuple
 from .constants import EI_OSABI, ELFOSABI_FREEBSD, SHT_NULL, SHT_STRTAB, SHT_SYMTAB
 from .reader import Image
 from .structs import Shdr

@@ -5,16 +5,16 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from typing import Any, Final
 
 from .. import _portable
 from .._compressed import contents
 from .._elf import constants as elf
 from .._elf import read_image
 from .._errors import ImageError, SourceError, reason
+from .._typing import Any, Final
 from .table import SymbolTable
 
-_TEXT: Final = re.compile(rb"[0-9a-f]{8}(?:[0-9a-f]{8})? \S \S+")
+_TEXT: Final = rb"[0-9a-f]{8}(?:[0-9a-f]{8})? \S \S+"
 """How the first line of a kallsyms, or of a System.map, begins."""
 _TAR: Final = slice(257, 262)  # POSIX.1, pax, "ustar Interchange Format"
 _BZIP2: Final = b"BZh"
@@ -62,16 +62,16 @@ def told_by(label: str) -> dict[str, Any] | None:
 
 
 def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
-    if data[_TAR] == b"ustar" or (data[:3] == _BZIP2 and not _TEXT.match(data)):
+    if data[_TAR] == b"ustar" or (data[:3] == _BZIP2 and not re.match(_TEXT, data)):
         return _taken(label, root=label)
-    if _TEXT.match(data):
+    if data[: len(elf.ELFMAG)] == elf.ELFMAG:
+        return SymbolTable(read_image(memoryview(data), label))
+    if re.match(_TEXT, data):
         return _taken(label, kallsyms=label)
-    if data[: len(elf.ELFMAG)] != elf.ELFMAG:
-        raise ImageError(
-            f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive.",
-            "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux or a module.",
-        )
-    return SymbolTable(read_image(memoryview(data), label))
+    raise ImageError(
+        f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive.",
+        "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux or a module.",
+    )
 
 
 def _contents(label: str) -> bytes | mmap.mmap:

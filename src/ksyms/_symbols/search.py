@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
 
+from .._typing import Final
 from .symbol import Symbol
 from .table import SymbolTable
 

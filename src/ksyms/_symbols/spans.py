@@ -7,6 +7,7 @@ worked out here for all of them at once, so that a million addresses are one sea
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -44,14 +45,24 @@ class Spans(NamedTuple):
     start: U64
     number: Index
 
-    def within(self, first: int, last: int) -> tuple[int, int]:
-        """The first that begins at ``first`` to ``last``, not at 0, and the one after those."""
-        begin = np.searchsorted(self.start, np.uint64(max(first, 1)), "left")
-        return int(begin), int(np.searchsorted(self.start, np.uint64(last), "right"))
+    def find(self, addresses: U64) -> Index:
+        """The number for each of ``addresses``, in their order."""
+        return self.number[self.places(addresses)]
 
-    def find(self, address: U64) -> Index:
-        """The number for each of ``address``, in its order."""
-        return self.number[np.searchsorted(self.start, address, "right") - 1]
+    def places(self, addresses: U64) -> Index:
+        """The place of the span that holds each of ``addresses``, in their order."""
+        return np.searchsorted(self.start, addresses, "right") - 1
+
+    def one(self, address: int) -> int:
+        """The place of the span that holds ``address``; the last of :attr:`owners` if none."""
+        if not 0 <= address <= _LAST:
+            return len(self.start)
+        return bisect_right(self.start.data, address) - 1
+
+    @property
+    def owners(self) -> Index:
+        """:attr:`number`, and behind it :data:`NOBODY`."""
+        return np.append(self.number, NOBODY)
 
 
 def spans(rows: Rows) -> Spans:

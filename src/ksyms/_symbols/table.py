@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 
 from .. import _note
 from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image
 from .._elf import constants as elf
+from .._typing import TYPE_CHECKING, Any, Final
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from .btf import Btf
     from .buckets import Buckets
+    from .names import Names
     from .spans import Rows, Spans
 
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
 _RANK: Final = {elf.STB_WEAK: 1, elf.STB_LOCAL: 2}
 _KINDS: Final = {elf.STT_FUNC: "function", elf.STT_OBJECT: "object"}
+_LETTER: Final = 0xFF & ~_note.EXACT
 _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _NESTED: Final = 64
@@ -38,24 +40,17 @@ LOOKUPS: Final = 1_600
 """How many lookups by the symbols around take as long as numpy's import and the spans."""
 _MANY: Final = 1 << 16
 """How many addresses at once are worth buckets."""
-_PAGE: Final = 14
-"""Bits of an address within what is kept together for lookups: a bisection of a few steps."""
-_PAGES: Final = 1 << 16
-"""How many of those are kept."""
 FINDS: Final = 48
-"""How many single finds take as long as the names of all of a kernel's symbols do."""
+"""How many scans for a name take as long as numpy's import and the index of all names."""
+_SHORT: Final = 64
+"""Bytes that most names have less than."""
 _SCANS: Final = 4
 """How many single searches of a table are worth one pass over it."""
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
 _MAPPING: Final = b"$"
 _TWIN: Final = b"__pfx_"
-
-
-_Page = tuple[tuple[int, ...], list["Symbol | int | None"]]
-"""Addresses, and one item more: what is before each of them and behind the last.
-
-An item is a symbol, its number until it was asked for, or None.
-"""
+_new_symbol: Final[Callable[[tuple[Any, ...]], Symbol]] = partial(tuple.__new__, Symbol)
+"""A Symbol of its fields in order, in a third of what Symbol() takes."""
 
 
 class SymbolTable(Sequence[Symbol]):
@@ -68,7 +63,9 @@ class SymbolTable(Sequence[Symbol]):
     def __init__(self, image: Image) -> None:
         self._image = image
         self._symtab, self._strtab = _tables(image)
+        self._row = image.format.sym
         self._table = image.contents(self._symtab)
+        self._strings = image.contents(self._strtab)
         self._driver = is_driver_image(image)
         self._section_names = image.section_names()
         by_name = {
@@ -79,7 +76,7 @@ class SymbolTable(Sequence[Symbol]):
         }
         self._letters = self._contents(by_name.get(_note.LETTERS))
         self._note = self._contents(by_name.get(_note.SECTION))
-        count = self._symtab.sh_size // image.format.sym.size
+        count = self._symtab.sh_size // self._row.size
         if len(self._note):
             _note.check(self._note, image.format, image.label)
             if len(self._letters) != count:
@@ -91,7 +88,7 @@ class SymbolTable(Sequence[Symbol]):
         self._values = _values(image, self._symtab)
         self._order: Sequence[int] | None = None
         self._asked = self._looked_up = 0
-        self._pages: dict[int, _Page] = {}
+        self._place_of: Callable[[int], int] | None = None
         self._halves = (range(1, self._symtab.sh_info), range(self._symtab.sh_info, count))
         if not len(self._note):
             # Not a snapshot: its halves are not sorted, so an index is made of all of it.
@@ -156,30 +153,24 @@ class SymbolTable(Sequence[Symbol]):
         kallsyms is given, as the kernel prints it (kernel/kallsyms.c, get_symbol_pos); of
         two files', that of the one loaded first. Absolute symbols never answer.
         """
-        try:
-            starts, found = self._pages[address >> _PAGE]
-        except KeyError:
+        if self._place_of is None:
             self._looked_up += 1
             if self._looked_up <= LOOKUPS:
                 return self._search(address)
-            starts, found = self._page(address >> _PAGE)
-        at = bisect_right(starts, address)
-        symbol = found[at]
-        if isinstance(symbol, int):
-            symbol = found[at] = self._symbol(symbol) if symbol else None
+            self._prepare()
+            return self.lookup(address)
+        place = self._place_of(address)
+        symbol = self._found[place]
+        if symbol is None and (number := self._owners[place]):
+            symbol = self._found[place] = self._symbol(number)
         return symbol
 
-    def _page(self, page: int) -> _Page:
-        """Where in a page of addresses spans begin, and whose the addresses before each are."""
-        if len(self._pages) == _PAGES:
-            self._pages.clear()
-        if page >> (64 - _PAGE):
-            return (), [None]  # no address has more than 64 bits, or fewer than none
-        first = page << _PAGE
-        begin, end = self.spans.within(first, first + (1 << _PAGE) - 1)
-        starts = tuple(self.spans.start[begin:end].tolist())
-        self._pages[page] = kept = starts, self.spans.number[begin - 1 : end].tolist()
-        return kept
+    def _prepare(self) -> None:
+        """Have the spans at hand for single addresses, and room for who answers in each."""
+        self._owners = self.spans.owners.data
+        self._found: list[Symbol | None] = [None] * len(self._owners)
+        # Last, for other threads look whether it is there.
+        self._place_of = (self._buckets or self.spans).one
 
     def _search(self, address: int) -> Symbol | None:
         """What :meth:`lookup` finds, by the symbols around ``address`` alone."""
@@ -203,19 +194,28 @@ class SymbolTable(Sequence[Symbol]):
         import numpy as np
 
         wanted = np.asarray(addresses, np.uint64)
-        if len(wanted) >= _MANY and self._buckets is not None:
-            return self._buckets.find(wanted)
-        return self._places[self.spans.find(wanted)]
+        spans = self._buckets if len(wanted) >= _MANY else None
+        return self._answers_at.take((spans or self.spans).places(wanted))
 
     @cached_property
     def _buckets(self) -> Buckets | None:
-        """The places by address, for many at once; None where the symbols reach too far."""
+        """The spans by address; None where the symbols reach too far."""
         from .buckets import Buckets
 
         try:
-            return Buckets(self.spans, self._places[self.spans.number])
+            return Buckets(self.spans)
         except ValueError:
             return None
+
+    @cached_property
+    def _answers_at(self) -> npt.NDArray[np.int64]:
+        """The place in the order of addresses of who answers in each span; -1 of nobody."""
+        import numpy as np
+
+        order = np.fromiter(self._by_address(), np.int64)
+        places = np.full(len(order) + 1, -1, np.int64)
+        places[order] = np.arange(len(order))
+        return places[self.spans.number]
 
     @cached_property
     def spans(self) -> Spans:
@@ -229,7 +229,7 @@ class SymbolTable(Sequence[Symbol]):
         """The rows of ``.symtab``, by number, as they lie in the file."""
         import numpy as np
 
-        return np.frombuffer(self._table, self._image.format.sym.dtype)
+        return np.frombuffer(self._table, self._row.dtype)
 
     def briefly(
         self, numbers: npt.NDArray[np.int64]
@@ -240,7 +240,7 @@ class SymbolTable(Sequence[Symbol]):
             ImageError: a symbol's name has no end, or its section is none.
         """
         rows = self.rows[numbers]
-        strings = bytes(self._image.contents(self._strtab))
+        strings = bytes(self._strings)
         columns = (rows[name].tolist() for name in ("st_name", "st_size", "st_shndx"))
         for start, size, index in zip(*columns):
             yield self._string(strings, start), size, self._place(index)[1]
@@ -262,7 +262,11 @@ class SymbolTable(Sequence[Symbol]):
 
     def find(self, name: str) -> list[Symbol]:
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
-        return list(self.ordered(self._defined(name)))
+        wanted = _encoded(name)
+        found = self._called(wanted)
+        if len(found) > 1:
+            found.sort(key=lambda row: (row[1].st_value, row[0]))
+        return [self._made(number, sym, wanted) for number, sym in found]
 
     @cached_property
     def names(self) -> dict[str, list[int]]:
@@ -276,7 +280,7 @@ class SymbolTable(Sequence[Symbol]):
         for index, (start, section) in enumerate(_names(self._image, self._symtab)):
             if index and section != elf.SHN_UNDEF:
                 by_start.setdefault(start, []).append(index)
-        strings = bytes(self._image.contents(self._strtab))
+        strings = bytes(self._strings)
         left = _SHARED * (len(strings) + 4096)
         names: dict[str, list[int]] = {}
         for start, indices in by_start.items():
@@ -301,8 +305,8 @@ class SymbolTable(Sequence[Symbol]):
         A global one before a weak one before a local one; then the kernel's before a
         module's, for its names come first; None where there is none.
         """
-        rows = [self._sym(index) for index in self._defined(name)]
-        rows = [sym for sym in rows if sym.st_shndx != elf.SHN_COMMON]
+        found = self._called(_encoded(name))
+        rows = [sym for _, sym in found if sym.st_shndx != elf.SHN_COMMON]
         rows = [sym for sym in rows if sym.st_info & 0xF not in _UNNAMED]
         if not rows:
             return None
@@ -369,27 +373,37 @@ class SymbolTable(Sequence[Symbol]):
 
         Only they can be repeated: a name is a string of its own, or its ``__pfx_`` twin's tail.
         """
-        strings = bytes(self._image.contents(self._strtab))
+        strings = bytes(self._strings)
         names = strings.replace(b"\0" + _TWIN, b"\0").split(b"\0")
         return {name for name, count in Counter(names).items() if count > 1}
 
-    def _defined(self, name: str) -> list[int]:
-        """The symbols called ``name`` that are not SHN_UNDEF."""
-        try:
-            wanted = name.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            return []
-        if not wanted or b"\0" in wanted:
+    def _called(self, wanted: bytes) -> list[tuple[int, Sym]]:
+        """Number and row of the symbols called ``wanted`` that are not SHN_UNDEF."""
+        if not wanted or 0 in wanted:
             return []
         self._asked += 1
-        if self._asked > FINDS:
-            return self.names.get(name, [])
-        found = self._named(self._starts(wanted))
-        return [index for index in found if self._sym(index).st_shndx != elf.SHN_UNDEF]
+        if "numpy" not in sys.modules and self._asked <= FINDS:
+            found = [(index, self._sym(index)) for index in self._named(self._starts(wanted))]
+            return [row for row in found if row[1].st_shndx != elf.SHN_UNDEF]
+        found = []
+        string = wanted + b"\0"
+        for index in self._by_name.find(wanted):
+            sym = self._sym(index)
+            same = self._strings[sym.st_name : sym.st_name + len(string)] == string
+            if same and index and sym.st_shndx != elf.SHN_UNDEF:
+                found.append((index, sym))
+        return found
+
+    @cached_property
+    def _by_name(self) -> Names:
+        """The index of all names, by :meth:`_sym`'s numbers."""
+        from .names import names
+
+        return names(self._strings, self.rows["st_name"])
 
     def _starts(self, wanted: bytes) -> list[int]:
         """Where in the strings a symbol called ``wanted`` can have its name."""
-        strings = bytes(self._image.contents(self._strtab))
+        strings = bytes(self._strings)
         return [
             start
             for start in _occurrences(strings, wanted + b"\0")
@@ -401,10 +415,10 @@ class SymbolTable(Sequence[Symbol]):
 
     def _named(self, starts: list[int]) -> list[int]:
         """The symbols whose ``st_name`` is one of ``starts``."""
-        size, order = self._image.format.sym.size, self._image.format.byteorder
+        size, order = self._row.size, self._image.format.byteorder
         if len(starts) > _SCANS:
             wanted = set(starts)
-            rows = enumerate(self._image.format.sym.unpack_all(self._table))
+            rows = enumerate(self._row.unpack_all(self._table))
             return [index for index, sym in rows if sym.st_name in wanted and index]
         table = bytes(self._table)
         found = []
@@ -419,8 +433,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._image.contents(self._image.sections[index])
 
     def _sym(self, index: int) -> Sym:
-        size = self._image.format.sym.size
-        return self._image.format.sym.unpack(self._table, index * size)
+        return self._row.unpack(self._table, index * self._row.size)
 
     def _by_address(self) -> Sequence[int]:
         if self._order is None:
@@ -481,16 +494,6 @@ class SymbolTable(Sequence[Symbol]):
 
         return Rows(number + 1, value, size, rows["st_name"][number].astype(np.uint32))
 
-    @cached_property
-    def _places(self) -> npt.NDArray[np.int64]:
-        """The place in the order of addresses of each symbol of ``.symtab``; -1 of none."""
-        import numpy as np
-
-        order = np.fromiter(self._by_address(), np.int64)
-        places = np.full(len(order) + 1, -1, np.int64)
-        places[order] = np.arange(len(order))
-        return places
-
     def _answers(self, sym: Sym) -> bool:
         """Whether a symbol names an address at all."""
         kind = sym.st_info & 0xF
@@ -499,7 +502,10 @@ class SymbolTable(Sequence[Symbol]):
         return kind != elf.STT_NOTYPE or not self._name(sym).startswith(_MAPPING)
 
     def _name(self, sym: Sym) -> bytes:
-        return self._image.string(self._strtab, sym.st_name)
+        start = sym.st_name
+        name, end, _ = bytes(self._strings[start : start + _SHORT]).partition(b"\0")
+        # string() has the longer ones, and the words for one without an end.
+        return name if end else self._image.string(self._strtab, start)
 
     def _symbol(self, index: int) -> Symbol:
         sym = self._sym(index)
@@ -507,7 +513,7 @@ class SymbolTable(Sequence[Symbol]):
 
     def _symbols(self, numbers: Iterable[int]) -> Iterator[Symbol]:
         """Many symbols, in the order of their ``numbers``."""
-        strings = bytes(self._image.contents(self._strtab))
+        strings = bytes(self._strings)
         for index in numbers:
             sym = self._sym(index)
             yield self._made(index, sym, self._string(strings, sym.st_name))
@@ -519,18 +525,21 @@ class SymbolTable(Sequence[Symbol]):
         return strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
 
     def _made(self, index: int, sym: Sym, name: bytes) -> Symbol:
-        section, module = self._place(sym.st_shndx)
+        _, info, _, place, value, size = sym
+        section, module = self._in.get(place) or self._place(place)
         letter = self._letters[index] if len(self._letters) else 0
-        return Symbol(
-            name.decode("utf-8", "surrogateescape"),
-            sym.st_value,
-            sym.st_size,
-            bool(letter & _note.EXACT) if letter else bool(sym.st_size),
-            module,
-            section,
-            _BINDINGS.get(sym.st_info >> 4, "global"),
-            _KINDS.get(sym.st_info & 0xF, "none"),
-            chr(letter & ~_note.EXACT) if letter else None,
+        return _new_symbol(
+            (
+                name.decode("utf-8", "surrogateescape"),
+                value,
+                size,
+                bool(letter & _note.EXACT) if letter else bool(size),
+                module,
+                section,
+                _BINDINGS.get(info >> 4, "global"),
+                _KINDS.get(info & 0xF, "none"),
+                chr(letter & _LETTER) if letter else None,
+            )
         )
 
     def _place(self, index: int) -> tuple[str | None, str | None]:
@@ -554,6 +563,14 @@ def _module(section: str | None) -> str | None:
     if section is None or section[:1] != "[" or "]" not in section:
         return None
     return section[1 : section.index("]")]
+
+
+def _encoded(name: str) -> bytes:
+    """``name`` as a file has it; nothing where no file can have it."""
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return b""
 
 
 def _occurrences(text: bytes, part: bytes) -> Iterator[int]:

@@ -1,0 +1,114 @@
+"""Names to symbols: hashes of all names, made in the time of a few scans of them.
+
+A hash is of a name's last bytes and its length; what is found by it can still be called
+otherwise, and is compared by who asks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import cached_property
+from struct import Struct
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+U8 = npt.NDArray[np.uint8]
+U64 = npt.NDArray[np.uint64]
+Index = npt.NDArray[np.int64]
+
+_TAIL: Final = Struct("<2Q")
+"""The last bytes of a name, as words; NULs come before a shorter one. Names begin alike."""
+_EARLY: Final = 0x9E3779B97F4A7C15
+_LATE: Final = 0xC2B2AE3D27D4EB4F
+_LENGTH: Final = 0xD6E8FEB86659FD93
+_ALL: Final = (1 << 64) - 1
+_OWN: Final = np.array([_ALL << 64 - 8 * own & _ALL for own in range(9)], np.uint64)
+"""By how many of a word's bytes are a name's, which: the last ones."""
+_BLOCK: Final = 1 << 14
+"""Names hashed at once: few enough to stay in a cache."""
+
+
+class Names(NamedTuple):
+    """``keys``, ascending: a name's hash, and in its lowest ``bits`` the symbol's number."""
+
+    keys: memoryview
+    bits: int
+
+    def find(self, name: bytes) -> list[int]:
+        """The numbers of all symbols that can be called ``name``, ascending."""
+        keys, bits = self
+        wanted = _hash(name) >> bits << bits
+        at = bisect_left(keys, wanted)
+        found = []
+        while at < len(keys) and (number := keys[at] - wanted) >> bits == 0:
+            found.append(number)
+            at += 1
+        return found
+
+
+def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
+    """The index of symbols whose names begin at ``starts`` (bytes) of a table of ``strings``.
+
+    What is outside the table, or has no end in it, is in the index under some hash.
+    """
+    text = np.frombuffer(bytes(_TAIL.size) + strings, np.uint8)
+    tails = np.ndarray(len(strings) + 1, f"V{_TAIL.size}", text, 0, (1,))
+    bits = len(starts).bit_length()
+    keys = np.empty(len(starts), np.uint64)
+    ends = _Ends(text)
+    for first in range(0, len(starts), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        start = np.minimum(starts[block].astype(np.int64), len(strings))
+        end = ends.find(start + _TAIL.size) - _TAIL.size
+        hashes = _hashes(tails[end], end - start)
+        hashes >>= np.uint64(bits)
+        hashes <<= np.uint64(bits)
+        keys[block] = hashes | np.arange(first, first + len(start), dtype=np.uint64)
+    keys.sort()
+    return Names(keys.data, bits)
+
+
+def _hash(name: bytes) -> int:
+    size = _TAIL.size
+    early, late = _TAIL.unpack(name[-size:].rjust(size, b"\0"))
+    mixed: int = early * _EARLY + late * _LATE + len(name) * _LENGTH
+    return mixed & _ALL
+
+
+def _hashes(tails: npt.NDArray[np.void], length: Index) -> U64:
+    """:func:`_hash` of each name, of the bytes before its end and its length."""
+    early, late = tails.view("<u8").reshape(-1, 2).T
+    hashes = length.astype(np.uint64) * np.uint64(_LENGTH)
+    hashes += (early & _OWN.take(length - 8, mode="clip")) * np.uint64(_EARLY)
+    hashes += (late & _OWN.take(length, mode="clip")) * np.uint64(_LATE)
+    return hashes
+
+
+class _Ends:
+    """Where in ``text`` strings end: a bit says of each byte whether it is NUL."""
+
+    def __init__(self, text: U8) -> None:
+        self._text = text
+        bits = np.append(~np.packbits(text, bitorder="little"), np.full(8, 0xFF, np.uint8))
+        self._words = np.ndarray(len(bits) - 7, "<u8", bits, 0, (1,))
+
+    def find(self, start: Index, tries: int = 8) -> Index:
+        """The end of the string at each of ``start``; the text's where nothing ends it."""
+        # From any bit of its first byte on a word has 57 bits.
+        word = self._words[start >> 3] >> (start & 7).astype(np.uint64)
+        word &= -word
+        # A power of two as a double has its exponent in the upper bits.
+        end: Index = start + (word.astype(np.float64).view(np.int64) >> 52) - 1023
+        far = np.flatnonzero(word == 0)
+        if len(far) and tries:
+            end[far] = self.find(start[far] + 56, tries - 1)
+        elif len(far):
+            end[far] = self._nuls[np.searchsorted(self._nuls, start[far])]
+        return end
+
+    @cached_property
+    def _nuls(self) -> Index:
+        """Where the NULs are: for what is longer than a word has bits."""
+        return np.append(np.flatnonzero(self._text == 0), len(self._text))
