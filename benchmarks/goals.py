@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ import serve
 import synthetic
 import tasks
 from report import record, recorded, table
-from tasks import Pair
+from tasks import Clock, Pair
 
 SIZES: Final = (200_000, 1_000_000, 5_000_000)
 UNCHANGED: Final = 1.2
@@ -113,7 +113,7 @@ def goals(disk: Path, memory: Path) -> Iterator[Goal]:
     for name, root in roots:
         most = 0.95 if name.split()[1] in PADDED else 1.15
         image, text = len(ksyms.snapshot(root).image), tasks.read(root / "proc/kallsyms")
-        same = Pair(partial(float, image), partial(float, text))
+        same = Pair(constant(image), constant(text))
         yield Goal(f"image size, {name}", "text", most, "x", same, "MB")
 
 
@@ -125,8 +125,7 @@ def opens(disk: Path) -> Iterator[Goal]:
         return
     with serve.places(disk) as (client, files):
         served, nothing = (files[of].with_name("ksyms") for of in ("served", "nothing"))
-        pair = (partial(serve.took, client, "open", path) for path in (served, nothing))
-        yield Goal(*what, Pair(*pair), "us")
+        yield Goal(*what, serve.opens(client, served, nothing), "us")
 
 
 def lookups(elf: Path, symbols: tasks.Known) -> Iterator[Goal]:
@@ -150,15 +149,20 @@ def lookups(elf: Path, symbols: tasks.Known) -> Iterator[Goal]:
     yield Goal("a name after that", "dict", 5, "us", after, "us")
 
 
-def peak(peaks: Callable[[], dict[str, int | None]]) -> Pair:
+def peak(peaks: Callable[[], dict[str, Any]]) -> Pair:
     """How far a snapshot's resident memory rises; its image."""
-    found: dict[str, int | None] = {}
+    found: dict[str, Any] = {}
 
-    def rise() -> float:
+    def rise(_: Clock) -> float:
         found.update(peaks())
         return found["resident"] or math.nan
 
-    return Pair(rise, lambda: found["image"] or 0)
+    return Pair(rise, lambda _: found["image"])
+
+
+def constant(value: float) -> Callable[[Clock], float]:
+    """What is the same in every round."""
+    return lambda _: value
 
 
 def row(goal: Goal, rounds: int) -> list[str]:
@@ -205,7 +209,7 @@ def size(name: str, root: Path, symbols: int, rounds: int) -> Size:
     text = root / "proc/kallsyms"
     image = ksyms.snapshot(root).image
     peaks = peak(partial(tasks.memory, root, traced=False))
-    figures = {
+    figures: dict[str, list[tuple[float, float]]] = {
         "image / text": [(len(image), tasks.read(text))],
         "peak memory / image": list(tasks.rounds(peaks, 1)),
     }

@@ -26,6 +26,7 @@ from typing import Final
 from ksyms._transport import Backing, Channel, Operations, Request, mount, protocol, serve
 from ksyms._transport.operations import Answer, Handler
 from report import record, table
+from tasks import Pair
 
 HERE: Final = Path(__file__).resolve().parent
 CLIENT: Final = HERE.parent / "tests" / "serve" / "client.c"
@@ -118,6 +119,11 @@ def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
 def took(client: Path, task: str, path: Path) -> float:
     """The seconds that one of what ``task`` counts took."""
     return float(subprocess.check_output([client, f"{TASKS[task]},{path}"]))
+
+
+def opens(client: Path, served: Path, nothing: Path) -> Pair:
+    """An open of the device, by the client's own clock; of the idle loop's file."""
+    return Pair(lambda _: took(client, "open", served), lambda _: took(client, "open", nothing))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """What is measured: each work, and the yardstick that it is held against.
 
-A :class:`Pair` has both as calls, which give what one of it took: seconds, or bytes. Who
-measures calls them in turn, round after round (:func:`rounds`), and takes the ratio within a
-round: the machine's speed changes from one to the next.
+A :class:`Pair` has both as calls, which give what one of it took: seconds by the clock they
+are given, or bytes. Who measures calls them in turn, round after round (:func:`rounds`), and
+takes the ratio within a round: the machine's speed changes from one to the next.
 """
 
 from __future__ import annotations
@@ -51,11 +51,14 @@ DEBIAN: Final = "/usr/lib/python3/dist-packages"
 """Where python3-bpfcc is."""
 
 
+Clock = Callable[[], float]
+
+
 class Pair(NamedTuple):
     """A work and its yardstick."""
 
-    work: Callable[[], float]
-    yardstick: Callable[[], float]
+    work: Callable[[Clock], float]
+    yardstick: Callable[[Clock], float]
 
 
 class Spent(NamedTuple):
@@ -74,10 +77,18 @@ class Known(NamedTuple):
     numbers: npt.NDArray[np.int64]
 
 
-def rounds(pair: Pair, count: int) -> Iterator[tuple[float, float]]:
+def rounds(
+    pair: Pair, count: int, clock: Clock = time.perf_counter
+) -> Iterator[tuple[float, float]]:
     """What work and yardstick took in each of ``count`` rounds."""
     for _ in range(count):
-        yield pair.work(), pair.yardstick()
+        yield pair.work(clock), pair.yardstick(clock)
+
+
+def cpu() -> float:
+    """The seconds of all CPUs that this process and its ended children have had."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def spent(job: Callable[[], object]) -> Spent:
@@ -94,17 +105,21 @@ def spent(job: Callable[[], object]) -> Spent:
     return took
 
 
-def seconds(job: Callable[..., object], *arguments: object) -> float:
-    """The time that a call took."""
-    return spent(partial(job, *arguments)).wall
+def seconds(job: Callable[[], object], clock: Clock) -> float:
+    """What a call took; its result is given back on nobody's time."""
+    begun = clock()
+    result = job()
+    took = clock() - begun
+    del result
+    return took
 
 
-def each(call: Callable[[Any], object], asked: list[Any]) -> float:
-    """The seconds that one of ``asked`` took."""
-    begun = time.perf_counter()
+def each(call: Callable[[Any], object], asked: list[Any], clock: Clock) -> float:
+    """What one of ``asked`` took."""
+    begun = clock()
     for value in asked:
         call(value)
-    return (time.perf_counter() - begun) / len(asked)
+    return (clock() - begun) / len(asked)
 
 
 @contextmanager
@@ -153,20 +168,20 @@ def plain(path: Path) -> list[tuple[int, str, str, str | None]]:
     return symbols
 
 
-def memory(root: Path, traced: bool = True) -> dict[str, int | None]:
+def memory(root: Path, traced: bool = True) -> dict[str, Any]:
     """What memory.py says of a snapshot of ``root``; ``traced`` takes a second one."""
     command = [sys.executable, str(HERE / "memory.py"), str(root)]
     if not traced:
         command.append("--resident")
     run = subprocess.run(command, check=True, capture_output=True, text=True)
-    facts: dict[str, int | None] = json.loads(run.stdout)
+    facts: dict[str, Any] = json.loads(run.stdout)
     return facts
 
 
 def live_snapshot() -> Pair:
     """A snapshot of the running kernel; the bare read of its text."""
     ksyms.snapshot()  # for its imports
-    return Pair(partial(seconds, ksyms.snapshot), partial(seconds, read, KALLSYMS))
+    return Pair(partial(seconds, ksyms.snapshot), partial(seconds, partial(read, KALLSYMS)))
 
 
 def have_bytecode() -> None:
@@ -174,36 +189,36 @@ def have_bytecode() -> None:
     compileall.compile_dir(Path(ksyms.__file__).parent, quiet=1)
 
 
-def process(*command: str | Path, out: Path | None = None) -> float:
-    """The seconds of a whole process, whose standard output goes to ``out`` or nowhere."""
+def process(*command: str | Path, out: Path | None = None) -> Callable[[Clock], float]:
+    """What a whole process takes, whose standard output goes to ``out`` or nowhere."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    begun = time.perf_counter()
-    with open(out or os.devnull, "wb") as file:
-        subprocess.run(command, stdout=file, check=True, env=environment)
-    return time.perf_counter() - begun
+
+    def run() -> None:
+        with open(out or os.devnull, "wb") as file:
+            subprocess.run(command, stdout=file, check=True, env=environment)
+
+    return partial(seconds, run)
 
 
 def snapshot_command(directory: Path) -> Pair:
     """``ksyms snapshot -o FILE``; ``cat /proc/kallsyms > FILE``."""
     return Pair(
-        partial(process, KSYMS, "snapshot", "-o", directory / "written.elf"),
-        partial(process, "cat", KALLSYMS, out=directory / "written.txt"),
+        process(KSYMS, "snapshot", "-o", directory / "written.elf"),
+        process("cat", KALLSYMS, out=directory / "written.txt"),
     )
 
 
 def lookup_command(elf: Path, address: int) -> Pair:
     """``ksyms lookup --from FILE ADDRESS``; ``python3 -c pass``."""
     return Pair(
-        partial(process, KSYMS, "lookup", "--from", elf, f"{address:#x}"),
-        partial(process, sys.executable, "-c", "pass"),
+        process(KSYMS, "lookup", "--from", elf, f"{address:#x}"),
+        process(sys.executable, "-c", "pass"),
     )
 
 
 def live_lookup_command(address: int) -> Pair:
     """``ksyms lookup ADDRESS``; ``cat /proc/kallsyms > /dev/null``."""
-    return Pair(
-        partial(process, KSYMS, "lookup", f"{address:#x}"), partial(process, "cat", KALLSYMS)
-    )
+    return Pair(process(KSYMS, "lookup", f"{address:#x}"), process("cat", KALLSYMS))
 
 
 def known(table: ksyms.SymbolTable) -> Known:
@@ -226,8 +241,10 @@ def first_answer(elf: Path, symbols: Known) -> Pair:
     """``ksyms.load`` and one lookup; the file opened and mapped."""
     draw = np.random.default_rng(SEED)
     return Pair(
-        lambda: each(lambda a: ksyms.load(elf).lookup(a), drawn(symbols, LOADS, draw).tolist()),
-        partial(each, _mapped, [elf] * LOADS),
+        lambda clock: each(
+            lambda a: ksyms.load(elf).lookup(a), drawn(symbols, LOADS, draw).tolist(), clock
+        ),
+        lambda clock: each(_mapped, [elf] * LOADS, clock),
     )
 
 
@@ -247,10 +264,10 @@ def address(
     names = [name for name, *_ in table.briefly(symbols.numbers)]
     other = other or (lambda value: names[bisect_right(starts, value) - 1])
     mine, theirs = np.random.default_rng(SEED), np.random.default_rng(SEED)
-    each(table.lookup, starts)
+    each(table.lookup, starts, time.perf_counter)
     return Pair(
-        lambda: each(table.lookup, drawn(symbols, SINGLE, mine).tolist()),
-        lambda: each(other, drawn(symbols, SINGLE, theirs).tolist()),
+        lambda clock: each(table.lookup, drawn(symbols, SINGLE, mine).tolist(), clock),
+        lambda clock: each(other, drawn(symbols, SINGLE, theirs).tolist(), clock),
     )
 
 
@@ -259,9 +276,11 @@ def million(table: ksyms.SymbolTable, symbols: Known) -> Pair:
     mine, theirs = np.random.default_rng(SEED), np.random.default_rng(SEED)
     table.locate(drawn(symbols, MANY, np.random.default_rng(SEED)))
     return Pair(
-        lambda: each(table.locate, [drawn(symbols, MANY, mine)]),
-        lambda: each(
-            lambda a: symbols.starts.searchsorted(a, "right"), [drawn(symbols, MANY, theirs)]
+        lambda clock: each(table.locate, [drawn(symbols, MANY, mine)], clock),
+        lambda clock: each(
+            lambda a: symbols.starts.searchsorted(a, "right"),
+            [drawn(symbols, MANY, theirs)],
+            clock,
         ),
     )
 
@@ -270,11 +289,10 @@ def first_name(elf: Path, names: list[str]) -> Pair:
     """The first name asked of a table that was just loaded; of a dict, with its making."""
     draw = random.Random(SEED)
 
-    def by_dict() -> float:
-        wanted = draw.choice(names)
-        return seconds(lambda: _by_name(names)[wanted])
-
-    return Pair(lambda: each(ksyms.load(elf).find, [draw.choice(names)]), by_dict)
+    return Pair(
+        lambda clock: each(ksyms.load(elf).find, [draw.choice(names)], clock),
+        lambda clock: each(lambda name: _by_name(names)[name], [draw.choice(names)], clock),
+    )
 
 
 def names_after(elf: Path, names: list[str]) -> Pair:
@@ -282,13 +300,16 @@ def names_after(elf: Path, names: list[str]) -> Pair:
     draw, every = random.Random(SEED), sorted(set(names))
     by_name = _by_name(names)
 
-    def by_table() -> float:
+    def by_table(clock: Clock) -> float:
         table = ksyms.load(elf)
         first, *others = draw.sample(every, NAMES + 1)
         table.find(first)
-        return each(table.find, others)
+        return each(table.find, others, clock)
 
-    return Pair(by_table, lambda: each(by_name.__getitem__, draw.sample(every, NAMES)))
+    return Pair(
+        by_table,
+        lambda clock: each(by_name.__getitem__, draw.sample(every, NAMES), clock),
+    )
 
 
 def _by_name(names: list[str]) -> dict[str, list[int]]:
