@@ -31,16 +31,22 @@ _BLOCK: Final = 1 << 14
 
 
 class Names(NamedTuple):
-    """``keys``, ascending: a name's hash, and in its lowest ``bits`` the symbol's number."""
+    """``keys``, ascending: a name's hash, and in its lowest ``bits`` the symbol's number.
+
+    ``starts`` says where those are that begin with the same bits, ``shift`` which bits.
+    """
 
     keys: memoryview
     bits: int
+    starts: memoryview
+    shift: int
 
     def find(self, name: bytes) -> list[int]:
         """The numbers of all symbols that can be called ``name``, ascending."""
-        keys, bits = self
+        keys, bits, starts, shift = self
         wanted = _hash(name) >> bits << bits
-        at = bisect_left(keys, wanted)
+        first = wanted >> shift
+        at = bisect_left(keys, wanted, starts[first], starts[first + 1])
         found = []
         while at < len(keys) and (number := keys[at] - wanted) >> bits == 0:
             found.append(number)
@@ -67,7 +73,11 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
         hashes <<= np.uint64(bits)
         keys[block] = hashes | np.arange(first, first + len(start), dtype=np.uint64)
     keys.sort()
-    return Names(keys.data, bits)
+    shift = 64 - bits  # so that about one key begins alike
+    counts = np.bincount((keys >> np.uint64(shift)).astype(np.int64), minlength=1 << bits)
+    starts = np.zeros((1 << bits) + 1, np.int32)
+    np.cumsum(counts, out=starts[1:])
+    return Names(keys.data, bits, starts.data, shift)
 
 
 def _hash(name: bytes) -> int:
