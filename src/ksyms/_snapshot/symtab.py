@@ -137,13 +137,13 @@ def _fill(
     cursors: list[int],
 ) -> None:
     """Write the symbols of ``group`` at the cursors of the two halves, and move them on."""
-    columns = _columns(group, shift)
+    columns = _columns(group)
     bounds = _bounds(group, columns)
     place = _place(columns, places)
     _correct(columns, place, places)
     for start in range(0, len(place), BLOCK):
         rows = slice(start, min(start + BLOCK, len(place)))
-        _write(columns, bounds, place, rows, places, symbols, letters, cursors)
+        _write(columns, bounds, place, rows, places, shift, symbols, letters, cursors)
 
 
 def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
@@ -155,7 +155,7 @@ def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
     places = arrange(files)
     found: list[tuple[U16, U64]] = []
     for group in (files[:1], files[1:]):
-        columns = _columns(group, 0)
+        columns = _columns(group)
         place = _place(columns, places)
         rows = slice(0, len(place))
         _correct(columns, place, places)
@@ -175,10 +175,10 @@ def _shndx(columns: _Columns, place: I32, rows: slice) -> U16:
     return index
 
 
-def _columns(group: tuple[LinkerFile, ...], shift: int) -> _Columns:
-    """The symbols of ``group``, names shifted by ``shift`` and on, as the driver does."""
+def _columns(group: tuple[LinkerFile, ...]) -> _Columns:
+    """The symbols of ``group``, with names as in the strings of all of it together."""
     tables = [file.symbols for file in group]
-    shifts = np.cumsum([shift, *(len(table.strings) for table in tables)], dtype=np.uint32)
+    shifts = np.cumsum([0, *(len(table.strings) for table in tables)], dtype=np.uint32)
     address = _join([t.address for t in tables], np.uint64)
     ascending = (address[1:] >= address[:-1]).all()
     order = None if ascending else np.argsort(address, kind="stable")
@@ -251,6 +251,7 @@ def _write(
     place: I32,
     rows: slice,
     places: Places,
+    shift: int,
     symbols: npt.NDArray[np.void],
     letters: U8,
     cursors: list[int],
@@ -259,7 +260,7 @@ def _write(
     block = np.zeros(rows.stop - rows.start, symbols.dtype)
     block["st_value"] = columns.address[rows]
     block["st_size"] = _lengths(columns, bounds, place, rows, places)
-    block["st_name"] = columns.name[rows]
+    block["st_name"] = columns.name[rows] + np.uint32(shift)
     block["st_info"] = columns.info[rows]
     block["st_shndx"] = _shndx(columns, place, rows)
     letter = columns.letter[rows]
