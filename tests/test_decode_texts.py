@@ -182,6 +182,24 @@ def test_json_stays_json() -> None:
     assert kernel[0]["msg"] == " ? 0xffffffff9d8a1263 blk_mq_dispatch_rq_list+0x93/0x5c0"
 
 
+def test_instructions_are_no_addresses() -> None:
+    """Those of 32 bits look like addresses of 32 bits, and registers hold some."""
+    code = "Code: e1a0c00d c0512e38 e24cb004 (c0512e38) \n"
+    text = f"r10: c0e04d48\n{code}r9 : c0512e38\n" * 2
+    done = run("decode", "--from", kallsyms("arm32"), "--slide", "0", input=text)
+    named = text.replace("r10: c0e04d48", "r10: c0e04d48 init_task+0x0/0xcb8")
+    assert done.stdout == named.replace(
+        "r9 : c0512e38", "r9 : c0512e38 platform_drv_probe+0x50/0xb0"
+    )
+
+
+def test_decimal_numbers_are_no_addresses() -> None:
+    """A name behind one would leave no JSON, and nothing says that it is an address."""
+    text = f'{{"ip": {0xC0512E38}, "ip64": {0xFFFFFFFF81000010}, "hex": "0xc0512e38"}}\n'
+    done = run("decode", "--from", kallsyms("arm32"), "--slide", "0", input=text)
+    assert done.stdout == text.replace("2e38", "2e38 platform_drv_probe+0x50/0xb0")
+
+
 @pytest.mark.parametrize("name", SLIDES)
 def test_decoded_again_stays(name: str, tmp_path: Path) -> None:
     again = tmp_path / "again"

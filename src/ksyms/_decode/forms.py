@@ -187,6 +187,10 @@ LINKED_IN: Final = re.compile(
 )
 
 
+# Instructions of 32 bits have as many digits as addresses of 32 bits (dump_instr of arm).
+CODE: Final = re.compile(rb"Code:(?: [<(]?[0-9a-f]{2,8}[>)]?)+")
+
+
 HINTS: Final = (b"+0x", b"Linux version ", b"Kernel Offset: ", b" T _stext", b" T _text")
 """One of these is in every text that tells which boot it is of."""
 

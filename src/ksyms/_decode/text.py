@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import unhexlify
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import compress
@@ -25,6 +26,8 @@ _UNKNOWN: Final = b" [unknown]"
 """What perf script prints for a name that it does not have."""
 _KEPT: Final = 1 << 15
 """How many answers are kept of one boot; with more they leave the processor's caches."""
+_INSTRUCTION: Final = 8
+"""How many digits an instruction has at most, where it is printed as one number."""
 _LISTED: Final = 1 << 17
 """How many addresses without a name are told apart, by the reason."""
 
@@ -96,7 +99,10 @@ class Decoder:
 
     def split(self, block: bytes) -> list[bytes]:
         """``block`` in pieces: every second is an address and what follows it as its name."""
-        return (self.pattern if self._capitals in block else self._usual).split(block)
+        pieces = (self.pattern if self._capitals in block else self._usual).split(block)
+        if self._digits > _INSTRUCTION or b"Code:" not in block:
+            return pieces
+        return _without_code(block, pieces)
 
     def keys(self, block: bytes, pieces: Sequence[bytes]) -> list[Key]:
         """Each address with its name; one before it is marked as that."""
@@ -247,6 +253,19 @@ class Decoder:
         kept = self.unknown.setdefault(why, set())
         if len(kept) < _LISTED:
             kept |= addresses
+
+
+def _without_code(block: bytes, pieces: list[bytes]) -> list[bytes]:
+    """``pieces`` of ``block`` where instructions are no addresses."""
+    code = [match.span() for match in forms.CODE.finditer(block)]
+    kept = pieces[:1]
+    for place, word, after in zip(places_of(pieces), pieces[1::2], pieces[2::2]):
+        at = bisect_right(code, (place, 0)) - 1
+        if at >= 0 and place < code[at][1]:
+            kept[-1] += word + after
+        else:
+            kept += [word, after]
+    return kept
 
 
 def _has(rest: bytes, whole: bytes) -> bool:

@@ -4,7 +4,7 @@ What needs numpy is not here: ``elf_files`` and ``collect`` are imported by thei
 that reading the running kernel's text can begin before numpy is there.
 """
 
-from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols, Table, Tables
+from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols, Tables
 from .generation import TRIES, Generation
 from .host import Access, Host, Rule, read_access
 from .link_time import LinkTime, read_link_time
@@ -28,7 +28,6 @@ __all__ = [
     "Root",
     "Rule",
     "Symbols",
-    "Table",
     "Tables",
     "read_access",
     "read_link_time",

@@ -11,9 +11,9 @@ import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
 
 from .._errors import KallsymsError
+from .._typing import Final, NamedTuple
 from .generation import Generation
 from .root import unreadable
 

@@ -6,8 +6,7 @@ since 5.11. A module's is split: it goes on where the kernel's ends, and says no
 
 from __future__ import annotations
 
-from typing import Final
-
+from .._typing import Final
 from .root import Root
 
 DIRECTORY: Final = "sys/kernel/btf"

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import io
 import os
-from typing import Any
+
+from .._typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fdopen.argtypes = [ctypes.c_int, ctypes.c_char_p]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import tarfile
 import time
-from typing import Final
 
 from .._errors import MovedError
+from .._typing import Final
 from .btf import DIRECTORY
 from .generation import TRIES
 from .linker import Linker

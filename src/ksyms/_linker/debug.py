@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from .._elf import Image, Shdr, build_id, parse_notes, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, reason
 from .._note import SECTION
+from .._typing import Final, NamedTuple
 from .files import Symbols
 from .modules import Sections
 from .root import Root

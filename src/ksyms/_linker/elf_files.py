@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
 
 from .._errors import LayoutError
+from .._typing import Final, NamedTuple
 from .elf_regions import placed_file
 from .elf_table import ElfTable, ModuleFile, State, Target
 from .files import KERNEL_ID, Files, LinkerFile, Tables

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 from itertools import pairwise
-from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from .._elf import Image, Note, Shdr, build_id, find_symtab, parse_notes
 from .._elf import constants as elf
 from .._errors import LayoutError
+from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .elf_table import (
     ElfTable,
     ModuleFile,
@@ -22,8 +22,11 @@ from .elf_table import (
     section_bases,
     sections_of,
 )
-from .files import KERNEL_ID, Kind, LinkerFile, Region, Symbols
+from .files import KERNEL_ID, LinkerFile, Region, Symbols
 from .tables import LETTER_INFO, mapping_symbols
+
+if TYPE_CHECKING:
+    from .files import Kind
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from .._compressed import COMPRESSED, contents
 from .._elf import FileData, Format, Image, Shdr, find_symtab, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, SourceError, reason
+from .._typing import Final, NamedTuple
 
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]

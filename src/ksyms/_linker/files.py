@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from .._typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     import numpy as np
     import numpy.typing as npt
 
@@ -16,7 +18,26 @@ if TYPE_CHECKING:
     from .link_time import LinkTime
     from .modules import Module
 
-Kind = Literal["text", "rodata", "data", "bss", "percpu"]
+    Kind = Literal["text", "rodata", "data", "bss", "percpu"]
+
+    class Table(Protocol):
+        """One linker file's symbol and string tables, as they are whenever they are asked for.
+
+        What the driver calls LINKER_SYMTAB_GET, LINKER_SYMBOL_VALUES and LINKER_STRTAB_GET.
+        """
+
+        def sizes(self) -> tuple[int, int]:
+            """How many symbols there are, and how many bytes of strings."""
+
+        def blocks(self, count: int) -> Iterator[npt.NDArray[np.void]]:
+            """The symbols, ``count`` at a time, of the format's dtype; they may be changed.
+
+            ``st_name`` is an offset into this file's own strings; values are absolute.
+            """
+
+        def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
+            """The string table, every byte of it, in pieces."""
+
 
 KERNEL_ID = 1
 """The kernel's id; each module follows (freebsd-ksyms.c, ``lf->id > 1``)."""
@@ -58,8 +79,7 @@ class Symbols(NamedTuple):
     strings: npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LinkerFile:
+class LinkerFile(NamedTuple):
     """The kernel, a module, or what the kernel lists as if it were one.
 
     ``name`` is ``kernel`` for id 1, otherwise what kallsyms puts in brackets. ``stops``
@@ -80,8 +100,7 @@ class LinkerFile:
     btf: bytes | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Files:
+class Files(NamedTuple):
     """Every linker file in load order, as one pass over the kernel's text gave them.
 
     ``generation`` was taken before the first of what can move was read: the files are of
@@ -99,25 +118,6 @@ class Files:
     link_time: LinkTime | None
     absent: dict[str, str]
     refused: dict[str, str]
-
-
-class Table(Protocol):
-    """One linker file's symbol and string tables, as they are whenever they are asked for.
-
-    What the driver calls LINKER_SYMTAB_GET, LINKER_SYMBOL_VALUES and LINKER_STRTAB_GET.
-    """
-
-    def sizes(self) -> tuple[int, int]:
-        """How many symbols there are, and how many bytes of strings."""
-
-    def blocks(self, count: int) -> Iterator[npt.NDArray[np.void]]:
-        """The symbols, ``count`` at a time, of the format's dtype; the caller may change them.
-
-        ``st_name`` is an offset into this file's own strings; values are absolute.
-        """
-
-    def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """The string table, every byte of it, in pieces."""
 
 
 class Tables(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple
 
+from .._typing import Final, NamedTuple
 from .ksymbols import KernelEvents
 from .modules import Module, parse_modules
 from .root import Root

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Final, NamedTuple
 
 from .._elf import Format, Note, build_id, elf_format, parse_notes
 from .._elf.constants import (
@@ -16,6 +15,7 @@ from .._elf.constants import (
     MACHINES,
 )
 from .._errors import HiddenError, lacks_room
+from .._typing import Final, NamedTuple
 from .root import Root
 from .standing import StandingFile
 

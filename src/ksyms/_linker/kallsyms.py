@@ -8,12 +8,13 @@ the lines of a block at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .._errors import KallsymsError
+from .._typing import Final, NamedTuple
 from .ahead import LONGEST, PAD, Block, ReadAhead, too_long
 from .generation import Generation
 

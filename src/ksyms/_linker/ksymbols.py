@@ -14,8 +14,8 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
 
+from .._typing import Final, NamedTuple
 from .standing import StandingFile
 
 # asm/unistd.h of each machine.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
 
+from .._typing import Final, NamedTuple
 from .root import Root
 
 _BOUNDS: Final = ("_text", "_stext", "_etext", "_sinittext", "_einittext")

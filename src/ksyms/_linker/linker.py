@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
 
 from .._errors import KallsymsError
+from .._typing import TYPE_CHECKING, Final
 from .ahead import ReadAhead
 from .generation import Generation, Watch
 from .host import MACHINE_LANDMARKS, STEADY, hidden

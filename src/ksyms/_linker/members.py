@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
+from .._typing import NamedTuple
 from .btf import read_btf
 from .debug import DebugFiles, Exact, with_exact
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from .._elf import build_id, elf_format, parse_notes
 from .._elf.constants import ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
 from .._errors import KallsymsError
+from .._typing import Final, NamedTuple
 from .root import Root
 
 PSEUDO: Final = ("__builtin__ftrace", "bpf", "__builtin__kprobes")

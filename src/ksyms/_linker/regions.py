@@ -10,13 +10,16 @@ one kind is a region, so that no region reaches into another file's.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .files import KERNEL_ID, Kind, Region
+from .._typing import TYPE_CHECKING, Final, NamedTuple
+from .files import KERNEL_ID, Region
 from .modules import PSEUDO, Module, Sections
+
+if TYPE_CHECKING:
+    from .files import Kind
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]

@@ -6,10 +6,10 @@ import io
 import os
 import zlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
 
 from .._compressed import LARGEST, compression, contents
 from .._errors import SourceError, reason
+from .._typing import TYPE_CHECKING, Final
 from .bulk import BulkReader
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from .._elf.constants import (
     STT_OBJECT,
     st_info,
 )
+from .._typing import Final
 from .files import Symbols
 from .kallsyms import Kallsyms
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import mmap
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+
+from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import numpy as np

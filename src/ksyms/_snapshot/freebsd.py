@@ -10,7 +10,6 @@ comes from, ``sh_info`` a count, and no segment says where anything is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import LinkerFile, Tables
 from .._linker.elf_files import ElfLinker
+from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .emitter import Emitter
 from .symtab import measure
 

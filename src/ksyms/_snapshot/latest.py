@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from .._linker import Generation, Linker
+from .._typing import Any
 from .snapshot import Snapshot, take_reading
 
 T = TypeVar("T")

@@ -8,13 +8,13 @@ header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes`
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import _note
 from .._elf import Ehdr, Format, Note, Phdr, Shdr, pack_note
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import KERNEL_ID, PSEUDO, Files, LinkerFile, Region
+from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .._version import __version__
 from .emitter import Emitter
 from .symtab import Places, arrange, count, fill, local

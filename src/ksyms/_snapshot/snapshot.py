@@ -6,12 +6,13 @@ import errno
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Protocol, cast
 
 from .. import _portable
 from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
 from .._output import write_whole
+from .._typing import TYPE_CHECKING, Any, Final
 from .emitter import Emitter, ResidueError
 
 if TYPE_CHECKING:

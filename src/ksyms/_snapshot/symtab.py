@@ -7,7 +7,7 @@ worked on in the processor's cache and peak memory near the size of the image.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final, NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import LinkerFile, Region
 from .._note import EXACT
+from .._typing import Final, NamedTuple
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -209,7 +210,8 @@ def _bounds(group: tuple[LinkerFile, ...], columns: _Columns) -> _Bounds:
     if none.any():
         first = int(np.argmin(none))  # those of per-CPU variables come first, and no others
         address = address[~none] if none[first:].any() else address[first:]
-    stops = np.unique(_join([file.stops for file in group], np.uint64))
+    # np.unique would import numpy.ma, a tenth of numpy, to see whether this is one of its own.
+    stops = np.sort(_join([file.stops for file in group], np.uint64))
     return _Bounds(none, address, stops)
 
 
