@@ -1,16 +1,18 @@
 """What ksyms takes beside what nothing can avoid: ratios, for machines differ.
 
-Times are of CPUs (``cpu``), which other processes hardly change. A limit is between what was
-measured and what the mistake that it is for would cost; a round that was disturbed is followed
-by another.
+Times are of CPUs (``tasks.cpu``), which other processes change less than what passes on the
+clock, but for the opens, of which all but a little passes in another process. A limit is about
+1.6 times what was measured, and below what the mistake that it is for would cost; a round that
+was disturbed is followed by another.
 """
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +22,16 @@ import ksyms
 import serve
 import tasks
 from conftest import SAVED, Kernel
+from ksyms._linker import Linker
+from ksyms._snapshot import take
 
 ROUNDS = 20
 
 
-def least(pair: tasks.Pair, limit: float, clock: tasks.Clock = tasks.cpu) -> float:
+def least(pair: tasks.Pair, limit: float) -> float:
     """The least ratio of as many rounds as it takes to be within the limit."""
     ratios = []
-    for work, yardstick in tasks.rounds(pair, ROUNDS, clock):
+    for work, yardstick in tasks.rounds(pair, ROUNDS, tasks.cpu):
         ratios.append(work / yardstick)
         if ratios[-1] <= limit:
             break
@@ -48,56 +52,56 @@ def test_snapshot_beside_read() -> None:
     assert least(tasks.live_snapshot(), 2.6) <= 2.6
 
 
-def test_text_is_taken_apart_while_it_is_read(live: Kernel, tmp_path: Path) -> None:
-    """It comes slowly and at no cost; a second read of the same would cost as much again."""
-    copy, slow = tmp_path / "kallsyms", tmp_path / "slow"
-    copy.write_bytes((live.root / "proc/kallsyms").read_bytes())
-
-    def fed(job: Callable[[Path], object]) -> Callable[[tasks.Clock], float]:
-        return lambda clock: trickled(copy, slow, lambda: job(slow), clock)
-
-    drained = fed(tasks.read)
-
-    def one_after_the_other(clock: tasks.Clock) -> float:
-        return drained(clock) + tasks.seconds(lambda: ksyms.snapshot(kallsyms=copy), clock)
-
-    pair = tasks.Pair(fed(lambda text: ksyms.snapshot(kallsyms=text)), one_after_the_other)
-    assert least(pair, 0.85, time.perf_counter) <= 0.85
-
-
-TRICKLE = """
-import sys, time
+FEEDER = """
+import select, sys
 text = open(sys.argv[1], "rb").read()
-step = -(-len(text) // 24)
-print(flush=True)
 with open(sys.argv[2], "wb", buffering=0) as out:
-    for at in range(0, len(text), step):
-        time.sleep(0.004)
-        out.write(text[at : at + step])
+    out.write(text[: 320 << 10])
+    taken = bool(select.select([sys.stdin], [], [], 20)[0])
+    out.write(text[320 << 10 : 512 << 10])
+    print("more was read" if taken else "all was waited for", flush=True)
+    out.write(text[512 << 10 :])
 """
 
 
-def trickled(text: Path, to: Path, job: Callable[[], object], clock: tasks.Clock) -> float:
-    """What a job takes that reads ``to``, where the text comes in small parts."""
-    to.unlink(missing_ok=True)
-    subprocess.run(["mkfifo", to], check=True)
-    command = [sys.executable, "-c", TRICKLE, text, to]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as feeder:
-        assert feeder.stdout is not None
-        feeder.stdout.readline()
-        return tasks.seconds(job, clock)
+def test_text_is_read_while_it_is_taken_apart(live: Kernel, tmp_path: Path) -> None:
+    """What comes first is taken apart before the rest comes, and meanwhile more is read.
+
+    A pipe holds 64 KiB: who feeds it goes on only where somebody reads.
+    """
+    copy, pipe = tmp_path / "kallsyms", tmp_path / "pipe"
+    copy.write_bytes((live.root / "proc/kallsyms").read_bytes())
+    os.mkfifo(pipe)
+    command = [sys.executable, "-c", FEEDER, copy, pipe]
+    said = []
+
+    def work(_: int) -> None:
+        if not said:
+            feeder.stdin.write(b"\n")
+            ready = select.select([feeder.stdout], [], [], 40)[0]
+            said.append(feeder.stdout.readline() if ready else b"nothing was read")
+
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        ) as feeder,
+        Linker(kallsyms=str(pipe), progress=work) as linker,
+    ):
+        image = take(linker).image
+    assert said == [b"more was read\n"]
+    assert len(image) > copy.stat().st_size // 2
 
 
 def test_load_and_lookup_beside_mapping(live: Kernel, symbols: tasks.Known) -> None:
-    assert least(tasks.first_answer(live.elf, symbols), 20) <= 20
+    assert least(tasks.first_answer(live.elf, symbols), 15) <= 15
 
 
 def test_lookup_beside_bisect(live: Kernel, symbols: tasks.Known) -> None:
-    assert least(tasks.address(ksyms.load(live.elf), symbols), 1.8) <= 1.8
+    assert least(tasks.address(ksyms.load(live.elf), symbols), 1.2) <= 1.2
 
 
 def test_million_lookups_beside_searchsorted(live: Kernel, symbols: tasks.Known) -> None:
-    assert least(tasks.million(ksyms.load(live.elf), symbols), 0.3) <= 0.3
+    assert least(tasks.million(ksyms.load(live.elf), symbols), 0.22) <= 0.22
 
 
 def test_million_answers_are_those_of_single_lookups(
@@ -113,11 +117,11 @@ def test_million_answers_are_those_of_single_lookups(
 
 
 def test_first_name_beside_dict(live: Kernel, names: list[str]) -> None:
-    assert least(tasks.first_name(live.elf, names), 0.3) <= 0.3
+    assert least(tasks.first_name(live.elf, names), 0.15) <= 0.15
 
 
 def test_names_after_beside_dict(live: Kernel, names: list[str]) -> None:
-    assert least(tasks.names_after(live.elf, names), 20) <= 20
+    assert least(tasks.names_after(live.elf, names), 14) <= 14
 
 
 @pytest.fixture
@@ -139,16 +143,17 @@ def opens(tmp_path: Path) -> Iterator[tasks.Pair]:
 
 
 def test_open_beside_idle_loop(opens: tasks.Pair) -> None:
-    assert least(opens, 8) <= 8
+    assert least(opens, 4) <= 4
 
 
 @pytest.mark.parametrize("name", SAVED)
 def test_memory_beside_image(saved: dict[str, Kernel], name: str) -> None:
     peaks = tasks.memory(saved[name].root)
-    assert peaks["traced"] / peaks["image"] <= 2.7
+    assert peaks["traced"] / peaks["image"] <= 2.1
+    assert peaks["resident"] / peaks["image"] <= 3.4
 
 
-@pytest.mark.parametrize(("name", "limit"), zip(SAVED, (1.15, 1.0)))
+@pytest.mark.parametrize(("name", "limit"), [(SAVED[0], 1.15), (SAVED[1], 1.0)])
 def test_image_beside_text(saved: dict[str, Kernel], name: str, limit: float) -> None:
     """Of 6.12 the text has names that begin with ``__pfx_``, whose bytes are others' too."""
     kernel = saved[name]
