@@ -297,19 +297,24 @@ def first_name(elf: Path, names: list[str]) -> Pair:
 
 def names_after(elf: Path, names: list[str]) -> Pair:
     """Each of a thousand names after the first, none twice; the dict asked."""
-    draw, every = random.Random(SEED), sorted(set(names))
-    by_name = _by_name(names)
+    return _after(elf, names, sorted(set(names)))
+
+
+def no_names_after(elf: Path, names: list[str]) -> Pair:
+    """The same of names that are not there."""
+    absent = {f"{name[:-1]}~" for name in names} - set(names)
+    return _after(elf, names, sorted(absent))
+
+
+def _after(elf: Path, names: list[str], asked: list[str]) -> Pair:
+    draw, by_name = random.Random(SEED), _by_name(names)
 
     def by_table(clock: Clock) -> float:
         table = ksyms.load(elf)
-        first, *others = draw.sample(every, NAMES + 1)
-        table.find(first)
-        return each(table.find, others, clock)
+        table.find(names[0])
+        return each(table.find, draw.sample(asked, NAMES), clock)
 
-    return Pair(
-        by_table,
-        lambda clock: each(by_name.__getitem__, draw.sample(every, NAMES), clock),
-    )
+    return Pair(by_table, lambda clock: each(by_name.get, draw.sample(asked, NAMES), clock))
 
 
 def _by_name(names: list[str]) -> dict[str, list[int]]:
