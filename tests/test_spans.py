@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,31 @@ def test_addresses_in_their_own_order(tmp_path: Path) -> None:
     names = [table[p].name if p >= 0 else None for p in table.locate(asked).tolist()]
     assert names == ["two", "one", None, "_stext", None]
     assert table.locate([]).tolist() == []
+
+
+def test_symbols_in_every_page_take_no_table_of_gigabytes() -> None:
+    """65,000 symbols, each in a page of its own, which would be a row of 16 KiB each."""
+    rows = [Row(1, (1 << 63) + (page << 16), 16) for page in range(65_000)]
+    table = ksyms.load(memoryview(elf_file(rows, b"\0f\0")))
+    _ = table.spans
+    tracemalloc.start()
+    try:
+        addresses = [(1 << 63) + (page << 16) + page % 32 for page in range(LOOKUPS + 100)]
+        found = [table.lookup(address) for address in addresses]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [symbol is not None for symbol in found] == [a % 32 < 16 for a in addresses]
+    assert peak < 1 << 27
+
+
+def test_of_two_symbols_at_one_address_and_of_one_name_the_same_one_always_answers() -> None:
+    rows = [Row(1, 0x1000, 8), Row(1, 0x1000, 16)]
+    table = ksyms.load(memoryview(elf_file(rows, b"\0f\0")))
+    assert {table.lookup(0x1000) for _ in range(LOOKUPS + 2)} == {table[0]}
+
+
+def test_no_symbol_lies_behind_the_last_address() -> None:
+    """Alone, and by the spans, where one says that it reaches further."""
+    table = ksyms.load(memoryview(elf_file([Row(1, TOP, 8)], b"\0f\0")))
+    assert {table.lookup(TOP + 1) for _ in range(LOOKUPS + 2)} == {None}

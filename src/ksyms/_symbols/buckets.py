@@ -19,6 +19,8 @@ REACH: Final = 1 << 32
 _PAGE: Final = 16
 _STEP: Final = 4
 _PAGES: Final = 1 << 16
+_MOST: Final = 1 << 11
+"""Pages that the table has rows of at most, 16 KiB each; a kernel and its modules fill 400."""
 _ROW: Final = 1 << (_PAGE - _STEP)
 """How many places of a page the table has."""
 _BLOCK: Final = 1 << 15
@@ -29,8 +31,8 @@ class Buckets:
     """The places in ``spans`` by the addresses that they hold.
 
     Raises:
-        ValueError: the spans reach over :data:`REACH` or more, or somebody answers for all that
-            lies before or behind them.
+        ValueError: the spans reach over :data:`REACH` or more, or begin in more than
+            :data:`_MOST` pages, or somebody answers for all that lies before or behind them.
     """
 
     def __init__(self, spans: Spans) -> None:
@@ -43,6 +45,8 @@ class Buckets:
         starts = (start - self._base).astype(np.uint32)
         pages = np.arange(_PAGES, dtype=np.uint32) << np.uint32(_PAGE)
         full = np.unique(starts >> np.uint32(_PAGE))
+        if len(full) > _MOST:
+            raise ValueError("the spans begin in too many pages")
         places = np.arange(_ROW, dtype=np.uint32) << np.uint32(_STEP)
         rows = (pages[full][:, None] + places[None, :]).ravel()
         whole, begin = (np.searchsorted(starts, at, "right") for at in (pages, rows))
