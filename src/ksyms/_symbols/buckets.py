@@ -60,14 +60,16 @@ class Buckets:
         arrays = (self._row, self._mask, self._table, self._next)
         self._views = tuple(array.data for array in arrays)
         self._first = int(start[0])
+        self._end = self._first + REACH - 1
 
     def places(self, addresses: U64) -> Index:
         """The place of the span that holds each of ``addresses``, in their order."""
-        found = np.empty(len(addresses), np.int64)
-        for first in range(0, len(addresses), _BLOCK):
+        flat = addresses.ravel()
+        found = np.empty(len(flat), np.int64)
+        for first in range(0, len(flat), _BLOCK):
             block = slice(first, first + _BLOCK)
-            found[block] = self._places(addresses[block])
-        return found
+            found[block] = self._places(flat[block])
+        return found.reshape(addresses.shape)
 
     def _places(self, addresses: U64) -> Index:
         # What lies before the first span wraps around, and is as unknown as what is behind.
@@ -83,9 +85,10 @@ class Buckets:
 
     def one(self, address: int) -> int:
         """The place of the span that holds ``address``."""
-        near = address - self._first
-        if not 0 <= near < REACH - 1:
+        # Compared before it is subtracted from: numpy's own integers would overflow.
+        if not self._first <= address < self._end:
             return 0
+        near = address - self._first
         row, mask, table, following = self._views
         page = near >> _PAGE
         span: int = table[row[page] + (near >> _STEP & mask[page])]

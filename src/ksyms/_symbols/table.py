@@ -190,13 +190,13 @@ class SymbolTable(Sequence[Symbol]):
     def locate(self, addresses: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """For each of ``addresses`` (uint64), what :meth:`lookup` finds, as its place in here.
 
-        ``table[place]`` is the symbol; the place is -1 where the image knows of none. The
-        first call works out who answers where, once.
+        The answers have their shape. ``table[place]`` is the symbol; the place is -1 where the
+        image knows of none. The first call works out who answers where, once.
         """
         import numpy as np
 
         wanted = np.asarray(addresses, np.uint64)
-        spans = self._buckets if len(wanted) >= _MANY else None
+        spans = self._buckets if wanted.size >= _MANY else None
         return self._answers_at.take((spans or self.spans).places(wanted))
 
     @cached_property
