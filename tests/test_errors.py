@@ -29,6 +29,8 @@ import ksyms as package
 from command import COMMAND, TEXT, ksyms, names, nm, refused
 from ksyms import KallsymsError, KsymsError, SymbolTable
 from ksyms._cli import main
+from ksyms._linker.ahead import ReadAhead
+from ksyms._linker.generation import Generation
 
 ZEROS = re.sub(r"^\w{16}", "0" * 16, TEXT, flags=re.M)
 # This process, without the rights of root over files.
@@ -700,6 +702,55 @@ def test_too_long_a_line_is_so_everywhere(tmp_path: Path) -> None:
         else:
             verdicts.add("taken")
     assert len(verdicts) == 1
+
+
+class Trickle(io.BytesIO):
+    """A text that comes a page at a time, later than whoever wants it asks."""
+
+    def readinto(self, buffer: Any) -> int:
+        time.sleep(0.01)
+        return super().readinto(memoryview(buffer)[:3584])
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_long_lines_of_a_text_that_trickles(live: bool) -> None:
+    """A line that waits for the other of its pair is no part of how long that one is."""
+    body = "".join(
+        f"ffffffff81000000 t {name}\n" for name in ("__pfx_" + "n" * 7000, "n" * 7000)
+    )
+    ahead = ReadAhead(
+        Trickle(body.encode()), "text", lambda: Generation(None, None, None), live
+    )
+    taken = [bytes(block.buffer[block.start : block.end]) for block in ahead.blocks()]
+    assert b"".join(taken) == body.encode()
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        (1 << 20, "There is not enough memory"),
+        (1 << 30, "cannot be read: there is no thread to be had"),
+    ],
+    ids=["memory", "thread"],
+)
+def test_what_the_system_has_no_more_of(stack: int, said: str, tmp_path: Path) -> None:
+    """A limit that numpy's import is within, and text and image are not."""
+    lines = (f"ffffffff81{n:06x} t a_name_of_usual_length_{n}\n" for n in range(400_000))
+    path = tmp_path / "kallsyms"
+    path.write_text("".join(lines))
+    code = (
+        "import numpy, resource, sys, threading\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        f"threading.stack_size({stack})\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + (12 << 20), -1))\n"
+        "from ksyms._cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    made = tmp_path / "kernel.elf"
+    command = [sys.executable, "-c", code, "snapshot", "--kallsyms", path, "-o", made]
+    result = subprocess.run(command, capture_output=True, text=True)
+    refused(result, said)
+    assert not made.exists()
 
 
 def test_low_absolute_symbols(tmp_path: Path) -> None:

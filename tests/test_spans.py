@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -101,3 +103,57 @@ def test_addresses_in_their_own_order(tmp_path: Path) -> None:
     names = [table[p].name if p >= 0 else None for p in table.locate(asked).tolist()]
     assert names == ["two", "one", None, "_stext", None]
     assert table.locate([]).tolist() == []
+
+
+def test_symbols_in_every_page_take_no_table_of_gigabytes() -> None:
+    """65,000 symbols, each in a page of its own, which would be a row of 16 KiB each."""
+    rows = [Row(1, (1 << 63) + (page << 16), 16) for page in range(65_000)]
+    table = ksyms.load(memoryview(elf_file(rows, b"\0f\0")))
+    _ = table.spans
+    tracemalloc.start()
+    try:
+        addresses = [(1 << 63) + (page << 16) + page % 32 for page in range(LOOKUPS + 100)]
+        found = [table.lookup(address) for address in addresses]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [symbol is not None for symbol in found] == [a % 32 < 16 for a in addresses]
+    assert peak < 1 << 27
+
+
+def test_of_two_symbols_at_one_address_and_of_one_name_the_same_one_always_answers() -> None:
+    rows = [Row(1, 0x1000, 8), Row(1, 0x1000, 16)]
+    table = ksyms.load(memoryview(elf_file(rows, b"\0f\0")))
+    assert {table.lookup(0x1000) for _ in range(LOOKUPS + 2)} == {table[0]}
+
+
+def test_no_symbol_lies_behind_the_last_address() -> None:
+    """Alone, and by the spans, where one says that it reaches further."""
+    table = ksyms.load(memoryview(elf_file([Row(1, TOP, 8)], b"\0f\0")))
+    assert {table.lookup(TOP + 1) for _ in range(LOOKUPS + 2)} == {None}
+
+
+@pytest.mark.filterwarnings("error")
+def test_numpys_integers_are_addresses_however_many_were_asked() -> None:
+    """Below the first symbol too, where what numpy has for a difference overflows."""
+    rows = [Row(1, (1 << 63) + 0x1000, 8), Row(3, (1 << 63) + 0x2000, 8)]
+    table = ksyms.load(memoryview(elf_file(rows, b"\0f\0g\0")))
+    within = np.uint64((1 << 63) + 0x2004)
+    asked = (np.uint64(5), np.int64(5), np.int64(-5), np.uint64(TOP))
+    for _ in range(LOOKUPS + 1):
+        assert table.lookup(int(within)) == table[1]
+    assert table.lookup(within) == table[1]  # type: ignore[arg-type]
+    assert [table.lookup(address) for address in asked] == [None] * 4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 2), (70_000, 2), (2, 40_000)])
+def test_answers_have_the_shape_of_what_was_asked(shape: tuple[int, ...]) -> None:
+    """Few and many, and where a step from a bucket's span is to be taken."""
+    table = ksyms.load(
+        memoryview(elf_file([Row(1, 0x1002, 2), Row(3, 0x1008, 8)], b"\0f\0g\0"))
+    )
+    asked = 0x1000 + np.arange(np.prod(shape, dtype=np.int64), dtype=np.uint64) % np.uint64(32)
+    found = table.locate(asked.reshape(shape))
+    assert found.shape == shape
+    one_by_one = [table.lookup(address) for address in asked.tolist()]
+    assert [table[p] if p >= 0 else None for p in found.ravel().tolist()] == one_by_one

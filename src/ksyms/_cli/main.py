@@ -36,6 +36,10 @@ COMMANDS: Final = {
 }
 """Each command's file here, in the order of the help."""
 
+_NO_MEMORY: Final = KsymsError(
+    "There is not enough memory for this.", "Free some, or allow this process more."
+)
+
 
 def program() -> NoReturn:
     """The process ksyms: one command, and its end.
@@ -72,8 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = EXIT_OK if run(options) else EXIT_REFUSED
         sys.stdout.flush()
         return status
-    except KsymsError as error:
-        print(f"ksyms: {error.what}\n       {error.remedy}", file=sys.stderr)
+    except (KsymsError, MemoryError) as error:
+        told = error if isinstance(error, KsymsError) else _NO_MEMORY
+        print(f"ksyms: {told.what}\n       {told.remedy}", file=sys.stderr)
         return refused
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -7,12 +7,13 @@ while numpy is still being imported; nothing here needs it.
 
 from __future__ import annotations
 
+import errno
 import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
 
-from .._errors import KallsymsError
+from .._errors import KallsymsError, SourceError
 from .._typing import Final, NamedTuple
 from .generation import Generation
 from .root import unreadable
@@ -61,6 +62,9 @@ class ReadAhead:
         path: what errors call it.
         ask: gives the generation now.
         live: whether the kernel prints the text, and does not just copy it.
+
+    Raises:
+        SourceError: there is no thread to be had.
     """
 
     def __init__(
@@ -77,7 +81,15 @@ class ReadAhead:
         self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
         self._read: queue.SimpleQueue[_Part | Exception | None] = queue.SimpleQueue()
         self._wanted = False
-        threading.Thread(target=self._run, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, daemon=True).start()
+        except RuntimeError:  # "can't start new thread", whatever the reason
+            source.close()
+            raise SourceError(
+                f"{path} cannot be read: there is no thread to be had that reads it.",
+                "Allow this process more threads, or more memory.",
+                errno=errno.EAGAIN,
+            ) from None
 
     def blocks(self) -> Iterator[Block]:
         """The text; a block is good until the next is asked for.
@@ -95,7 +107,7 @@ class ReadAhead:
                 if start == _ROOM:
                     begin = _ROOM - len(rest)
                     buffer[begin:_ROOM] = rest
-                last = buffer.rfind(b"\n", start, stop) + 1
+                last = buffer.rfind(b"\n", begin, stop) + 1  # of a line kept back, it may be
                 if stop - (last or begin) > LONGEST:
                     raise too_long(self.path)
                 end = _before_pair(buffer, begin, last)

@@ -19,6 +19,8 @@ REACH: Final = 1 << 32
 _PAGE: Final = 16
 _STEP: Final = 4
 _PAGES: Final = 1 << 16
+_MOST: Final = 1 << 11
+"""Pages that the table has rows of at most, 16 KiB each; a kernel and its modules fill 400."""
 _ROW: Final = 1 << (_PAGE - _STEP)
 """How many places of a page the table has."""
 _BLOCK: Final = 1 << 15
@@ -29,8 +31,8 @@ class Buckets:
     """The places in ``spans`` by the addresses that they hold.
 
     Raises:
-        ValueError: the spans reach over :data:`REACH` or more, or somebody answers for all that
-            lies before or behind them.
+        ValueError: the spans reach over :data:`REACH` or more, or begin in more than
+            :data:`_MOST` pages, or somebody answers for all that lies before or behind them.
     """
 
     def __init__(self, spans: Spans) -> None:
@@ -43,6 +45,8 @@ class Buckets:
         starts = (start - self._base).astype(np.uint32)
         pages = np.arange(_PAGES, dtype=np.uint32) << np.uint32(_PAGE)
         full = np.unique(starts >> np.uint32(_PAGE))
+        if len(full) > _MOST:
+            raise ValueError("the spans begin in too many pages")
         places = np.arange(_ROW, dtype=np.uint32) << np.uint32(_STEP)
         rows = (pages[full][:, None] + places[None, :]).ravel()
         whole, begin = (np.searchsorted(starts, at, "right") for at in (pages, rows))
@@ -56,14 +60,16 @@ class Buckets:
         arrays = (self._row, self._mask, self._table, self._next)
         self._views = tuple(array.data for array in arrays)
         self._first = int(start[0])
+        self._end = self._first + REACH - 1
 
     def places(self, addresses: U64) -> Index:
         """The place of the span that holds each of ``addresses``, in their order."""
-        found = np.empty(len(addresses), np.int64)
-        for first in range(0, len(addresses), _BLOCK):
+        flat = addresses.ravel()
+        found = np.empty(len(flat), np.int64)
+        for first in range(0, len(flat), _BLOCK):
             block = slice(first, first + _BLOCK)
-            found[block] = self._places(addresses[block])
-        return found
+            found[block] = self._places(flat[block])
+        return found.reshape(addresses.shape)
 
     def _places(self, addresses: U64) -> Index:
         # What lies before the first span wraps around, and is as unknown as what is behind.
@@ -79,9 +85,10 @@ class Buckets:
 
     def one(self, address: int) -> int:
         """The place of the span that holds ``address``."""
-        near = address - self._first
-        if not 0 <= near < REACH - 1:
+        # Compared before it is subtracted from: numpy's own integers would overflow.
+        if not self._first <= address < self._end:
             return 0
+        near = address - self._first
         row, mask, table, following = self._views
         page = near >> _PAGE
         span: int = table[row[page] + (near >> _STEP & mask[page])]

@@ -32,6 +32,7 @@ _KINDS: Final = {elf.STT_FUNC: "function", elf.STT_OBJECT: "object"}
 _LETTER: Final = 0xFF & ~_note.EXACT
 _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
+_LAST: Final = (1 << 64) - 1
 _NESTED: Final = 64
 """How many symbols with a size are looked at for one that encloses others."""
 _SHARED: Final = 16
@@ -174,27 +175,28 @@ class SymbolTable(Sequence[Symbol]):
 
     def _search(self, address: int) -> Symbol | None:
         """What :meth:`lookup` finds, by the symbols around ``address`` alone."""
-        best: tuple[int, int] | None = None
-        chosen = 0
+        best: tuple[int, int, int] | None = None
+        if address > _LAST:
+            return None
         for half in self._runs():
             for index in self._nearest(half, address):
                 sym = self._sym(index)
                 # The larger address is nearer; the smaller st_name came first in kallsyms.
-                key = (-sym.st_value, sym.st_name)
+                key = (-sym.st_value, sym.st_name, index)
                 if best is None or key < best:
-                    best, chosen = key, index
-        return self._symbol(chosen) if best is not None else None
+                    best = key
+        return self._symbol(best[2]) if best is not None else None
 
     def locate(self, addresses: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """For each of ``addresses`` (uint64), what :meth:`lookup` finds, as its place in here.
 
-        ``table[place]`` is the symbol; the place is -1 where the image knows of none. The
-        first call works out who answers where, once.
+        The answers have their shape. ``table[place]`` is the symbol; the place is -1 where the
+        image knows of none. The first call works out who answers where, once.
         """
         import numpy as np
 
         wanted = np.asarray(addresses, np.uint64)
-        spans = self._buckets if len(wanted) >= _MANY else None
+        spans = self._buckets if wanted.size >= _MANY else None
         return self._answers_at.take((spans or self.spans).places(wanted))
 
     @cached_property
