@@ -963,6 +963,19 @@ def test_only_modules(tmp_path: Path) -> None:
     assert [(s.name, s.module) for s in table] == [("in_a", "a"), ("in_b", "b")]
 
 
+def test_addresses_of_64_bits_with_a_text_of_32(tmp_path: Path, work: Path) -> None:
+    """Files of two machines: no ELF file of 32 bits has room for where the section lies."""
+    (tmp_path / "proc").mkdir()
+    text = "c0008000 T _stext\nc0009000 T _etext\nbf000000 t function\t[mod]\n"
+    (tmp_path / "proc/kallsyms").write_text(text)
+    (tmp_path / "proc/modules").write_text("mod 4096 0 - Live 0xbf000000\n")
+    sections = tmp_path / "sys/module/mod/sections"
+    sections.mkdir(parents=True)
+    (sections / ".data").write_text("0xffffffffc0000000\n")
+    refused(ksyms("snapshot", "--root", tmp_path, cwd=work), "a kernel of 32 bits")
+    assert not any(work.iterdir())
+
+
 def test_module_in_two_runs(tmp_path: Path) -> None:
     """One linker file, with the symbols of both."""
     table = taken(

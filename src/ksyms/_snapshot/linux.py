@@ -62,17 +62,12 @@ def size(files: Files) -> Sizes:
     """The size pass: how much of what there is, and from that every header.
 
     Raises:
-        LayoutError: more sections than an ELF file can number.
+        LayoutError: more sections than an ELF file can number, or one where it can say none.
     """
     fmt = files.host.format
     places = arrange(files.files)
     more = sum(file.btf is not None for file in files.files)
-    if len(places.regions) + more >= elf.SHN_LORESERVE - 16:
-        raise LayoutError(
-            f"The symbols lie in {len(places.regions)} regions, more than an ELF file can "
-            "number.",
-            "Unload BPF programs or modules, or save /proc/kallsyms as text.",
-        )
+    _check(places, more, fmt)
     segments = [r for r in places.regions if r.kind != "percpu" and r.end > r.start]
     symbols = 1 + sum(len(file.symbols.address) for file in files.files)
     locals_ = 1 + sum(count(local(file.symbols.info)) for file in files.files)
@@ -200,6 +195,22 @@ class _Table:
         at = len(self.names)
         self.names += name.encode("utf-8", "surrogateescape") + b"\0"
         return at
+
+
+def _check(places: Places, more: int, fmt: Format) -> None:
+    """Refuse what an ELF file cannot say; ``more`` is how many sections are no regions."""
+    if len(places.regions) + more >= elf.SHN_LORESERVE - 16:
+        raise LayoutError(
+            f"The symbols lie in {len(places.regions)} regions, more than an ELF file can "
+            "number.",
+            "Unload BPF programs or modules, or save /proc/kallsyms as text.",
+        )
+    beyond = [r for r in places.regions if r.end > 1 << 32]
+    if fmt.elf_class == elf.ELFCLASS32 and beyond:
+        raise LayoutError(
+            f"{beyond[0].name} ends at {beyond[0].end:#x}, and a kernel of 32 bits before.",
+            "Save the files of one machine again, all of them.",
+        )
 
 
 def _offset(region: Region) -> int:
