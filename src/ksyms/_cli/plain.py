@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class _Argument(NamedTuple):
-    """What a command has told of an argument; ``kind`` is its action, or its ``nargs``."""
+    """What a command has told of an argument.
+
+    ``kind`` is what an option does (argparse's ``action``), or how many words an argument takes
+    that is none (``nargs``; "" is one).
+    """
 
     place: str
     kind: str
@@ -55,7 +59,7 @@ class Plain:
         self._words: list[_Argument] = []
         self._groups: list[_Group] = []
         self._set: dict[str, object] = {}
-        self._known = True
+        self._known = True  # false where an argument is told that argparse alone can read
 
     def add_parser(self, name: str, **_: str) -> Plain:
         """As argparse's; of a file's commands only the one that was asked for matters."""

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         """Of which tuple a structure is."""
 
 else:
-    T, _Of = 0, [object]  # so that _Of[T] is a class: typing takes as long as Python
+    # typing.Generic takes as long to import as Python to start. _Of[T] has to be some class
+    # when Structure is made, so it is object: the item 0 of a list.
+    T, _Of = 0, [object]
 
 Buffer = bytes | bytearray | memoryview
 

@@ -26,9 +26,7 @@ _ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffe
 _BUFFER: Final = 1 << 18  # bytes of text that are taken apart together, if there are as many
 _PART: Final = 1 << 16  # bytes that are handed on to who waits for them
 _FEW: Final = 3  # buffers that the reader may be ahead
-_MANY: Final = (
-    24  # the same where the kernel prints the text: while it does, that costs nothing
-)
+_MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
 _PREFIX: Final = b" __pfx_"
 
 
@@ -77,9 +75,13 @@ class ReadAhead:
         self.path = path
         self._source = source
         self._ask = ask
-        self._fresh = _MANY if live else _FEW
+        # Buffers go round: the thread fills one and puts its parts into _read; who takes them
+        # puts it into _free when it is done. Until there are enough, the thread makes new ones.
+        self._still_to_make = _MANY if live else _FEW
         self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
         self._read: queue.SimpleQueue[_Part | Exception | None] = queue.SimpleQueue()
+        # Set by who waits, cleared by the thread as it hands on. It is a hint: if either sees
+        # the other's late, a part is longer or shorter, and no byte is lost.
         self._wanted = False
         try:
             threading.Thread(target=self._run, daemon=True).start()
@@ -157,8 +159,8 @@ class ReadAhead:
 
     def _buffer(self) -> bytearray | None:
         """Where to read into; None if nobody wants more."""
-        if self._free.empty() and self._fresh:
-            self._fresh -= 1
+        if self._free.empty() and self._still_to_make:
+            self._still_to_make -= 1
             return bytearray(_ROOM + _BUFFER + PAD)
         return self._free.get()
 

@@ -22,7 +22,7 @@ _PAGES: Final = 1 << 16
 _MOST: Final = 1 << 11
 """Pages that the table has rows of at most, 16 KiB each; a kernel and its modules fill 400."""
 _ROW: Final = 1 << (_PAGE - _STEP)
-"""How many places of a page the table has."""
+"""How many steps a page has: a row of the table has a span for each."""
 _BLOCK: Final = 1 << 15
 """Addresses looked for at once: few enough to stay in a cache."""
 
@@ -47,8 +47,8 @@ class Buckets:
         full = np.unique(starts >> np.uint32(_PAGE))
         if len(full) > _MOST:
             raise ValueError("the spans begin in too many pages")
-        places = np.arange(_ROW, dtype=np.uint32) << np.uint32(_STEP)
-        rows = (pages[full][:, None] + places[None, :]).ravel()
+        steps = np.arange(_ROW, dtype=np.uint32) << np.uint32(_STEP)
+        rows = (pages[full][:, None] + steps[None, :]).ravel()
         whole, begin = (np.searchsorted(starts, at, "right") for at in (pages, rows))
         self._table = np.concatenate([whole, begin]).astype(np.int32)
         self._row = np.arange(_PAGES)
@@ -72,11 +72,12 @@ class Buckets:
         return found.reshape(addresses.shape)
 
     def _places(self, addresses: U64) -> Index:
-        # What lies before the first span wraps around, and is as unknown as what is behind.
+        # What lies before the first span wraps around to behind the last one's start, however
+        # near that is to the end of all addresses: it is in the last span, which is nobody's.
         near = np.minimum(addresses - self._base, np.uint64(REACH - 2)).astype(np.int64)
         page = near >> _PAGE
-        place = (near >> _STEP) & self._mask.take(page)
-        span: Index = self._table.take(self._row.take(page) + place)
+        step = (near >> _STEP) & self._mask.take(page)
+        span: Index = self._table.take(self._row.take(page) + step)
         late = np.flatnonzero(self._next.take(span) <= near)
         while len(late):
             span[late] += 1

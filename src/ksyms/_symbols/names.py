@@ -33,20 +33,20 @@ _BLOCK: Final = 1 << 14
 class Names(NamedTuple):
     """``keys``, ascending: a name's hash, and in its lowest ``bits`` the symbol's number.
 
-    ``starts`` says where those are that begin with the same bits, ``shift`` which bits.
+    Those whose bits from ``shift`` on are ``n`` lie from ``begins[n]`` to ``begins[n + 1]``.
     """
 
     keys: memoryview
     bits: int
-    starts: memoryview
+    begins: memoryview
     shift: int
 
     def find(self, name: bytes) -> list[int]:
         """The numbers of all symbols that can be called ``name``, ascending."""
-        keys, bits, starts, shift = self
+        keys, bits, begins, shift = self
         wanted = _hash(name) >> bits << bits
         first = wanted >> shift
-        at = bisect_left(keys, wanted, starts[first], starts[first + 1])
+        at = bisect_left(keys, wanted, begins[first], begins[first + 1])
         found = []
         while at < len(keys) and (number := keys[at] - wanted) >> bits == 0:
             found.append(number)
@@ -75,9 +75,9 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
     keys.sort()
     shift = 64 - bits  # so that about one key begins alike
     counts = np.bincount((keys >> np.uint64(shift)).astype(np.int64), minlength=1 << bits)
-    starts = np.zeros((1 << bits) + 1, np.int32)
-    np.cumsum(counts, out=starts[1:])
-    return Names(keys.data, bits, starts.data, shift)
+    begins = np.zeros((1 << bits) + 1, np.int32)
+    np.cumsum(counts, out=begins[1:])
+    return Names(keys.data, bits, begins.data, shift)
 
 
 def _hash(name: bytes) -> int:
@@ -106,10 +106,10 @@ class _Ends:
 
     def find(self, start: Index, tries: int = 8) -> Index:
         """The end of the string at each of ``start``; the text's where nothing ends it."""
-        # From any bit of its first byte on a word has 57 bits.
+        # A word begins at a byte, so from a bit of its first byte on it has 57 bits at least.
         word = self._words[start >> 3] >> (start & 7).astype(np.uint64)
-        word &= -word
-        # A power of two as a double has its exponent in the upper bits.
+        word &= -word  # the lowest bit that is set, a power of two
+        # As a double that has its exponent, and 1023, in the upper 12 bits.
         end: Index = start + (word.astype(np.float64).view(np.int64) >> 52) - 1023
         far = np.flatnonzero(word == 0)
         if len(far) and tries:
