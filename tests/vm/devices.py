@@ -50,8 +50,11 @@ def main(client: str, opens: int) -> None:
         print(name, found["seconds"][name], file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(2) as pool:  # the VM's processors
-        for arguments in (["--cuse", "--name", "blind"], ["/run/blind"]):
-            pool.submit(step, f"blind {arguments[0]}", partial(blind, arguments))
+        for place, *arguments in (
+            ["/dev/blind", "--cuse", "--name", "blind"],
+            ["/run/blind", "/run/blind"],
+        ):
+            pool.submit(step, f"blind {arguments[0]}", partial(blind, Path(place), arguments))
         pool.submit(step, "apart", apart)
         character, directory = pool.map(
             lambda start: start(), (serve_character, serve_directory)
@@ -76,12 +79,11 @@ def serve_directory() -> Served:
     return Served(DIRECTORY, "--mode", "0444", "--allow-other")
 
 
-def blind(arguments: list[str]) -> list[Any]:
-    """What a server says that may not see addresses itself."""
+def blind(place: Path, arguments: list[str]) -> list[Any]:
+    """What a server of ``place`` says that may not see addresses itself, and if it is left."""
     command = [*WITHOUT_SYSLOG, COMMAND, "serve", *arguments]
     run = subprocess.run(command, capture_output=True, text=True)
-    left = [str(path) for path in map(Path, ("/dev/blind", "/run/blind")) if path.exists()]
-    return [run.returncode, run.stderr, left]
+    return [run.returncode, run.stderr, place.exists()]
 
 
 def apart() -> list[str]:

@@ -39,7 +39,7 @@ def lab(
 def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
     """The JSON object that a Python program in this directory prints in the VM."""
     python = in_guest(str(HERE / command[0]), *command[1:])
-    run = lab(package, directory, python, KSYMS_LAB_TIMEOUT="900")
+    run = lab(package, directory, python, KSYMS_LAB_TIMEOUT="1200")
     assert run.returncode == 0, run.stdout + run.stderr
     result: dict[str, Any] = json.loads(run.stdout)
     return result

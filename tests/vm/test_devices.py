@@ -106,7 +106,7 @@ def test_an_open_descriptor_stays_good(said: dict[str, Any]) -> None:
 def test_a_server_that_cannot_read_says_so(said: dict[str, Any], kind: str) -> None:
     """At its start, and makes nothing."""
     status, words, left = said[f"blind {kind}"]
-    assert (status, left) == (1, [])
+    assert (status, left) == (1, False)
     assert "without CAP_SYSLOG" in words
 
 
