@@ -20,7 +20,11 @@ _PAGE: Final = 16
 _STEP: Final = 4
 _PAGES: Final = 1 << 16
 _MOST: Final = 1 << 11
-"""Pages that the table has rows of at most, 16 KiB each; a kernel and its modules fill 400."""
+_SPANS: Final = 1 << 7
+"""Pages that the table has rows of at most, 16 KiB each: so many, or one for so many spans.
+
+A kernel and its modules have one for 300.
+"""
 _ROW: Final = 1 << (_PAGE - _STEP)
 """How many steps a page has: a row of the table has a span for each."""
 _BLOCK: Final = 1 << 15
@@ -31,8 +35,8 @@ class Buckets:
     """The places in ``spans`` by the addresses that they hold.
 
     Raises:
-        ValueError: the spans reach over :data:`REACH` or more, or begin in more than
-            :data:`_MOST` pages, or somebody answers for all that lies before or behind them.
+        ValueError: the spans reach over :data:`REACH` or more, or begin in too many
+            pages, or somebody answers for all that lies before or behind them.
     """
 
     def __init__(self, spans: Spans) -> None:
@@ -45,7 +49,7 @@ class Buckets:
         starts = (start - self._base).astype(np.uint32)
         pages = np.arange(_PAGES, dtype=np.uint32) << np.uint32(_PAGE)
         full = np.unique(starts >> np.uint32(_PAGE))
-        if len(full) > _MOST:
+        if len(full) > max(_MOST, len(starts) // _SPANS):
             raise ValueError("the spans begin in too many pages")
         steps = np.arange(_ROW, dtype=np.uint32) << np.uint32(_STEP)
         rows = (pages[full][:, None] + steps[None, :]).ravel()
