@@ -25,7 +25,7 @@ PAD: Final = 32
 _ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffer before
 _BUFFER: Final = 1 << 18  # bytes of text that are taken apart together, if there are as many
 _PART: Final = 1 << 16  # bytes that are handed on to who waits for them
-_FEW: Final = 3  # buffers that the reader may be ahead
+_FEW: Final = 2  # buffers that the reader may be ahead
 _MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
 _PREFIX: Final = b" __pfx_"
 
