@@ -86,7 +86,7 @@ class Plain:
         required: bool = False,
         group: _Group | None = None,
         metavar: str = "",
-        help: str = "",  # noqa: A002
+        help: str = "",  # noqa: A002 # the same
     ) -> None:
         """As argparse's."""
         option = names[0].startswith("-")

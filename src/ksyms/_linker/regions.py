@@ -156,7 +156,7 @@ def is_absolute(
     Per-CPU symbols of x86 are offsets and not addresses (before Linux 6.15, from 0); in a
     System.map they have the letters of what they are.
     """
-    absolute: Mask = (letter | np.uint8(0x20)) == ord("a")
+    absolute: Mask = (letter | np.uint8(0x20)) == ord("a")  # _PERCPU's, without a table
     if landmarks.get("__per_cpu_start") == 0:
         absolute |= address <= np.uint64(landmarks.get("__per_cpu_end", 0))
     if absolute.any():

@@ -68,6 +68,14 @@ class _Bounds(NamedTuple):
     stops: U64
 
 
+class _Out(NamedTuple):
+    """Where symbols and letters are written: the two halves' next rows are at ``cursors``."""
+
+    symbols: npt.NDArray[np.void]
+    letters: U8
+    cursors: list[int]
+
+
 def arrange(files: tuple[LinkerFile, ...]) -> Places:
     """The places of all regions of ``files``."""
     pairs = sorted(
@@ -115,10 +123,10 @@ def fill(
         LayoutError: a symbol is in no region of its file.
     """
     locals_ = sum(count(local(file.symbols.info)) for file in files)
-    cursors = [0, locals_]
+    out = _Out(symbols, letters, [0, locals_])
     # The kernel's table is large and comes sorted; all the others together do not.
     for group in (files[:1], files[1:]):
-        _fill(group, shift, places, symbols, letters, cursors)
+        _fill(group, shift, places, out)
         shift += sum(len(file.symbols.strings) for file in group)
     for half in (slice(0, locals_), slice(locals_, len(symbols))):
         value = symbols["st_value"][half]
@@ -128,22 +136,15 @@ def fill(
             letters[half] = letters[half][order]
 
 
-def _fill(
-    group: tuple[LinkerFile, ...],
-    shift: int,
-    places: Places,
-    symbols: npt.NDArray[np.void],
-    letters: U8,
-    cursors: list[int],
-) -> None:
-    """Write the symbols of ``group`` at the cursors of the two halves, and move them on."""
+def _fill(group: tuple[LinkerFile, ...], shift: int, places: Places, out: _Out) -> None:
+    """Write the symbols of ``group``, whose strings begin at ``shift``; move the cursors on."""
     columns = _columns(group)
     bounds = _bounds(group, columns)
     place = _place(columns, places)
     _correct(columns, place, places)
     for start in range(0, len(place), BLOCK):
         rows = slice(start, min(start + BLOCK, len(place)))
-        _write(columns, bounds, place, rows, places, shift, symbols, letters, cursors)
+        _write(columns, bounds, place, rows, places, shift, out)
 
 
 def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
@@ -230,10 +231,10 @@ def _place(columns: _Columns, places: Places) -> I32:
     Code at the end of code stays there where something else begins (``_etext``).
     """
     address = columns.address
-    count = len(places.regions)
     bounds = np.searchsorted(address, places.starts)
     place = np.repeat(
-        np.arange(-1, count, dtype=np.int32), np.diff(bounds, prepend=0, append=len(address))
+        np.arange(-1, len(places.regions), dtype=np.int32),
+        np.diff(bounds, prepend=0, append=len(address)),
     )
     for before, (one, other) in enumerate(pairwise(places.regions)):
         if one.end != other.start or one.kind != "text" or other.kind == "text":
@@ -252,12 +253,10 @@ def _write(
     rows: slice,
     places: Places,
     shift: int,
-    symbols: npt.NDArray[np.void],
-    letters: U8,
-    cursors: list[int],
+    out: _Out,
 ) -> None:
     """Write a block of symbols at the cursors of the two halves, and move them on."""
-    block = np.zeros(rows.stop - rows.start, symbols.dtype)
+    block = np.zeros(rows.stop - rows.start, out.symbols.dtype)
     block["st_value"] = columns.address[rows]
     block["st_size"] = _lengths(columns, bounds, place, rows, places)
     block["st_name"] = columns.name[rows] + np.uint32(shift)
@@ -268,11 +267,11 @@ def _write(
         letter = letter | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
     first = local(columns.info[rows])
     for half, chosen in enumerate((np.flatnonzero(first), np.flatnonzero(~first))):
-        there = slice(cursors[half], cursors[half] + len(chosen))
-        cursors[half] = there.stop
+        there = slice(out.cursors[half], out.cursors[half] + len(chosen))
+        out.cursors[half] = there.stop
         # "clip", for numpy writes into a copy of ``out`` where an index may be refused.
-        _opaque(block).take(chosen, out=_opaque(symbols[there]), mode="clip")
-        letter.take(chosen, out=letters[there], mode="clip")
+        _opaque(block).take(chosen, out=_opaque(out.symbols[there]), mode="clip")
+        letter.take(chosen, out=out.letters[there], mode="clip")
 
 
 def _opaque(symbols: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
