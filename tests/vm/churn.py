@@ -1,9 +1,10 @@
 """Snapshots while modules come and go: churn.py WANTED SECONDS PAUSE, as root in the VM.
 
-Four processes load and unload modules with random pauses of up to PAUSE seconds, while
-this one takes snapshots until WANTED were given out or SECONDS are over. Each that is
-given out is held against what the modules' own lists were when nothing moved. Prints one
-JSON object.
+Four processes load and unload modules with random pauses of up to PAUSE times what a snapshot
+takes while nothing moves, so that a slow machine is no harder a place than a quick one. This
+one takes snapshots meanwhile until WANTED were given out, as many refused, or SECONDS are
+over. Each that is given out is held against what the modules' own lists were when nothing
+moved. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ def main(wanted: int, seconds: float, pause: float) -> None:
     for module in MODULES:
         subprocess.run(["modprobe", module], check=True)
     lists = settled_lists()
-    churners = [start(number, pause) for number in range(PROCESSES)]
+    quiet = min(undisturbed() for _ in range(3))
+    churners = [start(number, pause * quiet) for number in range(PROCESSES)]
     result: dict[str, Any] = {
+        "quiet": round(quiet, 2),
         "given": 0,
         "refused": 0,
         "torn": [],
@@ -64,7 +67,9 @@ def main(wanted: int, seconds: float, pause: float) -> None:
     begun = time.monotonic()
     linker = Counting(result)
     try:
-        while result["given"] < wanted and time.monotonic() - begun < seconds:
+        while max(result["given"], result["refused"]) < wanted:
+            if time.monotonic() - begun > seconds:
+                break
             snapshot_once(linker, lists, result)
     finally:
         for pid in churners:
@@ -82,6 +87,13 @@ def settled_lists() -> dict[str, Names]:
         if bracket:
             lists.setdefault(bracket[1:-1], Counter())[name] += 1
     return lists
+
+
+def undisturbed() -> float:
+    """The seconds that a snapshot takes while nothing moves."""
+    begun = time.monotonic()
+    take(Linker(debug=None))
+    return time.monotonic() - begun
 
 
 def start(number: int, pause: float, log: Path | None = None) -> int:

@@ -10,7 +10,8 @@ from guests import KERNELS, in_vm
 pytestmark = pytest.mark.vm
 
 GIVEN = 200
-SECONDS = 840  # 250 on two idle processors that are quick; a busy machine took 670
+REFUSED = 5
+SECONDS = 300
 
 
 @pytest.fixture(scope="module", params=KERNELS)
@@ -31,19 +32,20 @@ def test_every_kind_of_change_is_seen(package: str, tmp_path: Path) -> None:
 
 
 def test_nothing_torn_is_given_out(package: str, tmp_path: Path) -> None:
-    """Four processes load and unload modules, pausing up to 3 s; each snapshot is whole."""
-    result = in_vm(package, tmp_path, "churn.py", str(GIVEN), str(SECONDS), "3")
+    """Four processes load and unload modules, pausing for up to 8 snapshots' time; each
+    snapshot is whole, and there are many: of those that there were time for a quarter."""
+    result = in_vm(package, tmp_path, "churn.py", str(GIVEN), str(SECONDS), "8")
     assert result["torn"] == []
-    assert result["given"] >= GIVEN, result
+    assert result["given"] >= min(GIVEN, SECONDS / result["quiet"] / 4), result
     assert len(result["with"]) > 1, "the set of modules never changed"
 
 
 def test_without_a_pause(package: str, tmp_path: Path) -> None:
     """Refusals are correct and quick; what is given out all the same is whole."""
-    result = in_vm(package, tmp_path, "churn.py", str(GIVEN), "30", "0")
+    result = in_vm(package, tmp_path, "churn.py", str(REFUSED), str(SECONDS), "0")
     assert result["torn"] == []
-    assert result["refused"] + result["given"] > 3
-    assert result["slowest"] < 30  # 4 on two idle processors
+    assert max(result["refused"], result["given"]) >= REFUSED, result
+    assert result["slowest"] < 30 * result["quiet"]  # three tries, beside four busy processes
 
 
 def test_sizes_and_places(package: str, tmp_path: Path) -> None:

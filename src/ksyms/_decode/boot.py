@@ -24,6 +24,8 @@ UNKNOWN: Final = 1 << 63
 """The slide of a kernel that is nobody knows where: no address less this is a kernel's."""
 MODULES: Final = "modules lie elsewhere in that boot, and the text does not say where"
 UNTOLD: Final = "it is of another boot, and the text does not say by how much that was moved"
+_SHORT: Final = 16
+"""How many times a symbol must fit into a step for its bare name to tell a slide."""
 _FURTHEST: Final = 1 << 47
 """Further than any kernel is moved: what lies further apart was not moved."""
 
@@ -117,6 +119,30 @@ class Layout:
         places = (s.address + offset for s in self.names.called(name) if s.module is None)
         return frozenset(
             address - place for place in places if self._can_move(address - place, self.step)
+        )
+
+    def slides_within(self, address: int, name: str) -> frozenset[int]:
+        """Every slide at which ``address`` is anywhere in a kernel's ``name``.
+
+        What is long beside a step is at many an address at some slide, and tells none.
+        """
+        found: set[int] = set()
+        for symbol in self.names.called(name):
+            distance = address - symbol.address
+            offset = distance % self.step
+            short = symbol.module is None and symbol.size * _SHORT <= self.step
+            if short and offset < max(symbol.size, 1) and abs(distance) < _FURTHEST:
+                found.add(distance - offset)
+        return frozenset(found)
+
+    def strays(self, address: int, name: str) -> bool:
+        """Whether ``address`` is a module's, and ``name`` one that no module has there."""
+        called = self.names.called(name)
+        if address not in self._modules or not called:
+            return False
+        theirs = (s.module is not None and s.module not in self.names.listed for s in called)
+        return all(theirs) and not any(
+            0 <= address - symbol.address < max(symbol.size, 1) for symbol in called
         )
 
     def moves(self, address: int, name: str, offset: int, module: str | None) -> dict[str, int]:

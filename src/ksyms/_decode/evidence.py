@@ -346,6 +346,10 @@ class Evidence:
         nothing = ELSEWHERE if self._layout.elsewhere(address) else NOTHING
         if named.kind == "listed" and named.name in _ANCHORS and named.module is None:
             return Told(self._layout.slides(address, named.name, 0))
+        if named.kind == "bare" and named.module is None:
+            slides = self._layout.slides_within(address, named.name)
+            stray = not slides and self._layout.strays(address, named.name)
+            return Told(slides) if slides else ELSEWHERE if stray else nothing
         if named.kind != "frame" or named.offset is None:
             return nothing
         if named.build_id is not None and named.module is not None:

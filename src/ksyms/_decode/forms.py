@@ -2,8 +2,9 @@ r"""How kernel addresses and symbols look in texts.
 
 What prints them: ``%pS``, ``%pB`` and ``%px`` (lib/vsprintf.c, symbol_string), ``NAME+0x12/0x34
 [MODULE]`` in traces, ``[<ADDRESS>]`` before it until Linux 4.15 and on 32-bit arm until today,
-``NAME+0x12/0x34 <ADDRESS>`` in ftrace with sym-addr (kernel/trace/trace_output.c,
-seq_print_ip_sym), ``ADDRESS NAME+0x12 (DSO)`` by perf script, and kallsyms itself.
+``NAME <ADDRESS>`` and ``NAME+0x12/0x34 <ADDRESS>`` in ftrace with sym-addr, without and with
+sym-offset (kernel/trace/trace_output.c, seq_print_ip_sym), ``ADDRESS NAME (DSO)`` and ``ADDRESS
+NAME+0x12 (DSO)`` by perf script, and kallsyms itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _ANY: Final = rb"[ :>\])\x1b\\]"
 """One of these is behind an address that more belongs to: the quickest thing to look for."""
 _GAP: Final = rb"[ :]{1,3}" + _COLOUR + rb"{0,4}(?:\? )?\(?"
 _SAID: Final = _NAME + _OFFSET + rb"(?:" + _SIZE + rb")?"
+# With or without an offset; what ends with a colon is no name.
+_TOLD: Final = rb"(?:" + _SAID + rb"|" + _NAME + rb"(?<!:))"
 _NAMED: Final = _GAP + _SAID + rb"(?:" + _IN_MODULE + rb")?"
 # A dump of memory has the next address where others have a name.
 _NO_ADDRESS: Final = rb"(?!(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
@@ -146,22 +149,24 @@ FRAMES: Final = re.compile(
 ``RIP: 0010:NAME`` has the segment right before it.
 """
 _BEFORE_ADDRESS: Final = re.compile(
-    _BEGINS + rb"(" + _SAID + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
+    _BEGINS + rb"(" + _TOLD + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
 )
-_BEFORE_PLAIN: Final = re.compile(rb" (" + _SAID + rb") <$")
+_BEFORE_PLAIN: Final = re.compile(rb" (" + _TOLD + rb") <$")
 LONGEST: Final = 1 << 11
 """Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
 
 
-def before_address(text: bytes) -> re.Match[bytes] | None:
-    """What ftrace prints before an address in <>, if ``text`` ends with that and <; group 1."""
-    end = text[-LONGEST:]
-    last = end.rfind(b" ")
-    begin = end.rfind(b" ", 0, last)
-    if begin >= 0 and (match := _BEFORE_PLAIN.match(end, begin)):
-        return match
+def before_address(text: bytes) -> bytes:
+    """What ftrace prints before an address in <>, if ``text`` ends with that and <; or b""."""
+    last = len(text) - len(OPENED[0])
+    begin = text.rfind(b" ", max(0, last - LONGEST), last)
+    if begin >= 0 and (match := _BEFORE_PLAIN.match(text, begin)):
+        return match[1]
     # What looks like a name has no space before its module.
-    return _BEFORE_ADDRESS.search(end, max(end.rfind(b" ", 0, max(begin, 0)), 0))
+    end = text[-LONGEST:]
+    begin = end.rfind(b" ", 0, end.rfind(b" ", 0, end.rfind(b" ")))
+    match = _BEFORE_ADDRESS.search(end, max(begin, 0))
+    return match[1] if match else b""
 
 
 def closes(rest: bytes) -> bool:
@@ -191,8 +196,15 @@ LINKED_IN: Final = re.compile(
 CODE: Final = re.compile(rb"Code:(?: [<(]?[0-9a-f]{2,8}[>)]?)+")
 
 
-HINTS: Final = (b"+0x", b"Linux version ", b"Kernel Offset: ", b" T _stext", b" T _text")
-"""One of these is in every text that tells which boot it is of."""
+HINTS: Final = (
+    *(b"+0x", b"Linux version ", b"Kernel Offset: ", b" T _"),
+    *(b" <ffff", b"\\u003", b" ([kernel"),
+)
+"""One of these is in every text that tells which boot it is of.
+
+The last ones are before ftrace's addresses, and behind perf's. Names without offsets tell with
+every frame, so they tell soon in a text of other digits or files too.
+"""
 
 
 def _text(data: bytes) -> str:

@@ -28,12 +28,13 @@ class Names:
         self.listed = listed(table)
         self._values = table.rows["st_value"].astype(np.uint64)
         count = len(self._values)
-        self.formats = [b"%b %x"] * count
-        """For each number what makes of an address and an offset both, and the name with the
-        offset and its size between, as a trace (``%pS``) prints it.
-        """
+        self.heads = [b""] * count
+        """For each number its name and ``+0x``, as a trace (``%pS``) has them."""
+        self.tails = [b""] * count
+        """For each number what is behind the offset there: its size, and its module."""
+        self._tails: dict[tuple[int, str | None], bytes] = {}
         self.kernel: Bools = np.zeros(count, np.bool_)
-        """Whether it is the kernel's own. Both are filled by :meth:`offsets`."""
+        """Whether it is the kernel's own. All three are filled by :meth:`offsets`."""
         self._filled = np.zeros(count, np.bool_)
         self._filled[NOBODY] = True
 
@@ -47,9 +48,16 @@ class Names:
         self._filled[fresh] = True
         for number, (name, size, module) in zip(fresh.tolist(), self._table.briefly(fresh)):
             self.kernel[number] = module is None
-            owner = None if module in self.listed else module
-            self.formats[number] = _format(name, size, owner)
+            self.heads[number] = b" %b+0x" % name
+            tail = self._tails.get((size, module))
+            self.tails[number] = tail or self._tail(size, module)
         return addresses - self._values[numbers]
+
+    def _tail(self, size: int, module: str | None) -> bytes:
+        bracket = "" if module is None or module in self.listed else f" [{module}]"
+        tail = b"/%#x%b" % (size, bracket.encode("utf-8", "surrogateescape"))
+        self._tails[size, module] = tail
+        return tail
 
     def called(self, name: str) -> list[Symbol]:
         """Every symbol of that name that has a place in memory."""
@@ -73,13 +81,3 @@ def listed(table: SymbolTable) -> set[str]:
     """
     files = table.facts.get("files", ())
     return {file["name"] for file in files if file["kind"] == "listed"}
-
-
-def _format(name: bytes, size: int, module: str | None) -> bytes:
-    said = name.replace(b"%", b"%%")
-    end = b"" if module is None else _bytes(f" [{module}]".replace("%", "%%"))
-    return b"%%b %b+0x%%x/%#x%b" % (said, size, end)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -6,8 +6,7 @@ from binascii import unhexlify
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import compress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -24,12 +23,42 @@ if TYPE_CHECKING:
 
 _UNKNOWN: Final = b" [unknown]"
 """What perf script prints for a name that it does not have."""
+_BEHIND: Final = (b"/", b"", b" ", b")")
+"""What ends a name with its offset."""
 _KEPT: Final = 1 << 15
 """How many answers are kept of one boot; with more they leave the processor's caches."""
 _INSTRUCTION: Final = 8
 """How many digits an instruction has at most, where it is printed as one number."""
 _LISTED: Final = 1 << 17
 """How many addresses without a name are told apart, by the reason."""
+
+
+_STEP: Final = 5
+"""How many parts a frame has as it is written: what is before it, and its own four."""
+_SHORT: Final = 1 << 12
+_HEX: Final = [b"%x" % number for number in range(_SHORT)]
+"""Offsets as they are written, of those that most are."""
+
+
+class _Found(NamedTuple):
+    """Where ``keys`` lie in ``boot``: an item of each column for a key.
+
+    ``words`` are the keys with what they are to be followed by, ``offsets`` (uint64) in bytes
+    from the symbols of ``numbers`` (int64). ``hard`` (intp) are the places in all these of what
+    is more than an address whose symbol is known: of the others the word is the key.
+
+    ``agreed`` are keys, seen for the first time, that have the right name; ``odd`` those whose
+    name is another than the boot would have it, or which lie in no symbol.
+    """
+
+    keys: list[Key]
+    boot: Boot
+    words: list[bytes]
+    offsets: U64
+    numbers: Index
+    hard: Index
+    agreed: list[Key]
+    odd: list[Key]
 
 
 class Decoder:
@@ -49,7 +78,7 @@ class Decoder:
         self._given = boot is not None
         self._new_evidence = partial(Evidence, table, self.layout, boot, force)
         self.evidence = self._new_evidence()
-        self._spans = table.spans
+        self._numbers = table.numbers
         self._digits = self.layout.digits
         prefix = self.layout.prefix
         self._capitals = prefix.upper().encode()
@@ -58,6 +87,7 @@ class Decoder:
         """Where addresses are in a text, in capitals too; :meth:`split` is quicker."""
         self._answers: dict[Key, bytes] = {}
         self._boot: Boot | None = None
+        self._found: _Found | None = None
         self.unknown: dict[str, set[bytes]] = {}
         """Addresses that cannot be known, by the reason; of each a hundred thousand or so."""
         self.linked_in: set[str] = set()
@@ -71,15 +101,20 @@ class Decoder:
         """
         pieces = self.split(block)
         keys = self.keys(block, pieces)
+        out = [b""] * (_STEP * len(keys) + 1)
+        out[::_STEP], out[1::_STEP] = pieces[::2], pieces[1::2]
         for part in self.parts(block, keys, pieces):
-            within = keys[part.first : part.end]
+            whole = part.end - part.first == len(keys)
+            within = keys if whole else keys[part.first : part.end]
             if not within:
                 continue
             if part.boot is None:
                 self._cannot(part.why, {key[: self._digits] for key in within})
-            else:
-                pieces[2 * part.first + 1 : 2 * part.end : 2] = self._named(within, part.boot)
-        return b"".join(pieces)
+                continue
+            first, end = _STEP * part.first, _STEP * part.end
+            for column, words in enumerate(self._named(within, part.boot), 1):
+                out[first + column : end + column : _STEP] = words
+        return b"".join(out)
 
     def look_ahead(self, blocks: Iterable[bytes]) -> None:
         """Learn from the whole text which boot its first part is of.
@@ -113,9 +148,9 @@ class Decoder:
         opened = [n for n, before in enumerate(pieces[:-1:2]) if before[-2:] in ends]
         for number in opened:
             digits, rest = keys[number][: self._digits], keys[number][self._digits :]
-            match = forms.before_address(pieces[2 * number])
-            if match is not None and (rest == b">" or forms.closes(rest)):
-                keys[number] = b"%b%b%b %b" % (digits, forms.BEFORE, rest, match[1])
+            name = forms.before_address(pieces[2 * number])
+            if name and (rest == b">" or forms.closes(rest)):
+                keys[number] = digits + forms.BEFORE + rest + b" " + name
         return keys
 
     def parts(self, block: bytes, keys: list[Key], pieces: Sequence[bytes]) -> list[Part]:
@@ -133,98 +168,88 @@ class Decoder:
         marks = evidence.marks(block)
         # What cannot be known in a boot is said, so on a trial only its own one is tried.
         if not marks and evidence.boot and (evidence is self.evidence or evidence.boot.own):
-            odd, agreed = self._fill(keys, evidence.boot)
-            if not evidence.tells(odd, agreed > 0):
-                return [evidence.part(0, len(keys), agreed)]
+            found = self._find(keys, evidence.boot)
+            if not evidence.tells(found.odd, len(found.agreed) > 0):
+                return [evidence.part(0, len(keys), len(found.agreed))]
         return evidence.parts(marks, keys, partial(places_of, pieces))
 
-    def _named(self, keys: list[Key], boot: Boot) -> list[bytes]:
-        """What is to stand for each of ``keys``: its address, and what is to follow that."""
-        if boot is self._boot:
-            try:
-                return [self._answers[key] for key in keys]
-            except KeyError:
-                pass  # what the boot is was told behind them
-        self._fill(keys, boot)
-        return [self._answers[key] for key in keys]
+    def _named(self, keys: list[Key], boot: Boot) -> tuple[list[bytes], ...]:
+        """What is to stand for each of ``keys``, in four parts that follow each other."""
+        found = self._find(keys, boot)
+        offsets, numbers = found.offsets.tolist(), found.numbers.copy()
+        hexes = [_HEX[offset] if offset < _SHORT else b"%x" % offset for offset in offsets]
+        numbers[found.hard] = NOBODY
+        for at in found.hard.tolist():
+            hexes[at] = b""
+        places = numbers.tolist()
+        heads, tails = self.names.heads, self.names.tails
+        return found.words, [heads[at] for at in places], hexes, [tails[at] for at in places]
 
-    def _fill(self, keys: Iterable[Key], boot: Boot) -> tuple[list[Key], int]:
-        """Have an answer for each of ``keys``.
-
-        Gives those of them, seen for the first time, whose name is another than the boot
-        would have it, or which lie in no symbol; and how many others have the right name.
-        """
-        if boot is not self._boot:
-            self._boot, self._answers = boot, {}
-        answers, digits = self._answers, self._digits
-        missing = [key for key in dict.fromkeys(keys) if key not in answers]
-        text = b"".join(missing)
-        bare = len(text) == digits * len(missing)
-        if not bare:
-            text = b"".join([key[:digits] for key in missing])
-        offsets, numbers, known = self._numbers(text, boot)
-        rows = zip(missing, offsets.tolist(), numbers.tolist(), known.tolist())
-        if not bare:
-            return self._fill_named(rows, boot)
-        formats = self.names.formats
-        found = [formats[number] % (key, offset) for key, offset, number, _ in rows]
-        answers.update(zip(missing, found))
-        others = [missing[at] for at in (~known).nonzero()[0].tolist()]
-        for key in others:
-            answers[key] = key + self._answer(key, boot)
-        return [*compress(missing, (numbers == NOBODY).tolist())], 0
-
-    def _fill_named(
-        self, rows: Iterable[tuple[Key, int, int, bool]], boot: Boot
-    ) -> tuple[list[Key], int]:
-        """Do the same for keys of which some have names."""
-        answers, formats, digits = self._answers, self.names.formats, self._digits
-        odd: list[Key] = []
-        agreed = 0
-        for key, offset, number, known in rows:
-            if known:
-                if len(key) == digits:
-                    answers[key] = formats[number] % (key, offset)
-                    continue
-                whole, rest = formats[number] % (b"", offset), key[digits:]
-                if rest.endswith(whole) or _has(rest, whole):
-                    answers[key] = key if rest[0] else key[:digits] + _as_it_was(rest)
-                    agreed += 1
-                    continue
-                if rest == _UNKNOWN:
-                    answers[key] = key[:digits] + whole.rpartition(b"/")[0]
-                    continue
-            answers[key] = key[:digits] + self._answer(key, boot)
-            if len(key) > digits or not number:
-                odd.append(key)
-        return odd, agreed
-
-    def _numbers(self, text: bytes, boot: Boot) -> tuple[U64, Index, Bools]:
-        """Of each address of ``text`` the offset in its symbol, its number, and if it is so."""
-        addresses = np.frombuffer(unhexlify(text), f">u{self._digits // 2}").astype(np.uint64)
+    def _find(self, keys: list[Key], boot: Boot) -> _Found:
+        """Where ``keys`` lie in ``boot``; the last answer is kept."""
+        found = self._found
+        if found is not None and found.keys is keys and found.boot is boot:
+            return found
+        digits = self._digits
+        text = b"".join(keys)
+        bare: Bools | None = None
+        if len(text) != digits * len(keys):
+            text = b"".join([key[:digits] for key in keys])
+            bare = np.fromiter(map(len, keys), np.intp, len(keys)) == digits
+        addresses = np.frombuffer(unhexlify(text), f">u{digits // 2}").astype(np.uint64)
         addresses -= np.uint64(boot.slide % (1 << 64))
-        numbers = self._spans.find(addresses)
+        numbers = self._numbers(addresses)
         offsets = self.names.offsets(addresses, numbers)
         known = numbers != NOBODY if boot.own else self.names.kernel[numbers]
-        return offsets, numbers, known
+        hard = np.flatnonzero(~known if bare is None else ~(known & bare))
+        self._found = _Found(keys, boot, keys.copy(), offsets, numbers, hard, [], [])
+        self._fill(self._found, known)
+        return self._found
+
+    def _fill(self, found: _Found, known: Bools) -> None:
+        """Have the words for what is more than an address whose symbol is known."""
+        keys, boot, words, offsets, numbers, hard, agreed, odd = found
+        if boot is not self._boot:
+            self._boot, self._answers = boot, {}
+        answers, digits, heads = self._answers, self._digits, self.names.heads
+        columns = (hard, offsets[hard], numbers[hard], known[hard])
+        for at, offset, number, named in zip(*(column.tolist() for column in columns)):
+            key = keys[at]
+            word = answers.get(key)
+            if word is None:
+                said = heads[number] + (_HEX[offset] if offset < _SHORT else b"%x" % offset)
+                begin = key.find(said, digits) if named else -1
+                end = begin + len(said)
+                if key[end : end + 1] in _BEHIND if begin >= 0 else named and _has(key, said):
+                    word = key if key[digits] else _as_it_was(key, digits)
+                    agreed.append(key)
+                elif named and key[digits:] == _UNKNOWN:
+                    word = key[:digits] + said
+                else:
+                    word = self._answer(key, boot)
+                    if len(key) > digits or not number:
+                        odd.append(key)
+                answers[key] = word
+            words[at] = word
 
     def _answer(self, key: Key, boot: Boot) -> bytes:
-        """What is to follow the address in place of what does."""
-        address, rest = int(key[: self._digits], 16), key[self._digits :]
-        place = self.layout.place(address, boot)
+        """What is to stand for ``key``."""
+        there, rest = key[: self._digits], key[self._digits :]
+        place = self.layout.place(address := int(there, 16), boot)
         if place is None:
             if why := self.layout.untold(address, boot):
-                self._cannot(why, {key[: self._digits]})
-            return _as_it_was(rest)
+                self._cannot(why, {there})
+            return _as_it_was(key, self._digits)
         named = forms.take_apart(rest)
         if named.kind == "listed" or self.says(named, place):
-            return _as_it_was(rest)
+            return _as_it_was(key, self._digits)
+        there += named.closed
         if rest.startswith(forms.BEFORE):
-            return named.closed + b" " + self._name(place, True)
+            return there + b" " + self._name(place, True)
         if named.kind == "none" or (named.kind == "bare" and not self.names.called(named.name)):
-            return named.closed + b" " + self._name(place, True) + rest[len(named.closed) :]
+            return there + b" " + self._name(place, True) + rest[len(named.closed) :]
         whole = named.kind == "frame" and named.size is not None
-        return named.closed + named.gap + self._name(place, whole) + named.after
+        return there + named.gap + self._name(place, whole) + named.after
 
     def says(self, named: forms.Named, place: Place) -> bool:
         """Whether a text's own name is one of the place's, or fits at another boot's slide.
@@ -268,15 +293,15 @@ def _without_code(block: bytes, pieces: list[bytes]) -> list[bytes]:
     return kept
 
 
-def _has(rest: bytes, whole: bytes) -> bool:
-    """Whether the name behind an address is that of ``whole``, with another size or none."""
-    if whole.startswith(rest) and whole[len(rest) : len(rest) + 3] == b"/0x":
-        return True
-    said = whole[1:].rpartition(b"/")[0]
-    at = rest.find(said)
-    after = rest[at + len(said) :][:1]
-    return at > 0 and rest[at - 1] in b" (:" and after in (b"", b"/", b" ", b")")
+def _has(key: Key, said: bytes) -> bool:
+    """Whether the name behind an address is ``said`` with another character before it."""
+    begin = key.find(said[1:]) - 1
+    end = begin + len(said)
+    return begin >= 0 and key[begin] in b"(:" and key[end : end + 1] in _BEHIND
 
 
-def _as_it_was(rest: bytes) -> bytes:
-    return rest[1:].partition(b" ")[0] if rest.startswith(forms.BEFORE) else rest
+def _as_it_was(key: Key, digits: int) -> bytes:
+    """An address and what follows it in the text, which a name before it does not."""
+    if not key.startswith(forms.BEFORE, digits):
+        return key
+    return key[:digits] + key[digits + len(forms.BEFORE) :].partition(b" ")[0]

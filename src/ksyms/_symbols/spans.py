@@ -45,10 +45,6 @@ class Spans(NamedTuple):
     start: U64
     number: Index
 
-    def find(self, addresses: U64) -> Index:
-        """The number for each of ``addresses``, in their order."""
-        return self.number[self.places(addresses)]
-
     def places(self, addresses: U64) -> Index:
         """The place of the span that holds each of ``addresses``, in their order."""
         return np.searchsorted(self.start, addresses, "right") - 1

@@ -40,7 +40,9 @@ _SHARED: Final = 16
 LOOKUPS: Final = 1_600
 """How many lookups by the symbols around take as long as numpy's import and the spans."""
 _MANY: Final = 1 << 16
-"""How many addresses at once are worth buckets."""
+"""After how many addresses buckets are made: it takes as long as to search for these."""
+_COPIED: Final = 1 << 10
+"""How many bytes of strings are copied in the time that one name takes without the copy."""
 FINDS: Final = 48
 """How many scans for a name take as long as numpy's import and the index of all names."""
 _SHORT: Final = 64
@@ -88,7 +90,7 @@ class SymbolTable(Sequence[Symbol]):
         self._types: dict[str | None, Btf | None] = {}
         self._values = _values(image, self._symtab)
         self._order: Sequence[int] | None = None
-        self._asked = self._looked_up = 0
+        self._asked = self._looked_up = self._located = 0
         self._place_of: Callable[[int], int] | None = None
         self._halves = (range(1, self._symtab.sh_info), range(self._symtab.sh_info, count))
         if not len(self._note):
@@ -195,9 +197,20 @@ class SymbolTable(Sequence[Symbol]):
         """
         import numpy as np
 
-        wanted = np.asarray(addresses, np.uint64)
-        spans = self._buckets if wanted.size >= _MANY else None
-        return self._answers_at.take((spans or self.spans).places(wanted))
+        return self._answers_at.take(self._span_places(np.asarray(addresses, np.uint64)))
+
+    def numbers(self, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """For each of ``addresses``, what :meth:`lookup` finds, as its number in ``.symtab``.
+
+        The number is :data:`~.spans.NOBODY` where the image knows of none.
+        """
+        return self.spans.number.take(self._span_places(addresses))
+
+    def _span_places(self, wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """The place in :attr:`spans` of each; by buckets once enough were asked for."""
+        self._located += wanted.size
+        spans = self._buckets if self._located >= _MANY else None
+        return (spans or self.spans).places(wanted)
 
     @cached_property
     def _buckets(self) -> Buckets | None:
@@ -242,10 +255,16 @@ class SymbolTable(Sequence[Symbol]):
             ImageError: a symbol's name has no end, or its section is none.
         """
         rows = self.rows[numbers]
-        strings = bytes(self._strings)
-        columns = (rows[name].tolist() for name in ("st_name", "st_size", "st_shndx"))
-        for start, size, index in zip(*columns):
-            yield self._string(strings, start), size, self._place(index)[1]
+        starts, sizes, places = (
+            rows[name].tolist() for name in ("st_name", "st_size", "st_shndx")
+        )
+        modules = {place: self._place(place)[1] for place in set(places)}
+        if len(starts) * _COPIED > len(self._strings):
+            strings = bytes(self._strings)
+            names = [self._string(strings, start) for start in starts]
+        else:
+            names = [self._name_at(start) for start in starts]
+        return zip(names, sizes, [modules[place] for place in places])
 
     def numbered(self, number: int) -> Symbol:
         """The symbol that is the ``number``-th of ``.symtab``."""
@@ -504,7 +523,9 @@ class SymbolTable(Sequence[Symbol]):
         return kind != elf.STT_NOTYPE or not self._name(sym).startswith(_MAPPING)
 
     def _name(self, sym: Sym) -> bytes:
-        start = sym.st_name
+        return self._name_at(sym.st_name)
+
+    def _name_at(self, start: int) -> bytes:
         name, end, _ = bytes(self._strings[start : start + _SHORT]).partition(b"\0")
         # string() has the longer ones, and the words for one without an end.
         return name if end else self._image.string(self._strtab, start)
