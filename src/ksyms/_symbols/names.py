@@ -20,6 +20,7 @@ Index = npt.NDArray[np.int64]
 
 _TAIL: Final = Struct("<2Q")
 """The last bytes of a name, as words; NULs come before a shorter one. Names begin alike."""
+_BEFORE: Final = bytes(_TAIL.size)
 _EARLY: Final = 0x9E3779B97F4A7C15
 _LATE: Final = 0xC2B2AE3D27D4EB4F
 _LENGTH: Final = 0xD6E8FEB86659FD93
@@ -59,7 +60,7 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
 
     What is outside the table, or has no end in it, is in the index under some hash.
     """
-    text = np.frombuffer(bytes(_TAIL.size) + strings, np.uint8)
+    text = np.frombuffer(_BEFORE + strings, np.uint8)
     tails = np.ndarray(len(strings) + 1, f"V{_TAIL.size}", text, 0, (1,))
     bits = len(starts).bit_length()
     keys = np.empty(len(starts), np.uint64)
@@ -81,8 +82,7 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
 
 
 def _hash(name: bytes) -> int:
-    size = _TAIL.size
-    early, late = _TAIL.unpack(name[-size:].rjust(size, b"\0"))
+    early, late = _TAIL.unpack_from(_BEFORE + name, len(name))
     mixed: int = early * _EARLY + late * _LATE + len(name) * _LENGTH
     return mixed & _ALL
 

@@ -285,8 +285,10 @@ class SymbolTable(Sequence[Symbol]):
         """Every symbol called ``name`` that has a place, by address; [] where there is none."""
         wanted = _encoded(name)
         found = self._called(wanted)
-        if len(found) > 1:
-            found.sort(key=lambda row: (row[1].st_value, row[0]))
+        if len(found) == 1:  # almost always, and in half a microsecond less
+            number, sym = found[0]
+            return [self._made(number, sym, wanted)]
+        found.sort(key=lambda row: (row[1].st_value, row[0]))
         return [self._made(number, sym, wanted) for number, sym in found]
 
     @cached_property
@@ -403,15 +405,16 @@ class SymbolTable(Sequence[Symbol]):
         if not wanted or 0 in wanted:
             return []
         self._asked += 1
-        if "numpy" not in sys.modules and self._asked <= FINDS:
+        if self._asked <= FINDS and "numpy" not in sys.modules:
             found = [(index, self._sym(index)) for index in self._named(self._starts(wanted))]
             return [row for row in found if row[1].st_shndx != elf.SHN_UNDEF]
         found = []
         string = wanted + b"\0"
         for index in self._by_name.find(wanted):
             sym = self._sym(index)
-            same = self._strings[sym.st_name : sym.st_name + len(string)] == string
-            if same and index and sym.st_shndx != elf.SHN_UNDEF:
+            start, _, _, section, _, _ = sym
+            same = self._strings[start : start + len(string)] == string
+            if same and index and section != elf.SHN_UNDEF:
                 found.append((index, sym))
         return found
 
