@@ -318,3 +318,78 @@ def test_a_stdin_that_is_closed(kernel: Kernel) -> None:
     command = f"exec {COMMAND} decode --from {kernel.elf} <&-"
     run = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     refused(run, "cannot be read: it is closed", "a file that holds a text")
+
+
+def bare(at: At, names: list[str], move: int = 0) -> str:
+    """Lines of names without offsets beside addresses, as ftrace has them."""
+    return "".join(f" => {name} <{at.raw(name, move)}>\n" for name in names)
+
+
+@pytest.fixture(scope="module")
+def functions(at: At) -> list[str]:
+    """Names of the kernel's own functions that nothing else has."""
+    called = [name for _, _, name, _ in at.lines]
+    own = {name for _, letter, name, module in at.lines if letter == "T" and not module}
+    return [name for name in called if name in own and called.count(name) == 1][100:160]
+
+
+WORD = "result"
+"""An English word that is a symbol of this kernel's: data of some kilobytes."""
+
+
+def accident(at: At, move: int) -> str:
+    return f"entry {at.places[WORD] + 8 + move:016x} {WORD}\n"
+
+
+@pytest.mark.parametrize("proof", ["a frame", "names"])
+def test_a_word_beside_an_address_is_no_boot(
+    kernel: Kernel, at: At, functions: list[str], proof: str
+) -> None:
+    """Not beside what is proven already, by a frame or by names."""
+    raw = "".join(at.raw(name) + "\n" for name in functions)
+    before = {"a frame": at.named("vfs_write") + "\n", "names": bare(at, functions)}
+    text = before[proof] + accident(at, 3 * SLIDE) + raw
+    lines = decoded(kernel, text)
+    named = [line.partition("+")[0] for line in lines[-1 - len(functions) : -1]]
+    assert named == [f"{at.raw(name)} {name}" for name in functions]
+
+
+@pytest.mark.parametrize("place", [0xFFFF888000000000, 0xFFFFC90000000000, 0xFFFFEA0000000000])
+def test_no_kernel_lies_in_the_direct_map(
+    kernel: Kernel, at: At, functions: list[str], place: int
+) -> None:
+    move = (place - at.places["_text"]) >> 21 << 21
+    lines = decoded(kernel, bare(at, functions, move) + at.raw("vfs_write") + "\n")
+    assert lines[: len(functions)] == bare(at, functions, move).splitlines()
+    assert "vfs_write" not in lines[-2]  # of nobody knows which boot
+
+
+def test_names_of_another_build(kernel: Kernel, at: At, functions: list[str]) -> None:
+    """Each at another distance from where the file has it."""
+    lines = [bare(at, [name], 0x1230 * n + 0x800) for n, name in enumerate(functions, 1)]
+    text = "".join(lines) + at.raw("vfs_write") + "\n"
+    assert decoded(kernel, text)[:-1] == text.splitlines()
+
+
+def test_names_of_two_boots(kernel: Kernel, at: At, functions: list[str]) -> None:
+    """In one block nothing says where the one ends; in blocks of their own each is told."""
+    one, other = bare(at, functions[:30]), bare(at, functions[30:], SLIDE)
+    raw, moved = f"{at.raw('vfs_write')}\n", f"{at.raw('vfs_write', SLIDE)}\n"
+    text = one + raw + other + moved
+    assert decoded(kernel, text)[:-1] == text.splitlines()
+    pad = "\n" * (1 << 18)
+    lines = decoded(kernel, one + raw + pad + other + moved)
+    assert lines[30].startswith(f"{at.raw('vfs_write')} vfs_write+0x4/")
+    assert lines[-2].startswith(f"{at.raw('vfs_write', SLIDE)} vfs_write+0x4/")
+
+
+def test_names_far_behind_addresses(kernel: Kernel, at: At, functions: list[str]) -> None:
+    text = f"{at.raw('vfs_write', SLIDE)}\n" + "words\n" * 100_000 + bare(at, functions, SLIDE)
+    assert decoded(kernel, text)[0].startswith(f"{at.raw('vfs_write', SLIDE)} vfs_write+0x4/")
+
+
+def test_a_word_that_is_no_symbol_is_no_name(kernel: Kernel, at: At) -> None:
+    text = f"RSP <{at.raw('vfs_write')}>\n"
+    run = ksyms("decode", "--json", "--from", kernel.elf, input=text)
+    record = json.loads(run.stdout)
+    assert (record["said"], record["agrees"], record["text"]) == (None, None, text[5:21])

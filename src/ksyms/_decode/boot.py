@@ -24,8 +24,8 @@ UNKNOWN: Final = 1 << 63
 """The slide of a kernel that is nobody knows where: no address less this is a kernel's."""
 MODULES: Final = "modules lie elsewhere in that boot, and the text does not say where"
 UNTOLD: Final = "it is of another boot, and the text does not say by how much that was moved"
-_SHORT: Final = 16
-"""How many times a symbol must fit into a step for its bare name to tell a slide."""
+_RARE: Final = 1 << 10
+"""Of so many addresses one is in a symbol, at some slide, if its name alone tells a slide."""
 _FURTHEST: Final = 1 << 47
 """Further than any kernel is moved: what lies further apart was not moved."""
 
@@ -51,6 +51,18 @@ class Place(NamedTuple):
     address: int
 
 
+class Within(NamedTuple):
+    """What a name tells of the boot whose address is anywhere in it.
+
+    ``near`` are the slides at which it can be so, of which the file's own boot is 0; None
+    where the name tells no other, and not that one. ``held`` is whether it is so in the file;
+    None where the file has no symbol at the address, or none of that name.
+    """
+
+    near: frozenset[int] | None
+    held: bool | None
+
+
 class Layout:
     """Which addresses of ``table`` are whose, and so what an address of a boot is."""
 
@@ -65,6 +77,7 @@ class Layout:
         """What every slide is a multiple of."""
         self._modules = _X86_MODULES if _is_x86(table) else range(0)
         linux = table.facts.get("machine") == "x86_64"
+        self._extents: dict[str, tuple[list[range], bool]] = {}
         self._kernels, self._image = self._places() if linux else (range(0), range(0))
 
     def _places(self) -> tuple[range, range]:
@@ -121,29 +134,44 @@ class Layout:
             address - place for place in places if self._can_move(address - place, self.step)
         )
 
-    def slides_within(self, address: int, name: str) -> frozenset[int]:
-        """Every slide at which ``address`` is anywhere in a kernel's ``name``.
+    def within(self, address: int, name: str) -> Within:
+        """What a name without an offset, beside ``address``, tells of the boot."""
+        places, tells = self._extent(name)
+        if not places:
+            return Within(None, None)
+        own = any(address in place for place in places)
+        # Behind a section there can be what has a name in another boot.
+        held = own if own or self.names.at(address) is not None else None
+        if not tells:
+            return Within(frozenset([0]) if own else None, held)
+        found = set()
+        for place in places:
+            offset = (address - place.start) % self.step
+            if offset < place.stop - place.start:
+                found.add(address - place.start - offset)
+        return Within(frozenset(slide for slide in found if self._can_lie(slide)), held)
 
-        What is long beside a step is at many an address at some slide, and tells none.
+    def _extent(self, name: str) -> tuple[list[range], bool]:
+        """Where the symbols of that name are, and whether one of them tells a slide.
+
+        None does that is long beside a step, or that can be a module's.
         """
-        found: set[int] = set()
-        for symbol in self.names.called(name):
-            distance = address - symbol.address
-            offset = distance % self.step
-            short = symbol.module is None and symbol.size * _SHORT <= self.step
-            if short and offset < max(symbol.size, 1) and abs(distance) < _FURTHEST:
-                found.add(distance - offset)
-        return frozenset(found)
+        extent = self._extents.get(name)
+        if extent is None:
+            called = self.names.called(name)
+            places = [range(s.address, s.address + max(s.size, 1)) for s in called]
+            rare = sum(p.stop - p.start for p in places) * _RARE <= self.step
+            extent = places, rare and all(symbol.module is None for symbol in called)
+            if places:
+                self._extents[name] = extent
+        return extent
 
-    def strays(self, address: int, name: str) -> bool:
-        """Whether ``address`` is a module's, and ``name`` one that no module has there."""
-        called = self.names.called(name)
-        if address not in self._modules or not called:
-            return False
-        theirs = (s.module is not None and s.module not in self.names.listed for s in called)
-        return all(theirs) and not any(
-            0 <= address - symbol.address < max(symbol.size, 1) for symbol in called
-        )
+    def _can_lie(self, slide: int) -> bool:
+        """Whether a kernel can be moved by that, for all that is known of the machine."""
+        start, stop = self._image.start + slide, self._image.stop + slide
+        if not self._image:
+            return abs(slide) < _FURTHEST
+        return _X86_KERNEL.start <= start and stop <= _X86_KERNEL.stop
 
     def moves(self, address: int, name: str, offset: int, module: str | None) -> dict[str, int]:
         """By how much a module's section lies elsewhere, if ``address`` is in its ``name``."""

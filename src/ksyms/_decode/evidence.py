@@ -7,14 +7,16 @@ ends all that was told before. A log has the boots one after the other.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from .._errors import DecodeError
 from .._symbols import SymbolTable, link_slide
 from . import forms
-from .boot import UNKNOWN, UNTOLD, Boot, Layout
+from .boot import UNKNOWN, UNTOLD, Boot, Layout, Within
 
 Key = bytes
 """An address as it is in a text, :attr:`~.boot.Layout.digits` long, and what follows it."""
@@ -23,6 +25,10 @@ _ANCHORS: Final = ("_stext", "_text")
 """The lines of a saved kallsyms that are believed; the others are no frames."""
 _FEW: Final = 8
 """How many names must fit no slide before the text is taken for another build's."""
+_SOME: Final = 4
+"""How many names without an offset must agree on a slide to be believed."""
+_ODD: Final = 8
+"""One of so many of them may say otherwise: an English word can be a symbol's name."""
 _SHORTEST: Final = 5
 """Bytes that what follows an address has at least, if it tells anything."""
 _ENOUGH: Final = 1 << 17
@@ -47,12 +53,14 @@ class Part(NamedTuple):
 class Told(NamedTuple):
     """What one frame tells: the slides that fit it, the moves of modules' sections.
 
-    ``elsewhere`` is whether it lies where only another boot's kernel can be.
+    ``elsewhere`` is whether it lies where only another boot's kernel can be. ``within`` is what
+    a name without an offset tells, which one alone is not believed.
     """
 
     slides: frozenset[int] = frozenset()
     moves: Mapping[str, int] = {}
     elsewhere: bool = False
+    within: Within | None = None
 
 
 class _Sign(NamedTuple):
@@ -84,6 +92,7 @@ class Mark(NamedTuple):
 
 NOTHING: Final = Told()
 ELSEWHERE: Final = Told(elsewhere=True)
+_SILENT: Final = Within(None, None)
 
 
 class Evidence:
@@ -110,6 +119,10 @@ class Evidence:
         self.boot: Boot | None = given or Boot()
         """The boot that is believed in now; None where none is known."""
         self._certain = given is not None
+        self._by_names = False
+        """Whether it is believed in because of names without an offset, and nothing else."""
+        self._within: dict[bytes, Within] = {}
+        """What such names told since the last belief, each once."""
         self._why = ""
         self._foreign = ""
         self._begun = self._several = False
@@ -166,7 +179,7 @@ class Evidence:
             self._more()
         if first is not None:
             self._expected = self.boot = first
-            self._why, self._certain = "", True
+            self._why, self._certain, self._by_names = "", True, trial._by_names
 
     def part(self, first: int, end: int, agreed: int = 0) -> Part:
         """Addresses of the boot that is believed in; ``agreed`` is how many names say so."""
@@ -176,6 +189,7 @@ class Evidence:
         if alien or self._why:
             return Part(first, end, None, alien or self._why, bool(alien))
         self._certain |= agreed > 0
+        self._by_names &= agreed == 0
         if not self._certain and self.boot and self.boot.own:
             self._assumed += end - first
         return Part(first, end, self.boot)
@@ -185,6 +199,10 @@ class Evidence:
         told = [self.told(key) for key in keys]
         self._refuse_misfits()
         signs = [_Sign(n, t.slides) for n, t in enumerate(told, first) if t.slides]
+        if signs:
+            self._by_names = False
+        else:
+            self._weigh(keys, told)
         # An offset that cannot be added to the file's counts where nothing else does.
         vague = not signs and not self._certain
         offsets = [sign for sign in offsets if sign.slides or vague]
@@ -246,13 +264,55 @@ class Evidence:
         if self._given is None and not self._certain:
             self._lose("nothing tells which of the boots it is of")
 
+    def _weigh(self, keys: Sequence[Key], told: list[Told]) -> None:
+        """Take in names without an offset, where nothing surer tells of the boot."""
+        if self._given is not None or self._foreign or (self._certain and not self._by_names):
+            return
+        digits = self._layout.digits
+        found = {key[digits:]: t.within for key, t in zip(keys, told) if t.within is not None}
+        if self._certain:
+            if not self._gainsaid(found.values()):
+                return
+            self._within, self._several, self._certain = {}, True, False
+            self._lose("it lies between two boots' frames")
+        if len(self._within) < _ENOUGH:
+            self._within |= found
+        if found:
+            self._judge(self._within.values())
+
+    def _judge(self, told: Collection[Within]) -> None:
+        """Believe what almost all of some names tell, or nothing if they do not agree."""
+        near = [within.near for within in told if within.near is not None]
+        missed = sum(within.held is False for within in told)
+        held = sum(within.held is True for within in told)
+        votes = Counter(slide for slides in near for slide in slides)
+        slide, most = max(votes.items(), key=itemgetter(1), default=(0, 0))
+        others = max(len(near) - most, 0 if slide else missed)
+        if most >= _SOME and others * _ODD <= most:
+            self._believe(frozenset([slide]))
+            self._by_names, self._within = True, {}
+        elif len(near) >= 2 * _SOME and not self._force:
+            self._lose(f"its names fit no slide of {self._label}")
+        elif missed > max(held, 1):
+            self._lose_all()
+
+    def _gainsaid(self, found: Collection[Within]) -> bool:
+        """Whether most of some names are not where the boot that they told of has them."""
+        near = [within.near for within in found if within.near is not None]
+        against = sum(self.boot is None or self.boot.slide not in slides for slides in near)
+        return against >= _SOME and 2 * against > len(near)
+
     def _doubt(self, told: list[Told]) -> None:
         """Do not take for the file's own boot what has its kernel or modules elsewhere."""
         if self._certain or self.boot is None:
             return
         if any(t.elsewhere or any(t.moves.values()) for t in told):
-            self._lose(UNTOLD)
-            self.boot, self._why = Boot(UNKNOWN, own=False), ""
+            self._lose_all()
+
+    def _lose_all(self) -> None:
+        """From here on no address is the kernel's, and all can be another boot's."""
+        self._lose(UNTOLD)
+        self.boot, self._why = Boot(UNKNOWN, own=False), ""
 
     def _move(self, told: list[Told]) -> None:
         """Take in what is told of modules' sections."""
@@ -271,7 +331,7 @@ class Evidence:
         """Go past words that say which kernel runs."""
         if mark.begins:
             self._begun = True
-            self._assumed = 0
+            self._assumed, self._by_names, self._within = 0, False, {}
             if self._given is None:
                 self.boot, self._why = self._expected or Boot(), ""
                 self._certain = self._expected is not None and not self._several
@@ -318,9 +378,11 @@ class Evidence:
 
     def _is_news(self, told: Told, certain: bool) -> bool:
         """Whether a frame tells of another boot than the one that is believed in."""
-        boot = self.boot
+        boot, within = self.boot, told.within
         if boot is None or not certain:
-            return bool(told.slides or told.moves or told.elsewhere)
+            return bool(told.slides or told.moves or told.elsewhere or within)
+        if within is not None and self._by_names and boot.slide not in (within.near or ()):
+            return True
         known = 0 if boot.own else None
         return (bool(told.slides) and boot.slide not in told.slides) or any(
             boot.moves.get(section, known) != move for section, move in told.moves.items()
@@ -347,9 +409,8 @@ class Evidence:
         if named.kind == "listed" and named.name in _ANCHORS and named.module is None:
             return Told(self._layout.slides(address, named.name, 0))
         if named.kind == "bare" and named.module is None:
-            slides = self._layout.slides_within(address, named.name)
-            stray = not slides and self._layout.strays(address, named.name)
-            return Told(slides) if slides else ELSEWHERE if stray else nothing
+            within = self._layout.within(address, named.name)
+            return nothing if within == _SILENT else nothing._replace(within=within)
         if named.kind != "frame" or named.offset is None:
             return nothing
         if named.build_id is not None and named.module is not None:

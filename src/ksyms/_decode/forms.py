@@ -28,8 +28,6 @@ _ANY: Final = rb"[ :>\])\x1b\\]"
 """One of these is behind an address that more belongs to: the quickest thing to look for."""
 _GAP: Final = rb"[ :]{1,3}" + _COLOUR + rb"{0,4}(?:\? )?\(?"
 _SAID: Final = _NAME + _OFFSET + rb"(?:" + _SIZE + rb")?"
-# With or without an offset; what ends with a colon is no name.
-_TOLD: Final = rb"(?:" + _SAID + rb"|" + _NAME + rb"(?<!:))"
 _NAMED: Final = _GAP + _SAID + rb"(?:" + _IN_MODULE + rb")?"
 # A dump of memory has the next address where others have a name.
 _NO_ADDRESS: Final = rb"(?!(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
@@ -149,9 +147,11 @@ FRAMES: Final = re.compile(
 ``RIP: 0010:NAME`` has the segment right before it.
 """
 _BEFORE_ADDRESS: Final = re.compile(
-    _BEGINS + rb"(" + _TOLD + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
+    _BEGINS + rb"(" + _SAID + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
 )
-_BEFORE_PLAIN: Final = re.compile(rb" (" + _TOLD + rb") <$")
+_BEFORE_PLAIN: Final = re.compile(
+    rb" (" + _NAME + rb"(?:" + _OFFSET + rb"(?:" + _SIZE + rb")?)?) <$"
+)
 LONGEST: Final = 1 << 11
 """Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
 
@@ -198,12 +198,11 @@ CODE: Final = re.compile(rb"Code:(?: [<(]?[0-9a-f]{2,8}[>)]?)+")
 
 HINTS: Final = (
     *(b"+0x", b"Linux version ", b"Kernel Offset: ", b" T _"),
-    *(b" <ffff", b"\\u003", b" ([kernel"),
+    *(b" (/", b" ([kernel"),
 )
-"""One of these is in every text that tells which boot it is of.
+"""One of these, or " <" and an address, is in a text that tells which boot it is of.
 
-The last ones are before ftrace's addresses, and behind perf's. Names without offsets tell with
-every frame, so they tell soon in a text of other digits or files too.
+The last two are behind perf's names. A name without an offset at the end of a line has none.
 """
 
 

@@ -33,10 +33,10 @@ _LISTED: Final = 1 << 17
 """How many addresses without a name are told apart, by the reason."""
 
 
-_STEP: Final = 5
+_COLUMNS: Final = 5
 """How many parts a frame has as it is written: what is before it, and its own four."""
-_SHORT: Final = 1 << 12
-_HEX: Final = [b"%x" % number for number in range(_SHORT)]
+_USUAL: Final = 1 << 12
+_HEX: Final = [b"%x" % number for number in range(_USUAL)]
 """Offsets as they are written, of those that most are."""
 
 
@@ -82,6 +82,7 @@ class Decoder:
         self._digits = self.layout.digits
         prefix = self.layout.prefix
         self._capitals = prefix.upper().encode()
+        self._hints = (*forms.HINTS, forms.OPENED[0] + prefix.encode())
         self._usual = forms.addresses(self._digits, prefix)
         self.pattern = forms.addresses(self._digits, prefix, capitals=True)
         """Where addresses are in a text, in capitals too; :meth:`split` is quicker."""
@@ -101,8 +102,8 @@ class Decoder:
         """
         pieces = self.split(block)
         keys = self.keys(block, pieces)
-        out = [b""] * (_STEP * len(keys) + 1)
-        out[::_STEP], out[1::_STEP] = pieces[::2], pieces[1::2]
+        out = [b""] * (_COLUMNS * len(keys) + 1)
+        out[::_COLUMNS], out[1::_COLUMNS] = pieces[::2], pieces[1::2]
         for part in self.parts(block, keys, pieces):
             whole = part.end - part.first == len(keys)
             within = keys if whole else keys[part.first : part.end]
@@ -111,9 +112,9 @@ class Decoder:
             if part.boot is None:
                 self._cannot(part.why, {key[: self._digits] for key in within})
                 continue
-            first, end = _STEP * part.first, _STEP * part.end
+            first, end = _COLUMNS * part.first, _COLUMNS * part.end
             for column, words in enumerate(self._named(within, part.boot), 1):
-                out[first + column : end + column : _STEP] = words
+                out[first + column : end + column : _COLUMNS] = words
         return b"".join(out)
 
     def look_ahead(self, blocks: Iterable[bytes]) -> None:
@@ -124,7 +125,7 @@ class Decoder:
         """
         trial = self._new_evidence()
         for block in blocks:
-            if any(hint in block for hint in forms.HINTS):
+            if any(hint in block for hint in self._hints):
                 pieces = self.split(block)
                 parts = self._divide(trial, block, self.keys(block, pieces), pieces)
                 self._answers = {}  # what has one already would count as nothing new
@@ -149,7 +150,8 @@ class Decoder:
         for number in opened:
             digits, rest = keys[number][: self._digits], keys[number][self._digits :]
             name = forms.before_address(pieces[2 * number])
-            if name and (rest == b">" or forms.closes(rest)):
+            known = b"+" in name or self.names.called(name.decode())
+            if name and known and (rest == b">" or forms.closes(rest)):
                 keys[number] = digits + forms.BEFORE + rest + b" " + name
         return keys
 
@@ -177,7 +179,7 @@ class Decoder:
         """What is to stand for each of ``keys``, in four parts that follow each other."""
         found = self._find(keys, boot)
         offsets, numbers = found.offsets.tolist(), found.numbers.copy()
-        hexes = [_HEX[offset] if offset < _SHORT else b"%x" % offset for offset in offsets]
+        hexes = [_HEX[offset] if offset < _USUAL else b"%x" % offset for offset in offsets]
         numbers[found.hard] = NOBODY
         for at in found.hard.tolist():
             hexes[at] = b""
@@ -217,7 +219,7 @@ class Decoder:
             key = keys[at]
             word = answers.get(key)
             if word is None:
-                said = heads[number] + (_HEX[offset] if offset < _SHORT else b"%x" % offset)
+                said = heads[number] + (_HEX[offset] if offset < _USUAL else b"%x" % offset)
                 begin = key.find(said, digits) if named else -1
                 end = begin + len(said)
                 if key[end : end + 1] in _BEHIND if begin >= 0 else named and _has(key, said):
