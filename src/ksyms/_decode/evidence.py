@@ -29,6 +29,8 @@ _SOME: Final = 4
 """How many names without an offset must agree on a slide to be believed."""
 _ODD: Final = 8
 """One of so many of them may say otherwise: an English word can be a symbol's name."""
+_JUDGED: Final = 1 << 12
+"""After how many of them that did not agree it is begun anew."""
 _SHORTEST: Final = 5
 """Bytes that what follows an address has at least, if it tells anything."""
 _ENOUGH: Final = 1 << 17
@@ -275,8 +277,9 @@ class Evidence:
                 return
             self._within, self._several, self._certain = {}, True, False
             self._lose("it lies between two boots' frames")
-        if len(self._within) < _ENOUGH:
-            self._within |= found
+        if len(self._within) > _JUDGED:
+            self._within = {}
+        self._within |= found
         if found:
             self._judge(self._within.values())
 
