@@ -393,3 +393,10 @@ def test_a_word_that_is_no_symbol_is_no_name(kernel: Kernel, at: At) -> None:
     run = ksyms("decode", "--json", "--from", kernel.elf, input=text)
     record = json.loads(run.stdout)
     assert (record["said"], record["agrees"], record["text"]) == (None, None, text[5:21])
+
+
+@pytest.mark.parametrize("before", ["", "a word\n", "words\t", "words and "])
+def test_a_name_before_its_address(kernel: Kernel, at: At, before: str) -> None:
+    """Wherever in the text and in its line it stands, it is the address's name."""
+    text = f"{before}vfs_write+0x4/0x450 <{at.raw('vfs_write')}>\n"
+    assert decoded(kernel, text)[:-1] == text.splitlines()

@@ -168,9 +168,9 @@ class Layout:
 
     def _can_lie(self, slide: int) -> bool:
         """Whether a kernel can be moved by that, for all that is known of the machine."""
-        start, stop = self._image.start + slide, self._image.stop + slide
         if not self._image:
-            return abs(slide) < _FURTHEST
+            return self._can_move(slide, self.step)
+        start, stop = self._image.start + slide, self._image.stop + slide
         return _X86_KERNEL.start <= start and stop <= _X86_KERNEL.stop
 
     def moves(self, address: int, name: str, offset: int, module: str | None) -> dict[str, int]:

@@ -164,8 +164,8 @@ def before_address(text: bytes) -> bytes:
         return match[1]
     # What looks like a name has no space before its module.
     end = text[-LONGEST:]
-    begin = end.rfind(b" ", 0, end.rfind(b" ", 0, end.rfind(b" ")))
-    match = _BEFORE_ADDRESS.search(end, max(begin, 0))
+    begin = max(end.rfind(b" ", 0, end.rfind(b" ")), 0)
+    match = _BEFORE_ADDRESS.search(end, max(end.rfind(b" ", 0, begin), 0))
     return match[1] if match else b""
 
 

@@ -31,8 +31,6 @@ _INSTRUCTION: Final = 8
 """How many digits an instruction has at most, where it is printed as one number."""
 _LISTED: Final = 1 << 17
 """How many addresses without a name are told apart, by the reason."""
-
-
 _COLUMNS: Final = 5
 """How many parts a frame has as it is written: what is before it, and its own four."""
 _USUAL: Final = 1 << 12
@@ -150,8 +148,9 @@ class Decoder:
         for number in opened:
             digits, rest = keys[number][: self._digits], keys[number][self._digits :]
             name = forms.before_address(pieces[2 * number])
-            known = b"+" in name or self.names.called(name.decode())
-            if name and known and (rest == b">" or forms.closes(rest)):
+            if not name or not (rest == b">" or forms.closes(rest)):
+                continue
+            if b"+" in name or self.names.called(name.decode()):
                 keys[number] = digits + forms.BEFORE + rest + b" " + name
         return keys
 
