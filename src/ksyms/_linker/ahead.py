@@ -20,7 +20,7 @@ from .root import unreadable
 
 LONGEST: Final = 1 << 13
 """The most bytes that a line may have: KSYM_NAME_LEN is 512 since Linux 6.1."""
-PAD: Final = 32
+PAD: Final = 48
 """Bytes that may be looked at behind a block, and are anything."""
 _ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffer before
 _BUFFER: Final = 1 << 18  # bytes of text that are taken apart together, if there are as many

@@ -8,6 +8,7 @@ the lines of a block at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
+Windows = npt.NDArray[np.void]
 D = TypeVar("D", np.uint8, np.uint32, np.uint64)
 
 _LINES: Final = 1 << 17  # what there is room for at first
@@ -35,7 +37,37 @@ _IS_LETTER: Final = np.array(
     [(c < 128 and chr(c).isalpha()) or chr(c) in "?-" for c in range(256)]
 )
 _HASHES: Final = 1 << 16
+_NO_PAIRS: Final = np.uint64(0xFF00FF00FF00FF00)
+"""The bits that are set where two bytes are no two digits, four times two bytes together."""
 _PREFIX: Final = b"__pfx_"  # CONFIG_FUNCTION_PADDING_BYTES, Linux 6.2
+
+_WINDOW: Final = PAD
+"""Bytes that are moved together: numpy takes as long for 8 at an odd address as for 64."""
+_MASKS: Final = np.tri(_WINDOW + 1, _WINDOW, -1, np.uint8).view("<u8") * np.uint64(0xFF)
+"""What keeps the first so many bytes of a window."""
+_LINE: Final = {
+    digits: np.dtype(
+        {
+            "names": ["high", "low", "before", "letter", "behind", "name", "first"][narrow:],
+            "formats": ["<u8", "<u8", "u1", "u1", "u1", "u1", "<u8"][narrow:],
+            "offsets": [0, *(digits + n for n in (-8, 0, 1, 2, 3, 3))][narrow:],
+            "itemsize": _WINDOW,
+        }
+    )
+    for narrow, digits in enumerate((16, 8))
+}
+"""How a line begins, by its address' digits; ``first`` are the name's first eight bytes."""
+
+
+def _pairs() -> npt.NDArray[np.uint16]:
+    digit = np.full(256, 1 << 8, "<u2")
+    digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+    pairs: npt.NDArray[np.uint16] = digit << np.uint16(4) | digit[:, None]
+    return pairs.ravel()
+
+
+_PAIRS: Final = _pairs()
+"""The value of each two bytes that are digits."""
 
 
 class Kallsyms(NamedTuple):
@@ -83,19 +115,23 @@ def read_kallsyms(
 
 
 class _Column(Generic[D]):
-    """An array that grows at its end; ``room`` gives what to fill, ``filled`` what is."""
+    """An array that grows at its end; ``room`` gives what to fill, ``filled`` what is.
 
-    def __init__(self, dtype: type[D], capacity: int) -> None:
+    There are ``spare`` items more behind what is to be filled, which may be anything.
+    """
+
+    def __init__(self, dtype: type[D], capacity: int, spare: int = 0) -> None:
         self.items: npt.NDArray[D] = np.empty(capacity, dtype)
         self.length = 0
+        self.spare = spare
 
     def room(self, count: int) -> npt.NDArray[D]:
-        if self.length + count > len(self.items):
-            grown = np.empty(2 * (self.length + count), self.items.dtype)
+        if self.length + count + self.spare > len(self.items):
+            grown = np.empty(2 * (self.length + count) + self.spare, self.items.dtype)
             grown[: self.length] = self.filled
             self.items = grown
         self.length += count
-        return self.items[self.length - count : self.length]
+        return self.items[self.length - count : self.length + self.spare]
 
     @property
     def filled(self) -> npt.NDArray[D]:
@@ -121,7 +157,7 @@ class _Parser:
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
         self.name = _Column(np.uint32, _LINES)
-        self.strings = _Column(np.uint8, 24 * _LINES)
+        self.strings = _Column(np.uint8, 24 * _LINES, _WINDOW)
 
     @property
     def lines(self) -> int:
@@ -158,7 +194,7 @@ class _Parser:
 
     def _take(self, text: U8) -> None:
         """Take apart whole lines; ``text`` has PAD bytes of anything after the last."""
-        words = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
+        windows = _windows(text)
         body = text[:-PAD]
         ends = np.flatnonzero(body == _NEWLINE)
         starts = np.empty_like(ends)
@@ -168,41 +204,34 @@ class _Parser:
             raise too_long(self.path)
         if not self.digits:
             self.digits = 8 if len(text) > 8 and text[8] == _SPACE else 16
+        lines = windows[starts].view(_LINE[self.digits])
         names = starts + (self.digits + 3)  # the address, a space, the letter, a space
-        letter = text[names - 2]
-        bad = (ends <= names) | (text[names - 3] != _SPACE) | (text[names - 1] != _SPACE)
+        letter = lines["letter"]
+        bad = (ends <= names) | (lines["before"] != _SPACE) | (lines["behind"] != _SPACE)
         bad |= ~_IS_LETTER[letter]
-        address = self._addresses(words, starts, bad)
+        address = _addresses(lines, self.digits, bad)
         self._refuse(bad, text, starts, ends)
 
-        name_ends, fresh = self._brackets(text, words, starts, ends)
+        name_ends, fresh = self._brackets(text, windows, starts, ends)
         length = name_ends - names
-        first = words[names]
-        self.dollars |= bool((first.view(np.uint8)[::_WORD] == _DOLLAR).any())
+        first = lines["first"]
+        self.dollars |= bool((lines["name"] == _DOLLAR).any())
         self._note(text, first, names, length, address)
-        tail = _prefixed(words, first, names, length)
+        tail = _prefixed(windows, first, names, length)
         tail[fresh] = False  # a file's names lie in its own part of the strings
         tail[1:] &= ~tail[:-1]  # the tail of a tail is a string of its own
-        offsets = np.cumsum(np.where(tail, 0, length + 1))
-        new = int(offsets[-1])
-        offsets += self.strings.length
-        offsets -= length + 1  # of a tail too: it ends where the name before it does
         text[name_ends] = 0
+        room = length + 1
+        offsets = np.cumsum(np.where(tail, 0, room))
+        new = int(offsets[-1])
+        offsets -= room  # of a tail too: it ends where the name before it does
         own = np.flatnonzero(~tail)
-        within = _between(len(body), names[own], name_ends[own] + 1)
-        self.strings.room(new)[:] = body[within]
+        there = _windows(self.strings.room(new))
+        _copy(windows, names[own], room[own], there, offsets[own])
+        offsets += self.strings.length - new
         self.letter.room(len(ends))[:] = letter
         self.name.room(len(ends))[:] = offsets
         self.address.room(len(ends))[:] = address
-
-    def _addresses(self, words: U64, starts: Index, bad: Mask) -> U64:
-        """The address that each line begins with; marks in ``bad`` lines without one."""
-        high = words[starts]
-        if self.digits == 8:
-            return _hexadecimal(high, bad)
-        # Almost always all of a block begin alike.
-        upper = _hexadecimal(high[:1] if (high == high[0]).all() else high, bad)
-        return upper << np.uint64(32) | _hexadecimal(words[starts + 8], bad)
 
     def _note(self, text: U8, first: U64, names: Index, length: Index, address: U64) -> None:
         """Note the addresses of the landmarks among these lines; the first of a name counts."""
@@ -214,7 +243,7 @@ class _Parser:
                 self.landmarks.setdefault(name.decode(), int(address[line]))
 
     def _brackets(
-        self, text: U8, words: U64, starts: Index, ends: Index
+        self, text: U8, windows: Windows, starts: Index, ends: Index
     ) -> tuple[Index, Index]:
         """Note the runs of lines of one bracket.
 
@@ -224,15 +253,15 @@ class _Parser:
         # A line's white space is two spaces, its newline, and a tab before a bracket;
         # a NUL, a carriage return or a space in a name is found here too.
         body = text[: ends[-1]]
-        blank = np.count_nonzero(body <= _SPACE)
+        more = np.count_nonzero(body <= _SPACE) - (3 * len(ends) - 1)
+        if not more:
+            self._run(0, None)
+            return ends, np.zeros(1, np.intp)
         tabs = np.flatnonzero(body == _TAB)
-        if blank != 3 * len(ends) - 1 + len(tabs):
+        if more != len(tabs):
             found = np.add.reduceat(text[: ends[-1] + 1] <= _SPACE, starts, dtype=np.intp)
             found -= np.bincount(np.searchsorted(ends, tabs), minlength=len(ends))
             self._refuse(found != 3, text, starts, ends)
-        if not len(tabs):
-            self._run(0, None)
-            return ends, np.zeros(1, np.intp)
         lines = np.searchsorted(starts, tabs, "right") - 1
         name_ends = ends.copy()
         name_ends[lines] = tabs
@@ -247,7 +276,7 @@ class _Parser:
         new = np.ones(len(ends), np.bool_)
         new[1:] = width[1:] != width[:-1]
         same = np.flatnonzero(~new & (width > 0))
-        new[same] = ~_equal(words, name_ends[same - 1], name_ends[same], width[same])
+        new[same] = ~_equal(windows, name_ends[same - 1], name_ends[same], width[same])
         fresh = np.flatnonzero(new)
         for line in fresh.tolist():
             raw = text[name_ends[line] + 2 : max(ends[line] - 1, 0)].tobytes()
@@ -271,21 +300,29 @@ class _Parser:
         )
 
 
-def _hexadecimal(x: U64, bad: Mask) -> U64:
+def _addresses(lines: npt.NDArray[np.void], digits: int, bad: Mask) -> U64:
+    """The address that each line begins with; marks in ``bad`` lines without one."""
+    low = _hexadecimal(lines["low"], bad)
+    if digits == 8:
+        return low
+    # Almost always all of a block begin alike.
+    high = lines["high"]
+    upper = _hexadecimal(high[:1] if (high == high[0]).all() else high, bad)
+    return upper << np.uint64(32) | low
+
+
+def _hexadecimal(digits: U64, bad: Mask) -> U64:
     """The values of words of eight digits each; marks in ``bad`` what are none."""
-    # Each byte of a word on its own: the top bit of byte + n says whether byte >= 0x80 - n.
-    top = np.uint64(0x8080808080808080)
-    ones = np.uint64(0x0101010101010101)
-    digit = (x + ones * np.uint64(0x50)) & ~(x + ones * np.uint64(0x46))  # 0 to 9
-    alpha = (x + ones * np.uint64(0x1F)) & ~(x + ones * np.uint64(0x19))  # a to f
-    bad |= ((digit | alpha) & ~x & top) != top
-    x = (x & (ones * np.uint64(0x0F))) + np.uint64(9) * ((x >> np.uint64(6)) & ones)
-    for shift, mask in ((4, 0x00FF00FF00FF00FF), (8, 0x0000FFFF0000FFFF), (16, 0xFFFFFFFF)):
-        x = ((x << np.uint64(shift)) | (x >> np.uint64(2 * shift))) & np.uint64(mask)
-    return x
+    pairs = _PAIRS.take(np.ascontiguousarray(digits).view("<u2"), mode="clip").view("<u8")
+    bad |= (pairs & _NO_PAIRS) != 0
+    for shift, mask in ((8, 0x0000FFFF0000FFFF), (16, 0xFFFFFFFF)):
+        pairs = ((pairs << np.uint64(shift)) | (pairs >> np.uint64(2 * shift))) & np.uint64(
+            mask
+        )
+    return pairs
 
 
-def _prefixed(words: U64, first: U64, names: Index, length: Index) -> Mask:
+def _prefixed(windows: Windows, first: U64, names: Index, length: Index) -> Mask:
     """Which names are the tail of a ``__pfx_`` name in the line before."""
     tail = np.zeros(len(names), np.bool_)
     six = np.uint64((1 << 48) - 1)
@@ -293,15 +330,8 @@ def _prefixed(words: U64, first: U64, names: Index, length: Index) -> Mask:
     at = np.flatnonzero(
         ((first[:-1] & six) == prefix) & (length[:-1] == length[1:] + len(_PREFIX))
     )
-    tail[at + 1] = _equal(words, names[at] + len(_PREFIX), names[at + 1], length[at + 1])
+    tail[at + 1] = _equal(windows, names[at] + len(_PREFIX), names[at + 1], length[at + 1])
     return tail
-
-
-_WORD: Final = 8  # bytes that are looked at together
-_MASKS: Final = np.array([(1 << 8 * n) - 1 for n in range(_WORD)], np.uint64)
-"""What keeps the first so many bytes of a word."""
-_TRUE: Final = np.uint64(0x0101010101010101)
-"""A word of bytes that are true."""
 
 
 def _hash(first: U64, length: Index) -> U64:
@@ -310,36 +340,47 @@ def _hash(first: U64, length: Index) -> U64:
     return (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
 
 
-def _steps(length: Index) -> Iterator[tuple[Index, Index]]:
-    """Words that together cover each row's ``length`` bytes, if those are eight or more.
+def _windows(text: U8) -> Windows:
+    """A window from each byte of ``text`` that has so many behind it."""
+    return np.ndarray((len(text) - _WINDOW + 1,), f"V{_WINDOW}", text, strides=(1,))
 
-    Gives rows, and how far from its row's start each word is: the last ends where the row does.
+
+def _further(length: Index) -> Iterator[tuple[Index, Index]]:
+    """The windows behind the first that together cover each row's ``length`` bytes.
+
+    Gives rows, and how far from its row's start each window is: the last ends where the row
+    does.
     """
-    step = 0
-    rows = np.flatnonzero(length >= _WORD)
+    step = _WINDOW
+    rows = np.flatnonzero(length > step)
     while len(rows):
-        yield rows, np.minimum(step, length[rows] - _WORD)
-        step += _WORD
+        yield rows, np.minimum(step, length[rows] - _WINDOW)
+        step += _WINDOW
         rows = rows[length[rows] > step]
 
 
-def _equal(words: U64, a: Index, b: Index, length: Index) -> Mask:
+def _equal(windows: Windows, a: Index, b: Index, length: Index) -> Mask:
     """Whether the ``length`` bytes at ``a`` are those at ``b``, one answer a row."""
-    equal = np.ones(len(a), np.bool_)
-    for rows, at in _steps(length):
-        equal[rows] &= words[a[rows] + at] == words[b[rows] + at]
-    short = np.flatnonzero(length < _WORD)
-    equal[short] = (words[a[short]] ^ words[b[short]]) & _MASKS[length[short]] == 0
+    equal = _alike(windows, a, b, length)
+    for rows, at in _further(length):
+        equal[rows] &= _alike(windows, a[rows] + at, b[rows] + at, length[rows])
     return equal
 
 
-def _between(size: int, starts: Index, ends: Index) -> Mask:
-    """A mask of ``size`` bytes that is true in each [start, end)."""
-    within = np.zeros(size + _WORD, np.bool_)
-    words = np.ndarray((size + 1,), "<u8", within, strides=(1,))
-    length = ends - starts
-    for rows, at in _steps(length):
-        words[starts[rows] + at] = _TRUE
-    short = np.flatnonzero(length < _WORD)
-    words[starts[short]] |= _TRUE & _MASKS[length[short]]
-    return within[:size]
+def _alike(windows: Windows, a: Index, b: Index, length: Index) -> Mask:
+    """Whether the windows at ``a`` are those at ``b``, as far as ``length`` bytes."""
+    differ = windows[a].view("<u8") ^ windows[b].view("<u8")
+    words = differ.reshape(-1, _WINDOW // 8) & _MASKS.take(length, axis=0, mode="clip")
+    alike: Mask = reduce(np.bitwise_or, words.T) == 0
+    return alike
+
+
+def _copy(windows: Windows, starts: Index, length: Index, out: Windows, offsets: Index) -> None:
+    """Copy the ``length`` bytes at each of ``starts`` to its offset in ``out``.
+
+    Offsets ascend, and there is nothing between. What is copied behind a row's end the next
+    row is written over: numpy assigns in the order of the indices.
+    """
+    out[offsets] = windows[starts]
+    for rows, at in _further(length):
+        out[offsets[rows] + at] = windows[starts[rows] + at]
