@@ -250,9 +250,8 @@ def _marks(
     for owner in owners:
         address, letter = owner.address, owner.letter
         if owner.id == KERNEL_ID:
-            out = np.flatnonzero(~(_within(address, known) | owner.absolute))
             # A symbol at a known region's end is that region's.
-            out = out[~np.isin(address[out], np.array([r.end for r in known], np.uint64))]
+            out = np.flatnonzero(~(_within(address, known, end=True) | owner.absolute))
             address, kind = address[out], LETTER_KIND[letter[out]]
             # Linker-script symbols between the sections have any letter; code is code.
             kind = np.where(kind > 0, _DATA, kind)
@@ -391,15 +390,19 @@ def _one_allocation(owner: Owner) -> bool:
     )
 
 
-def _within(address: U64, regions: tuple[Region, ...]) -> Mask:
+def _within(address: U64, regions: tuple[Region, ...], end: bool = False) -> Mask:
+    """Which addresses lie in a region, or at the ``end`` of one."""
     within = np.zeros(len(address), np.bool_)
     if (address[1:] >= address[:-1]).all():  # the kernel's own ascend in all texts of its
         bounds = np.array([(r.start, r.end) for r in regions], np.uint64).reshape(-1, 2)
-        for first, last in np.searchsorted(address, bounds).tolist():
-            within[first:last] = True
+        first = np.searchsorted(address, bounds[:, 0])
+        behind = np.searchsorted(address, bounds[:, 1], "right" if end else "left")
+        for one, other in zip(first.tolist(), behind.tolist()):
+            within[one:other] = True
         return within
     for region in regions:
-        within |= (address >= region.start) & (address < region.end)
+        below = address <= region.end if end else address < region.end
+        within |= (address >= region.start) & below
     return within
 
 

@@ -142,9 +142,16 @@ def _fill(group: tuple[LinkerFile, ...], shift: int, places: Places, out: _Out) 
     bounds = _bounds(group, columns)
     place = _place(columns, places)
     _correct(columns, place, places)
+    block = np.zeros(min(BLOCK, len(place)), out.symbols.dtype)  # once: fresh memory is slow
     for start in range(0, len(place), BLOCK):
         rows = slice(start, min(start + BLOCK, len(place)))
-        _write(columns, bounds, place, rows, places, shift, out)
+        symbols = block[: rows.stop - start]
+        symbols["st_value"] = columns.address[rows]
+        symbols["st_size"] = _lengths(columns, bounds, place, rows, places)
+        symbols["st_name"] = columns.name[rows] + np.uint32(shift)
+        symbols["st_info"] = columns.info[rows]
+        symbols["st_shndx"] = _shndx(columns, place, rows)
+        _write(symbols, columns, rows, out)
 
 
 def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
@@ -246,22 +253,8 @@ def _place(columns: _Columns, places: Places) -> I32:
     return place
 
 
-def _write(
-    columns: _Columns,
-    bounds: _Bounds,
-    place: I32,
-    rows: slice,
-    places: Places,
-    shift: int,
-    out: _Out,
-) -> None:
-    """Write a block of symbols at the cursors of the two halves, and move them on."""
-    block = np.zeros(rows.stop - rows.start, out.symbols.dtype)
-    block["st_value"] = columns.address[rows]
-    block["st_size"] = _lengths(columns, bounds, place, rows, places)
-    block["st_name"] = columns.name[rows] + np.uint32(shift)
-    block["st_info"] = columns.info[rows]
-    block["st_shndx"] = _shndx(columns, place, rows)
+def _write(symbols: npt.NDArray[np.void], columns: _Columns, rows: slice, out: _Out) -> None:
+    """Write the ``symbols`` of ``rows`` at the cursors of the halves, and move them on."""
     letter = columns.letter[rows]
     if count(columns.exact[rows]):
         letter = letter | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
@@ -270,7 +263,7 @@ def _write(
         there = slice(out.cursors[half], out.cursors[half] + len(chosen))
         out.cursors[half] = there.stop
         # "clip", for numpy writes into a copy of ``out`` where an index may be refused.
-        _opaque(block).take(chosen, out=_opaque(out.symbols[there]), mode="clip")
+        _opaque(symbols).take(chosen, out=_opaque(out.symbols[there]), mode="clip")
         letter.take(chosen, out=out.letters[there], mode="clip")
 
 
@@ -329,27 +322,27 @@ def _lengths(
     bounds nobody.
     """
     address, none = columns.address[rows], bounds.none[rows]
-    following = np.empty_like(address)
-    following[:-1] = address[1:]
-    following[-1:] = columns.address[rows.stop] if rows.stop < len(place) else _LAST
+    length = np.empty_like(address)
+    np.subtract(address[1:], address[:-1], out=length[:-1])
+    length[-1:] = 0
     # Where the next row is no other address, or one that bounds nobody, look further.
-    further = following == address
-    if bounds.none[rows.start : rows.stop + 1].any():
+    further = length == 0
+    unbound = bounds.none[rows.start : rows.stop + 1].any()
+    if unbound:
         further[:] = True
     look = np.flatnonzero(further)
-    following[look] = _above(bounds.address, address[look])
+    length[look] = _above(bounds.address, address[look]) - address[look]
     if len(places.regions):
         # Within a place no symbol lies behind its end, so it can only end a place's last.
         at = place[rows]
         further[:-1] |= at[1:] != at[:-1]
-        further[-1:] = True
         look = np.flatnonzero(further)
-        following[look] = np.minimum(following[look], places.ends[at[look]])
+        ends = np.maximum(places.ends[at[look]], address[look])
+        length[look] = np.minimum(length[look], ends - address[look])
     if len(bounds.stops):
-        np.minimum(following, _above(bounds.stops, address), out=following)
-    none = none | (following < address)
-    length = np.subtract(following, address, out=following)
-    length[none] = 0
+        np.minimum(length, _above(bounds.stops, address) - address, out=length)
+    if unbound:
+        length[none] = 0
     exact = columns.exact[rows]
     return np.where(exact, columns.size[rows], length) if count(exact) else length
 
