@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .._snapshot import Snapshot
     from .._symbols import SymbolTable
 
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3
 _DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 
 
@@ -95,6 +97,7 @@ def take_snapshot(
     """
     # Before numpy: what it calculates with would begin a thread on the processor that reads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _keep_memory()
     from .._linker import Linker
     from .._snapshot import take
     from .progress import Progress
@@ -110,3 +113,17 @@ def take_snapshot(
             linker = Linker(options.root, options.kallsyms, progress.advance, debug, btf)
         with linker:
             return take(linker, layout)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep the memory of arrays that are gone, for the next ones.
+
+    It begins with giving back all that is larger than 128 KB, and the kernel takes a fault a
+    page to hand it out again: 4,400 of the 5,600 that taking a text apart took.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # musl has none
+        libc.mallopt(_M_MMAP_THRESHOLD, 4 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
