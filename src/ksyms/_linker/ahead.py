@@ -12,6 +12,7 @@ import io
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from .._errors import KallsymsError, SourceError
 from .._typing import Final, NamedTuple
@@ -23,11 +24,13 @@ LONGEST: Final = 1 << 13
 PAD: Final = 48
 """Bytes that may be looked at behind a block, and are anything."""
 _ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffer before
-_BUFFER: Final = 1 << 18  # bytes of text that are taken apart together, if there are as many
-_PART: Final = 1 << 16  # bytes that are handed on to who waits for them
+_BUFFER: Final = 1 << 19  # bytes of text that are read in one go
+_ENOUGH: Final = 1 << 17  # bytes that are taken apart while more are read behind them
+_LOOK: Final = 0.0005  # seconds until it is looked again whether there are as many
 _FEW: Final = 2  # buffers that the reader may be ahead
-_MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
+_MANY: Final = 12  # the same where the kernel prints the text, which takes longer than all else
 _PREFIX: Final = b" __pfx_"
+T = TypeVar("T")
 
 
 class Block(NamedTuple):
@@ -42,13 +45,20 @@ class Block(NamedTuple):
     asked: Generation
 
 
+class _Begun(NamedTuple):
+    """A buffer that is read into, all zeros before, and the generation before that."""
+
+    buffer: bytearray
+    asked: Generation
+
+
 class _Part(NamedTuple):
-    """What was read into ``buffer`` from ``start`` to ``end``; whether it is full now."""
+    """What was read into ``buffer`` from ``start`` to ``end``; whether that is its end."""
 
     buffer: bytearray
     start: int
     end: int
-    full: bool
+    done: bool
     asked: Generation
 
 
@@ -75,14 +85,13 @@ class ReadAhead:
         self.path = path
         self._source = source
         self._ask = ask
-        # Buffers go round: the thread fills one and puts its parts into _read; who takes them
-        # puts it into _free when it is done. Until there are enough, the thread makes new ones.
+        # Buffers go round: the thread puts one into _begun, fills it and puts its length into
+        # _ended; who has taken it apart puts it into _free. Until there are enough, the thread
+        # makes new ones.
         self._still_to_make = _MANY if live else _FEW
         self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-        self._read: queue.SimpleQueue[_Part | Exception | None] = queue.SimpleQueue()
-        # Set by who waits, cleared by the thread as it hands on. It is a hint: if either sees
-        # the other's late, a part is longer or shorter, and no byte is lost.
-        self._wanted = False
+        self._begun: queue.SimpleQueue[_Begun | Exception] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
         try:
             threading.Thread(target=self._run, daemon=True).start()
         except RuntimeError:  # "can't start new thread", whatever the reason
@@ -105,7 +114,7 @@ class ReadAhead:
         """
         rest, begin, asked = b"", _ROOM, None
         try:
-            for buffer, start, stop, full, asked in self._parts():
+            for buffer, start, stop, done, asked in self._parts():
                 if start == _ROOM:
                     begin = _ROOM - len(rest)
                     buffer[begin:_ROOM] = rest
@@ -117,7 +126,8 @@ class ReadAhead:
                     yield Block(buffer, begin, end, asked)
                     begin = end
                 rest = bytes(buffer[begin:stop])
-                if full:
+                if done:
+                    buffer[_ROOM:stop] = bytes(stop - _ROOM)
                     self._free.put(buffer)
             if rest and asked is not None:
                 yield self._end(rest, asked)
@@ -135,17 +145,28 @@ class ReadAhead:
         return Block(bytearray(rest + bytes(PAD)), 0, len(rest), asked)
 
     def _parts(self) -> Iterator[_Part]:
-        """What the thread has read."""
-        while True:
-            self._wanted = True
-            part = self._read.get()
-            if part is None:
-                return
-            if isinstance(part, OSError):
-                raise unreadable(self.path, part)
-            if isinstance(part, Exception):
-                raise part
-            yield part
+        """What the thread has read: of each buffer as soon as there is enough."""
+        length = _BUFFER
+        while length == _BUFFER:
+            buffer, asked = self._told(self._begun.get())
+            start, done = _ROOM, False
+            while not done:
+                try:
+                    length = self._told(self._ended.get(timeout=_LOOK))
+                    end, done = _ROOM + length, True
+                except queue.Empty:
+                    end = _filled(buffer, start)
+                if done or end - start >= _ENOUGH:
+                    yield _Part(buffer, start, end, done, asked)
+                    start = end
+
+    def _told(self, what: T | Exception) -> T:
+        """What the thread put into a queue, unless it was an error."""
+        if isinstance(what, OSError):
+            raise unreadable(self.path, what)
+        if isinstance(what, Exception):
+            raise what
+        return what
 
     def _run(self) -> None:
         """What the thread does."""
@@ -153,9 +174,9 @@ class ReadAhead:
             try:
                 while (buffer := self._buffer()) is not None and self._fill(buffer):
                     pass
-                self._read.put(None)
             except Exception as error:  # who waits for the text is to raise it
-                self._read.put(error)
+                self._begun.put(error)
+                self._ended.put(error)
 
     def _buffer(self) -> bytearray | None:
         """Where to read into; None if nobody wants more."""
@@ -166,21 +187,22 @@ class ReadAhead:
 
     def _fill(self, buffer: bytearray) -> bool:
         """Read on into a buffer; false at the end of the text."""
-        asked = self._ask()
-        start = at = _ROOM
-        full = _ROOM + _BUFFER
-        while at < full:
-            step = min(_PART, full - at) if self._wanted else full - at
-            with memoryview(buffer) as view:
-                length = self._source.readinto(view[at : at + step])
-            at += length
-            if at == full or (at > start and (self._wanted or not length)):
-                self._wanted = False
-                self._read.put(_Part(buffer, start, at, at == full, asked))
-                start = at
-            if not length:
-                return False
-        return True
+        self._begun.put(_Begun(buffer, self._ask()))
+        length = more = 0
+        with memoryview(buffer)[_ROOM : _ROOM + _BUFFER] as view:
+            while length < _BUFFER and (more := self._source.readinto(view[length:])):
+                length += more
+        self._ended.put(length)
+        return length == _BUFFER
+
+
+def _filled(buffer: bytearray, start: int) -> int:
+    """Where what has been read into ``buffer`` ends: at the first zero, which no text has.
+
+    The thread needs no lock of Python's to tell, for which it would wait longer than it reads.
+    """
+    end = buffer.find(0, start, _ROOM + _BUFFER)
+    return _ROOM + _BUFFER if end < 0 else end
 
 
 def _before_pair(buffer: bytearray, begin: int, end: int) -> int:
