@@ -19,8 +19,10 @@ SECTION: Final = ".note.ksyms"
 LETTERS: Final = ".ksyms.letters"
 BTF: Final = ".BTF"
 BTF_ALIGN: Final = 4  # BTF is words of 32 bits
+LETTERS_RUN: Final = 8
+"""Bytes of a run in ``.ksyms.letters``: the number of its first symbol, its letter; words."""
 EXACT: Final = 0x80
-"""The bit of a byte of ``.ksyms.letters`` that says that ``st_size`` is exact."""
+"""The bit of a letter there that says that ``st_size`` is exact."""
 
 
 def btf_section(module: str | None) -> str:

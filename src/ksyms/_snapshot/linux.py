@@ -17,7 +17,7 @@ from .._linker import KERNEL_ID, PSEUDO, Files, LinkerFile, Region
 from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .._version import __version__
 from .emitter import Emitter
-from .symtab import Places, arrange, count, fill, local
+from .symtab import Order, Places, arrange, count, fill, letters, local, order
 
 if TYPE_CHECKING:
     from .._linker import Linker
@@ -47,9 +47,9 @@ class Sizes(NamedTuple):
     total: int
     format: Format
     places: Places
+    order: Order
     headers: bytes
     symbols: int
-    strings: int
     tail: tuple[bytes, ...]
 
 
@@ -66,6 +66,7 @@ def size(files: Files) -> Sizes:
     """
     fmt = files.host.format
     places = arrange(files.files)
+    by_address = order(files.files)
     more = sum(file.btf is not None for file in files.files)
     _check(places, more, fmt)
     segments = [r for r in places.regions if r.kind != "percpu" and r.end > r.start]
@@ -81,8 +82,8 @@ def size(files: Files) -> Sizes:
     )
     table.add(".strtab", elf.SHT_STRTAB, strings, 1)
     table.headers[symtab] = table.headers[symtab]._replace(sh_link=symtab + 1)
-    table.add(_note.LETTERS, elf.SHT_PROGBITS, symbols, 1)
-    tail = (*_notes(files, fmt, table), *_btf(files, table))
+    letters_ = _letters(files, by_address, table)
+    tail = (*letters_, *_notes(files, fmt, table), *_btf(files, table))
     names = table.close()
     shoff = table.at
     ehdr = Ehdr(
@@ -106,9 +107,9 @@ def size(files: Files) -> Sizes:
         total=shoff + len(table.headers) * fmt.shdr.size,
         format=fmt,
         places=places,
+        order=by_address,
         headers=fmt.ehdr.pack(ehdr) + b"".join(_segment(r, fmt) for r in segments),
         symbols=symbols,
-        strings=strings,
         tail=(*tail, *names, *(fmt.shdr.pack(header) for header in table.headers)),
     )
 
@@ -121,8 +122,7 @@ def copy(files: Files, sizes: Sizes, out: Emitter) -> None:
     out.emit(_NO_NAME)
     for file in files.files:
         out.emit(file.symbols.strings)
-    letters = out.room(sizes.symbols)
-    fill(files.files, len(_NO_NAME), sizes.places, symbols[1:], letters[1:])
+    fill(files.files, len(_NO_NAME), sizes.places, sizes.order, symbols[1:])
     for data in sizes.tail:
         out.emit(data)
 
@@ -231,6 +231,15 @@ def _segment(region: Region, fmt: Format) -> bytes:
             p_align=PAGE,
         )
     )
+
+
+def _letters(files: Files, by_address: Order, table: _Table) -> tuple[bytes, ...]:
+    """Add the section of letters; gives its bytes, with what pads them."""
+    word = "<u4" if table.format.byteorder == "little" else ">u4"
+    data = letters(files.files, by_address).astype(word).tobytes()
+    zeros = table.pad(4)
+    table.add(_note.LETTERS, elf.SHT_PROGBITS, len(data), 4, _note.LETTERS_RUN)
+    return zeros, data
 
 
 def _notes(files: Files, fmt: Format, table: _Table) -> tuple[bytes, ...]:

@@ -6,7 +6,7 @@ worked on in the processor's cache and peak memory near the size of the image.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -44,13 +44,23 @@ class Places(NamedTuple):
     files: U32
 
 
+class Order(NamedTuple):
+    """How symbols come to be in the order of their addresses.
+
+    ``groups`` (int32) sort those of each of :func:`_groups`, None where they come sorted;
+    ``apart`` says that no group reaches into another.
+    """
+
+    groups: tuple[I32 | None, ...]
+    apart: bool
+
+
 class _Columns(NamedTuple):
     """Symbols of some files, sorted by address; ``owner`` is the file's id."""
 
     address: U64
     name: U32
     info: U8
-    letter: U8
     absolute: Mask
     size: U64
     exact: Mask
@@ -69,10 +79,9 @@ class _Bounds(NamedTuple):
 
 
 class _Out(NamedTuple):
-    """Where symbols and letters are written: the two halves' next rows are at ``cursors``."""
+    """Where symbols are written: the two halves' next rows are at ``cursors``."""
 
     symbols: npt.NDArray[np.void]
-    letters: U8
     cursors: list[int]
 
 
@@ -88,6 +97,53 @@ def arrange(files: tuple[LinkerFile, ...]) -> Places:
         np.array([region.end for region, _ in pairs], np.uint64),
         np.array([number for _, number in pairs], np.uint32),
     )
+
+
+def order(files: tuple[LinkerFile, ...]) -> Order:
+    """How the symbols of ``files`` come to be in order."""
+    found: list[I32 | None] = []
+    apart, last = True, 0
+    for group in _groups(files):
+        address = _join([file.symbols.address for file in group], np.uint64)
+        ascending = (address[1:] >= address[:-1]).all()
+        found.append(None if ascending else np.argsort(address, kind="stable").astype(np.int32))
+        if len(address):
+            apart &= last <= int(address.min())
+            last = int(address.max())
+    return Order(tuple(found), apart)
+
+
+def _groups(files: tuple[LinkerFile, ...]) -> tuple[tuple[LinkerFile, ...], ...]:
+    """The kernel's table, which is large and comes sorted, and all others, which do not."""
+    return files[:1], files[1:]
+
+
+def letters(files: tuple[LinkerFile, ...], by_address: Order) -> U32:
+    """The letters of all symbols in the order of :func:`fill`, a row for a run of the same.
+
+    A row is the number of the run's first symbol, and the letter. There are some hundred: a
+    section has one letter for what is local in it and one for what is not.
+    """
+    halves: tuple[list[U8], list[U8]] = ([], [])
+    places: tuple[list[U64], list[U64]] = ([], [])
+    for group, by in zip(_groups(files), by_address.groups):
+        tables = [file.symbols for file in group]
+        letter = _sorted([t.letter for t in tables], np.uint8, by)
+        exact = _sorted([t.exact for t in tables], np.bool_, by)
+        if count(exact):
+            letter = letter | exact.view(np.uint8) * np.uint8(EXACT)
+        first = local(_sorted([t.info for t in tables], np.uint8, by))
+        for half, place, chosen in zip(halves, places, (first, ~first)):
+            half.append(letter[chosen])
+            if not by_address.apart:
+                place.append(_sorted([t.address for t in tables], np.uint64, by)[chosen])
+    ordered = [np.concatenate(half) for half in halves]
+    if not by_address.apart:
+        where = [np.argsort(np.concatenate(place), kind="stable") for place in places]
+        ordered = [half[at] for half, at in zip(ordered, where)]
+    all_ = np.concatenate([np.zeros(1, np.uint8), *ordered])
+    begins = np.flatnonzero(np.append(True, all_[1:] != all_[:-1]))
+    return np.stack([begins, all_[begins]], axis=1).astype(np.uint32)
 
 
 def local(info: U8) -> Mask:
@@ -107,38 +163,37 @@ def fill(
     files: tuple[LinkerFile, ...],
     shift: int,
     places: Places,
+    by_address: Order,
     symbols: npt.NDArray[np.void],
-    letters: U8,
 ) -> None:
-    """Write all symbols, locals first, both halves by address, and their letters.
+    """Write all symbols, locals first, both halves by address.
 
     Args:
         files: the linker files; the strings of each follow those of the one before.
         shift: where in the string table those of the first begin.
         places: what :func:`arrange` gave for them.
+        by_address: what :func:`order` gave for them.
         symbols: the table without symbol 0, of the format's dtype.
-        letters: one byte for each of ``symbols``.
 
     Raises:
         LayoutError: a symbol is in no region of its file.
     """
     locals_ = sum(count(local(file.symbols.info)) for file in files)
-    out = _Out(symbols, letters, [0, locals_])
-    # The kernel's table is large and comes sorted; all the others together do not.
-    for group in (files[:1], files[1:]):
-        _fill(group, shift, places, out)
+    out = _Out(symbols, [0, locals_])
+    for group, by in zip(_groups(files), by_address.groups):
+        _fill(group, _columns(group, by), shift, places, out)
         shift += sum(len(file.symbols.strings) for file in group)
+    if by_address.apart:
+        return
     for half in (slice(0, locals_), slice(locals_, len(symbols))):
-        value = symbols["st_value"][half]
-        if not (value[1:] >= value[:-1]).all():
-            order = np.argsort(value, kind="stable")
-            _opaque(symbols[half])[:] = _opaque(symbols[half])[order]
-            letters[half] = letters[half][order]
+        at = np.argsort(symbols["st_value"][half], kind="stable")
+        _opaque(symbols[half])[:] = _opaque(symbols[half])[at]
 
 
-def _fill(group: tuple[LinkerFile, ...], shift: int, places: Places, out: _Out) -> None:
+def _fill(
+    group: tuple[LinkerFile, ...], columns: _Columns, shift: int, places: Places, out: _Out
+) -> None:
     """Write the symbols of ``group``, whose strings begin at ``shift``; move the cursors on."""
-    columns = _columns(group)
     bounds = _bounds(group, columns)
     place = _place(columns, places)
     _correct(columns, place, places)
@@ -151,7 +206,7 @@ def _fill(group: tuple[LinkerFile, ...], shift: int, places: Places, out: _Out) 
         symbols["st_name"] = columns.name[rows] + np.uint32(shift)
         symbols["st_info"] = columns.info[rows]
         symbols["st_shndx"] = _shndx(columns, place, rows)
-        _write(symbols, columns, rows, out)
+        _write(symbols, local(columns.info[rows]), out)
 
 
 def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
@@ -162,17 +217,18 @@ def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
     """
     places = arrange(files)
     found: list[tuple[U16, U64]] = []
-    for group in (files[:1], files[1:]):
-        columns = _columns(group)
+    for group, by in zip(_groups(files), order(files).groups):
+        columns = _columns(group, by)
         place = _place(columns, places)
         rows = slice(0, len(place))
         _correct(columns, place, places)
         length = _lengths(columns, _bounds(group, columns), place, rows, places)
-        address = _join([file.symbols.address for file in group], np.uint64)
-        back = np.argsort(np.argsort(address, kind="stable"), kind="stable")
-        shndx = _shndx(columns, place, rows)[back]
+        shndx = _shndx(columns, place, rows)
+        if by is not None:
+            back = np.argsort(by)
+            shndx, length = shndx[back], length[back]
         ends = np.cumsum([len(file.symbols.address) for file in group])[:-1]
-        found += zip(np.split(shndx, ends), np.split(length[back], ends))
+        found += zip(np.split(shndx, ends), np.split(length, ends))
     return found[: len(files)]
 
 
@@ -183,32 +239,27 @@ def _shndx(columns: _Columns, place: I32, rows: slice) -> U16:
     return index
 
 
-def _columns(group: tuple[LinkerFile, ...]) -> _Columns:
+def _columns(group: tuple[LinkerFile, ...], by: I32 | None) -> _Columns:
     """The symbols of ``group``, with names as in the strings of all of it together."""
     tables = [file.symbols for file in group]
-    shifts = np.cumsum([0, *(len(table.strings) for table in tables)], dtype=np.uint32)
-    address = _join([t.address for t in tables], np.uint64)
-    ascending = (address[1:] >= address[:-1]).all()
-    order = None if ascending else np.argsort(address, kind="stable")
-
-    def column(parts: list[npt.NDArray[N]], dtype: type[N]) -> npt.NDArray[N]:
-        joined = _join(parts, dtype)
-        return joined if order is None or joined.strides == (0,) else joined[order]
-
+    shifts = accumulate((len(table.strings) for table in tables), initial=0)
+    names = [t.name + np.uint32(more) if more else t.name for t, more in zip(tables, shifts)]
+    owners = [np.broadcast_to(np.uint32(f.id), len(f.symbols.name)) for f in group]
     return _Columns(
-        address=address if order is None else address[order],
-        name=column(
-            [t.name + by if by else t.name for t, by in zip(tables, shifts)], np.uint32
-        ),
-        info=column([t.info for t in tables], np.uint8),
-        letter=column([t.letter for t in tables], np.uint8),
-        absolute=column([t.absolute for t in tables], np.bool_),
-        size=column([t.size for t in tables], np.uint64),
-        exact=column([t.exact for t in tables], np.bool_),
-        owner=column(
-            [np.broadcast_to(np.uint32(f.id), len(f.symbols.name)) for f in group], np.uint32
-        ),
+        address=_sorted([t.address for t in tables], np.uint64, by),
+        name=_sorted(names, np.uint32, by),
+        info=_sorted([t.info for t in tables], np.uint8, by),
+        absolute=_sorted([t.absolute for t in tables], np.bool_, by),
+        size=_sorted([t.size for t in tables], np.uint64, by),
+        exact=_sorted([t.exact for t in tables], np.bool_, by),
+        owner=_sorted(owners, np.uint32, by),
     )
+
+
+def _sorted(parts: list[npt.NDArray[N]], dtype: type[N], by: I32 | None) -> npt.NDArray[N]:
+    """The parts one after the other, in an order."""
+    joined = _join(parts, dtype)
+    return joined if by is None or joined.strides == (0,) else joined[by]
 
 
 def _bounds(group: tuple[LinkerFile, ...], columns: _Columns) -> _Bounds:
@@ -253,18 +304,13 @@ def _place(columns: _Columns, places: Places) -> I32:
     return place
 
 
-def _write(symbols: npt.NDArray[np.void], columns: _Columns, rows: slice, out: _Out) -> None:
-    """Write the ``symbols`` of ``rows`` at the cursors of the halves, and move them on."""
-    letter = columns.letter[rows]
-    if count(columns.exact[rows]):
-        letter = letter | columns.exact[rows].view(np.uint8) * np.uint8(EXACT)
-    first = local(columns.info[rows])
+def _write(symbols: npt.NDArray[np.void], first: Mask, out: _Out) -> None:
+    """Write ``symbols`` at the cursors of the halves, and move them on."""
     for half, chosen in enumerate((np.flatnonzero(first), np.flatnonzero(~first))):
         there = slice(out.cursors[half], out.cursors[half] + len(chosen))
         out.cursors[half] = there.stop
         # "clip", for numpy writes into a copy of ``out`` where an index may be refused.
         _opaque(symbols).take(chosen, out=_opaque(out.symbols[there]), mode="clip")
-        letter.take(chosen, out=out.letters[there], mode="clip")
 
 
 def _opaque(symbols: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

@@ -15,6 +15,7 @@ from .. import _note
 from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image
 from .._elf import constants as elf
 from .._typing import TYPE_CHECKING, Any, Final
+from .letters import Letters
 from .symbol import Symbol
 
 if TYPE_CHECKING:
@@ -77,15 +78,16 @@ class SymbolTable(Sequence[Symbol]):
             if image.sections[index].sh_type == elf.SHT_PROGBITS
             and not image.sections[index].sh_flags
         }
-        self._letters = self._contents(by_name.get(_note.LETTERS))
         self._note = self._contents(by_name.get(_note.SECTION))
         count = self._symtab.sh_size // self._row.size
         if len(self._note):
             _note.check(self._note, image.format, image.label)
-            if len(self._letters) != count:
-                raise image.wrong(
-                    f"{_note.LETTERS} has {len(self._letters)} bytes, not {count}"
-                )
+        letters, order = self._contents(by_name.get(_note.LETTERS)), image.format.byteorder
+        self._letters = (
+            Letters(letters, order, count, image.wrong)
+            if len(letters) or len(self._note)
+            else None
+        )
         self._in: dict[int, tuple[str | None, str | None]] = {}
         self._types: dict[str | None, Btf | None] = {}
         self._values = _values(image, self._symtab)
@@ -553,7 +555,7 @@ class SymbolTable(Sequence[Symbol]):
     def _made(self, index: int, sym: Sym, name: bytes) -> Symbol:
         _, info, _, place, value, size = sym
         section, module = self._in.get(place) or self._place(place)
-        letter = self._letters[index] if len(self._letters) else 0
+        letter = self._letters.of(index) if self._letters else 0
         return _new_symbol(
             (
                 name.decode("utf-8", "surrogateescape"),

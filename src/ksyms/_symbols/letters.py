@@ -1,0 +1,70 @@
+"""``.ksyms.letters``: each symbol's letter, told by runs of symbols that have the same."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+from .. import _note
+from .._errors import ImageError
+from .._typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Letters:
+    """The letters of the symbols 0 to ``count``; ``of`` gives that of a symbol's number.
+
+    The runs are searched as they lie in ``data``, until so many were asked for that a byte a
+    symbol is made of them.
+
+    Args:
+        data: the section, of the image's ``byteorder``.
+        wrong: makes the error for what it says.
+
+    Raises:
+        ImageError: the runs are not of so many symbols.
+    """
+
+    def __init__(
+        self,
+        data: memoryview,
+        byteorder: Literal["little", "big"],
+        count: int,
+        wrong: Callable[[str], ImageError],
+    ) -> None:
+        words = _words(data[: len(data) // _note.LETTERS_RUN * _note.LETTERS_RUN], byteorder)
+        self._begins, self._letters = words[::2], words[1::2]
+        self._count = count
+        self._wrong = wrong
+        self._left = len(self._begins)
+        if not self._left or self._begins[0] or self._begins[-1] >= count:
+            raise self._not_so_many()
+        self.of: Callable[[int], int] = self._search
+
+    def _search(self, number: int) -> int:
+        self._left -= 1
+        if self._left < 0:
+            self.of = b"".join(self._runs()).__getitem__
+            return self.of(number)
+        return self._letters[bisect_right(self._begins, number) - 1] & 0xFF
+
+    def _runs(self) -> Iterator[bytes]:
+        """The letters of each run, as many as it has symbols."""
+        ends = (*self._begins[1:], self._count)
+        for begin, end, letter in zip(self._begins, ends, self._letters):
+            if begin >= end:
+                raise self._not_so_many()
+            yield bytes((letter & 0xFF,)) * (end - begin)
+
+    def _not_so_many(self) -> ImageError:
+        return self._wrong(f"{_note.LETTERS} is not of {self._count} symbols")
+
+
+def _words(data: memoryview, byteorder: Literal["little", "big"]) -> Sequence[int]:
+    if byteorder == sys.byteorder:
+        return data.cast("I")
+    return struct.unpack(f"{'<' if byteorder == 'little' else '>'}{len(data) // 4}I", data)
