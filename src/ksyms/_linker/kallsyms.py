@@ -8,7 +8,6 @@ the lines of a block at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import reduce
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -16,15 +15,12 @@ import numpy.typing as npt
 
 from .._errors import KallsymsError
 from .._typing import Final, NamedTuple
+from . import windows as win
 from .ahead import LONGEST, PAD, Block, ReadAhead, too_long
 from .generation import Generation
+from .windows import U8, U64, Index, Mask, Windows
 
-U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-Index = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
-Windows = npt.NDArray[np.void]
 D = TypeVar("D", np.uint8, np.uint32, np.uint64)
 
 _LINES: Final = 1 << 17  # what there is room for at first
@@ -41,17 +37,13 @@ _NO_PAIRS: Final = np.uint64(0xFF00FF00FF00FF00)
 """The bits that are set where two bytes are no two digits, four times two bytes together."""
 _PREFIX: Final = b"__pfx_"  # CONFIG_FUNCTION_PADDING_BYTES, Linux 6.2
 
-_WINDOW: Final = PAD
-"""Bytes that are moved together: numpy takes as long for 8 at an odd address as for 64."""
-_MASKS: Final = np.tri(_WINDOW + 1, _WINDOW, -1, np.uint8).view("<u8") * np.uint64(0xFF)
-"""What keeps the first so many bytes of a window."""
 _LINE: Final = {
     digits: np.dtype(
         {
             "names": ["high", "low", "before", "letter", "behind", "name", "first"][narrow:],
             "formats": ["<u8", "<u8", "u1", "u1", "u1", "u1", "<u8"][narrow:],
             "offsets": [0, *(digits + n for n in (-8, 0, 1, 2, 3, 3))][narrow:],
-            "itemsize": _WINDOW,
+            "itemsize": win.SIZE,
         }
     )
     for narrow, digits in enumerate((16, 8))
@@ -157,7 +149,7 @@ class _Parser:
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
         self.name = _Column(np.uint32, _LINES)
-        self.strings = _Column(np.uint8, 24 * _LINES, _WINDOW)
+        self.strings = _Column(np.uint8, 24 * _LINES, win.SIZE)
 
     @property
     def lines(self) -> int:
@@ -194,7 +186,7 @@ class _Parser:
 
     def _take(self, text: U8) -> None:
         """Take apart whole lines; ``text`` has PAD bytes of anything after the last."""
-        windows = _windows(text)
+        windows = win.windows(text)
         body = text[:-PAD]
         ends = np.flatnonzero(body == _NEWLINE)
         starts = np.empty_like(ends)
@@ -226,8 +218,8 @@ class _Parser:
         new = int(offsets[-1])
         offsets -= room  # of a tail too: it ends where the name before it does
         own = np.flatnonzero(~tail)
-        there = _windows(self.strings.room(new))
-        _copy(windows, names[own], room[own], there, offsets[own])
+        there = win.windows(self.strings.room(new))
+        win.copy(windows, names[own], room[own], there, offsets[own])
         offsets += self.strings.length - new
         self.letter.room(len(ends))[:] = letter
         self.name.room(len(ends))[:] = offsets
@@ -276,7 +268,7 @@ class _Parser:
         new = np.ones(len(ends), np.bool_)
         new[1:] = width[1:] != width[:-1]
         same = np.flatnonzero(~new & (width > 0))
-        new[same] = ~_equal(windows, name_ends[same - 1], name_ends[same], width[same])
+        new[same] = ~win.equal(windows, name_ends[same - 1], name_ends[same], width[same])
         fresh = np.flatnonzero(new)
         for line in fresh.tolist():
             raw = text[name_ends[line] + 2 : max(ends[line] - 1, 0)].tobytes()
@@ -330,7 +322,7 @@ def _prefixed(windows: Windows, first: U64, names: Index, length: Index) -> Mask
     at = np.flatnonzero(
         ((first[:-1] & six) == prefix) & (length[:-1] == length[1:] + len(_PREFIX))
     )
-    tail[at + 1] = _equal(windows, names[at] + len(_PREFIX), names[at + 1], length[at + 1])
+    tail[at + 1] = win.equal(windows, names[at] + len(_PREFIX), names[at + 1], length[at + 1])
     return tail
 
 
@@ -338,49 +330,3 @@ def _hash(first: U64, length: Index) -> U64:
     """A number below _HASHES for each name, by its length and its first four bytes."""
     key = (first << np.uint64(32)) + length.view(np.uint64)
     return (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
-
-
-def _windows(text: U8) -> Windows:
-    """A window from each byte of ``text`` that has so many behind it."""
-    return np.ndarray((len(text) - _WINDOW + 1,), f"V{_WINDOW}", text, strides=(1,))
-
-
-def _further(length: Index) -> Iterator[tuple[Index, Index]]:
-    """The windows behind the first that together cover each row's ``length`` bytes.
-
-    Gives rows, and how far from its row's start each window is: the last ends where the row
-    does.
-    """
-    step = _WINDOW
-    rows = np.flatnonzero(length > step)
-    while len(rows):
-        yield rows, np.minimum(step, length[rows] - _WINDOW)
-        step += _WINDOW
-        rows = rows[length[rows] > step]
-
-
-def _equal(windows: Windows, a: Index, b: Index, length: Index) -> Mask:
-    """Whether the ``length`` bytes at ``a`` are those at ``b``, one answer a row."""
-    equal = _alike(windows, a, b, length)
-    for rows, at in _further(length):
-        equal[rows] &= _alike(windows, a[rows] + at, b[rows] + at, length[rows])
-    return equal
-
-
-def _alike(windows: Windows, a: Index, b: Index, length: Index) -> Mask:
-    """Whether the windows at ``a`` are those at ``b``, as far as ``length`` bytes."""
-    differ = windows[a].view("<u8") ^ windows[b].view("<u8")
-    words = differ.reshape(-1, _WINDOW // 8) & _MASKS.take(length, axis=0, mode="clip")
-    alike: Mask = reduce(np.bitwise_or, words.T) == 0
-    return alike
-
-
-def _copy(windows: Windows, starts: Index, length: Index, out: Windows, offsets: Index) -> None:
-    """Copy the ``length`` bytes at each of ``starts`` to its offset in ``out``.
-
-    Offsets ascend, and there is nothing between. What is copied behind a row's end the next
-    row is written over: numpy assigns in the order of the indices.
-    """
-    out[offsets] = windows[starts]
-    for rows, at in _further(length):
-        out[offsets[rows] + at] = windows[starts[rows] + at]
