@@ -66,6 +66,10 @@ class Generation(NamedTuple):
         return [n for n in before if n in after and before[n].refcount != after[n].refcount]
 
 
+UNASKED: Final = Generation(b"", b"", -1)
+"""In place of a generation before what tells of it is watched."""
+
+
 def _number(text: bytes | None) -> str:
     return "unknown" if text is None else text.decode("utf-8", "replace").strip()
 
@@ -73,8 +77,9 @@ def _number(text: bytes | None) -> str:
 class Watch:
     """Asks for the generation of the kernel under ``root``, now and again.
 
-    Where the running kernel allows it, the rings of its events stay open as long as this
-    does; where it does not, ``root.absent`` says why. A saved copy has one generation.
+    Where the running kernel allows it, the rings of its events are open from :meth:`begin` as
+    long as this is; where it does not, ``root.absent`` says why. A saved copy has one
+    generation.
     """
 
     def __init__(self, root: Root) -> None:
@@ -85,15 +90,24 @@ class Watch:
         self._seqnum = StandingFile(root.name_of(_SEQNUM))
         # A kernel is built with loadable modules or it is not.
         self._modular = os.path.exists(self._modules.path)
-        if root.live:
-            if not self._modular:
-                root.missed(_MODULES, FileNotFoundError(errno.ENOENT, ""))
-            try:
-                self._events = KernelEvents()
-            except OSError as error:
-                root.missed("perf_event_open", error)
-        else:
+        self._begun = not root.live
+        if not root.live:
             self._saved = self._ask()
+        elif not self._modular:
+            root.missed(_MODULES, FileNotFoundError(errno.ENOENT, ""))
+
+    def begin(self) -> None:
+        """Watch from now on; nothing happens the second time.
+
+        Each CPU has a ring, which takes the kernel 0.1 ms to make.
+        """
+        if self._begun:
+            return
+        try:
+            self._events = KernelEvents()
+        except OSError as error:
+            self.root.missed("perf_event_open", error)
+        self._begun = True
 
     def close(self) -> None:
         """Stop watching."""
@@ -116,13 +130,17 @@ class Watch:
 
     def generation(self) -> Generation:
         """The generation now."""
+        self.begin()
         if self._events is not None:
             self._events.follow()
         return self.glance()
 
     def glance(self) -> Generation:
-        """The generation now, but for CPUs that came since :meth:`generation` was asked."""
-        return self._saved or self._ask()
+        """The generation now, but for CPUs that came since :meth:`generation` was asked.
+
+        Before :meth:`begin`, :data:`UNASKED`.
+        """
+        return self._saved or (self._ask() if self._begun else UNASKED)
 
     def _ask(self) -> Generation:
         if not self.root.live:

@@ -152,6 +152,11 @@ class _Parser:
         self.strings = _Column(np.uint8, 24 * _LINES, win.SIZE)
 
     @property
+    def _own(self) -> bool:
+        """Whether all lines so far are the kernel's own."""
+        return len(self.runs) == 1 and self.runs[0][1] is None
+
+    @property
     def lines(self) -> int:
         return self.address.length
 
@@ -163,7 +168,7 @@ class _Parser:
             self._take(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
             if progress is not None:
                 progress(end - start)
-            if generation is None or (len(self.runs) == 1 and self.runs[0][1] is None):
+            if generation is None or self._own:
                 # The kernel prints up to a page ahead of a block, and so of its answer: of
                 # the block with the first bracket, the answer before is the good one.
                 generation = asked

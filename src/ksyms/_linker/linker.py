@@ -8,7 +8,7 @@ from functools import cached_property
 from .._errors import KallsymsError
 from .._typing import TYPE_CHECKING, Final
 from .ahead import ReadAhead
-from .generation import Generation, Watch
+from .generation import UNASKED, Generation, Watch
 from .host import MACHINE_LANDMARKS, STEADY, hidden
 from .root import Root
 
@@ -83,6 +83,8 @@ class Linker:
         """
         source = self.root.open_kallsyms()
         ahead = ReadAhead(source, self.root.kallsyms, self._watch.glance, self.root.live)
+        # The kernel prints its own symbols first, which never move.
+        self._watch.begin()
         # And with these numpy, which takes longer to import than the kernel to print.
         from .kallsyms import read_kallsyms
         from .members import Reading
@@ -101,6 +103,8 @@ class Linker:
                 "it is not whole.",
                 "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
             )
+        if text.generation is UNASKED:  # what moves came with the first that was read
+            return self.read()
         return Reading(text, lines_of(text))
 
     def moved(self, reading: Reading) -> list[str]:

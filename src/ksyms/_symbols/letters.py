@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Letters:
-    """The letters of the symbols 0 to ``count``; ``of`` gives that of a symbol's number.
+    """The letters of the symbols 0 to ``count``.
 
     The runs are searched as they lie in ``data``, until so many were asked for that a byte a
     symbol is made of them.
@@ -41,15 +41,18 @@ class Letters:
         self._count = count
         self._wrong = wrong
         self._left = len(self._begins)
+        self._all = b""
         if not self._left or self._begins[0] or self._begins[-1] >= count:
             raise self._not_so_many()
-        self.of: Callable[[int], int] = self._search
 
-    def _search(self, number: int) -> int:
+    def of(self, number: int) -> int:
+        """The letter of a symbol, with the bit of an exact size."""
+        if self._all:
+            return self._all[number]
         self._left -= 1
         if self._left < 0:
-            self.of = b"".join(self._runs()).__getitem__
-            return self.of(number)
+            self._all = b"".join(self._runs())
+            return self._all[number]
         return self._letters[bisect_right(self._begins, number) - 1] & 0xFF
 
     def _runs(self) -> Iterator[bytes]:
