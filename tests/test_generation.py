@@ -115,3 +115,15 @@ def test_a_kernel_that_never_stands_still(monkeypatch: pytest.MonkeyPatch) -> No
     for program in programs:
         os.close(program)
     assert (caught.value.errno, len(programs)) == (6, 3)
+
+
+def test_what_moves_comes_with_what_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel of few symbols: its generation was asked before what moves, all the same."""
+    monkeypatch.setattr("ksyms._linker.ahead._BUFFER", 1 << 24)
+    program = load_bpf_program()
+    with Linker(debug=None) as linker:
+        reading = linker.read()
+        assert any(name == "bpf" for _, name in reading.text.runs)
+        assert linker.moved(reading) == []
+        os.close(program)
+        assert linker.moved(reading) == [*CAME_OR_WENT, "a BPF program was about to go"]

@@ -6,17 +6,15 @@ import struct
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import lt
 
 from .. import _note
 from .._errors import ImageError
-from .._typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .._typing import Literal
 
 
 class Letters:
-    """The letters of the symbols 0 to ``count``.
+    """The letters of ``count`` symbols, with the bit of an exact size, by number.
 
     The runs are searched as they lie in ``data``, until so many were asked for that a byte a
     symbol is made of them.
@@ -39,32 +37,25 @@ class Letters:
         words = _words(data[: len(data) // _note.LETTERS_RUN * _note.LETTERS_RUN], byteorder)
         self._begins, self._letters = words[::2], words[1::2]
         self._count = count
-        self._wrong = wrong
         self._left = len(self._begins)
         self._all = b""
-        if not self._left or self._begins[0] or self._begins[-1] >= count:
-            raise self._not_so_many()
+        whole = bool(self._left) and not self._begins[0] and self._begins[-1] < count
+        if not whole or not all(map(lt, self._begins, self._begins[1:])):
+            raise wrong(f"{_note.LETTERS} is not of {count} symbols")
 
     def of(self, number: int) -> int:
-        """The letter of a symbol, with the bit of an exact size."""
+        """The letter of a symbol."""
         if self._all:
             return self._all[number]
         self._left -= 1
         if self._left < 0:
-            self._all = b"".join(self._runs())
+            ends = (*self._begins[1:], self._count)
+            runs = zip(self._begins, ends, self._letters)
+            self._all = b"".join(
+                bytes((letter & 0xFF,)) * (end - begin) for begin, end, letter in runs
+            )
             return self._all[number]
         return self._letters[bisect_right(self._begins, number) - 1] & 0xFF
-
-    def _runs(self) -> Iterator[bytes]:
-        """The letters of each run, as many as it has symbols."""
-        ends = (*self._begins[1:], self._count)
-        for begin, end, letter in zip(self._begins, ends, self._letters):
-            if begin >= end:
-                raise self._not_so_many()
-            yield bytes((letter & 0xFF,)) * (end - begin)
-
-    def _not_so_many(self) -> ImageError:
-        return self._wrong(f"{_note.LETTERS} is not of {self._count} symbols")
 
 
 def _words(data: memoryview, byteorder: Literal["little", "big"]) -> Sequence[int]:

@@ -1,0 +1,102 @@
+"""``.ksyms.letters``: runs of symbols with one letter, as docs/format.md has them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+import ksyms
+
+# A local and a global of each half, modules on both sides of the kernel.
+TEXT = """\
+ffffffff81000000 T _stext
+ffffffff81000010 t one
+ffffffff81000020 W two
+ffffffff81000030 t three
+ffffffff81001000 T _etext
+ffffffff81002000 d four
+ffffffff80000000 t early\t[mod]
+ffffffff80001000 r late\t[mod]
+ffffffffc0000000 t last\t[other]
+"""
+# In the order of .symtab: early, late, one, three, four, last; _stext, two, _etext.
+RUNS = [(0, 0), *((n, ord(c)) for n, c in ((1, "t"), (2, "r"), (3, "t"), (5, "d"), (6, "t")))]
+RUNS += [(7, ord("T")), (8, ord("W")), (9, ord("T"))]
+
+
+def taken(directory: Path, machine: str = "x86_64") -> Path:
+    for name, data in (("proc/kallsyms", TEXT), ("proc/sys/kernel/arch", machine)):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(data)
+    elf = directory / "kernel.elf"
+    ksyms.snapshot(directory).write(elf)
+    return elf
+
+
+def place(elf: Path) -> tuple[int, int]:
+    """Where the section is in the file, and its bytes, by pyelftools."""
+    with elf.open("rb") as file:
+        section = ELFFile(file).get_section_by_name(".ksyms.letters")
+        return section["sh_offset"], section["sh_size"]
+
+
+@pytest.mark.parametrize(("machine", "order"), [("x86_64", "<"), ("s390x", ">")])
+def test_runs_by_hand(machine: str, order: str, tmp_path: Path) -> None:
+    elf = taken(tmp_path, machine)
+    offset, size = place(elf)
+    data = elf.read_bytes()[offset : offset + size]
+    assert list(struct.iter_unpack(f"{order}II", data)) == RUNS
+    lines = [line.split() for line in TEXT.splitlines()]
+    told = {line[2]: line[1] for line in lines}
+    for _ in range(3):  # by search, and then by a byte a symbol
+        assert {symbol.name: symbol.letter for symbol in ksyms.load(elf)} == told
+    table = ksyms.load(elf)
+    for _ in range(2 * len(RUNS)):
+        found = table.lookup(0xFFFFFFFF81002000)
+        assert found is not None
+        assert found.letter == "d"
+        assert [symbol.letter for symbol in table.find("two")] == ["W"]
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [],
+        [(1, 0), *RUNS[1:]],
+        [*RUNS[:-1], (10, ord("T"))],
+        [*RUNS[:3], (2, ord("t")), *RUNS[4:]],
+        [*RUNS[:3], (8, ord("t")), *RUNS[4:]],
+        [*RUNS[:3], ((1 << 32) - 1, ord("t")), *RUNS[4:]],
+    ],
+    ids=["none", "no-first", "behind", "twice", "not-ascending", "far"],
+)
+def test_runs_that_are_not_of_the_symbols(runs: list[tuple[int, int]], tmp_path: Path) -> None:
+    elf = taken(tmp_path)
+    offset, size = place(elf)
+    data = bytearray(elf.read_bytes())
+    if runs:
+        data[offset : offset + size] = b"".join(struct.pack("<II", *run) for run in runs)
+    else:  # the section's header says that it is empty
+        with elf.open("rb") as file:
+            whole = ELFFile(file)
+            number = whole.get_section_index(".ksyms.letters")
+            header = whole["e_shoff"] + number * whole["e_shentsize"]
+        struct.pack_into("<Q", data, header + 32, 0)
+    elf.write_bytes(data)
+    with pytest.raises(ksyms.ImageError, match=r"\.ksyms\.letters is not of 10 symbols"):
+        [list(ksyms.load(elf)) for _ in range(3)]
+
+
+def test_a_table_that_nobody_holds_gives_its_file_back(tmp_path: Path) -> None:
+    """At once: a device counts who has it mapped."""
+    elf = taken(tmp_path)
+    table = ksyms.load(elf)
+    assert [symbol.name for symbol in table.find("four")] == ["four"]
+    assert len([symbol for symbol in table if symbol.letter]) == 9
+    assert os.fspath(elf) in Path("/proc/self/maps").read_text()
+    del table
+    assert os.fspath(elf) not in Path("/proc/self/maps").read_text()
