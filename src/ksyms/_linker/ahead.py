@@ -24,11 +24,11 @@ LONGEST: Final = 1 << 13
 PAD: Final = 48
 """Bytes that may be looked at behind a block, and are anything."""
 _ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffer before
-_BUFFER: Final = 1 << 19  # bytes of text that are read in one go
+_BUFFER: Final = 1 << 18  # bytes of text that are read in one go
 _ENOUGH: Final = 1 << 17  # bytes that are taken apart while more are read behind them
 _LOOK: Final = 0.0005  # seconds until it is looked again whether there are as many
 _FEW: Final = 2  # buffers that the reader may be ahead
-_MANY: Final = 12  # the same where the kernel prints the text, which takes longer than all else
+_MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
 _PREFIX: Final = b" __pfx_"
 T = TypeVar("T")
 
