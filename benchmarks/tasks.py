@@ -221,6 +221,11 @@ def live_lookup_command(address: int) -> Pair:
     return Pair(process(KSYMS, "lookup", f"{address:#x}"), process("cat", KALLSYMS))
 
 
+def numpy_import() -> Pair:
+    """What every snapshot of a fresh process must do first; the same yardstick."""
+    return Pair(process(sys.executable, "-c", "import numpy"), process("cat", KALLSYMS))
+
+
 def known(table: ksyms.SymbolTable) -> Known:
     """The symbols of ``table`` that addresses are drawn from."""
     rows = table.rows
