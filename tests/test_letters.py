@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ ffffffffc0000000 t last\t[other]
 """
 # In the order of .symtab: early, late, one, three, four, last; _stext, two, _etext.
 RUNS = [(0, 0), *((n, ord(c)) for n, c in ((1, "t"), (2, "r"), (3, "t"), (5, "d"), (6, "t")))]
-RUNS += [(7, ord("T")), (8, ord("W")), (9, ord("T"))]
+RUNS += [(7, ord("T")), (8, ord("W")), (9, ord("T")), (10, 0)]
 
 
 def taken(directory: Path, machine: str = "x86_64") -> Path:
@@ -42,6 +43,14 @@ def place(elf: Path) -> tuple[int, int]:
     with elf.open("rb") as file:
         section = ELFFile(file).get_section_by_name(".ksyms.letters")
         return section["sh_offset"], section["sh_size"]
+
+
+def header(elf: Path) -> int:
+    """Where the section's header is."""
+    with elf.open("rb") as file:
+        whole = ELFFile(file)
+        number = whole.get_section_index(".ksyms.letters")
+        return int(whole["e_shoff"] + number * whole["e_shentsize"])
 
 
 @pytest.mark.parametrize(("machine", "order"), [("x86_64", "<"), ("s390x", ">")])
@@ -67,28 +76,55 @@ def test_runs_by_hand(machine: str, order: str, tmp_path: Path) -> None:
     [
         [],
         [(1, 0), *RUNS[1:]],
-        [*RUNS[:-1], (10, ord("T"))],
+        [*RUNS[:-1], (11, 0)],
+        [*RUNS[:-2], (9, 0), (9, 0)],
+        RUNS[:-1],
+        RUNS[:1],
+        [*RUNS[:3], (3, 0x174), *RUNS[4:]],
         [*RUNS[:3], (2, ord("t")), *RUNS[4:]],
         [*RUNS[:3], (8, ord("t")), *RUNS[4:]],
         [*RUNS[:3], ((1 << 32) - 1, ord("t")), *RUNS[4:]],
     ],
-    ids=["none", "no-first", "behind", "twice", "not-ascending", "far"],
+    ids=[
+        "none",
+        "no-first",
+        "of-more",
+        "of-fewer",
+        "a-row-less",
+        "one-row",
+        "no-letter",
+        "twice",
+        "not-ascending",
+        "far",
+    ],
 )
 def test_runs_that_are_not_of_the_symbols(runs: list[tuple[int, int]], tmp_path: Path) -> None:
     elf = taken(tmp_path)
-    offset, size = place(elf)
+    offset, _ = place(elf)
     data = bytearray(elf.read_bytes())
-    if runs:
-        data[offset : offset + size] = b"".join(struct.pack("<II", *run) for run in runs)
-    else:  # the section's header says that it is empty
-        with elf.open("rb") as file:
-            whole = ELFFile(file)
-            number = whole.get_section_index(".ksyms.letters")
-            header = whole["e_shoff"] + number * whole["e_shentsize"]
-        struct.pack_into("<Q", data, header + 32, 0)
+    changed = b"".join(struct.pack("<II", *run) for run in runs)
+    data[offset : offset + len(changed)] = changed
+    struct.pack_into("<Q", data, header(elf) + 32, len(changed))
     elf.write_bytes(data)
     with pytest.raises(ksyms.ImageError, match=r"\.ksyms\.letters is not of 10 symbols"):
         [list(ksyms.load(elf)) for _ in range(3)]
+
+
+def test_a_run_that_is_cut_short(tmp_path: Path) -> None:
+    elf = taken(tmp_path)
+    data = bytearray(elf.read_bytes())
+    struct.pack_into("<Q", data, header(elf) + 32, 8 * len(RUNS) - 3)
+    elf.write_bytes(data)
+    with pytest.raises(ksyms.ImageError, match=r"\.ksyms\.letters is not of 10 symbols"):
+        ksyms.load(elf)
+
+
+def test_a_table_that_lost_a_symbol(tmp_path: Path) -> None:
+    """objcopy takes a symbol out, and leaves the letters of all others where they were."""
+    elf, fewer = taken(tmp_path), tmp_path / "fewer.elf"
+    subprocess.run(["objcopy", "--strip-symbol=one", elf, fewer], check=True)
+    with pytest.raises(ksyms.ImageError, match=r"\.ksyms\.letters is not of 9 symbols"):
+        ksyms.load(fewer)
 
 
 def test_a_table_that_nobody_holds_gives_its_file_back(tmp_path: Path) -> None:

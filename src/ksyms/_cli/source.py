@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
+_MALLOC_TOLD: Final = {"GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"}
+"""The variables by which who calls has said it otherwise (mallopt(3))."""
 _DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 
 
@@ -124,6 +126,6 @@ def _keep_memory() -> None:
     import ctypes
 
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # musl has none
-        libc.mallopt(_M_MMAP_THRESHOLD, 4 << 20)
-        libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+    if hasattr(libc, "mallopt") and not _MALLOC_TOLD & os.environ.keys():  # musl has none
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 16 << 20)

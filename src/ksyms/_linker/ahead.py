@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import mmap
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ PAD: Final = 48
 _ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffer before
 _BUFFER: Final = 1 << 18  # bytes of text that are read in one go
 _ENOUGH: Final = 1 << 17  # bytes that are taken apart while more are read behind them
-_LOOK: Final = 0.0005  # seconds until it is looked again whether there are as many
+_LOOK: Final = 0.0005  # seconds until it is looked again whether a live text has as many
 _FEW: Final = 2  # buffers that the reader may be ahead
 _MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
 _PREFIX: Final = b" __pfx_"
@@ -39,7 +40,7 @@ class Block(NamedTuple):
     ``asked`` is the generation before any of them was read.
     """
 
-    buffer: bytearray
+    buffer: bytearray | mmap.mmap
     start: int
     end: int
     asked: Generation
@@ -48,14 +49,14 @@ class Block(NamedTuple):
 class _Begun(NamedTuple):
     """A buffer that is read into, all zeros before, and the generation before that."""
 
-    buffer: bytearray
+    buffer: mmap.mmap
     asked: Generation
 
 
 class _Part(NamedTuple):
     """What was read into ``buffer`` from ``start`` to ``end``; whether that is its end."""
 
-    buffer: bytearray
+    buffer: mmap.mmap
     start: int
     end: int
     done: bool
@@ -64,6 +65,8 @@ class _Part(NamedTuple):
 
 class ReadAhead:
     """Reads ``source`` to its end and closes it, in a thread that begins at once.
+
+    A context manager: what is not read by its end is not wanted.
 
     Args:
         source: the text.
@@ -85,11 +88,13 @@ class ReadAhead:
         self.path = path
         self._source = source
         self._ask = ask
+        self._look = _LOOK if live else None
+        self._stopped = False
         # Buffers go round: the thread puts one into _begun, fills it and puts its length into
-        # _ended; who has taken it apart puts it into _free. Until there are enough, the thread
-        # makes new ones.
+        # _ended; who has taken it apart puts it into _free, all zeros again. Until there are
+        # enough, the thread makes new ones.
         self._still_to_make = _MANY if live else _FEW
-        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[mmap.mmap | None] = queue.SimpleQueue()
         self._begun: queue.SimpleQueue[_Begun | Exception] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
         try:
@@ -102,6 +107,14 @@ class ReadAhead:
                 errno=errno.EAGAIN,
             ) from None
 
+    def __enter__(self) -> ReadAhead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Have the thread end when it has filled its buffer; not waited for: that can last."""
+        self._stopped = True
+        self._free.put(None)
+
     def blocks(self) -> Iterator[Block]:
         """The text; a block is good until the next is asked for.
 
@@ -113,26 +126,23 @@ class ReadAhead:
             KallsymsError: it ends within a line, or one is too long.
         """
         rest, begin, asked = b"", _ROOM, None
-        try:
-            for buffer, start, stop, done, asked in self._parts():
-                if start == _ROOM:
-                    begin = _ROOM - len(rest)
-                    buffer[begin:_ROOM] = rest
-                last = buffer.rfind(b"\n", begin, stop) + 1  # of a line kept back, it may be
-                if stop - (last or begin) > LONGEST:
-                    raise too_long(self.path)
-                end = _before_pair(buffer, begin, last)
-                if end > begin:
-                    yield Block(buffer, begin, end, asked)
-                    begin = end
-                rest = bytes(buffer[begin:stop])
-                if done:
-                    buffer[_ROOM:stop] = bytes(stop - _ROOM)
-                    self._free.put(buffer)
-            if rest and asked is not None:
-                yield self._end(rest, asked)
-        finally:
-            self._free.put(None)  # not waited for: a read can last, and an interrupt must not
+        for buffer, start, stop, done, asked in self._parts():
+            if start == _ROOM:
+                begin = _ROOM - len(rest)
+                buffer[begin:_ROOM] = rest
+            last = buffer.rfind(b"\n", begin, stop) + 1  # of a line kept back, it may be
+            if stop - (last or begin) > LONGEST:
+                raise too_long(self.path)
+            end = _before_pair(buffer, begin, last)
+            if end > begin:
+                yield Block(buffer, begin, end, asked)
+                begin = end
+            rest = bytes(buffer[begin:stop])
+            if done:
+                buffer[_ROOM:stop] = bytes(stop - _ROOM)
+                self._free.put(buffer)
+        if rest and asked is not None:
+            yield self._end(rest, asked)
 
     def _end(self, rest: bytes, asked: Generation) -> Block:
         """What was kept back of a text's end."""
@@ -145,14 +155,14 @@ class ReadAhead:
         return Block(bytearray(rest + bytes(PAD)), 0, len(rest), asked)
 
     def _parts(self) -> Iterator[_Part]:
-        """What the thread has read: of each buffer as soon as there is enough."""
+        """What the thread has read: of each buffer, and of a live text as it fills."""
         length = _BUFFER
         while length == _BUFFER:
             buffer, asked = self._told(self._begun.get())
             start, done = _ROOM, False
             while not done:
                 try:
-                    length = self._told(self._ended.get(timeout=_LOOK))
+                    length = self._told(self._ended.get(timeout=self._look))
                     end, done = _ROOM + length, True
                 except queue.Empty:
                     end = _filled(buffer, start)
@@ -178,14 +188,16 @@ class ReadAhead:
                 self._begun.put(error)
                 self._ended.put(error)
 
-    def _buffer(self) -> bytearray | None:
+    def _buffer(self) -> mmap.mmap | None:
         """Where to read into; None if nobody wants more."""
+        if self._stopped:
+            return None
         if self._free.empty() and self._still_to_make:
             self._still_to_make -= 1
-            return bytearray(_ROOM + _BUFFER + PAD)
+            return _room()
         return self._free.get()
 
-    def _fill(self, buffer: bytearray) -> bool:
+    def _fill(self, buffer: mmap.mmap) -> bool:
         """Read on into a buffer; false at the end of the text."""
         self._begun.put(_Begun(buffer, self._ask()))
         length = more = 0
@@ -196,16 +208,27 @@ class ReadAhead:
         return length == _BUFFER
 
 
-def _filled(buffer: bytearray, start: int) -> int:
+def _room() -> mmap.mmap:
+    """A buffer, all zeros, which is the system's again as soon as nobody has it.
+
+    Of malloc's memory it would stay: 24 of them at the start of a process are an image more.
+    """
+    try:
+        return mmap.mmap(-1, _ROOM + _BUFFER + PAD)
+    except OSError as error:
+        raise MemoryError(str(error)) from None
+
+
+def _filled(buffer: mmap.mmap, start: int) -> int:
     """Where what has been read into ``buffer`` ends: at the first zero, which no text has.
 
     The thread needs no lock of Python's to tell, for which it would wait longer than it reads.
     """
-    end = buffer.find(0, start, _ROOM + _BUFFER)
+    end = buffer.find(b"\0", start, _ROOM + _BUFFER)
     return _ROOM + _BUFFER if end < 0 else end
 
 
-def _before_pair(buffer: bytearray, begin: int, end: int) -> int:
+def _before_pair(buffer: mmap.mmap, begin: int, end: int) -> int:
     """``end``, or where the line before it begins, if that has the first name of a pair."""
     line = max(begin, buffer.rfind(b"\n", begin, max(begin, end - 1)) + 1)
     pair = end - line <= LONGEST and buffer.find(_PREFIX, line, line + 26) >= 0

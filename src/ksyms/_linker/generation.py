@@ -111,6 +111,7 @@ class Watch:
 
     def close(self) -> None:
         """Stop watching."""
+        self._begun = False
         self._modules.close()
         self._seqnum.close()
         if self._events is not None:

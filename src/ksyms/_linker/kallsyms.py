@@ -52,14 +52,14 @@ _LINE: Final = {
 
 
 def _pairs() -> npt.NDArray[np.uint16]:
-    digit = np.full(256, 1 << 8, "<u2")
+    digit = np.full(256, 1 << 8, np.uint16)
     digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
     pairs: npt.NDArray[np.uint16] = digit << np.uint16(4) | digit[:, None]
-    return pairs.ravel()
+    return pairs.ravel().astype("<u2")
 
 
 _PAIRS: Final = _pairs()
-"""The value of each two bytes that are digits."""
+"""The value of each two bytes that are digits (little-endian, as the words made of four)."""
 
 
 class Kallsyms(NamedTuple):

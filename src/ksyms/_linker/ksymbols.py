@@ -77,7 +77,7 @@ class KernelEvents:
         self._rings: dict[int, _Ring] = {}
         try:
             self.follow()
-        except OSError:
+        except BaseException:
             self.close()
             raise
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Linker:
     """Where a kernel's symbols come from: the running one, or one saved under a root.
 
-    A context manager: events are watched from its making to its end.
+    A context manager: events are watched from its first question to its end.
 
     Args:
         root: the directory that holds ``proc`` and ``sys``, or an archive of one.
@@ -82,18 +82,19 @@ class Linker:
             SourceError: the text of kallsyms cannot be read.
         """
         source = self.root.open_kallsyms()
-        ahead = ReadAhead(source, self.root.kallsyms, self._watch.glance, self.root.live)
-        # The kernel prints its own symbols first, which never move.
-        self._watch.begin()
-        # And with these numpy, which takes longer to import than the kernel to print.
-        from .kallsyms import read_kallsyms
-        from .members import Reading
-        from .regions import LANDMARKS
-        from .tables import lines_of
+        live = self.root.live
+        with ReadAhead(source, self.root.kallsyms, self._watch.glance, live) as ahead:
+            # The kernel prints its own symbols first, which never move.
+            self._watch.begin()
+            # And with these numpy, which takes longer to import than the kernel to print.
+            from .kallsyms import read_kallsyms
+            from .members import Reading
+            from .regions import LANDMARKS
+            from .tables import lines_of
 
-        if self.root.live:
-            self.root.keep(STEADY)  # until there is something to take apart
-        text = read_kallsyms(ahead, LANDMARKS | MACHINE_LANDMARKS.keys(), self.progress)
+            if live:
+                self.root.keep(STEADY)  # until there is something to take apart
+            text = read_kallsyms(ahead, LANDMARKS | MACHINE_LANDMARKS.keys(), self.progress)
         if not text.address.any():
             raise hidden(self.root)
         if ("_stext" in text.landmarks) != ("_etext" in text.landmarks):

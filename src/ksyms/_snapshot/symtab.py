@@ -121,8 +121,9 @@ def _groups(files: tuple[LinkerFile, ...]) -> tuple[tuple[LinkerFile, ...], ...]
 def letters(files: tuple[LinkerFile, ...], by_address: Order) -> U32:
     """The letters of all symbols in the order of :func:`fill`, a row for a run of the same.
 
-    A row is the number of the run's first symbol, and the letter. There are some hundred: a
-    section has one letter for what is local in it and one for what is not.
+    A row is the number of the run's first symbol, and the letter; the last has the number of
+    all, and 0. There are some hundred: a section has one letter for what is local in it and one
+    for what is not.
     """
     halves: tuple[list[U8], list[U8]] = ([], [])
     places: tuple[list[U64], list[U64]] = ([], [])
@@ -143,7 +144,10 @@ def letters(files: tuple[LinkerFile, ...], by_address: Order) -> U32:
         ordered = [half[at] for half, at in zip(ordered, where)]
     all_ = np.concatenate([np.zeros(1, np.uint8), *ordered])
     begins = np.flatnonzero(np.append(True, all_[1:] != all_[:-1]))
-    return np.stack([begins, all_[begins]], axis=1).astype(np.uint32)
+    rows = np.zeros((len(begins) + 1, 2), np.uint32)
+    rows[:, 0] = np.append(begins, len(all_))
+    rows[:-1, 1] = all_[begins]
+    return rows
 
 
 def local(info: U8) -> Mask:

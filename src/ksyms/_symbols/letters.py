@@ -34,13 +34,14 @@ class Letters:
         count: int,
         wrong: Callable[[str], ImageError],
     ) -> None:
-        words = _words(data[: len(data) // _note.LETTERS_RUN * _note.LETTERS_RUN], byteorder)
+        even = len(data) % _note.LETTERS_RUN == 0
+        words = _words(data if even else data[:0], byteorder)
         self._begins, self._letters = words[::2], words[1::2]
-        self._count = count
         self._left = len(self._begins)
         self._all = b""
-        whole = bool(self._left) and not self._begins[0] and self._begins[-1] < count
-        if not whole or not all(map(lt, self._begins, self._begins[1:])):
+        whole = self._left > 1 and self._begins[0] == 0 and self._begins[-1] == count
+        ordered = all(map(lt, self._begins, self._begins[1:]))
+        if not whole or not ordered or max(self._letters) > 0xFF:
             raise wrong(f"{_note.LETTERS} is not of {count} symbols")
 
     def of(self, number: int) -> int:
@@ -49,13 +50,12 @@ class Letters:
             return self._all[number]
         self._left -= 1
         if self._left < 0:
-            ends = (*self._begins[1:], self._count)
-            runs = zip(self._begins, ends, self._letters)
+            runs = zip(self._begins, self._begins[1:], self._letters)
             self._all = b"".join(
-                bytes((letter & 0xFF,)) * (end - begin) for begin, end, letter in runs
+                bytes((letter,)) * (end - begin) for begin, end, letter in runs
             )
             return self._all[number]
-        return self._letters[bisect_right(self._begins, number) - 1] & 0xFF
+        return self._letters[bisect_right(self._begins, number) - 1]
 
 
 def _words(data: memoryview, byteorder: Literal["little", "big"]) -> Sequence[int]:
