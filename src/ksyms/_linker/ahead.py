@@ -214,7 +214,7 @@ def _room() -> mmap.mmap:
     Of malloc's memory it would stay: 24 of them at the start of a process are an image more.
     """
     try:
-        return mmap.mmap(-1, _ROOM + _BUFFER + PAD)
+        return mmap.mmap(-1, _ROOM + _BUFFER + PAD, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
         raise MemoryError(str(error)) from None
 
