@@ -13,7 +13,6 @@ import mmap
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 from .._errors import KallsymsError, SourceError
 from .._typing import Final, NamedTuple
@@ -31,7 +30,6 @@ _LOOK: Final = 0.0005  # seconds until it is looked again whether a live text ha
 _FEW: Final = 2  # buffers that the reader may be ahead
 _MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
 _PREFIX: Final = b" __pfx_"
-T = TypeVar("T")
 
 
 class Block(NamedTuple):
@@ -158,25 +156,26 @@ class ReadAhead:
         """What the thread has read: of each buffer, and of a live text as it fills."""
         length = _BUFFER
         while length == _BUFFER:
-            buffer, asked = self._told(self._begun.get())
+            begun = self._begun.get()
+            if isinstance(begun, Exception):
+                raise self._error(begun)
+            buffer, asked = begun
             start, done = _ROOM, False
             while not done:
                 try:
-                    length = self._told(self._ended.get(timeout=self._look))
-                    end, done = _ROOM + length, True
+                    ended = self._ended.get(timeout=self._look)
+                    if isinstance(ended, Exception):
+                        raise self._error(ended)
+                    length, end, done = ended, _ROOM + ended, True
                 except queue.Empty:
                     end = _filled(buffer, start)
                 if done or end - start >= _ENOUGH:
                     yield _Part(buffer, start, end, done, asked)
                     start = end
 
-    def _told(self, what: T | Exception) -> T:
-        """What the thread put into a queue, unless it was an error."""
-        if isinstance(what, OSError):
-            raise unreadable(self.path, what)
-        if isinstance(what, Exception):
-            raise what
-        return what
+    def _error(self, error: Exception) -> Exception:
+        """What is raised for an error of the thread's."""
+        return unreadable(self.path, error) if isinstance(error, OSError) else error
 
     def _run(self) -> None:
         """What the thread does."""
