@@ -24,6 +24,13 @@ ffffffffc0000020 t twin\t[mod]
 """
 
 
+def write_root(directory: Path, text: str, machine: str = "x86_64") -> None:
+    """Save ``text`` as the kallsyms of a kernel of ``machine`` below ``directory``."""
+    for name, data in (("kallsyms", text), ("sys/kernel/arch", machine)):
+        (directory / "proc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / "proc" / name).write_text(data)
+
+
 def ksyms(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, **options)

@@ -26,7 +26,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ksyms as package
-from command import COMMAND, TEXT, ksyms, names, nm, refused
+from command import COMMAND, TEXT, ksyms, names, nm, refused, write_root
 from ksyms import KallsymsError, KsymsError, SymbolTable
 from ksyms._cli import main
 from ksyms._linker.ahead import ReadAhead
@@ -561,9 +561,7 @@ def wait_until_it_waits(pid: int) -> None:
 def taken(text: str, directory: Path, machine: str = "x86_64") -> SymbolTable:
     """The table of a snapshot of ``text``, in which nm reads just that text."""
     elf = directory / "odd.elf"
-    for name, data in (("kallsyms", text), ("sys/kernel/arch", machine)):
-        (directory / "proc" / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / "proc" / name).write_text(data)
+    write_root(directory, text, machine)
     package.snapshot(directory).write(elf)
     assert nm(elf) == names(text)
     lint = subprocess.run(["eu-elflint", "-d", elf], capture_output=True, text=True)

@@ -11,6 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 import ksyms
+from command import write_root
 
 # A local and a global of each half, modules on both sides of the kernel.
 TEXT = """\
@@ -30,9 +31,7 @@ RUNS += [(7, ord("T")), (8, ord("W")), (9, ord("T")), (10, 0)]
 
 
 def taken(directory: Path, machine: str = "x86_64") -> Path:
-    for name, data in (("proc/kallsyms", TEXT), ("proc/sys/kernel/arch", machine)):
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(data)
+    write_root(directory, TEXT, machine)
     elf = directory / "kernel.elf"
     ksyms.snapshot(directory).write(elf)
     return elf

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from .._errors import KallsymsError, SourceError
+from .._memory import mapped
 from .._typing import Final, NamedTuple
 from .generation import Generation
 from .root import unreadable
@@ -193,7 +194,8 @@ class ReadAhead:
             return None
         if self._free.empty() and self._still_to_make:
             self._still_to_make -= 1
-            return _room()
+            # Of malloc's memory it would stay: 24 are an image more at a process' start.
+            return mapped(_ROOM + _BUFFER + PAD)
         return self._free.get()
 
     def _fill(self, buffer: mmap.mmap) -> bool:
@@ -205,17 +207,6 @@ class ReadAhead:
                 length += more
         self._ended.put(length)
         return length == _BUFFER
-
-
-def _room() -> mmap.mmap:
-    """A buffer, all zeros, which is the system's again as soon as nobody has it.
-
-    Of malloc's memory it would stay: 24 of them at the start of a process are an image more.
-    """
-    try:
-        return mmap.mmap(-1, _ROOM + _BUFFER + PAD, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError(str(error)) from None
 
 
 def _filled(buffer: mmap.mmap, start: int) -> int:

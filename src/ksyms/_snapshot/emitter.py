@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 
+from .._memory import mapped
 from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -82,10 +83,7 @@ def _zeros(size: int) -> npt.NDArray[np.uint8]:
 
     if size < _HUGE:
         return np.zeros(size, np.uint8)
-    try:
-        room = mmap.mmap(-1, size + 2 * _HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:
-        raise MemoryError(str(error)) from None
+    room = mapped(size + 2 * _HUGE)
     memory = np.frombuffer(room, np.uint8)
     start = -memory.ctypes.data % _HUGE
     with suppress(OSError):  # a kernel without CONFIG_TRANSPARENT_HUGEPAGE
