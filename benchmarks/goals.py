@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -121,14 +122,23 @@ def goals(disk: Path, memory: Path) -> Iterator[Goal]:
 
 
 def opens(disk: Path) -> Iterator[Goal]:
-    """An open of the served device."""
-    what = ("open of the device, unchanged", "open of an idle loop's file", 1.5, "x")
-    if os.geteuid() or not os.access("/dev/fuse", os.W_OK):
-        yield Goal(*what, "not measured: no FUSE, or not root", "us")
-        return
-    with serve.places(disk) as (client, files):
-        served, nothing = (files[of].with_name("ksyms") for of in ("served", "nothing"))
-        yield Goal(*what, serve.opens(client, served, nothing), "us")
+    """An open of the served device, by who runs on the server's CPU and by who does not.
+
+    Left to the system, the idle loop's server comes to be on one and ours on the other.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    rows = {"its opener's CPU": cpus[0], "another CPU": cpus[-1]}
+    with ExitStack() as stack:
+        if can := not os.geteuid() and os.access("/dev/fuse", os.W_OK) and len(cpus) > 1:
+            with serve.on(cpus[0]):
+                client, files = stack.enter_context(serve.places(disk))
+            served, nothing = (files[of].with_name("ksyms") for of in ("served", "nothing"))
+        for where, cpu in rows.items():
+            pair: Pair | str = "not measured: no FUSE, not root, or one CPU"
+            if can:
+                pair = serve.opens(client, served, nothing, cpu)
+            work = f"open of the device, unchanged, on {where}"
+            yield Goal(work, "open of an idle loop's file", 1.5, "x", pair, "us")
 
 
 def lookups(elf: Path, symbols: tasks.Known) -> Iterator[Goal]:

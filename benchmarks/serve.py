@@ -84,6 +84,17 @@ def serve_nothing(directory: str, content: str) -> None:
 
 
 @contextmanager
+def on(cpu: int) -> Iterator[None]:
+    """This thread, and all that it starts meanwhile, on one CPU."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
 def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
     """The C program, and ``vmlinux`` as it is served, in tmpfs, and of the idle loop."""
     with ExitStack() as stack:
@@ -121,11 +132,12 @@ def took(client: Path, task: str, path: Path) -> float:
     return float(subprocess.check_output([client, f"{TASKS[task]},{path}"]))
 
 
-def opens(client: Path, served: Path, nothing: Path) -> Pair:
-    """An open of the device, by the client's own clock; of the idle loop's file."""
+def opens(client: Path, served: Path, nothing: Path, cpu: int) -> Pair:
+    """An open by who runs on ``cpu``, by its own clock: of the device, of the idle loop."""
 
     def opened(path: Path) -> float:
-        return float(subprocess.check_output([client, f"time-only-open=200,{path}"]))
+        with on(cpu):
+            return float(subprocess.check_output([client, f"time-only-open=200,{path}"]))
 
     return Pair(lambda _: opened(served), lambda _: opened(nothing))
 

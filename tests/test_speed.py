@@ -140,13 +140,15 @@ def test_lookup_command_beside_python(live: Kernel, symbols: tasks.Known) -> Non
 
 @pytest.fixture
 def opens(tmp_path: Path) -> Iterator[tasks.Pair]:
-    with serve.places(tmp_path) as (client, files):
+    """On one CPU, for where the system puts who asks and who answers changes what it takes."""
+    cpu = min(os.sched_getaffinity(0))
+    with serve.on(cpu), serve.places(tmp_path) as (client, files):
         served, nothing = (files[name].with_name("ksyms") for name in ("served", "nothing"))
-        yield serve.opens(client, served, nothing)
+        yield serve.opens(client, served, nothing, cpu)
 
 
 def test_open_beside_idle_loop(opens: tasks.Pair) -> None:
-    assert least(opens, 4) <= 4
+    assert least(opens, 2.2) <= 2.2
 
 
 @pytest.mark.parametrize("name", SAVED)

@@ -6,11 +6,11 @@ import errno
 import os
 from collections.abc import Callable, Collection
 
+from .._standing import StandingFile
 from .._typing import Final, NamedTuple
 from .ksymbols import KernelEvents
 from .modules import Module, parse_modules
 from .root import Root
-from .standing import StandingFile
 
 _MODULES: Final = "proc/modules"
 _SEQNUM: Final = "sys/kernel/uevent_seqnum"

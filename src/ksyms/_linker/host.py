@@ -15,12 +15,13 @@ from .._elf.constants import (
     MACHINES,
 )
 from .._errors import HiddenError, lacks_room
+from .._standing import StandingFile
 from .._typing import Final, NamedTuple
 from .root import Root
-from .standing import StandingFile
 
 CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
 _INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+_INITIAL_USER_LINK: Final = f"user:[{_INITIAL_USER_NS}]"  # half of what stat() takes
 
 # A system call's name says the machine (arch/*/include/asm/syscall_wrapper.h, 4.17 on).
 MACHINE_LANDMARKS: Final = {
@@ -38,7 +39,7 @@ STEADY: Final = (
     "sys/kernel/notes",
 )
 """The files that :func:`read_host` reads; they stay as they are until the next boot."""
-_CAPABILITIES: Final = re.compile(rb"^CapEff:\s*([0-9a-f]+)", re.M)
+_CAPABILITIES: Final = re.compile(rb"\nCapEff:\t([0-9a-f]+)")
 _BIG: Final = frozenset({"s390x", "ppc", "ppc64", "sparc64"})
 
 
@@ -219,7 +220,7 @@ class Rule:
                 perf_event_paranoid=paranoid,
                 cap_syslog=_has_syslog(status),
                 initial_user_namespace=not self._namespaces
-                or os.stat(f"/proc/{task}/ns/user").st_ino == _INITIAL_USER_NS,
+                or os.readlink(f"/proc/{task}/ns/user") == _INITIAL_USER_LINK,
             )
         except OSError as error:
             if lacks_room(error):

@@ -15,8 +15,8 @@ import os
 import struct
 from collections.abc import Iterator
 
+from .._standing import StandingFile
 from .._typing import Final, NamedTuple
-from .standing import StandingFile
 
 # asm/unistd.h of each machine.
 _SYSCALL: Final = {

@@ -6,19 +6,18 @@ import ctypes
 import errno
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
 from .._errors import KsymsError, ServeError, lacks_room
+from .._standing import StandingFile
 from .protocol import Request
 
-_TGID: Final = re.compile(rb"^Tgid:\s*(\d+)", re.M)
-_IDS: Final = {
-    name: re.compile(rb"^%s:(?:\s+\d+){3}\s+(\d+)" % name.encode(), re.M)
-    for name in ("Uid", "Gid")
-}
+_TGID: Final = re.compile(rb"\nTgid:\t(\d+)")
+_UID, _GID = (re.compile(rb"\n%s:(?:\t\d+){3}\t(\d+)" % name) for name in (b"Uid", b"Gid"))
 _FLAGS: Final = 6
 _NO_PROGRAM: Final = 0x10 | 0x200000
 """PF_IO_WORKER and PF_KTHREAD (include/linux/sched.h)."""
@@ -26,17 +25,75 @@ _START: Final = 19
 """Where ``starttime`` is among the fields of /proc/PID/stat after the name (proc(5): 22)."""
 
 
-def status_of(task: int) -> bytes:
-    """What /proc says of the thread ``task``; nothing where it has gone."""
-    return _read(f"/proc/{task}/status")
+_KEPT: Final = 32
+"""How many threads' files are kept open."""
 
 
-def process_of(task: int, status: bytes) -> Process | None:
-    """The process of the thread ``task`` that ``status`` is of; None where it has gone.
+class Caller(NamedTuple):
+    """Who makes a call: its process, and the text of /proc/PID/status of its thread.
 
-    None too for a kernel's thread, and for a worker of io_uring's: it opens with rights
-    that are not the ones that /proc shows of it (io_uring/io-wq.c, override_creds).
+    ``process`` is None where the thread has gone. None too for a kernel's thread, and for a
+    worker of io_uring's: it opens with rights that are not the ones that /proc shows of it
+    (io_uring/io-wq.c, override_creds).
     """
+
+    process: Process | None
+    status: bytes
+
+    def acts_as(self, uid: int, gid: int) -> bool:
+        """Whether these are the ids that the thread opens files with."""
+        found = [pattern.search(self.status) for pattern in (_UID, _GID)]
+        return [int(match[1]) for match in found if match] == [uid, gid]
+
+
+class Callers:
+    """Who calls; a file of each thread that called lately is kept open.
+
+    A kept file is of that thread alone, and says so once it has gone (fs/proc/base.c,
+    proc_single_show: ESRCH): its number can be another's then. A thread's process stays the
+    same. What it may do does not, and is read each time. Any thread may ask.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[StandingFile, Process]] = {}
+
+    def caller(self, task: int) -> Caller:
+        """Who the thread ``task`` is.
+
+        Raises:
+            OSError: it is not the other process's doing: no room for another open file.
+        """
+        with self._lock:
+            if task in self._kept:
+                file, process = self._kept[task]
+                if status := _text(file):
+                    return Caller(process, status)
+                self._drop(task)
+            return self._new(task)
+
+    def _new(self, task: int) -> Caller:
+        file = StandingFile(f"/proc/{task}/status")
+        try:
+            status = _text(file)
+            process = _process_of(task, status)
+        except OSError:
+            file.close()
+            raise
+        if process is None:
+            file.close()
+            return Caller(None, status)
+        if len(self._kept) == _KEPT:
+            self._drop(next(iter(self._kept)))
+        self._kept[task] = file, process
+        return Caller(process, status)
+
+    def _drop(self, task: int) -> None:
+        file, _ = self._kept.pop(task)
+        file.close()
+
+
+def _process_of(task: int, status: bytes) -> Process | None:
     match = _TGID.search(status)
     if match is None:
         return None
@@ -53,12 +110,6 @@ def _stat(task: int) -> list[bytes]:
     return _read(f"/proc/{task}/stat").rpartition(b")")[2].split()
 
 
-def acts_as(status: bytes, uid: int, gid: int) -> bool:
-    """Whether ``uid`` and ``gid`` are those that the thread of ``status`` opens files with."""
-    found = [_IDS[name].search(status) for name in ("Uid", "Gid")]
-    return [int(match[1]) for match in found if match] == [uid, gid]
-
-
 class Gate:
     """Who may open.
 
@@ -71,8 +122,18 @@ class Gate:
     def __init__(
         self, may_see: Callable[[int, bytes], bool], event: Callable[[str], None]
     ) -> None:
-        self.may_see = may_see
+        self._may_see = may_see
         self._event = event
+        self._callers = Callers()
+
+    def seeing(self, task: int) -> Process | None:
+        """The process of the thread ``task`` if it may see what snapshots hold.
+
+        Raises:
+            OSError: there is no room to ask.
+        """
+        caller = self._callers.caller(task)
+        return caller.process if self._may_see(task, caller.status) else None
 
     def admit(self, request: Request, closing: bool) -> Process:
         """The process that a request is of.
@@ -82,17 +143,16 @@ class Gate:
                 and the like, if that cannot be told for want of room.
         """
         # 0 is a process of a pid namespace that we do not see into.
-        status = status_of(request.pid) if request.pid else b""
-        process = process_of(request.pid, status)
+        caller = self._callers.caller(request.pid) if request.pid else Caller(None, b"")
         if (
-            process is None
-            or not acts_as(status, request.uid, request.gid)
-            or not self.may_see(request.pid, status)
+            caller.process is None
+            or not caller.acts_as(request.uid, request.gid)
+            or not self._may_see(request.pid, caller.status)
         ):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         if closing:
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
-        return process
+        return caller.process
 
     @contextmanager
     def told(self, name: str, request: Request) -> Iterator[None]:
@@ -192,18 +252,18 @@ def _read(path: str) -> bytes:
     Raises:
         OSError: it is not the other process's doing: no room for another open file.
     """
+    file = StandingFile(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return _text(file)
+    finally:
+        file.close()
+
+
+def _text(file: StandingFile) -> bytes:
+    """As :func:`_read`, of a file that is kept open."""
+    try:
+        return file.text()
     except OSError as error:
         if lacks_room(error):
             raise
         return b""
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts)
-    except OSError:  # it went meanwhile
-        return b""
-    finally:
-        os.close(fd)

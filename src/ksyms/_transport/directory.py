@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from .._device import Device, Process, asks_caller
 from . import protocol
 from .backing import Backing
-from .callers import Gate, Memory, process_of, status_of
+from .callers import Gate, Memory
 from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Attributes, Channel, Request
 
@@ -52,11 +52,14 @@ class Snapshots(Protocol):
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Node:
-    """An inode: one name with one snapshot's bytes; without a snapshot it is empty."""
+    """An inode: one name with one snapshot's bytes; without a snapshot it is empty.
+
+    ``attributes`` are what stat() shows of it, packed.
+    """
 
     number: int
     name: str
-    time: int
+    attributes: bytes
     backing: Backing | None = None
     lookups: int = 0
     handles: set[int] = field(default_factory=set)
@@ -166,7 +169,7 @@ class Directory(Operations):
             self._nodes[node.number] = node  # it can have been swept since it was found
             node.lookups += 1
         attributes, valid = self._attributes(node)
-        entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, valid, 0, 0) + attributes.pack()
+        entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, valid, 0, 0) + attributes
         return Answer((entry,), lambda: self._drop(node.number, 1))
 
     def _looked_up(self, name: str, task: int, wait: bool) -> _Node:
@@ -181,12 +184,12 @@ class Directory(Operations):
             sent = self._sent.get(task)
         if last is not None and sent is None:
             return last
-        status = status_of(task)
-        if not self._gate.may_see(task, status):
+        process = self._gate.seeing(task)
+        if process is None:
             return last or self._empty[name]
         if sent is not None and sent.found is not None:
             found, sent.found = sent.found, None
-            if found.name == name and sent.process == process_of(task, status):
+            if found.name == name and sent.process == process:
                 return found
         backing = self._snapshots.get() if wait else self._snapshots.current()
         if backing is None:
@@ -210,10 +213,11 @@ class Directory(Operations):
     def _getattr(self, request: Request, wait: bool) -> Answer:
         if request.node == protocol.ROOT_NODE:
             mode = stat.S_IFDIR | 0o555
-            attributes, valid = Attributes(1, mode, links=2, time=self._begun), _FOR_EVER
+            attributes = Attributes(1, mode, links=2, time=self._begun).pack()
+            valid = _FOR_EVER
         else:
             attributes, valid = self._attributes(self._node(request.node))
-        return Answer((protocol.ATTR_OUT.pack(valid, 0, 0) + attributes.pack(),))
+        return Answer((protocol.ATTR_OUT.pack(valid, 0, 0) + attributes,))
 
     def _refused(self, request: Request, wait: bool) -> Answer:
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
@@ -355,26 +359,23 @@ class Directory(Operations):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return node
 
-    def _attributes(self, node: _Node) -> tuple[Attributes, int]:
+    def _attributes(self, node: _Node) -> tuple[bytes, int]:
         """A node's attributes, and for how many seconds the kernel may keep them."""
         if node.name == STATUS:
-            return self._status_attributes(node), 0
-        policy = self._files[node.name].policy
-        attributes = Attributes(
-            node.number,
-            stat.S_IFREG | policy.mode,
-            node.backing.size if node.backing else 0,
+            return self._packed(node.number, STATUS, 0), 0
+        return node.attributes, _FOR_EVER if node.backing else 0
+
+    def _packed(self, number: int, name: str, size: int) -> bytes:
+        """Whom the files are of may read ``.status`` too, whatever their mode is."""
+        policy = self._files.get(name, next(iter(self._files.values()))).policy
+        return Attributes(
+            number,
+            stat.S_IFREG | (0o400 if name == STATUS else policy.mode),
+            size,
             owner=policy.owner,
             group=policy.group,
-            time=node.time,
-        )
-        return attributes, _FOR_EVER if node.backing else 0
-
-    def _status_attributes(self, node: _Node) -> Attributes:
-        """Those of ``.status``: whom the files are of may read it, whatever their mode is."""
-        policy = next(iter(self._files.values())).policy
-        mode, now = stat.S_IFREG | 0o400, time.time_ns()
-        return Attributes(node.number, mode, owner=policy.owner, group=policy.group, time=now)
+            time=time.time_ns(),
+        ).pack()
 
     def _last(self, name: str) -> _Node | None:
         """The node of ``name`` with the last snapshot, taken for whichever name."""
@@ -395,7 +396,8 @@ class Directory(Operations):
             return self._now[name]
 
     def _add(self, name: str, backing: Backing | None) -> _Node:
-        node = _Node(number=self._next, name=name, time=time.time_ns(), backing=backing)
+        attributes = self._packed(self._next, name, backing.size if backing else 0)
+        node = _Node(number=self._next, name=name, attributes=attributes, backing=backing)
         self._next += 1
         self._nodes[node.number] = node
         return node
