@@ -23,6 +23,10 @@ LETTERS_RUN: Final = 8
 """Bytes of a run in ``.ksyms.letters``: the number of its first symbol, its letter; words."""
 EXACT: Final = 0x80
 """The bit of a letter there that says that ``st_size`` is exact."""
+TWIN: Final = b"__pfx_"
+"""What a function has before its name in its padding's (Linux 6.2): a tail in ``.strtab``."""
+BEFORE: Final = (TWIN, b"__ksymtab_", b"__")
+"""What a name in ``.strtab`` can have before it, if it is no string of its own."""
 
 
 def btf_section(module: str | None) -> str:

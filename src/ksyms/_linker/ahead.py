@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from .._errors import KallsymsError, SourceError
 from .._memory import mapped
+from .._note import TWIN
 from .._typing import Final, NamedTuple
 from .generation import Generation
 from .root import unreadable
@@ -30,7 +31,7 @@ _ENOUGH: Final = 1 << 17  # bytes that are taken apart while more are read behin
 _LOOK: Final = 0.0005  # seconds until it is looked again whether a live text has as many
 _FEW: Final = 2  # buffers that the reader may be ahead
 _MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
-_PREFIX: Final = b" __pfx_"
+_PREFIX: Final = b" " + TWIN
 
 
 class Block(NamedTuple):

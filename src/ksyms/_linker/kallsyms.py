@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import KallsymsError
+from .._note import TWIN
 from .._typing import Final, NamedTuple
 from . import windows as win
 from .ahead import LONGEST, PAD, Block, ReadAhead, too_long
 from .generation import Generation
+from .sharing import Sharing
 from .windows import U8, U64, Index, Mask, Windows
 
 U32 = npt.NDArray[np.uint32]
@@ -35,7 +37,6 @@ _IS_LETTER: Final = np.array(
 _HASHES: Final = 1 << 16
 _NO_PAIRS: Final = np.uint64(0xFF00FF00FF00FF00)
 """The bits that are set where two bytes are no two digits, four times two bytes together."""
-_PREFIX: Final = b"__pfx_"  # CONFIG_FUNCTION_PADDING_BYTES, Linux 6.2
 
 _LINE: Final = {
     digits: np.dtype(
@@ -68,10 +69,11 @@ class Kallsyms(NamedTuple):
     ``address`` (uint64), ``letter`` (uint8) and ``name`` (uint32) have one item a line;
     ``name`` is an offset into ``strings`` (uint8), the names in the text's order, each with
     a NUL behind it; ``foo`` is the tail of ``__pfx_foo`` where the text has one right after
-    the other. ``dollars`` says whether any name begins with ``$``. ``runs`` says which
-    lines are whose: the first line of each run, and its bracketed name or None for the
-    kernel's own. ``digits`` is the number of digits of an address, 8 or 16. ``landmarks``
-    has the addresses of those of the kernel's own symbols that the reader asked for by name.
+    the other, and names of data can lie in others (sharing.py). ``dollars`` says whether any
+    name begins with ``$``. ``runs`` says which lines are whose: the first line of each run, and
+    its bracketed name or None for the kernel's own. ``digits`` is the number of digits of an
+    address, 8 or 16. ``landmarks`` has the addresses of those of the kernel's own symbols that
+    the reader asked for by name.
     ``generation`` was taken before the first bracket was printed.
     """
 
@@ -149,6 +151,7 @@ class _Parser:
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
         self.name = _Column(np.uint32, _LINES)
+        self.sharing = Sharing()
         self.strings = _Column(np.uint8, 24 * _LINES, win.SIZE)
 
     @property
@@ -166,6 +169,7 @@ class _Parser:
         generation: Generation | None = None
         for buffer, start, end, asked in blocks:
             self._take(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
+            self.sharing.look(*self._own_names())
             if progress is not None:
                 progress(end - start)
             if generation is None or self._own:
@@ -177,6 +181,7 @@ class _Parser:
                 f"{self.path} holds no symbols.",
                 "The kernel needs CONFIG_KALLSYMS, a saved file the text of /proc/kallsyms.",
             )
+        self.strings.length = self.sharing.share(*self._own_names())
         return Kallsyms(
             self.address.filled,
             self.letter.filled,
@@ -188,6 +193,12 @@ class _Parser:
             self.landmarks,
             generation,
         )
+
+    def _own_names(self) -> tuple[U64, U8, U32, U8]:
+        """What :class:`Sharing` is told of the lines so far."""
+        own = min((start for start, owner in self.runs if owner is not None), default=None)
+        strings = self.strings.items[: self.strings.length + win.SIZE]
+        return self.address.filled[:own], self.letter.filled[:own], self.name.filled, strings
 
     def _take(self, text: U8) -> None:
         """Take apart whole lines; ``text`` has PAD bytes of anything after the last."""
@@ -323,11 +334,11 @@ def _prefixed(windows: Windows, first: U64, names: Index, length: Index) -> Mask
     """Which names are the tail of a ``__pfx_`` name in the line before."""
     tail = np.zeros(len(names), np.bool_)
     six = np.uint64((1 << 48) - 1)
-    prefix = np.uint64(int.from_bytes(_PREFIX, "little"))
+    prefix = np.uint64(int.from_bytes(TWIN, "little"))
     at = np.flatnonzero(
-        ((first[:-1] & six) == prefix) & (length[:-1] == length[1:] + len(_PREFIX))
+        ((first[:-1] & six) == prefix) & (length[:-1] == length[1:] + len(TWIN))
     )
-    tail[at + 1] = win.equal(windows, names[at] + len(_PREFIX), names[at + 1], length[at + 1])
+    tail[at + 1] = win.equal(windows, names[at] + len(TWIN), names[at + 1], length[at + 1])
     return tail
 
 

@@ -294,45 +294,53 @@ def _resolve(
     The neighbour is the one before, but the one after for a section at a page's start,
     which may begin an allocation, and for one after code, for code is named so.
     """
-    size = np.int32(len(kind))
-    index = np.arange(size, dtype=np.int32)
-    fresh = np.append(True, file[1:] != file[:-1])
-    first = index[fresh]
-    run = np.cumsum(fresh, dtype=np.int32) - np.int32(1)
-    start_of_file, end_of_file = first[run], np.append(first[1:], size)[run]
-
-    def following(which: Mask) -> I32:
-        """The first index after each at which ``which`` holds; ``size`` where none is."""
-        at = np.where(which, index, size)
-        after: I32 = np.append(np.minimum.accumulate(at[::-1])[::-1][1:], size)
-        return after
-
-    told = ~section & (kind != _UNKNOWN)
-    symbol = following(told)
-    inside = section & (symbol < np.minimum(following(section), end_of_file))
     kind = kind.copy()
-    kind[inside] = kind[symbol[inside]]
+    files = np.flatnonzero(file[1:] != file[:-1]) + 1
+    at = np.flatnonzero(section)
+    symbol = _after(np.flatnonzero(~section & (kind != _UNKNOWN)), at, len(kind))
+    end = np.minimum(_after(at, at, len(kind)), _after(files, at, len(kind)))
+    inside = symbol < end
+    kind[at[inside]] = kind[symbol[inside]]
 
-    known = kind != _UNKNOWN
-    before = np.maximum.accumulate(np.where(known, index, np.int32(-1)))
-    after = following(known)
-    has_before, has_after = before >= start_of_file, after < end_of_file
-    after = np.minimum(after, index[-1])
-    forward = section & ~known & ((address % PAGE == 0) | (kind[before] == _TEXT))
-    chosen = np.where(has_before & ~(forward & has_after), before, after)
-    kind = np.where(known, kind, np.where(has_before | has_after, kind[chosen], _DATA))
-    return kind.astype(np.int8)
+    at, known = np.flatnonzero(kind == _UNKNOWN), np.flatnonzero(kind != _UNKNOWN)
+    before, after = _before(known, at), _after(known, at, len(kind))
+    has_before = (before >= 0) & (before >= _before(files, at))
+    has_after = after < _after(files, at, len(kind))
+    # Where there is none, its kind is not looked at.
+    before_kind, after_kind = kind[before], kind[np.minimum(after, len(kind) - 1)]
+    forward = section[at] & ((address[at] % PAGE == 0) | (before_kind == _TEXT))
+    chosen = np.where(has_before & ~(forward & has_after), before_kind, after_kind)
+    kind[at] = np.where(has_before | has_after, chosen, _DATA)
+    return kind
+
+
+def _after(ascending: Index, at: Index, end: int) -> Index:
+    """The first of ``ascending`` above each of ``at``; ``end`` where there is none."""
+    after = np.searchsorted(ascending, at, "right")
+    found: Index = np.append(ascending, end)[after]
+    return found
+
+
+def _before(ascending: Index, at: Index) -> Index:
+    """The last of ``ascending`` at or below each of ``at``; -1 where there is none."""
+    before = np.searchsorted(ascending, at, "right")
+    found: Index = np.append(-1, ascending)[before]
+    return found
 
 
 def _one_kind_an_address(
     address: U64, file: I32, kind: npt.NDArray[np.int8]
 ) -> npt.NDArray[np.int8]:
     """Of the marks of one file at one address, the first's kind, or text if any is."""
-    fresh = np.append(True, (address[1:] != address[:-1]) | (file[1:] != file[:-1]))
-    first = np.flatnonzero(fresh)
-    text = np.logical_or.reduceat(kind == _TEXT, first)
+    same = np.append(False, (address[1:] == address[:-1]) & (file[1:] == file[:-1]))
+    first = np.flatnonzero(~same[:-1] & same[1:])
+    others = np.flatnonzero(same)
+    run = np.searchsorted(first, others) - 1
+    text = kind[first] == _TEXT
+    text[run[kind[others] == _TEXT]] = True
     chosen = np.where(text, _TEXT, kind[first]).astype(np.int8)
-    return np.asarray(chosen[np.cumsum(fresh) - 1])
+    kind[first], kind[others] = chosen, chosen[run]
+    return kind
 
 
 def _by_name(sections: Sections) -> list[int]:

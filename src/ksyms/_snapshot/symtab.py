@@ -27,7 +27,7 @@ Index = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 N = TypeVar("N", bound=np.generic)
 
-BLOCK: Final = 1 << 14
+BLOCK: Final = 1 << 13
 _LAST: Final = np.uint64((1 << 64) - 1)
 
 

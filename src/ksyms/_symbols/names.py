@@ -1,32 +1,23 @@
 """Names to symbols: hashes of all names, made in the time of a few scans of them.
 
-A hash is of a name's last bytes and its length; what is found by it can still be called
-otherwise, and is compared by who asks.
+What is found by a hash can still be called otherwise, and is compared by who asks.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cached_property
-from struct import Struct
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import _hashes
+
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
-_TAIL: Final = Struct("<2Q")
-"""The last bytes of a name, as words; NULs come before a shorter one. Names begin alike."""
-_BEFORE: Final = bytes(_TAIL.size)
-_EARLY: Final = 0x9E3779B97F4A7C15
-_LATE: Final = 0xC2B2AE3D27D4EB4F
-_LENGTH: Final = 0xD6E8FEB86659FD93
-_ALL: Final = (1 << 64) - 1
-_OWN: Final = np.array([_ALL << 64 - 8 * own & _ALL for own in range(9)], np.uint64)
-"""By how many of a word's bytes are a name's, which: the last ones."""
 _BLOCK: Final = 1 << 14
 """Names hashed at once: few enough to stay in a cache."""
 
@@ -45,7 +36,7 @@ class Names(NamedTuple):
     def find(self, name: bytes) -> list[int]:
         """The numbers of all symbols that can be called ``name``, ascending."""
         keys, bits, begins, shift = self
-        wanted = _hash(name) >> bits << bits
+        wanted = _hashes.hash_of(name) >> bits << bits
         first = wanted >> shift
         at = bisect_left(keys, wanted, begins[first], begins[first + 1])
         found = []
@@ -60,16 +51,17 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
 
     What is outside the table, or has no end in it, is in the index under some hash.
     """
-    text = np.frombuffer(_BEFORE + strings, np.uint8)
-    tails = np.ndarray(len(strings) + 1, f"V{_TAIL.size}", text, 0, (1,))
+    before = _hashes.SIZE
+    text = np.frombuffer(bytes(before) + strings, np.uint8)
+    tails = _hashes.tails(text)
     bits = len(starts).bit_length()
     keys = np.empty(len(starts), np.uint64)
     ends = _Ends(text)
     for first in range(0, len(starts), _BLOCK):
         block = slice(first, first + _BLOCK)
         start = np.minimum(starts[block].astype(np.int64), len(strings))
-        end = ends.find(start + _TAIL.size) - _TAIL.size
-        hashes = _hashes(tails[end], end - start)
+        end = ends.find(start + before) - before
+        hashes = _hashes.hashes(tails[end], end - start)
         hashes >>= np.uint64(bits)
         hashes <<= np.uint64(bits)
         keys[block] = hashes | np.arange(first, first + len(start), dtype=np.uint64)
@@ -79,21 +71,6 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
     begins = np.zeros((1 << bits) + 1, np.int32)
     np.cumsum(counts, out=begins[1:])
     return Names(keys.data, bits, begins.data, shift)
-
-
-def _hash(name: bytes) -> int:
-    early, late = _TAIL.unpack_from(_BEFORE + name, len(name))
-    mixed: int = early * _EARLY + late * _LATE + len(name) * _LENGTH
-    return mixed & _ALL
-
-
-def _hashes(tails: npt.NDArray[np.void], length: Index) -> U64:
-    """:func:`_hash` of each name, of the bytes before its end and its length."""
-    early, late = tails.view("<u8").reshape(-1, 2).T
-    hashes = length.astype(np.uint64) * np.uint64(_LENGTH)
-    hashes += (early & _OWN.take(length - 8, mode="clip")) * np.uint64(_EARLY)
-    hashes += (late & _OWN.take(length, mode="clip")) * np.uint64(_LATE)
-    return hashes
 
 
 class _Ends:

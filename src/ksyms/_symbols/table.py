@@ -52,7 +52,6 @@ _SCANS: Final = 4
 """How many single searches of a table are worth one pass over it."""
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
 _MAPPING: Final = b"$"
-_TWIN: Final = b"__pfx_"
 _new_symbol: Final[Callable[[tuple[Any, ...]], Symbol]] = partial(tuple.__new__, Symbol)
 """A Symbol of its fields in order, in a third of what Symbol() takes."""
 
@@ -328,7 +327,7 @@ class SymbolTable(Sequence[Symbol]):
         """The row of the one symbol called ``name`` that a linker takes.
 
         A global one before a weak one before a local one; then the kernel's before a
-        module's, for its names come first; None where there is none.
+        module's, the one whose name comes first; None where there is none.
         """
         found = self._called(_encoded(name))
         rows = [sym for _, sym in found if sym.st_shndx != elf.SHN_COMMON]
@@ -396,10 +395,11 @@ class SymbolTable(Sequence[Symbol]):
     def _again(self) -> set[bytes]:
         """The names that a snapshot's string table has more than once.
 
-        Only they can be repeated: a name is a string of its own, or its ``__pfx_`` twin's tail.
+        Of functions only they can be repeated: the name of one is a string of its own, or its
+        ``__pfx_`` twin's tail.
         """
         strings = bytes(self._strings)
-        names = strings.replace(b"\0" + _TWIN, b"\0").split(b"\0")
+        names = strings.replace(b"\0" + _note.TWIN, b"\0").split(b"\0")
         return {name for name, count in Counter(names).items() if count > 1}
 
     def _called(self, wanted: bytes) -> list[tuple[int, Sym]]:
@@ -433,10 +433,10 @@ class SymbolTable(Sequence[Symbol]):
         return [
             start
             for start in _occurrences(strings, wanted + b"\0")
-            # In a snapshot a name is a string of its own, or the tail of its __pfx_ twin.
+            # In a snapshot a name is a string of its own, or the tail of a longer one.
             if not len(self._note)
             or strings[start - 1] == 0
-            or strings.endswith(_TWIN, 0, start)
+            or strings.endswith(_note.BEFORE, 0, start)
         ]
 
     def _named(self, starts: list[int]) -> list[int]:

@@ -1,0 +1,168 @@
+"""Names that lie in others' strings: ``.strtab`` by hand, and every name by nm."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ksyms
+from command import write_root
+
+LONG = "a_name_that_takes_more_than_two_windows_of_forty_eight_bytes_for_it_is_" + "longer_" * 6
+
+
+def taken(directory: Path, lines: list[str]) -> tuple[Path, bytes]:
+    """A snapshot of the lines, and its ``.strtab``, by pyelftools."""
+    write_root(directory, "".join(f"{line}\n" for line in lines))
+    elf = directory / "kernel.elf"
+    ksyms.snapshot(directory).write(elf)
+    with elf.open("rb") as file:
+        return elf, ELFFile(file).get_section_by_name(".strtab").data()
+
+
+def named(elf: Path) -> Counter[tuple[int, str]]:
+    """Address and name of every symbol, by nm."""
+    out = subprocess.check_output(["nm", elf], text=True)
+    return Counter((int(line[:16], 16), line[19:]) for line in out.splitlines())
+
+
+def told(lines: list[str]) -> Counter[tuple[int, str]]:
+    """The same of kallsyms' lines."""
+    rows = [line.split("\t")[0].split(" ", 2) for line in lines]
+    return Counter((int(address, 16), name) for address, _, name in rows)
+
+
+def placed(*names: str) -> list[str]:
+    """Lines of ``LETTER NAME``, some with a tab and a module, each at an address of its own."""
+    own = [name for name in names if "\t" not in name]
+    around = ["T _stext", own[0], "T _etext", *own[1:], "B _end", *names[len(own) :]]
+    return [f"{0xFFFFFFFF81000000 + 16 * n:x} {name}" for n, name in enumerate(around)]
+
+
+@pytest.mark.parametrize(
+    ("names", "strings"),
+    [
+        # The same again, and once more.
+        (
+            ["t f", "d __func__.0", "d other", "d __func__.0", "r __func__.0"],
+            "__func__.0 other",
+        ),
+        # Behind __ksymtab_, wherever that comes; of all that it is behind of the first.
+        (["t f", "r __ksymtab_jiffies", "D jiffies"], "__ksymtab_jiffies"),
+        (["t f", "D jiffies", "r __ksymtab_jiffies"], "__ksymtab_jiffies"),
+        (["t f", "D v", "r __v", "r __ksymtab_v"], "__v __ksymtab_v"),
+        # Behind __, of names shorter and longer than what is hashed.
+        (["t f", "d event_x", "d __event_x", "d event_x"], "__event_x"),
+        (["t f", f"d {LONG}", f"d __{LONG}", f"d {LONG}"], f"__{LONG}"),
+        # A tail of a tail.
+        (["t f", "d v", "d __v", "d ____v"], "____v"),
+        (["t f", "d ____v", "d __v", "d v", "d __v"], "____v"),
+        (["t f", "d v", "d __v", "d __ksymtab___v"], "__ksymtab___v"),
+        # Other names: other prefixes, the same end and length, the same begin.
+        (["t f", "d v", "d ___v", "d _v", "d x__v"], "v ___v x__v"),
+        (["t f", f"d a{LONG}", f"d b{LONG}"], f"a{LONG} b{LONG}"),
+        (["t f", "d __ksymtaX_value", "d value"], "__ksymtaX_value value"),
+        (["t f", "d __ksymtab_", "d __", "d _"], "__ksymtab_ __ _"),
+        # Code and what is absolute have their own.
+        (["T v", "d v", "T v", "d v"], "v v"),
+        (["t v", "r __ksymtab_v", "t __v"], "__ksymtab_v __v"),
+        (["t f", "A v", "A v", "a v"], "v v v"),
+        # A function's padding, and names behind those that were taken out.
+        (["t f", "d v", "d v", "t __pfx_g", "t g", "d w"], "v __pfx_g w"),
+        # A module's are in its own part.
+        (["t f", "d v", "d v", "d v\t[m]", "d v\t[m]", "d w\t[m]"], "v / v v w"),
+        # Bytes that are no text.
+        (["t f", "d \xe9\xe9", "d \xe9\xe9"], "\xe9\xe9"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else None,
+)
+def test_strings_by_hand(names: list[str], strings: str, tmp_path: Path) -> None:
+    lines = placed(*names)
+    elf, strtab = taken(tmp_path, lines)
+    own, _, others = strings.partition(" / ")
+    around = ["", "_stext", names[0].split()[1], "_etext", *own.split(), "_end"]
+    assert strtab == "\0".join([*around, *others.split(), ""]).encode()
+    assert named(elf) == told(lines)
+    table = ksyms.load(elf)
+    for (address, name), count in told(lines).items():
+        found = [symbol.address for symbol in table.find(name)]
+        assert found.count(address) == count
+        assert len(found) == sum(n for (_, other), n in told(lines).items() if other == name)
+
+
+def test_names_at_one_address_keep_their_order(tmp_path: Path) -> None:
+    """The first in kallsyms answers for the address, and its string comes first."""
+    at = [f"{0xFFFFFFFF81000000 + 16 * n:x}" for n in range(8)]
+    lines = [f"{at[0]} T _stext", f"{at[1]} T _etext"]
+    lines += [f"{at[2]} d late", f"{at[3]} d first", f"{at[3]} d late", f"{at[3]} d __first"]
+    lines += [f"{at[4]} d late", f"{at[5]} d first", f"{at[6]} B _end"]
+    elf, strtab = taken(tmp_path, lines)
+    assert strtab == b"\0_stext\0_etext\0late\0first\0late\0__first\0_end\0"
+    table = ksyms.load(elf)
+    assert [s.name for s in table.at(0xFFFFFFFF81000030)] == ["first", "late", "__first"]
+    assert table.lookup(0xFFFFFFFF81000031) == table.at(0xFFFFFFFF81000030)[0]
+    assert named(elf) == told(lines)
+
+
+def test_lines_out_of_order_share_nothing(tmp_path: Path) -> None:
+    lines = placed("t f", "d v", "d v", "d __v")
+    lines[3:] = lines[:2:-1]
+    elf, strtab = taken(tmp_path, lines)
+    assert strtab.split(b"\0").count(b"v") == 2
+    assert named(elf) == told(lines)
+
+
+def test_names_of_many_blocks(tmp_path: Path) -> None:
+    """Each name fifty times over, by as many blocks of lines, and modules behind."""
+    names = [f"d value_{n % 1000}.{n % 7}" for n in range(50_000)]
+    padded = [name for n in range(700) for name in (f"t __pfx_f{n}", f"t f{n}")]
+    own = [*names[:30_000], *padded, *names[30_000:]]
+    lines = placed("t f", *own, *(f"{name}\t[m]" for name in names[:300]))
+    elf, strtab = taken(tmp_path, lines)
+    kept = Counter(strtab[1:-1].decode().split("\0"))
+    assert kept == Counter(
+        [
+            "_stext",
+            "f",
+            "_etext",
+            "_end",
+            *{name[2:] for name in names},
+            *(n[2:] for n in padded[::2]),
+        ]
+    ) + Counter(name[2:] for name in names[:300])
+    assert named(elf) == told(lines)
+
+
+PARTS = ["", "_", "__", "__ksymtab_", "__pfx_", "____", "__ksymtab___"]
+NAMES = st.builds(
+    str.__add__,
+    st.sampled_from(PARTS),
+    st.sampled_from(["v", "w", "v.1", "a_value_of_sixteen", "b_value_of_sixteen", LONG]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 8]), st.sampled_from("dDrtT"), NAMES), min_size=3)
+)
+def test_every_name_is_there(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, str, str]]
+) -> None:
+    directory = tmp_path_factory.mktemp("any")
+    lines, address = [], 0xFFFFFFFF81000000
+    for step, letter, name in rows:
+        address += step
+        lines.append(f"{address:x} {letter} {name}")
+    elf, strtab = taken(directory, lines)
+    assert named(elf) == told(lines)
+    assert len(strtab) <= 1 + sum(len(name) + 1 for _, _, name in rows)
+    table = ksyms.load(elf)
+    assert [s.name for s in table.at(address)] == [
+        line.split()[2] for line in lines if int(line[:16], 16) == address
+    ]
