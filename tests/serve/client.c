@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -319,6 +320,8 @@ static void act(const char *what, const char *with)
     } else if (!strcmp(what, "nobody")) { /* from root, for good */
         told(setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
              setresuid(65534, 65534, 65534) ? -1 : 0);
+    } else if (!strcmp(what, "userns")) { /* all capabilities, but in a namespace of its own */
+        told(unshare(CLONE_NEWUSER));
     } else if (!strcmp(what, "kallsyms")) {
         told(kallsyms(with));
     } else if (!strcmp(what, "sleep")) {

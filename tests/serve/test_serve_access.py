@@ -13,7 +13,7 @@ import pytest
 from bpf import load_bpf_program
 from callers import CALLERS, NOBODY, WITHOUT_SYSLOG, after_the_open, shown
 from command import COMMAND, refused
-from served import CLIENT, Served
+from served import CLIENT, Served, inodes
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,57 @@ def test_an_open_descriptor_stays_good(
     address, value, content, again = found["opener"]
     assert (value, again) == (address, "EBUSY" if name == "ksyms" else "0")
     assert found["handed"] == found["dropped"] == ["0", address, content, "EACCES"]
+
+
+def test_who_was_let_in_is_judged_again(
+    open_to_all: Served, place: Path, rules: dict[str, Path]
+) -> None:
+    """A thread that opened it, and then is root of a user namespace, or nobody."""
+    rules["kptr_restrict"].write_text("1")
+    ask = f"open={open_to_all.file}"
+    for change in ("userns", "nobody"):
+        calls = [ask, ask, change, "kallsyms=_stext", ask]
+        run = subprocess.run([place / "client", *calls], capture_output=True, text=True)
+        assert run.stdout.split() == ["0", "0", "0", "0", "EACCES"], change
+
+
+def test_a_process_that_has_the_number_of_one_that_was_let_in(
+    open_to_all: Served, place: Path, rules: dict[str, Path]
+) -> None:
+    rules["kptr_restrict"].write_text("1")
+    command = [place / "client", f"open={open_to_all.file}"]
+    first, answer = asked_as(None, *command)
+    assert answer == "0\n"
+    assert asked_as(first, *NOBODY, *command) == (first, "EACCES\n")
+    assert asked_as(first, *command) == (first, "0\n")
+
+
+def asked_as(number: int | None, *command: str | Path) -> tuple[int, str]:
+    """What a process of that number, or of any, says; and its number."""
+    while True:
+        if number is not None:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            said, _ = process.communicate()
+        if number in (None, process.pid):
+            return process.pid, said
+
+
+def test_more_callers_than_files_are_kept_of(open_to_all: Served, place: Path) -> None:
+    """Of each a file is kept, of no more than some; the first are let in again."""
+    asked = [place / "client", f"open={open_to_all.file}", "wait", f"open={open_to_all.file}"]
+    callers = [
+        subprocess.Popen(asked, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(100)
+    ]
+    for caller in callers:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "0\n"
+    kept = [name for name in inodes(open_to_all.process.pid) if name.endswith("/status")]
+    assert len(kept) == 32
+    for caller in callers:
+        out, _ = caller.communicate("\n")
+        assert out.split() == ["0", "0"]
 
 
 def test_a_pid_namespace_that_the_server_does_not_see_into(
