@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -60,10 +61,10 @@ def placed(*names: str) -> list[str]:
         # Behind __, of names shorter and longer than what is hashed.
         (["t f", "d event_x", "d __event_x", "d event_x"], "__event_x"),
         (["t f", f"d {LONG}", f"d __{LONG}", f"d {LONG}"], f"__{LONG}"),
-        # A tail of a tail.
-        (["t f", "d v", "d __v", "d ____v"], "____v"),
-        (["t f", "d ____v", "d __v", "d v", "d __v"], "____v"),
-        (["t f", "d v", "d __v", "d __ksymtab___v"], "__ksymtab___v"),
+        # No tail of a tail.
+        (["t f", "d v", "d __v", "d ____v"], "v ____v"),
+        (["t f", "d ____v", "d __v", "d v", "d __v"], "____v v"),
+        (["t f", "d v", "d __v", "d __ksymtab___v"], "v __ksymtab___v"),
         # Other names: other prefixes, the same end and length, the same begin.
         (["t f", "d v", "d ___v", "d _v", "d x__v"], "v ___v x__v"),
         (["t f", f"d a{LONG}", f"d b{LONG}"], f"a{LONG} b{LONG}"),
@@ -77,6 +78,8 @@ def placed(*names: str) -> list[str]:
         (["t f", "d v", "d v", "t __pfx_g", "t g", "d w"], "v __pfx_g w"),
         # A module's are in its own part.
         (["t f", "d v", "d v", "d v\t[m]", "d v\t[m]", "d w\t[m]"], "v / v v w"),
+        # Two names with one hash, of which one begins as the other.
+        (["t f", "d eszycidpGXRoDIer", "d eszycidp"], "eszycidpGXRoDIer eszycidp"),
         # Bytes that are no text.
         (["t f", "d \xe9\xe9", "d \xe9\xe9"], "\xe9\xe9"),
     ],
@@ -108,6 +111,51 @@ def test_names_at_one_address_keep_their_order(tmp_path: Path) -> None:
     assert [s.name for s in table.at(0xFFFFFFFF81000030)] == ["first", "late", "__first"]
     assert table.lookup(0xFFFFFFFF81000031) == table.at(0xFFFFFFFF81000030)[0]
     assert named(elf) == told(lines)
+
+
+def test_the_first_of_a_name_is_the_best(tmp_path: Path) -> None:
+    """What a linker takes does not depend on whose string a name lies in."""
+    at = [f"{0xFFFFFFFF81000000 + 16 * n:x}" for n in range(8)]
+    lines = [f"{at[0]} T _stext", f"{at[1]} T _etext", f"{at[2]} D first", f"{at[3]} D v"]
+    lines += [f"{at[4]} D v", f"{at[4]} D other", f"{at[5]} D __v", f"{at[6]} B _end"]
+    elf, strtab = taken(tmp_path, lines)
+    assert strtab == b"\0_stext\0_etext\0first\0v\0other\0__v\0_end\0"
+    best = ksyms.load(elf).find_best("v")
+    assert best is not None
+    assert best.st_value == 0xFFFFFFFF81000030
+
+
+def test_families_of_names_are_read_back(tmp_path: Path) -> None:
+    """Each name with all its tails is no more than so many times its string."""
+    families = [f"d {'__' * n}v{letter}" for letter in "abcdefgh" for n in range(250)]
+    elf, _ = taken(tmp_path, placed("t f", *families))
+    assert len(ksyms.load(elf).names) == 4 + len(families)
+
+
+FEW = """
+import sys
+import ksyms
+table = ksyms.load(sys.argv[1])
+for name in sys.argv[2:]:
+    print(name, *(f"{symbol.address:x}" for symbol in table.find(name)))
+assert "numpy" not in sys.modules
+"""
+
+
+def test_names_found_without_an_index(tmp_path: Path) -> None:
+    """By a scan of the strings, as a command does that asks for few."""
+    names = ["jiffies", "event_x", "__event_x", "__func__.0", "x", "vent_x", "ksymtab_jiffies"]
+    lines = placed(
+        "t f",
+        *("d __func__.0", "D jiffies", "d event_x", "d __func__.0", "r __ksymtab_jiffies"),
+        *("d __event_x", "d __func__.0"),
+    )
+    elf, _ = taken(tmp_path, lines)
+    out = subprocess.check_output([sys.executable, "-c", FEW, elf, *names], text=True)
+    expected = [
+        [name, *(line[:16] for line in lines if line.split()[2] == name)] for name in names
+    ]
+    assert [line.split() for line in out.splitlines()] == expected
 
 
 def test_lines_out_of_order_share_nothing(tmp_path: Path) -> None:

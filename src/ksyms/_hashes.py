@@ -39,9 +39,9 @@ def hash_of(name: bytes) -> int:
     return mixed & _ALL
 
 
-def hashes(tails: Tails, length: Index) -> U64:
+def hashes(tail: Tails, length: Index) -> U64:
     """:func:`hash_of` each name, of its tail and its length in bytes."""
-    early, late = tails.view("<u8").reshape(-1, 2).T
+    early, late = tail.view("<u8").reshape(-1, 2).T
     found = length.astype(np.uint64) * np.uint64(_LENGTH)
     found += (early & _OWN.take(length - 8, mode="clip")) * np.uint64(_EARLY)
     found += (late & _OWN.take(length, mode="clip")) * np.uint64(_LATE)

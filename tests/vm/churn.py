@@ -146,10 +146,10 @@ def snapshot_once(linker: Linker, lists: dict[str, Names], result: dict[str, Any
     finally:
         result["slowest"] = max(result["slowest"], round(time.monotonic() - begun, 2))
     result["given"] += 1
-    found = module_names(bytes(snapshot.image))
+    image = bytes(snapshot.image)
+    found = module_names(image)
     result["with"][len(found)] += 1
-    states = {name: module.state for name, module in snapshot.generation.modules.items()}
-    result["torn"] += torn(found, lists, states)
+    result["torn"] += torn(found, lists, modules_of(image))
 
 
 def module_names(image: bytes) -> dict[str, Names]:
@@ -173,21 +173,38 @@ def module_names(image: bytes) -> dict[str, Names]:
     return found
 
 
+def modules_of(image: bytes) -> dict[str, Any]:
+    """What a snapshot says of each module that /proc/modules had."""
+    files = ksyms.load(memoryview(image)).facts["files"]
+    return {file["name"]: file["module"] for file in files if "module" in file}
+
+
 def text_at(image: bytes, offset: int) -> str:
     return image[offset : image.index(b"\0", offset)].decode()
 
 
-def torn(found: dict[str, Names], lists: dict[str, Names], states: dict[str, str]) -> list[str]:
-    """What is wrong with a snapshot's modules, in words; ``states`` are of those it has."""
-    wrong = [f"{name} is listed and not loaded" for name in found.keys() - states.keys()]
-    for name in states.keys() & lists.keys():
-        names = found.get(name, Counter())
-        # One that is being loaded lists its init symbols too.
-        more = names - lists[name] if states[name] != "Loading" else Counter()
+def torn(
+    found: dict[str, Names], lists: dict[str, Names], modules: dict[str, Any]
+) -> list[str]:
+    """What is wrong with a snapshot's names, in words; ``modules`` is what it says of them."""
+    wrong = [f"{name} is listed and not loaded" for name in found.keys() - modules.keys()]
+    for name in modules.keys() & lists.keys():
+        names, module = found.get(name, Counter()), modules[name]
+        more = names - lists[name] if not being_loaded(module) else Counter()
         fewer = lists[name] - names
         if more or fewer:
-            wrong.append(f"{name} ({states[name]}): +{dict(more)} -{dict(fewer)}")
+            wrong.append(f"{name} {module}: +{dict(more)} -{dict(fewer)}")
     return wrong
+
+
+def being_loaded(module: dict[str, Any]) -> bool:
+    """Whether it may list its init symbols too.
+
+    A Live one does until its loader lets go of it (kernel/module/main.c, do_init_module);
+    nothing else here has a reference but the modules that depend on it.
+    """
+    held = module["refcount"] > len(module["dependants"])
+    return module["state"] == "Loading" or (module["state"] == "Live" and held)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from churn import MODULES, PROCESSES, Names, module_names, settled_lists, start, torn
-
-import ksyms
+from churn import (
+    MODULES,
+    PROCESSES,
+    Names,
+    module_names,
+    modules_of,
+    settled_lists,
+    start,
+    torn,
+)
 
 OPENERS = 10
 """At once, of one file: those who ask while a snapshot is taken share it if nothing moved."""
@@ -85,11 +92,10 @@ def one_open(lists: dict[str, Names], file: str) -> Open:
             assert error.errno == 6, error  # ENXIO
             refused += 1
             continue
-        files = [f for f in ksyms.load(memoryview(image)).facts["files"] if "module" in f]
-        found = {f["name"]: f["module"]["address"] for f in files}
-        states = {f["name"]: f["module"]["state"] for f in files}
+        modules = modules_of(image)
+        found = {name: module["address"] for name, module in modules.items()}
         digest = hashlib.blake2b(image, digest_size=16).hexdigest()
-        wrong = torn(module_names(image), lists, states) if is_new(digest) else []
+        wrong = torn(module_names(image), lists, modules) if is_new(digest) else []
         return Open(file, begun, answered, refused, digest, loaded, found, wrong)
 
 

@@ -312,8 +312,8 @@ class Device:
 def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: bytes) -> bytes:
     """NetBSD's lookups by name: KIOCGVALUE and KIOCGSYMBOL.
 
-    Of several symbols the first global one is given, else the first weak, else the first
-    local; the kernel's before a module's. NetBSD's ksyms_getval knows global ones only.
+    Of several symbols a global one is given, else a weak, else a local one; of those the
+    kernel's, at the lowest address. NetBSD's ksyms_getval knows global ones only.
     """
     form = GVALUE if call == "value" else GSYMBOL
     if len(data) != form.size:

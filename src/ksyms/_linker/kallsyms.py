@@ -196,7 +196,7 @@ class _Parser:
 
     def _own_names(self) -> tuple[U64, U8, U32, U8]:
         """What :class:`Sharing` is told of the lines so far."""
-        own = min((start for start, owner in self.runs if owner is not None), default=None)
+        own = next((start for start, owner in self.runs if owner is not None), None)
         strings = self.strings.items[: self.strings.length + win.SIZE]
         return self.address.filled[:own], self.letter.filled[:own], self.name.filled, strings
 

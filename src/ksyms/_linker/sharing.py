@@ -1,6 +1,6 @@
 """Names of the kernel's data that have no string of their own: another's has them in it.
 
-A kernel has many of them again and again (Debian's 6.12 ``__func__.0`` 474 times), an exported
+A kernel has many of them again and again (Debian's 6.12 ``__func__.0`` 463 times), an exported
 one behind ``__ksymtab_`` too, and one that a table of pointers is made of behind ``__``. Names
 of code are not looked at: few are repeated, and ``__pfx_`` twins are found as they pass.
 """
@@ -22,7 +22,7 @@ U32 = npt.NDArray[np.uint32]
 _BLOCK: Final = 1 << 13
 """Lines that are looked at together: few enough to stay in a cache."""
 _IS_DATA: Final = bytes(letter not in b"tTwWiaA" for letter in range(256))
-"""By letter, whether it is not of code, nor of absolute symbols, which come before all."""
+"""By letter, whether it is not of code, nor absolute: of these none is repeated."""
 _PREFIXES: Final = tuple(before for before in BEFORE if before != TWIN)
 """What a name can have before another's in its string; the first that does counts."""
 _WITHIN: Final = np.array([*map(len, _PREFIXES), 0, 0])
@@ -112,8 +112,8 @@ def _keys(lines: slice, address: U64, letter: U8, name: U32, strings: U8) -> lis
     return keys
 
 
-def _key(tails: _hashes.Tails, length: Index, kind: Index | int, line: Index) -> U64:
-    hashes = _hashes.hashes(tails, length) >> _BITS << _BITS
+def _key(tail: _hashes.Tails, length: Index, kind: Index | int, line: Index) -> U64:
+    hashes = _hashes.hashes(tail, length) >> _BITS << _BITS
     hashes |= np.asarray(kind << _LINE | line).view(np.uint64)
     return hashes
 
@@ -130,8 +130,11 @@ def _guests(keys: U64, name: U32, strings: U8) -> _Guests:
     firsts = range(0, max(len(keys) - 1, 1), _BLOCK)
     parts = [_same_names(keys, first, name, strings) for first in firsts]
     guests = _Guests(*map(np.concatenate, zip(*parts)))
-    _follow(guests, len(name))
-    return guests
+    # No tails of tails: one string would be hundreds of names.
+    is_guest = np.zeros(len(name), np.bool_)
+    is_guest[guests.line] = True
+    kept = ~is_guest[guests.host]
+    return _Guests(*(column[kept] for column in guests))
 
 
 def _same_names(keys: U64, first: int, name: U32, strings: U8) -> _Guests:
@@ -145,27 +148,14 @@ def _same_names(keys: U64, first: int, name: U32, strings: U8) -> _Guests:
     within = _WITHIN[_place(best) >> _LINE]
     start = name[line].astype(np.intp)
     alike = win.equal(
-        win.windows(strings), name[host] + within, start, name[line + 1] - start - 1
-    )
+        win.windows(strings), name[host] + within, start, name[line + 1] - start
+    )  # with the NUL: a host can begin with another name
     return _Guests(line[alike], host[alike], within[alike])
 
 
 def _place(keys: U64) -> Index:
     """The kinds and lines in keys."""
     return (keys & ((np.uint64(1) << _BITS) - np.uint64(1))).view(np.intp)
-
-
-def _follow(guests: _Guests, lines: int) -> None:
-    """Where a host is a guest itself, have its own host be that of its guests too.
-
-    A host's name is longer than its guests', or it is the first of the same: this ends.
-    """
-    line, host, within = guests
-    place = np.full(lines, -1, np.int32)
-    place[line] = np.arange(len(line))
-    while len(rows := np.flatnonzero(place[host] >= 0)):
-        at = place[host[rows]]
-        host[rows], within[rows] = host[at], within[rows] + within[at]
 
 
 def _close(guests: _Guests, name: U32, strings: U8) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 
@@ -327,14 +326,21 @@ class SymbolTable(Sequence[Symbol]):
         """The row of the one symbol called ``name`` that a linker takes.
 
         A global one before a weak one before a local one; then the kernel's before a
-        module's, the one whose name comes first; None where there is none.
+        module's, and of those the one at the lowest address. In the driver's layout, which
+        does not tell whose they are, the one whose name comes first. None where there is none.
         """
         found = self._called(_encoded(name))
         rows = [sym for _, sym in found if sym.st_shndx != elf.SHN_COMMON]
         rows = [sym for sym in rows if sym.st_info & 0xF not in _UNNAMED]
         if not rows:
             return None
-        return min(rows, key=lambda sym: (_RANK.get(sym.st_info >> 4, 0), sym.st_name))
+        return min(rows, key=self._preference)
+
+    def _preference(self, sym: Sym) -> tuple[int, bool, int, int]:
+        rank, name = _RANK.get(sym.st_info >> 4, 0), sym.st_name
+        if not len(self._note):
+            return rank, False, name, 0
+        return rank, self._place(sym.st_shndx)[1] is not None, sym.st_value, name
 
     def prototypes(self, symbol: Symbol) -> list[str]:
         """The C prototypes that the file's BTF has for functions of that name, none twice.
@@ -382,25 +388,11 @@ class SymbolTable(Sequence[Symbol]):
 
     def _repeated(self, symbol: Symbol) -> bool:
         """Whether functions of the symbol's name lie in several places of its linker file."""
-        name = symbol.name.encode("utf-8", "surrogateescape")
-        if len(self._note) and name not in self._again:
-            return False
         return any(
             other.address != symbol.address
             for other in self.find(symbol.name)
             if (other.module, other.kind) == (symbol.module, "function")
         )
-
-    @cached_property
-    def _again(self) -> set[bytes]:
-        """The names that a snapshot's string table has more than once.
-
-        Of functions only they can be repeated: the name of one is a string of its own, or its
-        ``__pfx_`` twin's tail.
-        """
-        strings = bytes(self._strings)
-        names = strings.replace(b"\0" + _note.TWIN, b"\0").split(b"\0")
-        return {name for name, count in Counter(names).items() if count > 1}
 
     def _called(self, wanted: bytes) -> list[tuple[int, Sym]]:
         """Number and row of the symbols called ``wanted`` that are not SHN_UNDEF."""

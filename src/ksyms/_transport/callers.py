@@ -23,8 +23,6 @@ _NO_PROGRAM: Final = 0x10 | 0x200000
 """PF_IO_WORKER and PF_KTHREAD (include/linux/sched.h)."""
 _START: Final = 19
 """Where ``starttime`` is among the fields of /proc/PID/stat after the name (proc(5): 22)."""
-
-
 _KEPT: Final = 32
 """How many threads' files are kept open."""
 
@@ -47,7 +45,7 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Who calls; a file of each thread that called lately is kept open.
+    """Who calls; a file of each of the threads that called last is kept open.
 
     A kept file is of that thread alone, and says so once it has gone (fs/proc/base.c,
     proc_single_show: ESRCH): its number can be another's then. A thread's process stays the
@@ -66,11 +64,16 @@ class Callers:
         """
         with self._lock:
             if task in self._kept:
-                file, process = self._kept[task]
+                file, process = self._kept[task] = self._kept.pop(task)  # the last now
                 if status := _text(file):
                     return Caller(process, status)
                 self._drop(task)
-            return self._new(task)
+            try:
+                return self._new(task)
+            except OSError:  # what is kept has the room
+                for kept in list(self._kept):
+                    self._drop(kept)
+                return self._new(task)
 
     def _new(self, task: int) -> Caller:
         file = StandingFile(f"/proc/{task}/status")

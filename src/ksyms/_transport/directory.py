@@ -366,7 +366,7 @@ class Directory(Operations):
         return node.attributes, _FOR_EVER if node.backing else 0
 
     def _packed(self, number: int, name: str, size: int) -> bytes:
-        """Whom the files are of may read ``.status`` too, whatever their mode is."""
+        """Attributes as of now, packed; who has the files may read ``.status`` too."""
         policy = self._files.get(name, next(iter(self._files.values()))).policy
         return Attributes(
             number,
