@@ -47,7 +47,7 @@ class _Part(NamedTuple):
 
 
 _CORE_PARTS: Final = (
-    _Part(0.80, "tttttttTTW", ("_stext", "_etext"), 192),
+    _Part(0.80, "tT", ("_stext", "_etext"), 192),
     _Part(0.08, "rR", ("__start_rodata", "__end_rodata"), 64),
     _Part(0.07, "dD", ("_sdata", "_edata"), 64),
     _Part(0.03, "t", ("_sinittext", "_einittext"), 128),
