@@ -250,7 +250,7 @@ def test_parts_that_share_their_bytes(tmp_path: Path, layout: str) -> None:
             assert what in error.what or "cannot be moved" in error.what
         if number == 1:
             with pytest.raises(ksyms.ImageError, match="names overlap"):
-                ksyms.load(path)
+                _ = ksyms.load(path).sections
     assert time.monotonic() - begun < 10
 
 

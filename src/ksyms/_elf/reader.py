@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .._errors import ImageError
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .constants import (
@@ -19,7 +21,7 @@ from .constants import (
     SHT_NOBITS,
     SHT_NULL,
 )
-from .structs import Buffer, Ehdr, Format, Shdr, elf_format
+from .structs import Buffer, Ehdr, Format, Rows, Shdr, elf_format
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -40,14 +42,16 @@ class Image(NamedTuple):
     """An ELF file: its header, its section headers, its bytes.
 
     ``data`` is the whole file, not a copy; ``label`` is what errors call it. The header's
-    ``e_shstrndx`` is the index itself, also where the file has it in section 0.
+    ``e_shstrndx`` is the index itself, also where the file has it in section 0. ``stored`` are
+    the numbers of the sections that have bytes in the file: few, where modules have thousands.
     """
 
     label: str
     data: Data
     format: Format
     header: Ehdr
-    sections: tuple[Shdr, ...]
+    sections: Sequence[Shdr] = ()
+    stored: Sequence[int] = ()
 
     def contents(self, section: Shdr) -> memoryview:
         """A section's bytes, a view into :attr:`data` in memory; none for SHT_NOBITS."""
@@ -103,6 +107,17 @@ class Image(NamedTuple):
             names.append(name.decode("utf-8", "surrogateescape"))
         return names
 
+    def section_name(self, number: int) -> str:
+        """The name of one section, as :meth:`section_names` has it.
+
+        Raises:
+            ImageError: it lies outside the table of section names, or nothing ends it.
+        """
+        if not self.header.e_shstrndx:
+            return ""
+        table, start = self.sections[self.header.e_shstrndx], self.sections[number].sh_name
+        return self.string(table, start).decode("utf-8", "surrogateescape")
+
     def wrong(self, what: str) -> ImageError:
         """The error for a field of this image that is wrong."""
         return ImageError(
@@ -121,7 +136,7 @@ def read_image(data: Data, label: str) -> Image:
     Raises:
         ImageError: the file is no ELF file, or a field of it is wrong.
     """
-    image = Image(label, data, elf_format(ELFCLASS64, ELFDATA2LSB), _NO_HEADER, ())
+    image = Image(label, data, elf_format(ELFCLASS64, ELFDATA2LSB), _NO_HEADER)
     head = bytes(data[:64])
     if len(head) < EI_NIDENT or head[:4] != ELFMAG:
         raise image.wrong("it does not begin with the ELF magic number")
@@ -154,14 +169,15 @@ def _with_sections(image: Image) -> Image:
     end = header.e_shoff + count * fmt.shdr.size
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
-    sections = tuple(fmt.shdr.unpack_all(image.data[header.e_shoff : end]))
+    sections = Rows(fmt.shdr, image.data[header.e_shoff : end])
+    kinds = enumerate(sections.column("sh_type"))
+    stored = [number for number, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
     # So does an index of 0xffff, SHN_XINDEX (e_shstrndx).
     names = first.sh_link if header.e_shstrndx == SHN_XINDEX else header.e_shstrndx
     if names >= count:
         raise image.wrong(f"e_shstrndx is {names} of {count} sections")
-    for index, section in enumerate(sections):
-        if section.sh_type in (SHT_NOBITS, SHT_NULL):
-            continue
-        if section.sh_offset + section.sh_size > size:
-            raise image.wrong(f"section {index} reaches past the end of the file")
-    return image._replace(header=header._replace(e_shstrndx=names), sections=sections)
+    for number in stored:
+        if sections[number].sh_offset + sections[number].sh_size > size:
+            raise image.wrong(f"section {number} reaches past the end of the file")
+    header = header._replace(e_shstrndx=names)
+    return image._replace(header=header, sections=sections, stored=stored)

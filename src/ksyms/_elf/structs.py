@@ -7,9 +7,9 @@ Source: System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from struct import Struct
+from struct import Struct, calcsize
 
 from .._typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from .constants import ELFCLASS32, ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
@@ -201,6 +201,13 @@ class Structure(_Of[T]):
         """Every structure of a table whose length is a multiple of :attr:`size`."""
         return map(self._tuple, self._struct.iter_unpack(data))
 
+    def column(self, name: str) -> Struct:
+        """Of a structure's bytes one field, and the others passed over."""
+        place = self.names.index(name)
+        before, code, after = self.codes[:place], self.codes[place], self.codes[place + 1 :]
+        passed = [f"{calcsize(self.order + ''.join(part))}x" for part in (before, after)]
+        return Struct(f"{self.order}{passed[0]}{code}{passed[1]}")
+
     @property
     def dtype(self) -> np.dtype[np.void]:
         """The structure as a packed structured dtype, for whole tables."""
@@ -210,6 +217,34 @@ class Structure(_Of[T]):
         return np.dtype(
             [(name, self.order + kinds[code]) for name, code in zip(self.names, self.codes)]
         )
+
+
+class Rows(Sequence[T]):
+    """A table of structures, each made of its bytes when it is asked for.
+
+    ``data`` has a multiple of the structure's size.
+    """
+
+    def __init__(self, structure: Structure[T], data: Buffer) -> None:
+        self._structure = structure
+        self._data = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self._data) // self._structure.size
+
+    def __getitem__(self, index: Any) -> Any:
+        at = range(len(self))[index]
+        if isinstance(at, range):
+            return [self[number] for number in at]
+        return self._structure.unpack(self._data, at * self._structure.size)
+
+    def __iter__(self) -> Iterator[T]:
+        return self._structure.unpack_all(self._data)
+
+    def column(self, name: str) -> Iterator[tuple[int]]:
+        """One field of all, each in a tuple of its own."""
+        found: Iterator[tuple[int]] = self._structure.column(name).iter_unpack(self._data)
+        return found
 
 
 class Format(NamedTuple):

@@ -22,7 +22,7 @@ def find_symtab(image: Image) -> SymtabHeaders | None:
     Raises:
         ImageError: its entries are not the format's, or its ``sh_link`` is no string table.
     """
-    number = next((n for n, s in enumerate(image.sections) if s.sh_type == SHT_SYMTAB), None)
+    number = next((n for n in image.stored if image.sections[n].sh_type == SHT_SYMTAB), None)
     if number is None:
         return None
     section = image.sections[number]
@@ -48,5 +48,5 @@ def is_driver_image(image: Image) -> bool:
     kinds = [SHT_NULL, SHT_SYMTAB, SHT_STRTAB, SHT_STRTAB]
     return (
         image.header.e_ident[EI_OSABI] == ELFOSABI_FREEBSD
-        and [section.sh_type for section in image.sections] == kinds
+        and [section.sh_type for section in image.sections[:5]] == kinds
     )

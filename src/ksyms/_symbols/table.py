@@ -69,10 +69,9 @@ class SymbolTable(Sequence[Symbol]):
         self._table = image.contents(self._symtab)
         self._strings = image.contents(self._strtab)
         self._driver = is_driver_image(image)
-        self._section_names = image.section_names()
         by_name = {
-            name: index
-            for index, name in enumerate(self._section_names)
+            image.section_name(index): index
+            for index in image.stored
             if image.sections[index].sh_type == elf.SHT_PROGBITS
             and not image.sections[index].sh_flags
         }
@@ -111,6 +110,10 @@ class SymbolTable(Sequence[Symbol]):
     def __iter__(self) -> Iterator[Symbol]:
         """Every symbol, by address."""
         return self._symbols(self._by_address())
+
+    @cached_property
+    def _section_names(self) -> list[str]:
+        return self._image.section_names()
 
     @property
     def label(self) -> str:
@@ -573,9 +576,9 @@ class SymbolTable(Sequence[Symbol]):
         # In the driver's image they are numbers of the sections of files that are not here.
         if self._driver or not elf.SHN_UNDEF < index < elf.SHN_LORESERVE:
             return None
-        if index >= len(self._section_names):
+        if index >= len(self._image.sections):
             raise self._image.wrong(f"a symbol's st_shndx is {index}")
-        return self._section_names[index]
+        return self._image.section_name(index)
 
 
 def _module(section: str | None) -> str | None:
