@@ -135,9 +135,10 @@ def letters(files: tuple[LinkerFile, ...], by_address: Order) -> U32:
             letter = letter | exact.view(np.uint8) * np.uint8(EXACT)
         first = local(_sorted([t.info for t in tables], np.uint8, by))
         for half, place, chosen in zip(halves, places, (first, ~first)):
-            half.append(letter[chosen])
+            half.append(letter.compress(chosen))  # half of what letter[chosen] takes
             if not by_address.apart:
-                place.append(_sorted([t.address for t in tables], np.uint64, by)[chosen])
+                address = _sorted([t.address for t in tables], np.uint64, by)
+                place.append(address.compress(chosen))
     ordered = [np.concatenate(half) for half in halves]
     if not by_address.apart:
         where = [np.argsort(np.concatenate(place), kind="stable") for place in places]
