@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .._errors import ImageError
 from .._typing import TYPE_CHECKING, Final, NamedTuple
@@ -42,8 +42,8 @@ class Image(NamedTuple):
     """An ELF file: its header, its section headers, its bytes.
 
     ``data`` is the whole file, not a copy; ``label`` is what errors call it. The header's
-    ``e_shstrndx`` is the index itself, also where the file has it in section 0. ``stored`` are
-    the numbers of the sections that have bytes in the file: few, where modules have thousands.
+    ``e_shstrndx`` is the index itself, also where the file has it in section 0. ``stored`` has
+    those sections by number that have bytes in the file: few, where modules have thousands.
     """
 
     label: str
@@ -51,7 +51,7 @@ class Image(NamedTuple):
     format: Format
     header: Ehdr
     sections: Sequence[Shdr] = ()
-    stored: Sequence[int] = ()
+    stored: Mapping[int, Shdr] = {}
 
     def contents(self, section: Shdr) -> memoryview:
         """A section's bytes, a view into :attr:`data` in memory; none for SHT_NOBITS."""
@@ -115,8 +115,10 @@ class Image(NamedTuple):
         """
         if not self.header.e_shstrndx:
             return ""
-        table, start = self.sections[self.header.e_shstrndx], self.sections[number].sh_name
-        return self.string(table, start).decode("utf-8", "surrogateescape")
+        names = self.header.e_shstrndx
+        table = self.stored.get(names) or self.sections[names]
+        section = self.stored.get(number) or self.sections[number]
+        return self.string(table, section.sh_name).decode("utf-8", "surrogateescape")
 
     def wrong(self, what: str) -> ImageError:
         """The error for a field of this image that is wrong."""
@@ -169,15 +171,17 @@ def _with_sections(image: Image) -> Image:
     end = header.e_shoff + count * fmt.shdr.size
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
-    sections = Rows(fmt.shdr, image.data[header.e_shoff : end])
+    table = image.data[header.e_shoff : end]
+    sections = Rows(fmt.shdr, table)
     kinds = enumerate(sections.column("sh_type"))
-    stored = [number for number, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
+    with_bytes = [n for n, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
+    stored = {n: fmt.shdr.unpack(table, n * fmt.shdr.size) for n in with_bytes}
     # So does an index of 0xffff, SHN_XINDEX (e_shstrndx).
     names = first.sh_link if header.e_shstrndx == SHN_XINDEX else header.e_shstrndx
     if names >= count:
         raise image.wrong(f"e_shstrndx is {names} of {count} sections")
-    for number in stored:
-        if sections[number].sh_offset + sections[number].sh_size > size:
+    for number, section in stored.items():
+        if section.sh_offset + section.sh_size > size:
             raise image.wrong(f"section {number} reaches past the end of the file")
     header = header._replace(e_shstrndx=names)
     return image._replace(header=header, sections=sections, stored=stored)

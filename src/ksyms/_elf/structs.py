@@ -182,6 +182,7 @@ class Structure(_Of[T]):
         self.order = order
         self._struct = Struct(order + "".join(self.codes))
         self.size = self._struct.size
+        self._columns: dict[str, Struct] = {}
         # T is a NamedTuple, and the type system has no bound that says so.
         self._tuple: Callable[[tuple[Any, ...]], T] = partial(tuple.__new__, make)
         # Where in the file's order each of the tuple's fields is; the same in all but two.
@@ -203,10 +204,12 @@ class Structure(_Of[T]):
 
     def column(self, name: str) -> Struct:
         """Of a structure's bytes one field, and the others passed over."""
-        place = self.names.index(name)
-        before, code, after = self.codes[:place], self.codes[place], self.codes[place + 1 :]
-        passed = [f"{calcsize(self.order + ''.join(part))}x" for part in (before, after)]
-        return Struct(f"{self.order}{passed[0]}{code}{passed[1]}")
+        if name not in self._columns:
+            place = self.names.index(name)
+            before, code, after = self.codes[:place], self.codes[place], self.codes[place + 1 :]
+            passed = [f"{calcsize(self.order + ''.join(part))}x" for part in (before, after)]
+            self._columns[name] = Struct(f"{self.order}{passed[0]}{code}{passed[1]}")
+        return self._columns[name]
 
     @property
     def dtype(self) -> np.dtype[np.void]:
@@ -233,10 +236,10 @@ class Rows(Sequence[T]):
         return len(self._data) // self._structure.size
 
     def __getitem__(self, index: Any) -> Any:
-        at = range(len(self))[index]
-        if isinstance(at, range):
-            return [self[number] for number in at]
-        return self._structure.unpack(self._data, at * self._structure.size)
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return [self[number] for number in numbers]
+        return self._structure.unpack(self._data, numbers * self._structure.size)
 
     def __iter__(self) -> Iterator[T]:
         return self._structure.unpack_all(self._data)

@@ -22,10 +22,10 @@ def find_symtab(image: Image) -> SymtabHeaders | None:
     Raises:
         ImageError: its entries are not the format's, or its ``sh_link`` is no string table.
     """
-    number = next((n for n in image.stored if image.sections[n].sh_type == SHT_SYMTAB), None)
-    if number is None:
+    found = ((n, s) for n, s in image.stored.items() if s.sh_type == SHT_SYMTAB)
+    number, section = next(found, (0, None))
+    if section is None:
         return None
-    section = image.sections[number]
     size = image.format.sym.size
     if section.sh_entsize != size or section.sh_size % size:
         raise image.wrong(

@@ -71,9 +71,8 @@ class SymbolTable(Sequence[Symbol]):
         self._driver = is_driver_image(image)
         by_name = {
             image.section_name(index): index
-            for index in image.stored
-            if image.sections[index].sh_type == elf.SHT_PROGBITS
-            and not image.sections[index].sh_flags
+            for index, section in image.stored.items()
+            if section.sh_type == elf.SHT_PROGBITS and not section.sh_flags
         }
         self._note = self._contents(by_name.get(_note.SECTION))
         count = self._symtab.sh_size // self._row.size
