@@ -181,6 +181,19 @@ def test_each_field_by_hand(tmp_path: Path) -> None:
         wrong(tmp_path, data, what)
 
 
+def test_names_of_no_sections(tmp_path: Path) -> None:
+    """A header without sections that says which of them has their names: no symbols."""
+    kernel, bare = tmp_path / "kernel", tmp_path / "bare"
+    kernel.write_bytes(elf_file(ROWS, NAMES))
+    bare.write_bytes(changed(elf_file(ROWS, NAMES), 40, "Q", 0))
+    for layout in ("freebsd", "linux"):
+        image = ksyms.snapshot(layout=layout, kernel=kernel, modules=[(bare, BASE)]).image
+        assert ksyms.load(image).names.keys() == {"one", "two"}
+    for job in (lambda: ksyms.load(bare), lambda: ksyms.snapshot(kernel=bare)):
+        with pytest.raises(ksyms.ImageError, match=r"it has no \.symtab"):
+            job()
+
+
 def test_a_modules_sections_by_hand(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel"
     kernel.write_bytes(elf_file(ROWS, NAMES))

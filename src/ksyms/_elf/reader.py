@@ -159,8 +159,8 @@ _NO_HEADER = Ehdr(b"", *(0,) * 13)
 
 def _with_sections(image: Image) -> Image:
     header, fmt, size = image.header, image.format, len(image.data)
-    if not header.e_shoff:
-        return image
+    if not header.e_shoff:  # no sections, whatever the header says of their names
+        return image._replace(header=header._replace(e_shstrndx=0))
     if header.e_shentsize != fmt.shdr.size:
         raise image.wrong(f"e_shentsize is {header.e_shentsize} and not {fmt.shdr.size}")
     if header.e_shoff + fmt.shdr.size > size:
