@@ -159,6 +159,7 @@ def test_each_field_by_hand(tmp_path: Path) -> None:
         (changed(good, 5, "B", 0), "EI_DATA is 0"),
         (changed(good, 16, "H", 4), "e_type is 4"),  # ET_CORE
         (changed(good, 40, "Q", 1 << 60), "e_shoff is"),
+        (changed(good, 40, "Q", 0), "e_shoff is 0, and e_shnum 5"),
         (changed(good, 58, "H", 40), "e_shentsize is 40 and not 64"),
         (changed(good, 60, "H", 0xFFFE), "e_shnum is 65534, and the file ends before"),
         (changed(good, 62, "H", 9), "e_shstrndx is 9 of 5 sections"),
@@ -184,8 +185,9 @@ def test_each_field_by_hand(tmp_path: Path) -> None:
 def test_names_of_no_sections(tmp_path: Path) -> None:
     """A header without sections that says which of them has their names: no symbols."""
     kernel, bare = tmp_path / "kernel", tmp_path / "bare"
-    kernel.write_bytes(elf_file(ROWS, NAMES))
-    bare.write_bytes(changed(elf_file(ROWS, NAMES), 40, "Q", 0))
+    good = elf_file(ROWS, NAMES)
+    kernel.write_bytes(good)
+    bare.write_bytes(changed(changed(good, 40, "Q", 0), 60, "H", 0))
     for layout in ("freebsd", "linux"):
         image = ksyms.snapshot(layout=layout, kernel=kernel, modules=[(bare, BASE)]).image
         assert ksyms.load(image).names.keys() == {"one", "two"}
@@ -265,6 +267,21 @@ def test_parts_that_share_their_bytes(tmp_path: Path, layout: str) -> None:
             with pytest.raises(ksyms.ImageError, match="names overlap"):
                 _ = ksyms.load(path).sections
     assert time.monotonic() - begun < 10
+
+
+def test_a_long_name_of_many_sections_that_nobody_asks_for(tmp_path: Path) -> None:
+    """Loaded as it is: no section's name is made but a symbol's."""
+    long = Section("n" * 300_000, 1, 0, 0x1000, b"x" * 64)
+    data = elf_file(ROWS, NAMES, sections=(long,))
+    _, shoff, each, count = header_fields(data)
+    many = bytearray(data + data[shoff + each : shoff + 2 * each] * 3000)
+    struct.pack_into("<H", many, 60, count + 3000)
+    path = tmp_path / "many"
+    path.write_bytes(many)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert [symbol.name for symbol in ksyms.load(path)] == ["one", "two"]
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    assert grown < 64 << 10  # KiB
 
 
 def test_the_ends_of_the_address_space(tmp_path: Path) -> None:

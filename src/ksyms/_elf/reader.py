@@ -108,17 +108,27 @@ class Image(NamedTuple):
         return names
 
     def section_name(self, number: int) -> str:
-        """The name of one section, as :meth:`section_names` has it.
+        """The name of one section; of many :meth:`section_names`, which have a limit.
 
         Raises:
             ImageError: it lies outside the table of section names, or nothing ends it.
         """
         if not self.header.e_shstrndx:
             return ""
-        names = self.header.e_shstrndx
-        table = self.stored.get(names) or self.sections[names]
-        section = self.stored.get(number) or self.sections[number]
-        return self.string(table, section.sh_name).decode("utf-8", "surrogateescape")
+        start = self.sections[number].sh_name
+        try:
+            name = self.string(self.sections[self.header.e_shstrndx], start)
+        except ImageError:
+            raise self.wrong(f"section {number}'s sh_name is {start}") from None
+        return name.decode("utf-8", "surrogateescape")
+
+    def is_called(self, section: Shdr, name: str) -> bool:
+        """Whether that is the name of ``section``."""
+        if not self.header.e_shstrndx:
+            return False
+        wanted, start = name.encode() + b"\0", section.sh_name
+        table = self.contents(self.sections[self.header.e_shstrndx])
+        return bytes(table[start : start + len(wanted)]) == wanted
 
     def wrong(self, what: str) -> ImageError:
         """The error for a field of this image that is wrong."""
@@ -159,7 +169,9 @@ _NO_HEADER = Ehdr(b"", *(0,) * 13)
 
 def _with_sections(image: Image) -> Image:
     header, fmt, size = image.header, image.format, len(image.data)
-    if not header.e_shoff:  # no sections, whatever the header says of their names
+    if not header.e_shoff:
+        if header.e_shnum:
+            raise image.wrong(f"e_shoff is 0, and e_shnum {header.e_shnum}")
         return image._replace(header=header._replace(e_shstrndx=0))
     if header.e_shentsize != fmt.shdr.size:
         raise image.wrong(f"e_shentsize is {header.e_shentsize} and not {fmt.shdr.size}")
@@ -171,7 +183,7 @@ def _with_sections(image: Image) -> Image:
     end = header.e_shoff + count * fmt.shdr.size
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
-    table = image.data[header.e_shoff : end]
+    table = bytes(image.data[header.e_shoff : end])  # what was checked stays
     sections = Rows(fmt.shdr, table)
     kinds = enumerate(sections.column("sh_type"))
     with_bytes = [n for n, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]

@@ -47,6 +47,8 @@ FINDS: Final = 48
 """How many scans for a name take as long as numpy's import and the index of all names."""
 _SHORT: Final = 64
 """Bytes that most names have less than."""
+_SECTIONS: Final = 64
+"""How many sections' names are made one by one, before all are, which has a limit."""
 _SCANS: Final = 4
 """How many single searches of a table are worth one pass over it."""
 # st_info's type is STT_NOTYPE and the name begins with this: see the linker room.
@@ -59,7 +61,8 @@ class SymbolTable(Sequence[Symbol]):
     """The symbols of an ELF image, by address.
 
     A sequence of :class:`Symbol`, sorted by address; :meth:`lookup` and :meth:`find`
-    answer without building it.
+    answer without building it. A symbol's section and names are looked at when they are asked
+    for: an ImageError can come then.
     """
 
     def __init__(self, image: Image) -> None:
@@ -70,9 +73,11 @@ class SymbolTable(Sequence[Symbol]):
         self._strings = image.contents(self._strtab)
         self._driver = is_driver_image(image)
         by_name = {
-            image.section_name(index): index
+            name: index
             for index, section in image.stored.items()
             if section.sh_type == elf.SHT_PROGBITS and not section.sh_flags
+            for name in (_note.SECTION, _note.LETTERS)
+            if image.is_called(section, name)
         }
         self._note = self._contents(by_name.get(_note.SECTION))
         count = self._symtab.sh_size // self._row.size
@@ -577,7 +582,9 @@ class SymbolTable(Sequence[Symbol]):
             return None
         if index >= len(self._image.sections):
             raise self._image.wrong(f"a symbol's st_shndx is {index}")
-        return self._image.section_name(index)
+        if len(self._in) < _SECTIONS:
+            return self._image.section_name(index)
+        return self._section_names[index]
 
 
 def _module(section: str | None) -> str | None:
