@@ -184,8 +184,7 @@ def _with_sections(image: Image) -> Image:
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
     table = bytes(image.data[header.e_shoff : end])  # what was checked stays
-    sections = Rows(fmt.shdr, table)
-    kinds = enumerate(sections.column("sh_type"))
+    kinds = enumerate(fmt.shdr.column("sh_type").iter_unpack(table))
     with_bytes = [n for n, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
     stored = {n: fmt.shdr.unpack(table, n * fmt.shdr.size) for n in with_bytes}
     # So does an index of 0xffff, SHN_XINDEX (e_shstrndx).
@@ -196,4 +195,4 @@ def _with_sections(image: Image) -> Image:
         if section.sh_offset + section.sh_size > size:
             raise image.wrong(f"section {number} reaches past the end of the file")
     header = header._replace(e_shstrndx=names)
-    return image._replace(header=header, sections=sections, stored=stored)
+    return image._replace(header=header, sections=Rows(fmt.shdr, table), stored=stored)

@@ -244,11 +244,6 @@ class Rows(Sequence[T]):
     def __iter__(self) -> Iterator[T]:
         return self._structure.unpack_all(self._data)
 
-    def column(self, name: str) -> Iterator[tuple[int]]:
-        """One field of all, each in a tuple of its own."""
-        found: Iterator[tuple[int]] = self._structure.column(name).iter_unpack(self._data)
-        return found
-
 
 class Format(NamedTuple):
     """Every structure of one class (ELFCLASS*) and byte order (ELFDATA2*)."""
