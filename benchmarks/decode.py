@@ -3,10 +3,13 @@
 Four logs of a million frames, of symbols of the running kernel drawn at random: addresses
 alone, and every form that is recognised, with names right, wrong or missing; each of places
 that hardly repeat, and of ten thousand places, as a profile has them. In each round, in turn
-and each a process of its own: ``ksyms decode``, a loop in Python with a dictionary and a
-bisection over /proc/kallsyms, and ``addr2line`` fed by a pipe, as scripts/decode_stacktrace.sh
-does, with a hundredth of the frames. The time of a process that decodes nothing is not taken
-off.
+and each a process of its own: ``ksyms decode`` and its ``--json``, a loop in Python with a
+dictionary and a bisection over /proc/kallsyms, and ``addr2line`` fed by a pipe, as
+scripts/decode_stacktrace.sh does, with a hundredth of the frames.
+
+Then each form alone, a fifth of the frames, beside such a loop that knows this form and no
+other; both must put out the same. And a log with one frame in a thousand lines, beside ``grep``
+for 16 digits. The time of a process that decodes nothing is not taken off.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +72,57 @@ FORMS: Final = (
 )
 
 
+ADDRESS: Final = r"(?P<a>\bffff[0-9a-f]{12}\b)"
+EACH: Final = {
+    "address": ("\t    {a}\n", ADDRESS, "{a} {n}+{o}/{s}"),
+    "[<address>] ? 0xaddress": (
+        " [<{a}>] ? 0x{a}\n",
+        r"(?P<a>ffff[0-9a-f]{12})(?P<c>>\]|)",
+        "{a}{c} {n}+{o}/{s}",
+    ),
+    "register": ("RBX: {a} RCX: 0000000000000001\n", ADDRESS, "{a} {n}+{o}/{s}"),
+    "oops": (
+        "[  123.456789]  [<{a}>] ? {n}+{o}/{s}\n",
+        ADDRESS + r"(?P<c>>\] \? )\S+",
+        "{a}{c}{n}+{o}/{s}",
+    ),
+    "perf script": (
+        "\t{a} {n}+{o} ([kernel.kallsyms])\n",
+        ADDRESS + r" \S+",
+        "{a} {n}+{o}",
+    ),
+    "perf script, [unknown]": (
+        "\t{a} [unknown] ([kernel.kallsyms])\n",
+        ADDRESS + r" \S+",
+        "{a} {n}+{o}",
+    ),
+    "ftrace": (" => {n}+{o}/{s} <{a}>\n", r"\S+ <" + ADDRESS, "{n}+{o}/{s} <{a}"),
+}
+"""Of each form a line, what a loop looks for in it, and what it puts there."""
+LOOP: Final = r"""
+import bisect, re, sys
+starts, symbols = [], []
+for line in open(sys.argv[1]):
+    start, size, name = line.split()
+    starts.append(int(start, 16)); symbols.append((name, size))
+seen = {}
+form = sys.argv[3]
+def named(match):
+    word = match[0]
+    if word not in seen:
+        address = int(match["a"], 16)
+        at = bisect.bisect_right(starts, address) - 1
+        name, size = symbols[at]
+        offset = hex(address - starts[at])
+        seen[word] = form.format(**match.groupdict(), n=name, o=offset, s=size)
+    return seen[word]
+pattern = re.compile(sys.argv[2])
+for line in open(sys.argv[4]):
+    sys.stdout.write(pattern.sub(named, line))
+"""
+LINES: Final = 800_000
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
@@ -79,6 +135,8 @@ def main() -> None:
         for name, path in logs.items():
             path.write_text("".join(log(name, elf)))
         rows = [row for name, path in logs.items() for row in rounds(name, path, elf, options)]
+        rows += forms(Path(scratch), elf, options.rounds)
+        rows += sparse(Path(scratch), elf, options.rounds)
         peaks = [peak(logs["addresses, profile"], elf, times) for times in (1, 8)]
     head = ["log", "by", "frames/s, best", "worst", "ratio, best", "median", "worst"]
     release = platform.release().split("-")[0]
@@ -93,6 +151,68 @@ def main() -> None:
     print(report)
     if options.record:
         record("decoded", report)
+
+
+def forms(scratch: Path, elf: Path, times: int) -> Iterator[list[str]]:
+    """Measure each form alone, beside a loop that knows it."""
+    draw = random.Random(11)
+    table = ksyms.load(elf)
+    starts = Counter(s.address for s in table)
+    functions = [
+        s
+        for s in table
+        if s.kind == "function" and s.size and s.section and starts[s.address] == 1
+    ]
+    listed, path = scratch / "functions", scratch / "form"
+    rows = (
+        f"{s.address:x} {s.size:#x} {s.name}\n" for s in sorted(functions, key=itemgetter(1))
+    )
+    listed.write_text("".join(rows))
+    for name, (line, pattern, made) in EACH.items():
+        for kind in ("", ", profile"):
+            few = [(s, draw.randrange(s.size)) for s in draw.choices(functions, k=PLACES)]
+            lines = []
+            for _ in range(FRAMES // 5):
+                symbol, offset = draw.choice(few)
+                if not kind:
+                    symbol = draw.choice(functions)
+                    offset = draw.randrange(symbol.size)
+                said = {"n": symbol.name, "o": hex(offset), "s": hex(symbol.size)}
+                lines.append(line.format(a=f"{symbol.address + offset:016x}", **said))
+            path.write_text("".join(lines))
+            loop = [sys.executable, "-c", LOOP, str(listed), pattern, made, str(path)]
+            by = {
+                "ksyms decode": (len(lines), decode(elf, path)),
+                "a loop for it": (len(lines), loop),
+            }
+            if outputs(by["ksyms decode"][1]) != outputs(loop):
+                raise SystemExit(f"{name}: the loop puts out another text")
+            yield from compared(name + kind, by, times)
+
+
+def sparse(scratch: Path, elf: Path, times: int) -> list[list[str]]:
+    """Measure a log that has few frames, beside a search for what looks like them."""
+    frames = log("every form", elf)
+    path = scratch / "sparse"
+    with path.open("w") as out:
+        for number in range(LINES):
+            word = f"session {number * 7919 % 1000003} of user root on host {number % 997}"
+            out.write(next(frames) if number % 1000 == 0 else f"systemd[1]: Started {word}.\n")
+    by = {"ksyms decode": (LINES, decode(elf, path))}
+    for locale in ("C.UTF-8", "C"):
+        # With /dev/null for its output grep ends at the first line that it finds.
+        search = f"LC_ALL={locale} grep -cE '[0-9a-f]{{16}}' {path} | cat"
+        by[f"grep, {locale}"] = LINES, ["sh", "-c", search]
+    return compared("one frame in 1000 lines (lines/s)", by, times)
+
+
+def decode(elf: Path, path: Path, *options: str) -> list[str]:
+    return [str(KSYMS), "decode", *options, "--from", str(elf), str(path)]
+
+
+def outputs(command: list[str]) -> bytes:
+    quiet = subprocess.DEVNULL
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=quiet).stdout
 
 
 def log(name: str, elf: Path) -> Iterator[str]:
@@ -115,12 +235,18 @@ def rounds(name: str, path: Path, elf: Path, options: argparse.Namespace) -> lis
         out.writelines(line for number, line in enumerate(lines) if not number % SLICE)
     addresses = ["sh", "-c", f"grep -oE 'ffff[0-9a-f]{{12}}' {few} | addr2line -f -e {elf}"]
     by = {
-        "ksyms decode": (FRAMES, [str(KSYMS), "decode", "--from", str(elf), str(path)]),
+        "ksyms decode": (FRAMES, decode(elf, path)),
+        "ksyms decode --json": (FRAMES, decode(elf, path, "--json")),
         "dict and bisect": (FRAMES, [sys.executable, "-c", PLAIN, str(path)]),
         "addr2line": (FRAMES // SLICE, addresses),
     }
+    return compared(name, by, options.rounds)
+
+
+def compared(name: str, by: dict[str, tuple[int, list[str]]], times: int) -> list[list[str]]:
+    """Measure commands in turn: a row for each, of the frames and how long it takes."""
     speeds: dict[str, list[float]] = {who: [] for who in by}
-    for _ in range(options.rounds):
+    for _ in range(times):
         for who, (frames, command) in by.items():
             begun = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -105,6 +105,8 @@ def goals(disk: Path, memory: Path) -> Iterator[Goal]:
     one = int(symbols.starts[len(symbols.starts) // 2]) + 1
     from_file, live = tasks.lookup_command(elf, one), tasks.live_lookup_command(one)
     yield Goal("`lookup --from FILE ADDRESS`", "`python3 -c pass`", 3, "x", from_file)
+    a_list = tasks.list_command(elf, symbols, memory)
+    yield Goal("an address of `lookup -`", "dict and bisect", 4, "us", a_list, "us")
     yield Goal("`import numpy`, alone", "`cat`", math.inf, "ms above", tasks.numpy_import())
     yield Goal("`lookup ADDRESS`", "`cat`", 100, "ms above", live)
     yield from opens(disk)

@@ -45,11 +45,30 @@ SINGLE: Final = 20_000
 LORESERVE: Final = 0xFF00
 """ELF's first section number that is none (SHN_LORESERVE)."""
 MANY: Final = 1_000_000
+LIST: Final = 200_000
+"""Addresses of a list that a process of its own looks up."""
 NAMES: Final = 1_000
 SEED: Final = 9
 DEBIAN: Final = "/usr/lib/python3/dist-packages"
 """Where python3-bpfcc is."""
 
+
+LOOP: Final = """
+import sys
+from bisect import bisect_right
+starts, rows = [], []
+for line in open(sys.argv[1]):
+    address, letter, size, name, section = line.split()
+    starts.append(int(address, 16))
+    rows.append((letter, int(size), name, section))
+for line in sys.stdin:
+    address = int(line, 16)
+    at = bisect_right(starts, address) - 1
+    letter, size, name, section = rows[at]
+    place = f"{name}+{address - starts[at]:#x}/{size:#x}"
+    print(f"{address:016x}  {letter}  {size:>8}  {place:48}  {section}")
+"""
+"""What one would write first for a list of addresses, of rows by address in a file."""
 
 Clock = Callable[[], float]
 
@@ -189,13 +208,15 @@ def have_bytecode() -> None:
     compileall.compile_dir(Path(ksyms.__file__).parent, quiet=1)
 
 
-def process(*command: str | Path, out: Path | None = None) -> Callable[[Clock], float]:
-    """What a whole process takes, whose standard output goes to ``out`` or nowhere."""
+def process(
+    *command: str | Path, out: Path | None = None, into: Path | None = None
+) -> Callable[[Clock], float]:
+    """What a whole process takes that reads ``into`` and writes ``out``, or nothing."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def run() -> None:
-        with open(out or os.devnull, "wb") as file:
-            subprocess.run(command, stdout=file, check=True, env=environment)
+        with open(out or os.devnull, "wb") as file, open(into or os.devnull, "rb") as given:
+            subprocess.run(command, stdin=given, stdout=file, check=True, env=environment)
 
     return partial(seconds, run)
 
@@ -214,6 +235,26 @@ def lookup_command(elf: Path, address: int) -> Pair:
         process(KSYMS, "lookup", "--from", elf, f"{address:#x}"),
         process(sys.executable, "-c", "pass"),
     )
+
+
+def list_command(elf: Path, symbols: Known, directory: Path) -> Pair:
+    """An address of a list that ``ksyms lookup --from FILE -`` looks up; a loop in Python does.
+
+    Both with the start of their processes; the loop prints the same but for the alignment.
+    """
+    table = ksyms.load(elf)
+    asked, rows = directory / "addresses", directory / "rows"
+    # Of places within symbols some begin again: those are of the symbols inside.
+    found = drawn(symbols, 2 * LIST, np.random.default_rng(SEED))
+    found = found[table.numbers(found) > 0][:LIST]
+    asked.write_text("".join(f"{address:#x}\n" for address in found.tolist()))
+    with rows.open("w", encoding="utf-8", errors="surrogateescape") as out:
+        for symbol in (table.numbered(number) for number in symbols.numbers.tolist()):
+            told = (symbol.letter, symbol.size, symbol.name, symbol.section)
+            print(f"{symbol.address:016x}", *told, file=out)
+    work = process(KSYMS, "lookup", "--from", elf, "-", into=asked)
+    loop = process(sys.executable, "-c", LOOP, rows, into=asked)
+    return Pair(lambda clock: work(clock) / LIST, lambda clock: loop(clock) / LIST)
 
 
 def live_lookup_command(address: int) -> Pair:
@@ -266,7 +307,7 @@ def address(
     Each is asked the same addresses.
     """
     starts = symbols.starts.tolist()
-    names = [name for name, *_ in table.briefly(symbols.numbers)]
+    names, _, _ = table.briefly(symbols.numbers)
     other = other or (lambda value: names[bisect_right(starts, value) - 1])
     mine, theirs = np.random.default_rng(SEED), np.random.default_rng(SEED)
     each(table.lookup, starts, time.perf_counter)

@@ -1,36 +1,136 @@
-"""A BPF program that does nothing, by the system call; for this machine and for the VM."""
+"""BPF programs by the system call; for this machine and for the VM."""
 
 from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os import close
 from pathlib import Path
+from typing import NamedTuple
 
 BPF_SYSCALL = 321  # x86-64
 BPF_PROG_LOAD = 5
+BPF_OBJ_GET_INFO_BY_FD = 15
+BPF_BTF_LOAD = 18
 BPF_PROG_TYPE_SOCKET_FILTER = 1
+
+RETURN = [(0xB7, 0, 0, 0), (0x95, 0, 0, 0)]
+"""``return 0``: instructions are code, registers, offset and immediate value."""
 
 
 def load_bpf_program() -> int:
     """Load a program that does nothing; gives its descriptor."""
+    return _load(RETURN, b"ksyms_smoke")
+
+
+class Function(NamedTuple):
+    """A function of a program with line info: each instruction with its source and line."""
+
+    name: str
+    code: list[tuple[tuple[int, int, int, int], str, int]]
+
+
+@contextmanager
+def loaded(functions: Sequence[Function], name: bytes = b"ksyms_lines") -> Iterator[int]:
+    """A program of ``functions`` with BTF and line info; the first is its entry.
+
+    Gives its descriptor, and takes it away at the end.
+    """
+    strings = bytearray(b"\0")
+    places: dict[str, int] = {}
+
+    def string(text: str) -> int:
+        if text not in places:
+            places[text] = len(strings)
+            strings.extend(text.encode() + b"\0")
+        return places[text]
+
+    # Documentation/bpf/btf.rst: an int, a pointer's stand-in, and FUNC_PROTO, FUNC of each.
+    types = struct.pack("<IIII", string("int"), 1 << 24, 4, 1 << 24 | 32)
+    types += struct.pack("<III", 0, 2 << 24, 0)  # void *
+    infos, lines, code = b"", b"", []
+    for number, function in enumerate(functions):
+        pointer = 2 if number == 0 else 1
+        types += struct.pack("<III", 0, 13 << 24 | 1, 1)
+        types += struct.pack("<II", string("arg"), pointer)
+        linkage = 1 if number == 0 else 0  # BTF_FUNC_GLOBAL, BTF_FUNC_STATIC
+        types += struct.pack("<III", string(function.name), 12 << 24 | linkage, 3 + 2 * number)
+        infos += struct.pack("<II", len(code), 4 + 2 * number)
+        before = None
+        for instruction, source, line in function.code:
+            if (source, line) != before:
+                place = string(source), string(f"line {line}"), line << 10 | 5
+                lines += struct.pack("<IIII", len(code), *place)
+            before = source, line
+            code.append(instruction)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    btf = _load_btf(header + types + bytes(strings))
+    try:
+        program = _load(code, name, btf, infos, lines)
+    finally:
+        close(btf)
+    try:
+        yield program
+    finally:
+        close(program)
+
+
+def _load_btf(blob: bytes) -> int:
+    data = ctypes.create_string_buffer(blob, len(blob))
+    return _bpf(
+        BPF_BTF_LOAD, struct.pack("<QQIII4x", ctypes.addressof(data), 0, len(blob), 0, 0)
+    )
+
+
+def _load(
+    code: Sequence[tuple[int, int, int, int]],
+    name: bytes,
+    btf: int = 0,
+    infos: bytes = b"",
+    lines: bytes = b"",
+) -> int:
     sysctl("bpf_jit_enable", 1, "net/core")
     sysctl("bpf_jit_kallsyms", 1, "net/core")
-    # r0 = 0; exit
-    code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
-    license_ = ctypes.create_string_buffer(b"GPL")
-    attributes = ctypes.create_string_buffer(
-        struct.pack(
-            "<IIQQIIQII16s",
-            *(BPF_PROG_TYPE_SOCKET_FILTER, 2),
-            *(ctypes.addressof(code), ctypes.addressof(license_), 0, 0, 0, 0, 0),
-            b"ksyms_smoke",
-        )
+    packed = b"".join(struct.pack("<BBhi", *instruction) for instruction in code)
+    buffers = [
+        ctypes.create_string_buffer(data, len(data) or 1)
+        for data in (packed, b"GPL\0", infos, lines)
+    ]
+    insns, license_, func_info, line_info = map(ctypes.addressof, buffers)
+    attributes = struct.pack(
+        "<IIQQIIQII16sII",
+        *(BPF_PROG_TYPE_SOCKET_FILTER, len(code)),
+        *(insns, license_),
+        *(0, 0, 0, 0, 0),
+        name,
+        *(0, 0),
     )
+    if btf:
+        attributes += struct.pack(
+            "<IIQIIQI4x", btf, 8, func_info, len(infos) // 8, 16, line_info, len(lines) // 16
+        )
+    return _bpf(BPF_PROG_LOAD, attributes)
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
     libc = ctypes.CDLL(None, use_errno=True)
-    program: int = libc.syscall(BPF_SYSCALL, BPF_PROG_LOAD, attributes, len(attributes.raw) - 1)
-    if program < 0:
-        raise OSError(ctypes.get_errno(), "bpf(BPF_PROG_LOAD)")
-    return program
+    answer: int = libc.syscall(BPF_SYSCALL, command, buffer, len(attributes))
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), f"bpf({command})")
+    return answer
+
+
+def native_code(program: int) -> bytes:
+    """The machine's code of all functions of a program, one after the other."""
+    code = ctypes.create_string_buffer(1 << 16)
+    info = ctypes.create_string_buffer(40)  # struct bpf_prog_info up to xlated_prog_insns
+    struct.pack_into("<I4xQ", info, 16, len(code), ctypes.addressof(code))
+    _bpf(BPF_OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", program, 40, ctypes.addressof(info)))
+    (length,) = struct.unpack_from("<I", info, 16)
+    return code.raw[:length]
 
 
 def sysctl(name: str, value: int, where: str = "kernel") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def nm(path: Path) -> list[str]:
     """Address and name of each symbol, sorted, by nm."""
     lines = subprocess.check_output(["nm", "-p", path], text=True).splitlines()
     return sorted(re.sub(" . ", " ", line) for line in lines)
+
+
+def same_by_nm(path: Path, text: str) -> None:
+    """Hold what nm prints against a kallsyms text; of undefined symbols it prints the name."""
+    told = nm(path)
+    addressed = [line for line in told if not line.startswith(" ")]
+    undefined = sorted(line.strip() for line in told if line.startswith(" "))
+    left = Counter(names(text)) - Counter(addressed)
+    assert not Counter(addressed) - Counter(names(text))
+    assert sorted(line.split(" ", 1)[1] for line in left.elements()) == undefined
 
 
 def names(text: str = TEXT) -> list[str]:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import ksyms
 from command import ksyms as command
-from command import refused
 from elf_files import EXEC, Row, Section, compile_c, elf_file
+from ksyms._symbols.btf import Btf
 
 PROTOTYPES = """\
 void alpha(void)
@@ -47,7 +47,7 @@ ffffffff81000f00 t clash
 ffffffff81000f10 t again
 ffffffff81000f20 t again
 ffffffff81001000 T _etext
-ffffffff81400000 D datum
+ffffffff81400000 d datum
 ffffffffc0000000 t mod_start\t[mod]
 ffffffffc0000020 t clash\t[mod]
 ffffffffc0000040 t alpha\t[mod]
@@ -378,9 +378,12 @@ def test_several_prototypes_of_one_name_are_all_given() -> None:
 
 
 def _refused(btf: bytes) -> str:
+    """Why it is; the file's symbols are what they are without it."""
     table = ksyms.load(memoryview(_elf_with(btf)))
+    assert table.lookup(0x1004) == table[0]
+    assert (table.prototype(table[0]), table.prototypes(table[0])) == (None, [])
     with pytest.raises(ksyms.ImageError) as caught:
-        table.prototype(table[0])
+        Btf(btf, lambda what: ksyms.ImageError(what, "")).prototypes("f")
     return caught.value.what
 
 
@@ -420,14 +423,37 @@ def test_what_cannot_be_is_refused() -> None:
     assert "a name of its BTF" in _refused(make.data())
 
 
-def test_a_split_one_without_its_base_is_refused(btf: dict[str, Path]) -> None:
-    assert "goes on from another" in _refused(btf["mod"].read_bytes())
+def test_a_split_one_without_its_base_has_no_prototypes(btf: dict[str, Path]) -> None:
+    """As every stock module's is: its types go on from the kernel's."""
+    split = btf["mod"].read_bytes()
+    assert "goes on from another" in _refused(split)
+    assert not ksyms.load(memoryview(_elf_with(split))).has_prototypes
+    assert ksyms.load(memoryview(_elf_with(_whole()))).has_prototypes
 
 
-def test_lookup_of_a_damaged_one_is_two_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("btf", [_whole()[:-1], b"", b"\x9f", bytes(64)])
+def test_lookup_does_without_a_damaged_one(btf: bytes, tmp_path: Path) -> None:
     path = tmp_path / "damaged"
-    path.write_bytes(_elf_with(_whole()[:-1]))
-    refused(command("lookup", "--from", path, "f"), "past its end", "copy it again")
+    path.write_bytes(_elf_with(btf))
+    run = command("lookup", "--from", path, "f", "0x1004")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert [line.split()[3] for line in run.stdout.splitlines()] == ["f", "f+0x4/0x8"]
+
+
+def test_a_section_without_bytes_has_no_types(tmp_path: Path) -> None:
+    """A snapshot of ELF files has each section of theirs by name, and none of its bytes."""
+    text = Section(".text", 1, 6, 0x1000, b"\x90" * 64, align=16)
+    types = Section(".BTF", 1, 2, 0x2000, _whole(), align=4)
+    (path := tmp_path / "vmlinux").write_bytes(
+        elf_file([Row(1, 0x1000, 8)], b"\0f\0", sections=(text, types))
+    )
+    assert ksyms.load(path).prototype(ksyms.load(path)[0]) == WANTED
+    ksyms.snapshot(kernel=path).write(tmp_path / "snapshot")
+    table = ksyms.load(tmp_path / "snapshot")
+    found = table.lookup(0x1004)
+    assert found is not None
+    assert found.name == "f"
+    assert (table.has_prototypes, table.prototype(found)) == (False, None)
 
 
 @settings(max_examples=300, deadline=None)
@@ -440,8 +466,5 @@ def test_damage_is_an_error_or_a_prototype(data: st.DataObject) -> None:
     cut = bytes(whole[: data.draw(st.integers(0, len(whole)))])
     for btf in (bytes(whole), cut):
         table = ksyms.load(memoryview(_elf_with(btf)))
-        try:
-            texts = table.prototypes(table[0])
-        except ksyms.ImageError:
-            continue
+        texts = table.prototypes(table[0])
         assert all(text.isprintable() and len(text) < 1 << 20 for text in texts)

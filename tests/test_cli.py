@@ -506,9 +506,9 @@ def test_lookup_in_another_elf_file(tmp_path: Path) -> None:
     run = ksyms("lookup", "--from", path, "0x9", "first", "0x7")
     assert run.returncode == 0
     assert [line.split() for line in run.stdout.splitlines()] == [
-        ["0000000000000009", "?", "16", "second+0x1/0x10", ".text"],
-        ["0000000000000000", "?", "8", "first", ".text"],
-        ["0000000000000007", "?", "8", "first+0x7/0x8", ".text"],
+        ["0000000000000009", "T", "16", "second+0x1/0x10", ".text"],
+        ["0000000000000000", "T", "8", "first", ".text"],
+        ["0000000000000007", "T", "8", "first+0x7/0x8", ".text"],
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import calendar
 import io
 import json
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,53 @@ def test_below_a_directory(tmp_path: Path) -> None:
 )
 def test_no_such_archive(names: tuple[str, ...], what: str, tmp_path: Path) -> None:
     refused(command("snapshot", "--root", tar(tmp_path / "x.tgz", *names)), what)
+
+
+@pytest.mark.parametrize("form", ["tar", "directory", "text"])
+def test_saved_as_empty_files(form: str, tmp_path: Path) -> None:
+    """What tar makes of /proc: that is said, with what to do, and not another reason."""
+    directory = tmp_path / "proc"
+    directory.mkdir()
+    (directory / "kallsyms").touch()
+    if form == "tar":
+        with tarfile.open(tmp_path / "empty.tgz", "w:gz") as archive:
+            archive.add(directory, "proc")
+    source = {
+        "tar": ("--root", tmp_path / "empty.tgz"),
+        "directory": ("--root", tmp_path),
+        "text": ("--kallsyms", directory / "kallsyms"),
+    }[form]
+    refused(command("snapshot", *source), "saved as an empty file", "Save it with cat")
+    if form == "tar":
+        refused(command("info", tmp_path / "empty.tgz"), "saved as an empty file")
+
+
+def taken(path: Path) -> tuple[str, str | None]:
+    """What info calls the time, to people and to programs."""
+    [line] = [x for x in command("info", path).stdout.splitlines() if x.startswith("taken")]
+    return line.split()[1], json.loads(command("info", "--json", path).stdout)["saved"]
+
+
+def test_when_it_was_saved(live: Kernel, tmp_path: Path) -> None:
+    """By collect, of the running kernel; of all others that is unknown, and not now."""
+    path, again = tmp_path / "host.tar.gz", tmp_path / "again.tar.gz"
+    before = int(time.time())
+    command("collect", "-o", path)
+    after = int(time.time())
+    told, saved = taken(path)
+    assert told == saved
+    moment = calendar.timegm(time.strptime(told, "%Y-%m-%dT%H:%M:%SZ"))
+    assert before <= moment <= after
+    # A snapshot of it, and an archive of the archive, are of that time too.
+    command("snapshot", "--root", path, "-o", tmp_path / "host.elf")
+    assert taken(tmp_path / "host.elf") == (told, told)
+    command("collect", "--root", path, "-o", again)
+    assert taken(again) == (told, told)
+    assert taken(FIXTURES / f"{SAVED[0]}.tar.gz") == ("unknown", None)
+    command("collect", "--root", FIXTURES / f"{SAVED[0]}.tar.gz", "-o", again)
+    assert taken(again) == ("unknown", None)
+    assert taken(tar(tmp_path / "other.tgz", "proc/kallsyms")) == ("unknown", None)
+    assert "saved" not in ksyms.load(live.elf).facts
 
 
 @pytest.mark.parametrize("cut", [1, 20, 1000, 100_000])

@@ -237,11 +237,13 @@ def test_a_loading_modules_init_section(root: Path) -> None:
     stale = ksyms.load(ksyms.snapshot(root).image)
     assert "0xffffffffc0300000" not in str(stale.facts["files"])
     kallsyms.write_text(KALLSYMS + "ffffffffc0300010 t setup\t[mod_a]\n")
+    (root / "proc/modules").write_text("mod_a 16384 1 - Loading 0xffffffffc0100000\n")
     live = ksyms.load(ksyms.snapshot(root).image)
     [setup] = live.find("setup")
     assert (setup.module, setup.section) == ("mod_a", "[mod_a].text.2")
     [module] = [file for file in live.facts["files"] if file["kind"] == "module"]
-    assert module["unplaced"] == 2  # the per-CPU variables, which sysfs has no section for
+    assert module["unplaced"] == 0
+    assert module["absolute"] == 2  # the per-CPU variables, which sysfs has no section for
 
 
 def test_a_snapshot_is_no_source_of_exact_sizes(root: Path, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import json
 import os
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from command import COMMAND, ksyms, refused
+from command import COMMAND, ksyms, refused, write_root
 from conftest import Kernel
+from ksyms import load
 
 SLIDE = 0x4000000
 BANNER = "Linux version 6.12.117+deb12-amd64 (built somewhere)\n"
@@ -328,9 +330,9 @@ def bare(at: At, names: list[str], move: int = 0) -> str:
 @pytest.fixture(scope="module")
 def functions(at: At) -> list[str]:
     """Names of the kernel's own functions that nothing else has."""
-    called = [name for _, _, name, _ in at.lines]
+    called = Counter(name for _, _, name, _ in at.lines)
     own = {name for _, letter, name, module in at.lines if letter == "T" and not module}
-    return [name for name in called if name in own and called.count(name) == 1][100:160]
+    return [name for name, count in called.items() if name in own and count == 1][100:160]
 
 
 WORD = "result"
@@ -400,3 +402,140 @@ def test_a_name_before_its_address(kernel: Kernel, at: At, before: str) -> None:
     """Wherever in the text and in its line it stands, it is the address's name."""
     text = f"{before}vfs_write+0x4/0x450 <{at.raw('vfs_write')}>\n"
     assert decoded(kernel, text)[:-1] == text.splitlines()
+
+
+def test_the_one_boot_of_several_that_is_the_files_own(kernel: Kernel, at: At) -> None:
+    """Where each boot has the kernel elsewhere its place tells of the modules too."""
+    own = f"{BANNER}{at.named('vfs_write')}\n{at.raw('cuse_channel_release')}\n"
+    other = f"{BANNER}{at.named('vfs_write', SLIDE)}\n{at.raw('cuse_channel_release')}\n"
+    for text, line in ((own + other, 2), (other + own, 5)):
+        lines = decoded(kernel, text)
+        assert "cuse_channel_release+0x4/" in lines[line]
+        assert lines[7 - line] == at.raw("cuse_channel_release")
+
+
+ARM = """\
+c0100000 T _stext
+c0100100 T vfs_read
+c0100200 T vfs_write
+c0101000 T _etext
+bf000000 t first_read\t[first]
+bf000100 t first_write\t[first]
+bf002000 t other_read\t[other]
+bf002100 t other_write\t[other]
+"""
+
+
+def by_arm(tmp_path: Path, text: str) -> tuple[list[str], str]:
+    """The lines that decode makes of an ARM kernel's text, and what it says."""
+    elf = tmp_path / "elf"
+    write_root(tmp_path / "root", ARM, "armv7l")
+    ksyms("snapshot", "--root", tmp_path / "root", "-o", elf, check=True)
+    run = ksyms("decode", "--from", elf, input=text)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines(), run.stderr
+
+
+def test_a_kernel_that_never_moves_proves_nothing_of_modules(tmp_path: Path) -> None:
+    """They are named, and that this is a guess is said; a module's own frame is no guess."""
+    known, module = "[<c0100104>] vfs_read+0x4/0x100\n", "r7 : bf000004\n"
+    lines, said = by_arm(tmp_path, known + module)
+    assert " first_read+0x4/0x100 [first]" in lines[1]
+    assert "Nothing in it tells which boot it is of" in said
+    told = "[<bf000104>] first_write+0x4/0x1f00 [first]\n"
+    lines, said = by_arm(tmp_path, known + told + module)
+    assert " first_read+0x4/0x100 [first]" in lines[2]
+    assert "Nothing in it tells" not in said
+
+
+def test_a_module_elsewhere_does_not_move_arms_kernel(tmp_path: Path) -> None:
+    text = "[<bf105004>] first_read+0x4/0x100 [first]\nr5 : c0100104\nr6 : bf002004\n"
+    lines, _ = by_arm(tmp_path, text)
+    assert lines[1] == "r5 : c0100104 vfs_read+0x4/0x100"
+    assert lines[2] == "r6 : bf002004"
+
+
+def test_names_in_lines_of_their_own_tell_where_a_module_is(tmp_path: Path) -> None:
+    """ARM prints the names of pc and lr before their addresses."""
+    text = (
+        "[   83.0] PC is at first_read+0x4/0x100 [first]\n"
+        "[   83.0] LR is at vfs_write+0x8/0xe00\n"
+        "[   83.0] pc : [<bf105004>]    lr : [<c0100208>]    psr: 60000013\n"
+        "[   83.0] r7 : bf105104  r6 : bf002004\n"
+    )
+    lines, _ = by_arm(tmp_path, text)
+    assert "r7 : bf105104 first_write+0x4/" in lines[3]
+    assert lines[3].endswith("r6 : bf002004")
+
+
+def test_what_is_behind_a_modules_last_symbol_elsewhere(tmp_path: Path) -> None:
+    """Its inferred size goes on to the section's end, where another boot has other modules."""
+    known = "[<bf105104>] first_write+0x4/0x1f00 [first]\n"
+    lines, _ = by_arm(tmp_path, f"{known}r5 : bf105ffc\nr6 : bf106004\n")
+    assert " first_write+0xefc/" in lines[1]
+    assert lines[2] == "r6 : bf106004"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_boot_that_is_given_is_that_of_every_banner(
+    kernel: Kernel, at: At, tmp_path: Path, options: list[str]
+) -> None:
+    """In a file too, which is looked at before: no later banner says otherwise."""
+    text = tmp_path / "text"
+    text.write_text(f"{BANNER}{at.raw('vfs_write')}\n" * 2)
+    run = ksyms("decode", "--from", kernel.elf, "--slide", "0", *options, text)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.count("vfs_write") == 2
+
+
+@pytest.mark.parametrize("told", ["frame", "offset"])
+def test_the_same_lines_of_two_boots(kernel: Kernel, at: At, told: str) -> None:
+    """Lines that are there thousands of times have the names of the boot that each is of."""
+    names = ["vfs_write", "vfs_read", "ksys_write", "do_exit"]
+    own = "".join(f"\t{at.raw(name)}\n" for name in names)
+    move = at.places["vfs_read"] - at.places["vfs_write"] & -0x200000 or SLIDE
+    text = at.places["_text"]
+    tells = {
+        "frame": BANNER + at.named("vfs_fsync", move) + "\n",
+        "offset": f"{BANNER}Kernel Offset: {move + text - 0xFFFFFFFF81000000:#x}"
+        " from 0xffffffff81000000\n",
+    }
+    moved = "".join(f"\t{at.raw(name, move)}\n" for name in names)
+    first = at.named("vfs_write") + "\n" + own * 9000
+    lines = decoded(kernel, first + tells[told] + (own + moved) * 9000)
+    begin = 1 + 4 * 9000
+    named = [line.partition("+")[0] for line in lines[1:begin]]
+    assert named == [f"\t{at.raw(name)} {name}" for name in names] * 9000
+    later = lines[begin + tells[told].count("\n") :]
+    theirs = [line.split()[1].partition("+")[0] for line in later[4 : 8 * 9000 : 8]]
+    assert theirs == ["vfs_write"] * 9000
+    ours = [line.partition("+")[0] for line in later[: 8 * 9000 : 8]]
+    assert f"\t{at.raw('vfs_write')} vfs_write" not in ours
+
+
+def test_records_of_lines_that_are_there_again(kernel: Kernel, at: At) -> None:
+    """Each has its own line's number, and names without addresses are counted each time."""
+    [size] = {s.size for s in load(kernel.elf).find("vfs_read")}
+    lines = [
+        at.raw("vfs_write"),
+        "nothing",
+        f"[<0>] vfs_read+0x10/{size:#x}",
+        at.named("do_exit"),
+    ]
+    text = "".join(f"{line}\n" for line in lines) * 9000
+    run = ksyms("decode", "--json", "--from", kernel.elf, input=text)
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [r["line"] for r in records] == [n for n in range(1, 36001) if n % 4 != 2]
+    found = [(r["symbol"], r["offset"]) for r in records]
+    assert found == [("vfs_write", 4), ("vfs_read", 16), ("do_exit", 4)] * 9000
+    assert "9000 of 9000 frames without an address fit" in run.stderr
+
+
+def test_explain_names_the_line_among_lines_that_are_there_again(
+    kernel: Kernel, at: At
+) -> None:
+    raw = at.raw("vfs_write") + "\n"
+    first, second = at.named("vfs_read") + "\n", at.named("vfs_read", SLIDE) + "\n"
+    text = first + raw * 40000 + BANNER + second + raw
+    run = ksyms("decode", "--explain", "--from", kernel.elf, input=text)
+    assert "line 40002: " in run.stderr, run.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -71,7 +72,8 @@ def test_noise(text: bytes, table: library.SymbolTable, decoder: Decoder) -> Non
     ):
         if match[0] not in text:
             assert int(match[1], 16) - int(match[2], 16) == 0xFFFFFFFF81000010
-    for record in Frames(decoder, table).of(text):
+    for line in Frames(decoder, table).lines(text):
+        record = json.loads(line)
         if record["symbol"] in ("alpha", "twin") and record["address"]:
             start = int(record["file_address"], 16) - record["offset"]
             assert SYMBOLS.get(start, (None,))[0] in (record["symbol"], None)

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -529,16 +530,23 @@ Rules.TestCase.settings = settings(max_examples=200, stateful_step_count=40, dea
 TestRules = Rules.TestCase
 
 
-def test_many_threads_for_several_real_processes() -> None:
-    """Of the threads that open for one process at once one gets it, and no call is torn."""
+@contextmanager
+def three_processes() -> Iterator[list[Process]]:
+    """Three real processes, which end with the block."""
     children = [
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         for _ in range(3)
     ]
-    processes = [identity(child.pid) for child in children]
-    assert len(set(processes)) == 3
+    try:
+        yield [identity(child.pid) for child in children]
+    finally:
+        for child in children:
+            child.communicate(b"\n")
+
+
+def test_many_threads_for_several_real_processes() -> None:
+    """Of the threads that open for one process at once one gets it, and no call is torn."""
     moment = 0
-    barrier = threading.Barrier(12)
     counts: Counter[str] = Counter()
     wrong: list[str] = []
 
@@ -552,14 +560,18 @@ def test_many_threads_for_several_real_processes() -> None:
 
     def client(process: Process) -> None:
         barrier.wait()
-        for _ in range(300):
+        opened = 0
+        while opened < 75:
             try:
                 handle = made.opened(process)
             except ksyms.DeviceError as error:
                 if error.errno != errno.EBUSY:
                     wrong.append(str(error))
+                    return
                 counts["busy"] += 1
+                time.sleep(0.0001)  # The thread that has it open needs the interpreter.
                 continue
+            opened += 1
             counts["open"] += 1
             if list(made.openers().values()).count(process) != 1:
                 wrong.append("opened twice")
@@ -568,18 +580,18 @@ def test_many_threads_for_several_real_processes() -> None:
                 wrong.append("torn")
             made.close(handle)
 
-    threads = [threading.Thread(target=client, args=(p,)) for p in processes * 4]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with three_processes() as processes:
+        assert len(set(processes)) == 3
+        barrier = threading.Barrier(12)
+        threads = [threading.Thread(target=client, args=(p,)) for p in processes * 4]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert wrong == []
-    assert counts["open"] + counts["busy"] == 3600
-    assert counts["open"] >= 900
+    assert counts["open"] == 900
     assert made.openers() == {}
     made.modevent(Event.UNLOAD)
-    for child in children:
-        child.communicate(b"\n")
 
 
 def identity(pid: int) -> Process:

@@ -106,14 +106,30 @@ def test_absolute_symbols_that_all_moved() -> None:
     assert summary(found)["moved"] == {"cpu_number": 0x40}
 
 
+def test_per_cpu_variables_of_modules() -> None:
+    """Which memory each gets is a matter of what was loaded before; whose they are is not."""
+    own = "0000000000039000 a seq\t[mod]\n0000000000000000 a mod.c\t[mod]\n"
+    other = MODULE.replace("c0", "c1").replace("mod", "dom")
+    old = KERNEL + MODULE + own + other + "0000000000039010 a count\t[dom]\n"
+    new = old.replace("39010 a", "39000 a").replace("39000 a seq", "39018 a seq")
+    table = of_text(new)
+    assert {s.name: s.module for s in table if s.letter in ("A", "a")} == {
+        **{"__per_cpu_start": None, "cpu_number": None},
+        **{"seq": "mod", "mod.c": "mod", "count": "dom"},
+    }
+    assert summary(compare(of_text(old), table)) == NOTHING
+    gone = summary(texts(old, new.replace("0000000000039000 a count\t[dom]\n", "")))
+    assert gone == NOTHING | {"went": ["count"]}
+
+
 def test_modules_in_another_order() -> None:
-    """What limits the last symbol of a module is its neighbour, in one boot another."""
-    one = "ffffffffc0000000 t one\t[a]\nffffffffc0000040 t one_end\t[a]\n"
-    two = "ffffffffc0000080 t two\t[b]\nffffffffc00000c0 t two_end\t[b]\n"
-    boot = slid(KERNEL + one + two, 0x400000, {"a": 0x3080, "b": -0x80})
+    """The end of a module's last symbol is told by nothing that is the module's own."""
+    one = "ffffffffc0000fc0 t one\t[a]\nffffffffc0000fd0 t one_end\t[a]\n"
+    two = "ffffffffc0001000 t two\t[b]\nffffffffc0001040 t two_end\t[b]\n"
+    boot = slid(KERNEL + one + two, 0x400000, {"a": 0x3080, "b": -0x1000})
     old, new = of_text(KERNEL + one + two), of_text(boot)
     sizes = [table.find("one_end")[0].size for table in (old, new)]
-    assert sizes[0] == 0x40 < sizes[1]  # to [b], and to the end of the page
+    assert sizes == [0x30, 0xFB0]  # to the end of the page, which is another part of it
     assert summary(compare(old, new)) == NOTHING
 
 

@@ -11,8 +11,10 @@ import subprocess
 import sys
 from bisect import bisect_right
 from collections import Counter, defaultdict
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -22,6 +24,10 @@ import ksyms as library
 from command import COMMAND, ksyms
 from conftest import Kernel
 from elf_files import Row, compile_c, elf_file
+from ksyms._cli import main
+from ksyms._cli import sheet as sheet_file
+from ksyms._cli.question import understood
+from ksyms._cli.sheet import BLOCK, Records, Rows
 from ksyms._symbols.search import aliases, matching, nearest, within
 from ksyms._symbols.table import FINDS, LOOKUPS
 
@@ -47,8 +53,20 @@ def lines(kernel: Kernel) -> list[Line]:
 
 @pytest.fixture(scope="module")
 def placed(lines: list[Line]) -> list[Line]:
-    """Those that are no offsets of per-CPU variables."""
-    return [line for line in lines if line[1] not in "aA"]
+    """Those that name addresses: no per-CPU offsets, no labels of modules, and of the kernel's
+    own those in its image, or in its text if it lists functions only (is_ksym_addr)."""
+    own = {name: address for address, _, name, module in lines if module is None}
+    bounds = [("_stext", "_etext"), ("_sinittext", "_einittext")]
+    if "_end" in own:
+        bounds = [("_stext", "_end"), ("__init_begin", "__init_end")]
+    named = [range(own[first], own[last]) for first, last in bounds]
+    return [
+        line
+        for line in lines
+        if line[1] not in "aA"
+        and not (line[3] and line[2].startswith((".L", "L0", "$")))
+        and (line[3] or any(line[0] in one for one in named))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -167,16 +185,240 @@ def test_offsets_as_gdb_and_addr2line_have_them(kernel: Kernel, placed: list[Lin
     assert out.splitlines()[::2] == [line[2] for line in picked]
 
 
-def test_an_offset_past_the_end_is_in_what_follows(text: Path) -> None:
-    """alpha has 0x30 bytes, and beta comes next; both names of beta are good."""
-    run = ksyms("lookup", "--kallsyms", text, "alpha+0x35", "beta_alias+4", "beta+4", "twin+1")
+def test_an_offset_is_held_against_the_size(text: Path) -> None:
+    """alpha has 0x30 bytes, and beta comes next; both names of beta are good; two are twin."""
+    run = ksyms("lookup", "--kallsyms", text, "beta_alias+4", "beta+4", "twin+1", "twin+0xf80")
+    assert (run.returncode, run.stderr) == (0, "")
     assert [line.split()[:5] for line in run.stdout.splitlines()] == [
-        ["ffffffff81000045", "t", "~64", "beta+0x5/0x40", ".text"],
         ["ffffffff81000044", "t", "~64", "beta_alias+0x4/0x40", ".text"],
         ["ffffffff81000044", "t", "~64", "beta+0x4/0x40", ".text"],
         ["ffffffff81000081", "t", "~3968", "twin+0x1/0xf80", ".text"],
         ["ffffffffc0000021", "t", "~4064", "twin+0x1/0xfe0", "[mod].text"],
+        ["ffffffffc0000fa0", "t", "~4064", "twin+0xf80/0xfe0", "[mod].text"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (
+            "alpha+0x35",
+            "alpha+0x35 is past the end of alpha, which has 0x30 bytes; "
+            "there lies beta+0x5/0x40",
+        ),
+        (
+            "alpha+48",
+            "alpha+0x30 is past the end of alpha, which has 0x30 bytes; "
+            "there lies beta+0x0/0x40",
+        ),
+        (
+            "twin+0xfe0",
+            "twin+0xfe0 is past the end of twin, which has 0xf80 and 0xfe0 bytes; "
+            "there lies _etext+0x60/0x0",
+        ),
+        ("alpha+0x1/0x34", "no alpha has 0x34 bytes, but 0x30"),
+        ("twin+0x1/0x34", "no twin has 0x34 bytes, but 0xf80 and 0xfe0"),
+        ("twin+0x1/0xf80 [mod]", "no twin has 0xf80 bytes, but 0xfe0"),
+        ("alpha+0x31/0x30", "alpha+0x31/0x30 is past its own end"),
+        ("mod:beta", "beta is not of mod, but of vmlinux"),
+        ("vmlinux:mod_start", "mod_start is not of vmlinux, but of mod"),
+        ("alpha+0x1/0x30 [mud]", "no module is called mud"),
+        ("mud:*", "no module is called mud"),
+        ("[mud]", "no module is called mud"),
+    ],
+)
+def test_why_there_is_no_answer(what: str, said: str, text: Path) -> None:
+    run = ksyms("lookup", "--kallsyms", text, what)
+    assert (run.returncode, run.stdout) == (1, "")
+    expected = said.replace("; there lies _etext+0x60/0x0", "")  # it has no size
+    assert run.stderr == f"ksyms: In the image {expected}.\n"
+    assert answers("--kallsyms", text, what) == [{"query": what, "name": None, "why": expected}]
+
+
+FRAMES = {
+    # what is pasted: name, offset and where it begins
+    "alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "  alpha+0x1/0x30\t": ("alpha", 1, 0xFFFFFFFF81000010),
+    "alpha+0x30/0x30": ("alpha", 0x30, 0xFFFFFFFF81000010),  # a call that never returns
+    "mod_start+0x4/0x20 [mod]": ("mod_start", 4, 0xFFFFFFFFC0000000),
+    "twin+0x4/0xfe0": ("twin", 4, 0xFFFFFFFFC0000020),
+    "twin+0x4/0xf80": ("twin", 4, 0xFFFFFFFF81000080),
+    "twin+0x4/0xfe0 [mod 3b2c6f10b9a47e3f00000000000000000000cafe]": (
+        *("twin", 4, 0xFFFFFFFFC0000020),
+    ),
+    "twin [mod]": ("twin", None, 0xFFFFFFFFC0000020),
+    "twin\t[mod]": ("twin", None, 0xFFFFFFFFC0000020),
+    "t?in [mod]": ("twin", None, 0xFFFFFFFFC0000020),
+    "mod:twin+0x4/0xfe0": ("twin", 4, 0xFFFFFFFFC0000020),
+    "[<ffffffff81000041>]": ("beta", 1, 0xFFFFFFFF81000040),
+    "[<FFFFFFFF81000041>]": ("beta", 1, 0xFFFFFFFF81000040),
+    "<ffffffff81000041>": ("beta", 1, 0xFFFFFFFF81000040),
+    "[ffffffff81000041]": ("beta", 1, 0xFFFFFFFF81000040),
+    " ffffffff81000041 ": ("beta", 1, 0xFFFFFFFF81000040),
+    "[<ffffffff81000041>] beta_alias+0x1/0x40": ("beta_alias", 1, 0xFFFFFFFF81000040),
+    "[<ffffffff81000041>] ? beta+0x1/0x40": ("beta", 1, 0xFFFFFFFF81000040),
+    "[<0>] alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),  # /proc/PID/stack
+    "[<00000000>] alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    # of another boot: the name says which, the address cannot
+    "[<ffffffff99000041>] alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "RIP: 0010:alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "RIP: 0010:twin+0x4/0xfe0 [mod]": ("twin", 4, 0xFFFFFFFFC0000020),
+    "0010:twin+0x4/0xfe0 [mod]": ("twin", 4, 0xFFFFFFFFC0000020),
+    "RIP: 0010:[<ffffffff81000011>]  [<ffffffff81000011>] alpha+0x1/0x30": (
+        *("alpha", 1, 0xFFFFFFFF81000010),
+    ),
+    "RIP  [<ffffffff81000011>] alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "EIP is at alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "pc : alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "PC is at alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "NIP [ffffffff81000011] alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "? twin+0x4/0xfe0 [mod]": ("twin", 4, 0xFFFFFFFFC0000020),
+    "[   12.345678]  ? twin+0x4/0xfe0 [mod]": ("twin", 4, 0xFFFFFFFFC0000020),
+    "<4>[   12.345678][  T123]  twin+0x4/0xfe0 [mod] (unreliable)": (
+        *("twin", 4, 0xFFFFFFFFC0000020),
+    ),
+    "WARNING: CPU: 0 PID: 1 at kernel/a.c:9 alpha+0x1/0x30": (
+        *("alpha", 1, 0xFFFFFFFF81000010),
+    ),
+    " => beta": ("beta", None, 0xFFFFFFFF81000040),
+    "<alpha+18>:": ("alpha", 18, 0xFFFFFFFF81000010),
+    "ffffffff81000010 T alpha": ("alpha", None, 0xFFFFFFFF81000010),
+    "ffffffffc0000020 t twin\t[mod]": ("twin", None, 0xFFFFFFFFC0000020),
+    "ffffffff81000080 t twin": ("twin", None, 0xFFFFFFFF81000080),
+    "ffffffff81000081 twin+0x1 ([kernel.kallsyms])": ("twin", 1, 0xFFFFFFFF81000080),
+}
+
+
+@pytest.mark.parametrize("source", ["argument", "stdin"])
+def test_what_people_paste(source: str, text: Path) -> None:
+    if source == "argument":
+        found = answers("--kallsyms", text, "--", *FRAMES)
+    else:
+        found = answers("--kallsyms", text, "-", input="".join(f"{f}\r\n" for f in FRAMES))
+        assert [r.pop("line") for r in found] == list(range(1, len(FRAMES) + 1))
+    assert [r["query"] for r in found] == [frame.strip() for frame in FRAMES]
+    have = [(r["name"], r.get("offset"), int(r["address"], 16)) for r in found]
+    assert dict(zip(FRAMES, have)) == FRAMES
+
+
+def test_a_module_of_another_build(saved: dict[str, Kernel]) -> None:
+    """Where both are known, a frame of another build is none of this one's."""
+    kernel = saved["6.12.117+deb12-amd64-few"]
+    notes = (kernel.root / "sys/module/9p/notes/.note.gnu.build-id").read_bytes()
+    build_id = notes[-20:].hex()
+    size = int(answers("--from", kernel.elf, "v9fs_mount")[0]["size"])
+    for id_, why in [(build_id, None), ("ab" * 20, f"9p is another build than {'ab' * 20}")]:
+        [found] = answers("--from", kernel.elf, f"v9fs_mount+0x4/{size:#x} [9p {id_}]")
+        assert (found["name"], found.get("why")) == (None if why else "v9fs_mount", why)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("[nf_tables]", "[nf-tables]", "nf-tables:hook", "nf_tables:h*", "nf-*:hook"),
+        *("hook+0x0/0x1000 [nf-tables]", "hook [nf-tables]", "nf-tables:/^h/"),
+    ],
+)
+def test_a_modules_file_can_have_another_dash(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text(
+        "ffffffff81000000 T _stext\nffffffff81000010 t hook\nffffffff81000030 T _etext\n"
+        "ffffffffc0000000 t hook\t[nf_tables]\n"
+    )
+    assert told(answers("--kallsyms", path, what)) == [
+        (0xFFFFFFFFC0000000, "hook", "nf_tables")
+    ]
+
+
+def test_an_exact_size_may_be_padded(tmp_path: Path) -> None:
+    """The kernel counts to the next function, which is less than 64 bytes further."""
+    strings = b"\0first\0second\0"
+    path = tmp_path / "a.elf"
+    path.write_bytes(elf_file([Row(1, 0x1000, 0x30), Row(7, 0x1080, 0x40)], strings))
+    sizes = {0x2F: False, 0x30: True, 0x31: True, 0x6F: True, 0x70: False}
+    asked = [f"first+0x8/{size:#x}" for size in sizes]
+    found = [r["name"] == "first" for r in answers("--from", path, *asked)]
+    assert dict(zip(sizes, found)) == sizes
+
+
+def test_addresses_of_32_bits_have_8_digits(tmp_path: Path) -> None:
+    path = tmp_path / "kallsyms"
+    path.write_text(
+        "00000000 A zero\n00400000 T _stext\n00400100 t low\n00400300 T _etext\n"
+        "f8000000 t high\t[mod]\n"
+    )
+    asked = ("00400104", "high+4", "zero", "0x1000")
+    run = ksyms("lookup", "--kallsyms", path, "--nearest", *asked)
+    assert [line.split()[0] for line in run.stdout.splitlines()] == [
+        *("00400104", "f8000004", "00000000", "00001000")
+    ]
+    assert [r["address"] for r in answers("--kallsyms", path, "low", "high")] == [
+        *("0x400100", "0xf8000000")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "near"),
+    [
+        ("scedule_timeout", "schedule_timeout"),
+        ("schedule_timoeut", "schedule_timeout"),
+        ("scheduleXtimeout", "schedule_timeout"),
+        ("schedule_timeoutt", "schedule_timeout"),
+        ("Schedule_Timeout", "schedule_timeout"),
+        ("schedule_timeout.isra.0", "schedule_timeout"),
+        ("___schedule_timeout+0x12", "schedule_timeout"),
+        ("sys_openat", "__x64_sys_openat"),
+        ("__arm64_sys_openat", "__x64_sys_openat"),
+        ("v9fs_munt", "v9fs_mount"),
+        ("init_taks", "init_task"),
+    ],
+)
+def test_a_near_name_is_offered(what: str, near: str, kernel: Kernel) -> None:
+    run = ksyms("lookup", "--from", kernel.elf, what)
+    assert (run.returncode, run.stdout) == (1, "")
+    name = what.partition("+")[0]
+    said = re.fullmatch(
+        rf"ksyms: In \S+ no symbol is called {name}\. Did you mean ([^\n]+)\?\n", run.stderr
+    )
+    assert said, run.stderr
+    assert near in re.split(", | or ", said[1])
+    [record] = answers("--from", kernel.elf, what)
+    assert near in record["similar"]
+    assert all(answers("--from", kernel.elf, each)[0]["name"] for each in record["similar"])
+
+
+def test_no_name_is_near_every_other(kernel: Kernel) -> None:
+    for what in ("qwertyuiop", "a", "_____", ".", "a" * 4096, "\udcff"):
+        run = ksyms("lookup", "--from", kernel.elf, "--", what)
+        assert run.returncode == 1
+        assert "Did you mean" not in run.stderr
+
+
+@pytest.mark.parametrize("lists", ["functions", "all", None, ["x"]])
+def test_a_kernel_that_lists_functions_only(
+    lists: Any, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what the file says of it, which an older file does not."""
+    facts = library.load(text).facts
+    told = {**facts, "lists": lists} if lists else {**facts}
+    if lists is None:
+        del told["lists"]
+    monkeypatch.setattr(library.SymbolTable, "facts", property(lambda _: told))
+    only = "functions only"
+    for what in ("init_task", "init_*", "init_task+0x8"):
+        assert main(["lookup", "--from", str(text), what]) == 1
+        assert (only in capsys.readouterr().err) == (lists == "functions")
+    for what in ("0x1000", "twin+0x3fff"):
+        assert main(["lookup", "--from", str(text), what]) == 1
+        assert only not in capsys.readouterr().err
+    assert main(["info", str(text)]) == 0
+    out = capsys.readouterr().out
+    rows = re.findall(r"^(lists) +(\S.*)$|^  (data symbols) +(\S.*)$", out, re.M)
+    words = f"{only}: the kernel was built without CONFIG_KALLSYMS_ALL"
+    assert [tuple(filter(None, row)) for row in rows] == {
+        "functions": [("lists", words), ("data symbols", f"no, it lists {words}")],
+        "all": [("lists", "functions and data"), ("data symbols", "yes")],
+    }.get(str(lists), [])
 
 
 def test_names_that_look_like_addresses(tmp_path: Path) -> None:
@@ -340,11 +582,48 @@ def test_many_from_standard_input(
         address = int(record["query"], 16)
         start = starts[bisect_right(starts, address) - 1]
         assert (record["name"], record["offset"]) == (together[start][0], address - start)
-    assert [r["query"] for r in found if r["name"] is None][-4:] == [
-        *("0x0", "0x1" + 16 * "0", "nothing", "/[/")
+    assert [r["query"] for r in found if r["name"] is None][-5:] == [
+        *("0x0", "0x1" + 16 * "0", "nothing", "/[/", "")
     ]
-    assert "error" in found[-1]
-    assert list(dict.fromkeys(r["query"] for r in found[1:])) == list(dict.fromkeys(asked))
+    assert "error" in found[-2]
+    assert list(dict.fromkeys(r["query"] for r in found[1:])) == list(
+        dict.fromkeys([*asked, ""])
+    )
+
+
+PAIRED = [
+    *("ffffffff81000011", "", "0x10", "twin", " ", "nothing", "/[/", "0x20-0x10", "alpha+0x99"),
+    *("\udcff", "0xffffffff81000041\r", "[nothing]", "-", "beta", ""),
+]
+
+
+def test_every_line_has_an_answer(text: Path) -> None:
+    """In its order, also one that is empty or asks nothing; with the line's number in JSON."""
+    lines = "\n".join(PAIRED).encode("utf-8", "surrogateescape")
+    command = [COMMAND, "lookup", "--kallsyms", text, "-"]
+    rows = subprocess.run(command, input=lines, capture_output=True).stdout.splitlines()
+    have = [row.decode().split()[:4] for row in rows]
+    none = ["??", "?", "?"]
+    assert [row[3:] if row[:3] == none else row[3] for row in have] == [
+        *("alpha+0x1/0x30", [], ["0x10"], "twin", "twin", [], ["nothing"], ["/[/"]),
+        *(["0x20-0x10"], ["alpha+0x99"], [r"'\udcff'"], "beta+0x1/0x40", ["[nothing]"], ["-"]),
+        "beta",  # and the last has no end, so it is no line
+    ]
+    run = subprocess.run([*command, "--json"], input=lines, capture_output=True)
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [r["line"] for r in records] == [1, 2, 3, 4, 4, *range(5, len(PAIRED))]
+    assert [r["query"] for r in records] == [
+        line.strip() for line in PAIRED[:-1] for _ in range(2 if line == "twin" else 1)
+    ]
+    assert "line" not in answers("--kallsyms", text, "alpha")[0]
+
+
+def test_an_empty_line_is_no_failure(text: Path) -> None:
+    run = ksyms("lookup", "--kallsyms", text, "-", input="alpha\n\nbeta\n\n")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert [line.split()[0] for line in run.stdout.splitlines()] == [
+        *("ffffffff81000010", "??", "ffffffff81000040", "??")
+    ]
 
 
 def test_many_are_what_single_ones_are(kernel: Kernel, placed: list[Line]) -> None:
@@ -358,6 +637,71 @@ def test_many_are_what_single_ones_are(kernel: Kernel, placed: list[Line]) -> No
         assert {s.address for s in table.find(name)} == {
             line[0] for line in placed if line[2] == name
         }
+
+
+def asked_of(placed: list[Line]) -> st.SearchStrategy[str]:
+    """Every form of a question: mostly addresses and nothing else, in symbols or in none."""
+    line = st.sampled_from(placed[::97])
+    inside = st.builds(lambda line, by: line[0] + by, line, st.integers(0, 300))
+    number = st.one_of(inside, inside, st.integers(0, 1 << 66))
+    return st.one_of(
+        *[st.builds(str.format, st.sampled_from(["{:#x}", "{:016x}", "0X{:X}"]), number)] * 4,
+        st.builds(
+            str.format, st.sampled_from([" {:#x}\t", "{:#x}+0x40", "[<{:x}>] f"]), number
+        ),
+        line.map(lambda line: line[2]),
+        line.map(lambda line: f"{line[3] or 'vmlinux'}:{line[2]}+0x4"),
+        line.map(lambda line: f"{line[0]:016x} {line[1]} {line[2]}"),
+        st.sampled_from(["", "-", "0x", "0x_1", "0x12345g", "ffffffff", "0xffffff", "/x(/"]),
+    )
+
+
+class Lines(NamedTuple):
+    """What a sheet put out for lines of standard input, and whether each had an answer."""
+
+    out: str
+    err: str
+    complete: bool
+
+
+def looked_up(sheet: Rows | Records, blocks: list[list[str]], singly: bool) -> Lines:
+    """What is put out of ``blocks`` of lines, each looked up ``singly`` or all at once."""
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        line = 1
+        for block in blocks:
+            if singly:
+                for number, text in enumerate(block, line):
+                    sheet.add(understood(text), number)
+            else:
+                sheet.add_lines(block, line)
+            sheet.flush()
+            line += len(block)
+    return Lines(out.getvalue(), err.getvalue(), sheet.complete)
+
+
+@pytest.mark.parametrize(("near", "block"), [(False, BLOCK), (True, 3)])
+@pytest.mark.parametrize("kind", [Rows, Records])
+def test_a_block_is_answered_as_its_lines_one_by_one(
+    kind: type[Rows | Records],
+    near: bool,
+    block: int,
+    kernel: Kernel,
+    placed: list[Line],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In whatever blocks they come, and however many are put out together."""
+    monkeypatch.setattr(sheet_file, "BLOCK", block)
+    one, few, many = (library.load(kernel.elf) for _ in range(3))
+    many.numbers_of([0] * LOOKUPS)  # what is asked of it next goes by the spans
+
+    @settings(deadline=None, max_examples=25)
+    @given(st.lists(st.lists(asked_of(placed), max_size=12), max_size=4))
+    def check(blocks: list[list[str]]) -> None:
+        expected = looked_up(kind(one, near), blocks, singly=True)
+        for table in (few, many):
+            assert looked_up(kind(table, near), blocks, singly=False) == expected
+
+    check()
 
 
 def named_by_nm(path: Path) -> dict[str, list[int]]:
@@ -480,7 +824,8 @@ def test_what_asks_nothing(what: str, said: str, text: Path) -> None:
     assert said in run.stderr
     assert "Traceback" not in run.stderr
     run = ksyms("lookup", "--kallsyms", text, "-", input=f"{what}\nalpha\n")
-    assert (run.returncode, run.stdout.split()[3]) == (1, "alpha")
+    assert run.returncode == 1
+    assert [line.split()[0] for line in run.stdout.splitlines()] == ["??", "ffffffff81000010"]
     assert re.fullmatch(r"ksyms: [^\n]{,250}\.\n", run.stderr)
     assert said in run.stderr
 
@@ -495,15 +840,14 @@ def test_what_asks_nothing(what: str, said: str, text: Path) -> None:
     ],
 )
 def test_what_is_not_there(what: str, text: Path) -> None:
-    """One line on each, without what would be read as commands by a terminal."""
+    """A line and a row on each, without what would be read as commands by a terminal."""
     lines = f"{what}\n".encode() + b"\xff\xfe\n"
     run = subprocess.run(
         [COMMAND, "lookup", "--kallsyms", text, "-"], input=lines, capture_output=True
     )
-    assert (run.returncode, run.stdout) == (1, b"")
-    assert re.fullmatch(rb"(ksyms: In [^\0-\x1f]+ no symbol [^\0-\x1f]+\.\n){2}", run.stderr), (
-        run.stderr
-    )
+    assert run.returncode == 1
+    assert re.fullmatch(rb"(\?\?  \?  \?  [^\0-\x1f]+\n){2}", run.stdout), run.stdout
+    assert re.fullmatch(rb"(ksyms: In the image [^\0-\x1f]+[.?]\n){2}", run.stderr), run.stderr
     assert [r["name"] for r in answers("--kallsyms", text, "-", input=f"{what}\n")] == [None]
 
 
@@ -615,7 +959,7 @@ def test_globs(table: library.SymbolTable, lines: list[Line], glob: str) -> None
     from ksyms._cli.question import answers, question
 
     asked = question(glob)
-    [(_, found)] = answers(table, [asked])
+    found = answers(table, asked)
     if asked.module is not None:  # [a] is a module
         assert list(found) == []
         return

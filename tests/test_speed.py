@@ -138,6 +138,13 @@ def test_lookup_command_beside_python(live: Kernel, symbols: tasks.Known) -> Non
     assert least(command, 4) <= 4
 
 
+@pytest.mark.usefixtures("bytecode")
+def test_list_of_addresses_beside_loop(
+    live: Kernel, symbols: tasks.Known, tmp_path: Path
+) -> None:
+    assert least(tasks.list_command(live.elf, symbols, tmp_path), 1.7) <= 1.7
+
+
 @pytest.fixture
 def opens(tmp_path: Path) -> Iterator[tasks.Pair]:
     """On one CPU, for where the system puts who asks and who answers changes what it takes."""

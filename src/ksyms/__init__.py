@@ -33,7 +33,7 @@ from ._errors import (
     ServeError,
     SourceError,
 )
-from ._typing import TYPE_CHECKING, Any, Final
+from ._typing import TYPE_CHECKING, Final
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -144,12 +144,22 @@ def snapshot(
         return take(linker, layout)
 
 
-def __getattr__(name: str) -> Any:
+def _resolve(name: str) -> object:
+    """Import the room that has ``name``, and keep what it has under that name.
+
+    Raises:
+        AttributeError: the package has no such name.
+    """
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     room, there = _ROOMS[name]
-    value = getattr(import_module(f".{room}", __name__), there)
+    value: object = getattr(import_module(f".{room}", __name__), there)
     globals()[name] = value
     return value
+
+
+# A type checker that sees a __getattr__ takes any name at all for one of the package's.
+if not TYPE_CHECKING:
+    __getattr__ = _resolve

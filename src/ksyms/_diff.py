@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
-from ._symbols import Symbol, SymbolTable, slide_between
+from ._symbols import Symbol, SymbolTable, is_mark, slide_between
 
 _PAGE: Final = 4096
 """Since Linux 6.4 each part of a module has pages of its own (kernel/module/main.c)."""
@@ -22,7 +22,6 @@ _LOOK: Final = 8
 _NUMBER: Final = re.compile(r"(?<=\.LC)\d+$|(?<=.)\.\d+(?=\.|$)")
 # The second section of one name: which of them is the second depends on the addresses.
 _SECOND: Final = re.compile(r"(?<=.)\.\d+$")
-_MAPPING: Final = "$"
 
 _NAME, _PLACE, _SIZE, _BEFORE, _AFTER = range(5)
 _EVIDENCE: Final = (
@@ -182,9 +181,9 @@ def _starts(table: SymbolTable) -> dict[str | None, int]:
 
 def _names_a_place(symbol: Symbol) -> bool:
     """Whether it is none of ELF's own (undefined, file, section), nor a mapping symbol."""
-    if symbol.kind == "none" and (symbol.section is None or symbol.name.startswith(_MAPPING)):
+    if symbol.kind == "none" and symbol.section is None:
         return False
-    return symbol.name != ""
+    return symbol.name != "" and not is_mark(symbol)
 
 
 def _ends(table: SymbolTable) -> dict[str | None, int]:
@@ -399,6 +398,8 @@ def _moved(old: Symbol, new: Symbol, slides: _Slides, fixed: set[str | None]) ->
     slide = _slide_of(old, slides)
     if slide is None or old.module in fixed:
         return 0
+    if old.module is not None and old.section is None:
+        return 0  # a per-CPU variable: where it is in that memory is another place in each boot
     by = new.address - old.address - slide
     return by if old.module is None or by % _PAGE else 0
 

@@ -38,6 +38,15 @@ class KsymsError(Exception):
         if errno is not None:
             self.errno = errno
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """How pickle and copy make it again, with all its attributes and notes."""
+        return _made, (type(self), self.args), self.__dict__
+
+
+def _made(kind: type[KsymsError], args: tuple[object, ...]) -> KsymsError:
+    """An error of ``kind`` with ``args``; what ``__init__`` sets is in its attributes."""
+    return kind.__new__(kind, *args)
+
 
 class HiddenError(KsymsError):
     """The kernel shows this process no addresses (kptr_restrict, CAP_SYSLOG)."""

@@ -111,9 +111,27 @@ def _address(value: object) -> bool:
     return value[:2] == "0x" and 0 < len(digits) <= 16 and _DIGITS.issuperset(digits)
 
 
+def _place(value: object) -> bool:
+    return value is not None and _address(value)
+
+
+PROGRAMS: Final[list[dict[str, Any]]] = [
+    {
+        "address": _place,
+        "size": int,
+        "id": int,
+        "type": str,
+        "tag": str,
+        "name": str,
+        "subprogram": int,
+        "lines": {"*": [int]},
+    }
+]
+"""The functions of BPF programs, in the note and in what ``ksyms collect`` writes."""
 _MEMBERS: Final[dict[str, Any]] = {
     "ksyms": str,
     "time": str,
+    "saved?": _TEXT,
     "release": _TEXT,
     "version": _TEXT,
     "machine": _TEXT,
@@ -127,10 +145,12 @@ _MEMBERS: Final[dict[str, Any]] = {
             "name": str,
             "kind": str,
             "symbols": int,
+            "names?": int,
             "absolute": int,
             "build_id": _TEXT,
             "ranges": [{"section": str, "start": _address, "end": _address}],
             "btf?": int,
+            "programs?": PROGRAMS,
             "module?": {
                 "refcount": (int, type(None)),
                 "dependants": [str],
@@ -149,6 +169,11 @@ A member with ``?`` may be missing, and ``*`` is every member that there is.
 """
 
 
+def has(value: object, wanted: Any) -> bool:
+    """Whether ``value`` has the members that ``wanted`` has, and each is of its type."""
+    return _mismatch(value, wanted, "it") is None
+
+
 def _mismatch(value: object, wanted: Any, name: str) -> str | None:
     """What of ``value`` is not as ``wanted``, in words; more members than wanted are well."""
     if isinstance(wanted, dict):
@@ -165,7 +190,8 @@ def _mismatch(value: object, wanted: Any, name: str) -> str | None:
             return f"{name} is no list"
         parts = [(item, wanted[0], name) for item in value]
     else:
-        good = wanted(value) if wanted is _address else isinstance(value, wanted)
+        is_rule = wanted in (_address, _place)
+        good = wanted(value) if is_rule else isinstance(value, wanted)
         return None if good else f"{name} is missing, or of another type"
     return next(filter(None, (_mismatch(*part) for part in parts)), None)
 

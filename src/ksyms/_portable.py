@@ -67,6 +67,15 @@ def facts_of(path: str) -> dict[str, Any] | None:
         return _facts(file, path)
 
 
+def facts_in(data: bytes, label: str) -> dict[str, Any] | None:
+    """The same of a file that has been read.
+
+    Raises:
+        ImageError, NoteError: as :func:`facts_of`.
+    """
+    return _facts(io.BytesIO(data), label)
+
+
 def _facts(file: io.BufferedIOBase, label: str) -> dict[str, Any] | None:
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size or _FRAME.unpack(head)[0] != _MAGIC:

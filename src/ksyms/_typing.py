@@ -9,14 +9,18 @@ from __future__ import annotations
 TYPE_CHECKING = False
 """mypy takes what has this name for true."""
 
-__all__ = ["TYPE_CHECKING", "Any", "BinaryIO", "Final", "Literal", "NamedTuple"]
+__all__ = ["TYPE_CHECKING", "Any", "BinaryIO", "Final", "Literal", "NamedTuple", "overload"]
 
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO, Final, Literal, NamedTuple
+    from typing import Any, BinaryIO, Final, Literal, NamedTuple, overload
 else:
     from collections import namedtuple
 
     Any = BinaryIO = Final = Literal = None
+
+    def overload(function):
+        """The function as it is; the one that is written last is the one that runs."""
+        return function
 
     class _Fields(type):
         """Makes a named tuple of a class whose annotations are its fields."""

@@ -1,4 +1,7 @@
-"""What the tests of other tools share: a kernel's text held still, and the tools asked."""
+"""What the tests of other tools share: a kernel's text held still, and the tools asked.
+
+The right answers are those of :mod:`naming`: the kernel's, by its text and its rule.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,31 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from naming import (
+    ABSOLUTE,
+    CODE,
+    LABEL,
+    PAGE,
+    Row,
+    Span,
+    by_address,
+    lists_all,
+    named_ranges,
+    spans,
+)
 
 import ksyms
 
 if TYPE_CHECKING:
     from conftest import Kernel
 
-Row = tuple[int, str, str, str | None]
 T = TypeVar("T")
 
 TRIES = 20
-CODE = frozenset("tTwW")
-ABSOLUTE = frozenset("aA")
 
 
 @dataclass(frozen=True)
@@ -37,15 +51,17 @@ class Subject:
 
     @cached_property
     def names(self) -> dict[int, set[str]]:
-        """The names at each address; an absolute symbol's value is none."""
-        names: dict[int, set[str]] = {}
-        for address, letter, name, _ in self.rows:
-            if letter not in ABSOLUTE:
-                names.setdefault(address, set()).add(name)
-        return names
+        """The names at each address."""
+        return by_address(self.rows)
+
+    @cached_property
+    def labels(self) -> set[Row]:
+        """The lines of local labels of modules."""
+        return {row for row in self.rows if row[3] is not None and LABEL.match(row[2])}
 
     @cached_property
     def addresses(self) -> list[int]:
+        """The addresses of all symbols, each once."""
         return sorted(self.names)
 
     @cached_property
@@ -54,10 +70,63 @@ class Subject:
         return {address for address, letter, _, _ in self.rows if letter in CODE}
 
     @cached_property
-    def edges(self) -> set[int]:
-        """The addresses that only symbols without a size have."""
-        placed = [s for s in self.symbols if s.section != "ABS"]
-        return {s.value for s in placed if not s.size} - {s.value for s in placed if s.size}
+    def lists_all(self) -> bool:
+        """Whether the kernel lists its data too, and names all of its image."""
+        return lists_all(self.rows)
+
+    @cached_property
+    def own(self) -> list[int]:
+        """The addresses of the kernel's own symbols, each once."""
+        return sorted(by_address(row for row in self.rows if row[3] is None))
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """All addresses that the kernel names, sorted."""
+        return spans(self.root, self.rows)
+
+    @cached_property
+    def silent(self) -> dict[int, set[str]]:
+        """The names at each address of the kernel's own that the kernel has no name for."""
+        ranges = named_ranges(self.rows)
+        outside = {a for a in self.own if not any(start <= a < end for start, end in ranges)}
+        return by_address(row for row in self.rows if row[3] is None and row[0] in outside)
+
+    @cached_property
+    def typeless(self) -> set[Row]:
+        """The lines of symbols that name no address and yet have one."""
+        silent = {row for row in self.rows if row[3] is None and row[0] in self.silent}
+        return {row for row in silent | self.labels if row[1] not in ABSOLUTE}
+
+    @cached_property
+    def untyped(self) -> dict[int, set[str]]:
+        """The names of symbols without a type at each address."""
+        return by_address(self.typeless)
+
+    @cached_property
+    def sizeless(self) -> dict[int, set[str]]:
+        """The names at each address at which no symbol has a size."""
+        names = by_address(row for row in self.typeless if self.size(row) == (0, 0))
+        return {address: them for address, them in names.items() if them == self.names[address]}
+
+    def size(self, row: Row) -> tuple[int, int]:
+        """The least and the largest size of a line's symbol."""
+        address, letter, _, _ = row
+        if letter in ABSOLUTE:
+            return 0, 0
+        if row in self.typeless:
+            # A byte of a section, so that no tool takes it for the name of what follows.
+            size = int(row not in self.labels and self.section_at(address) is not None)
+            return size, size
+        span = self.span_at(address)
+        if span is None or span.start != address:  # of memory that is freed
+            following = self.addresses[bisect_right(self.addresses, address) :][:1]
+            return 0, following[0] - address if following else PAGE
+        return span.end - address, span.most - address
+
+    def span_at(self, address: int) -> Span | None:
+        """What the kernel names ``address`` by, or may."""
+        at = bisect_right(self.spans, address, key=lambda span: span.start) - 1
+        return self.spans[at] if at >= 0 and address < self.spans[at].most else None
 
     @cached_property
     def symbols(self) -> list[Entry]:
@@ -181,8 +250,8 @@ def readelf_sections(elf: Path) -> list[Section]:
 class Question(NamedTuple):
     """An address, and the names that answer it.
 
-    ``place``: ``inside`` a symbol; at the ``edge``, where a section ends and a symbol
-    without a size is; or ``nowhere``, in no symbol. ``code`` if it is a function's.
+    ``place``: ``inside`` what the kernel names; at an ``edge``, where the kernel has symbols
+    of its own and yet no name; or ``nowhere``. ``code`` if it is a function's.
     """
 
     address: int
@@ -198,88 +267,88 @@ INSIDE, EDGE, NOWHERE = "inside", "edge", "nowhere"
 def questions(subject: Subject, seed: int = 20, inside: int = 2200) -> list[Question]:
     """Some ``inside`` random addresses in symbols, every edge, and random ones nowhere.
 
-    Where symbols begin and end is readelf's word, what the answers are is kallsyms'.
+    Both sides of every border of a section in the file are among them, and of every symbol that
+    names nothing.
     """
     rng = random.Random(seed)
-    sized = [s for s in subject.symbols if s.size]
-    picked = rng.choices(sized, k=inside) + _outermost(sized)
-    ways: list[Callable[[Entry], int]] = [
-        lambda s: s.value,
-        lambda s: rng.randrange(s.value, s.value + s.size),
-        lambda s: s.value + s.size - 1,
+    picked = rng.choices(subject.spans, k=inside)
+    ways: list[Callable[[Span], int]] = [
+        lambda s: s.start,
+        lambda s: rng.randrange(s.start, s.end),
+        lambda s: s.end - 1,
     ]
-    asked = {ways[n % 3](symbol) for n, symbol in enumerate(picked)}
-    asked |= {s.value for s in _outermost(sized)}
-    asked |= {s.value + s.size - 1 for s in _outermost(sized)}
-    result = [_question(subject, a, INSIDE) for a in sorted(asked)]
-    result += [_question(subject, a, EDGE) for a in sorted(subject.edges)]
-    for start, end in _uncovered(subject.memory, sized):
-        outside = {start, end - 1, *(rng.randrange(start, end) for _ in range(5))}
-        outside -= subject.edges
-        result += [Question(a, NOWHERE, frozenset(), False) for a in sorted(outside)]
-    return result
+    asked = {ways[n % 3](span) for n, span in enumerate(picked)}
+    for start, end in [(s.start, s.end) for s in subject.memory] + _unnamed(subject.spans):
+        asked |= {start - 1, start, end - 1, end}
+        asked |= {rng.randrange(start, end) for _ in range(5 if start < end else 0)}
+    asked |= {row[0] + more for row in subject.typeless for more in (-1, 0, 1)}
+    found = (_question(subject, address) for address in sorted(asked) if address >= 0)
+    return [question for question in found if question is not None]
 
 
-def _question(subject: Subject, address: int, place: str) -> Question:
-    nearest = subject.nearest(address)
-    assert nearest is not None
+def _question(subject: Subject, address: int) -> Question | None:
+    """What to ask of an address, None if the text does not tell the answer."""
+    span = subject.span_at(address)
+    if span is not None and address >= span.end:
+        return None
+    if address in subject.silent:
+        return Question(address, EDGE, frozenset(subject.silent[address]), False)
+    if span is None:
+        return Question(address, NOWHERE, frozenset(), False)
     section = subject.section_at(address)
-    code = nearest in subject.code and (section is None or "X" in section.flags)
-    return Question(address, place, frozenset(subject.names[nearest]), code)
+    code = span.start in subject.code and (section is None or "X" in section.flags)
+    return Question(address, INSIDE, span.names, code)
 
 
-def _outermost(symbols: list[Entry]) -> list[Entry]:
-    """The first and the last symbol of each section."""
-    by_section: dict[str, list[Entry]] = {}
-    for symbol in symbols:
-        by_section.setdefault(symbol.section, []).append(symbol)
-    return [end(group) for group in by_section.values() for end in (min, max)]
-
-
-def _uncovered(sections: list[Section], symbols: list[Entry]) -> list[tuple[int, int]]:
-    """The ranges between symbols, and some of what lies before and behind them all."""
-    spans = sorted({(s.value, s.value + s.size) for s in symbols})
-    holes, reached = [(0, 0x10000)], min(sections[0].start, spans[0][0]) - 0x10000
-    for start, end in spans:
-        if start > reached:
-            holes.append((reached, start))
-        reached = max(reached, end)
-    return [*holes, (reached, reached + 0x10000)]
+def _unnamed(spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """The ranges between the spans, and some of what lies before and behind them all."""
+    holes = [(a.most, b.start) for a, b in pairwise(spans) if a.most < b.start]
+    first, last = spans[0].start, spans[-1].most
+    return [(0, 0x10000), (first - 0x10000, first), *holes, (last, last + 0x10000)]
 
 
 def _nothing(subject: Subject, address: int) -> set[str]:
     return set()
 
 
-def _after_an_edge(subject: Subject, address: int) -> set[str]:
+def _at_the_edge(subject: Subject, address: int) -> set[str]:
+    return subject.silent[address]
+
+
+def _at_the_edge_in_a_section(subject: Subject, address: int) -> set[str]:
+    return subject.silent[address] if subject.section_at(address) else set()
+
+
+def _after_no_size(subject: Subject, address: int) -> set[str]:
     nearest = subject.nearest(address)
-    return subject.names[nearest] if nearest in subject.edges else set()
+    return set() if nearest is None else subject.sizeless.get(nearest, set())
 
 
 def _before_in_the_code(subject: Subject, address: int) -> set[str]:
     nearest, section = subject.nearest(address), subject.section_at(address)
     if nearest is None or section is None or not section.start <= nearest:
         return set()
-    return subject.names[nearest] if nearest in subject.code else set()
+    code = nearest in subject.code
+    return subject.names[nearest] if code else subject.untyped.get(nearest, set())
 
 
 class Tool(NamedTuple):
     """A program that says which symbol an address is in.
 
-    ``data``: it knows of data and not of code alone. ``edges``: it answers for the
-    address of a symbol without a size at a section's end. ``nowhere``: what it may, by
-    its own nature, answer for an address that no symbol holds.
+    ``data``: it knows of data and not of code alone. ``edge``: what it must answer for an
+    address at which the kernel has a symbol and no name, nothing if that is empty. ``besides``:
+    what it may, by its own nature, answer for any address.
     """
 
     name: str
     ask: Callable[[Path, Sequence[Question]], list[str | None]]
     data: bool = True
-    edges: bool = True
-    nowhere: Callable[[Subject, int], set[str]] = _nothing
+    edge: Callable[[Subject, int], set[str]] = _nothing
+    besides: Callable[[Subject, int], set[str]] = _nothing
 
     def wrong(self, subject: Subject) -> list[tuple[str, str, str | None, frozenset[str]]]:
         """The address, the place, the answer and the right names, of each wrong answer."""
-        asked = [q for q in questions(subject) if self.data or q.code or q.place == NOWHERE]
+        asked = [q for q in questions(subject) if self.data or q.code or q.place != INSIDE]
         answers = self.ask(subject.elf, asked)
         assert len(answers) == len(asked)
         return [
@@ -289,11 +358,12 @@ class Tool(NamedTuple):
         ]
 
     def _right(self, subject: Subject, question: Question, answer: str | None) -> bool:
+        names: set[str] = set(question.names)
+        if question.place == EDGE:
+            names = self.edge(subject, question.address)
         if answer is None:
-            return question.place == NOWHERE or (question.place == EDGE and not self.edges)
-        if question.place == NOWHERE:
-            return answer in self.nowhere(subject, question.address)
-        return answer in question.names
+            return not names
+        return answer in names | self.besides(subject, question.address)
 
 
 def _gdb(elf: Path, asked: Sequence[Question]) -> list[str | None]:
@@ -362,15 +432,21 @@ def _known(name: str) -> str | None:
 
 TOOLS = (
     # The end of a section is not in it, and gdb looks for the section of an address first.
-    Tool("gdb", _gdb, edges=False),
-    # BFD (elf.c, _bfd_elf_find_function) takes the nearest function before an address in
-    # its section, and does not ask for its size; it knows of no objects. An address in no
-    # section has no answer, and a section's end is in none.
-    Tool("addr2line", _addr2line, data=False, edges=False, nowhere=_before_in_the_code),
-    Tool("eu-addr2line", _eu_addr2line),
+    Tool("gdb", _gdb, edge=_at_the_edge_in_a_section),
+    # BFD (elf.c, _bfd_elf_find_function) takes the nearest function or symbol of no type before
+    # an address in its section, and does not ask for its size; it knows of no objects. An
+    # address in no section has no answer, and a section's end is in none.
+    Tool(
+        "addr2line",
+        _addr2line,
+        data=False,
+        edge=_at_the_edge_in_a_section,
+        besides=_before_in_the_code,
+    ),
+    Tool("eu-addr2line", _eu_addr2line, edge=_at_the_edge),
     # SymbolizableObjectFile.cpp, getNameFromSymbolTable: the nearest symbol is refused
     # where the address is past its size, but only if it has a size.
-    Tool("llvm-symbolizer", _llvm_symbolizer, nowhere=_after_an_edge),
+    Tool("llvm-symbolizer", _llvm_symbolizer, edge=_at_the_edge, besides=_after_no_size),
     Tool("ksyms.load", _library),
     Tool("ksyms lookup", _command),
     # Zero and other small numbers are no addresses of the kernel's in a text.

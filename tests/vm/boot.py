@@ -27,7 +27,11 @@ def main(file: str, *modules: str) -> None:
     brackets = [row[3] for row in rows if len(row) > 3]
     stext = next(row[0] for row in rows if row[2] == "_stext")
     order = [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
-    counts = {name: brackets.count(f"[{name}]") for name in order}
+    # Labels are listed, and are no symbols to compare.
+    named = [
+        row[3] for row in rows if len(row) > 3 and not row[2].startswith((".L", "L0", "$"))
+    ]
+    counts = {name: named.count(f"[{name}]") for name in order}
     listed = sorted(set(brackets) - {f"[{name}]" for name in order})
     told = {"_stext": stext, "modules": counts, "listed": listed, "program": program > 0}
     print(json.dumps(told))

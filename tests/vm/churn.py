@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import time
+from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ FIELDS = {
     "size": "<u8",
 }
 SYMBOL = np.dtype(list(FIELDS.items()))
+SHN_ABS = 0xFFF1
 
 Names = Counter[str]
 
@@ -153,7 +155,11 @@ def snapshot_once(linker: Linker, lists: dict[str, Names], result: dict[str, Any
 
 
 def module_names(image: bytes) -> dict[str, Names]:
-    """The names in each module's sections, read from the ELF file by hand."""
+    """The names of each module's symbols, read from the ELF file by hand.
+
+    Whose one is, its section's name tells; of a per-CPU variable, which is in none, the part of
+    the names that its own lies in.
+    """
     shoff = struct.unpack_from("<Q", image, 40)[0]
     count, names_index = struct.unpack_from("<HH", image, 60)
     headers = [struct.unpack_from("<IIQQQQIIQQ", image, shoff + 64 * i) for i in range(count)]
@@ -170,6 +176,13 @@ def module_names(image: bytes) -> dict[str, Names]:
     for row in table[np.isin(table["shndx"], list(owners))]:
         own = found.setdefault(owners[row["shndx"]], Counter())
         own[text_at(image, strings + int(row["name"]))] += 1
+    files = ksyms.load(memoryview(image)).facts["files"]
+    begins = [file["names"] for file in files]
+    for row in table[table["shndx"] == SHN_ABS]:
+        file = files[bisect_right(begins, row["name"]) - 1]
+        if file["kind"] == "module":
+            own = found.setdefault(file["name"], Counter())
+            own[text_at(image, strings + int(row["name"]))] += 1
     return found
 
 

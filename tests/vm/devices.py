@@ -146,6 +146,14 @@ def seen() -> list[list[Any]]:
     return cells
 
 
+def waits_in_open(process: int) -> bool:
+    """Whether a process is in one openat(2), and not in those of its libraries before it."""
+    call = Path(f"/proc/{process}/syscall")
+    before = call.read_text()
+    time.sleep(0.3)
+    return before.startswith("257 ") and call.read_text() == before
+
+
 def life(server: Serving) -> dict[str, Any]:
     """Ends of the character device's server, and of programs that have it open."""
     found: dict[str, Any] = {"rmmod while served": rmmod()}
@@ -162,7 +170,7 @@ def life(server: Serving) -> dict[str, Any]:
     opener = hold("wait", "read=4", "size", "close", f"open={CHARACTER}", "read=4")
     server.process.send_signal(signal.SIGSTOP)
     waiting = start(f"open={CHARACTER}")
-    wait_for(lambda: Path(f"/proc/{waiting.pid}/syscall").read_text().startswith("257 "))
+    wait_for(lambda: waits_in_open(waiting.pid))
     server.process.kill()
     found["SIGKILL"] = [server.process.wait(), CHARACTER.exists()]
     found["open that waited"] = waiting.communicate()[0].split()

@@ -31,6 +31,7 @@ ENABLE = TRACING / "events/kprobes/ksyms_moment/enable"
 
 
 def main() -> None:
+    modprobe("-r", "dummy")  # which others of this boot may have loaded
     programs: list[int] = []
     changes: dict[str, Callable[[], object]] = {
         "nothing": lambda: None,

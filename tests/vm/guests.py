@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,10 +37,19 @@ def lab(
     )
 
 
-def in_vm(package: str, directory: Path, *command: str) -> dict[str, Any]:
-    """The JSON object that a Python program in this directory prints in the VM."""
+def build_modules(package: str, directory: Path) -> None:
+    """Build module/ in a directory, for the kernel of a package."""
+    shutil.copytree(HERE / "module", directory, dirs_exist_ok=True)
+    run = lab(package, directory, "--headers")
+    assert run.returncode == 0, run.stderr
+    command = ["make", "-s", "-C", run.stdout.strip(), f"M={directory}", "CC=gcc", "modules"]
+    made = subprocess.run(command, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+
+
+def in_vm(package: str, directory: Path, *command: str) -> Any:
+    """What a Python program in this directory prints in the VM, as JSON."""
     python = in_guest(str(HERE / command[0]), *command[1:])
     run = lab(package, directory, python, KSYMS_LAB_TIMEOUT="1200")
     assert run.returncode == 0, run.stdout + run.stderr
-    result: dict[str, Any] = json.loads(run.stdout)
-    return result
+    return json.loads(run.stdout)

@@ -24,12 +24,17 @@ from churn import (
     settled_lists,
     start,
     torn,
+    undisturbed,
 )
 
 OPENERS = 10
 """At once, of one file: those who ask while a snapshot is taken share it if nothing moved."""
-PAUSE = 6.0
-"""Seconds at most; four processes make about a change a second, and a snapshot takes longer."""
+PAUSE = 8.0
+"""By how much the longest pause of a process is longer than a snapshot while nothing moves.
+
+Four processes make several changes during a snapshot then, on a slow machine as on a quick one,
+and leave enough time between two for one of its tries to read the text.
+"""
 LOG = Path("/run/churn.log")
 IMAGES = Path("/run/images")
 """A file for each image that was judged, named by its digest."""
@@ -57,7 +62,8 @@ def under_churn(files: Sequence[str], count: int) -> dict[str, Any]:
     subprocess.run(["modprobe", "-a", *MODULES], check=True)
     lists = settled_lists()
     IMAGES.mkdir()
-    churners = [start(number, PAUSE, LOG) for number in range(PROCESSES)]
+    quiet = min(undisturbed() for _ in range(2))
+    churners = [start(number, PAUSE * quiet, LOG) for number in range(PROCESSES)]
     try:
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(OPENERS, context) as pool:
@@ -69,6 +75,7 @@ def under_churn(files: Sequence[str], count: int) -> dict[str, Any]:
             os.waitpid(pid, 0)
     earlier, judged = other_moments(opens)
     return {
+        "quiet": round(quiet, 2),
         "given": Counter(one.file for one in opens),
         "refused": sum(one.refused for one in opens),
         "images": len({one.digest for one in opens}),

@@ -1,8 +1,12 @@
-"""What moves while ksyms looks: every kind of change, and snapshots under churn."""
+"""What moves while ksyms looks: every kind of change, and snapshots under churn.
+
+All of it is of one boot of each kernel.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from typing import Any
 
 import pytest
 from guests import KERNELS, in_vm
@@ -11,46 +15,61 @@ pytestmark = pytest.mark.vm
 
 GIVEN = 200
 REFUSED = 5
-SECONDS = 300
+SECONDS = 150
+"""For snapshots with pauses; test_devices.py holds more images against the same lists."""
+WITHOUT_A_PAUSE = 300
+"""Seconds at most, till five were refused."""
 
 
 @pytest.fixture(scope="module", params=KERNELS)
-def package(request: pytest.FixtureRequest) -> str:
-    return KERNELS[request.param]
+def said(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What each program found in a boot of a kernel, by the test that asks for it."""
+    commands = {
+        "paused": ["churn.py", str(GIVEN), str(SECONDS), "8"],
+        "without a pause": ["churn.py", str(REFUSED), str(WITHOUT_A_PAUSE), "0"],
+        "sizes": ["sizes.py"],
+        "changes": ["generation.py"],  # last, for it leaves a tracer and a page of kprobes
+    }
+    place = tmp_path_factory.mktemp("moving")
+    asked = json.dumps(list(commands.values()))
+    return dict(zip(commands, in_vm(KERNELS[request.param], place, "in_turn.py", asked)))
 
 
-def test_every_kind_of_change_is_seen(package: str, tmp_path: Path) -> None:
+def test_every_kind_of_change_is_seen(said: dict[str, Any]) -> None:
     """By the very next question, or by the one after the kernel did it; and where nothing
     changed, nothing is said."""
-    said = in_vm(package, tmp_path, "generation.py")
-    silent = {name for name, words in said.items() if not words}
-    assert silent == {"nothing", "nothing again"}, said
-    assert "module dummy came" in said["module loaded"]
-    assert "module dummy went" in said["module unloaded"]
+    changes = said["changes"]
+    silent = {name for name, words in changes.items() if not words}
+    assert silent == {"nothing", "nothing again"}, changes
+    assert "module dummy came" in changes["module loaded"]
+    assert "module dummy went" in changes["module unloaded"]
     # At the address where it was: /proc/modules is as before, and the event tells.
-    assert said["module reloaded"][0].startswith(("a device or module event", "module dummy"))
+    reloaded = changes["module reloaded"][0]
+    assert reloaded.startswith(("a device or module event", "module dummy"))
 
 
-def test_nothing_torn_is_given_out(package: str, tmp_path: Path) -> None:
+def test_nothing_torn_is_given_out(said: dict[str, Any]) -> None:
     """Four processes load and unload modules, pausing for up to 8 snapshots' time; each
     snapshot is whole, and there are many: of those that there were time for a quarter."""
-    result = in_vm(package, tmp_path, "churn.py", str(GIVEN), str(SECONDS), "8")
+    result = said["paused"]
     assert result["torn"] == []
     assert result["given"] >= min(GIVEN, SECONDS / result["quiet"] / 4), result
     assert len(result["with"]) > 1, "the set of modules never changed"
 
 
-def test_without_a_pause(package: str, tmp_path: Path) -> None:
+def test_without_a_pause(said: dict[str, Any]) -> None:
     """Refusals are correct and quick; what is given out all the same is whole."""
-    result = in_vm(package, tmp_path, "churn.py", str(REFUSED), str(SECONDS), "0")
+    result = said["without a pause"]
     assert result["torn"] == []
     assert max(result["refused"], result["given"]) >= REFUSED, result
     assert result["slowest"] < 30 * result["quiet"]  # three tries, beside four busy processes
 
 
-def test_sizes_and_places(package: str, tmp_path: Path) -> None:
+def test_sizes_and_places(said: dict[str, Any]) -> None:
     """Every symbol in its module and a known section; sizes against the modules' files."""
-    result = in_vm(package, tmp_path, "sizes.py")
+    result = said["sizes"]
     assert result["symbols"] == result["in their module"] == result["of /proc/kallsyms"]
     assert result["in a known section"] >= 0.99 * result["symbols"]
     assert result["refused"] == {}

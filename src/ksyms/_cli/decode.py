@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Iterator
-
 from .._typing import TYPE_CHECKING, Any, Final
 from .source import add_source, load_source
 
 if TYPE_CHECKING:
     import argparse
 
-    from .._decode import Boot, Decoder
+    from .._decode import Boot
     from .._symbols import SymbolTable
 
 _EXAMPLES: Final = """\
@@ -22,6 +17,8 @@ examples:
   ksyms decode --from kernel.elf oops.txt       what another did, in another boot of it
   ksyms decode --from kernel.elf --json oops.txt   one JSON object a frame
   perf script | ksyms decode --from kernel.elf --slide 0
+  dmesg --follow | ksyms decode                 each line when it has come
+  ksyms decode --from kernel.elf --no-offset stacks.folded   for a flame graph
 """
 
 
@@ -37,7 +34,13 @@ def add(commands: Any) -> None:
         epilog=_EXAMPLES,
     )
     parser.add_argument("text", metavar="TEXT", nargs="*", help="a file; - or none is stdin")
-    parser.add_argument("--json", action="store_true", help="one JSON object a frame, instead")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="one JSON object a frame, instead")
+    shape.add_argument(
+        "--no-offset",
+        action="store_true",
+        help="names alone, in the place of addresses: for flame graphs",
+    )
     boot = parser.add_mutually_exclusive_group()
     boot.add_argument(
         "--slide",
@@ -53,6 +56,14 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--force", action="store_true", help="go on where the text is of another build"
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with 1 if a frame without an address does not fit the symbols",
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="say on stderr which boot it is of, and why"
+    )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
     add_source(source)
@@ -60,128 +71,57 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Copy each text; true where nothing in them was named that should not have been."""
+    """Copy each text; false where one was refused, or named as it should not have been."""
+    from .._errors import DecodeError, SourceError
+    from .copying import Copy
+
+    table = load_source(options)
+    boot = _boot(table, options)
+    good = True
+    paths = options.text or ["-"]
+    for path in paths:
+        copy = Copy(path, table, boot, options)
+        try:
+            good &= copy.run()
+        except (DecodeError, SourceError) as error:
+            if len(paths) == 1:
+                raise
+            copy.say(error)
+            good = False
+    return good
+
+
+def _boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
+    """The boot that the texts are of, where the arguments say it."""
     from .._decode import boot_of, slid
     from .._symbols import load
 
-    table = load_source(options)
-    boot = None
     if options.slide is not None:
-        boot = slid(table, options.slide)
-    elif options.boot is not None:
-        other = load(options.boot)
-        _same_build(table, other, options.force)
-        boot = boot_of(table, other, options.force)
-        if boot is None:
-            from .._errors import DecodeError
+        return slid(table, options.slide)
+    if options.boot is None:
+        return None
+    other = load(options.boot)
+    _same_build(table, other, options.force)
+    boot = boot_of(table, other, options.force)
+    if boot is None:
+        from .._errors import DecodeError
 
-            raise DecodeError(
-                f"{other.label} does not have the symbols of {table.label} at one distance.",
-                "Name symbols of two boots of one build, or give the slide with --slide.",
-            )
-    texts = options.text or ["-"]
-    good = [_copy(text, table, boot, options) for text in texts]
-    return all(good)
-
-
-def _copy(
-    text: str, table: SymbolTable, boot: Boot | None, options: argparse.Namespace
-) -> bool:
-    """Copy one text to stdout, and say on stderr what of it cannot be known."""
-    from .._decode import Decoder, Frames
-    from .._errors import reason
-
-    decoder = Decoder(table, boot, force=options.force)
-    frames = Frames(decoder, table)
-    out = sys.stdout.buffer
-    try:
-        if text == "-" and sys.stdin is None:
-            raise ValueError("it is closed")
-        fd = sys.stdin.fileno() if text == "-" else os.open(text, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise _unread(text, reason(error), getattr(error, "errno", None)) from None
-    try:
-        for block, plain in _blocks(text, fd, decoder):
-            if not options.json:
-                out.write(decoder.decode(block) if plain else block)
-            elif plain:
-                for record in frames.of(block):
-                    out.write(json.dumps(record).encode() + b"\n")
-            out.flush()
-    finally:
-        if text != "-":
-            os.close(fd)
-    return _report(text, decoder, options.file is not None)
-
-
-def _blocks(text: str, fd: int, decoder: Decoder) -> Iterator[tuple[bytes, bool]]:
-    """The blocks of a text, once ``decoder`` has looked ahead in it."""
-    from .._decode import beginning, blocks, cut, pieces, seekable
-    from .._errors import reason
-
-    try:
-        start = os.lseek(fd, 0, os.SEEK_CUR) if seekable(fd) else None
-        begun = beginning(fd) if start is None else b""
-        lines = begun[: begun.rfind(b"\n") + 1] or begun
-        ahead = blocks(pieces(fd) if start is not None else cut(lines), decoder.pattern)
-        decoder.look_ahead(block for block, plain in ahead if plain)
-        if start is not None:
-            os.lseek(fd, start, os.SEEK_SET)
-        yield from blocks(pieces(fd, begun), decoder.pattern)
-    except OSError as error:
-        raise _unread(text, reason(error), error.errno) from None
-
-
-def _report(text: str, decoder: Decoder, elsewhere: bool) -> bool:
-    """Say what is not known; false where names were given that should not have been.
-
-    A text that nothing is known of is this boot's, unless symbols of ``elsewhere`` are asked.
-    """
-    from .._decode import MODULES
-
-    name = "stdin" if text == "-" else text
-    for why, addresses in decoder.unknown.items():
-        listed = " ".join(sorted(decoder.linked_in)) if why == MODULES else ""
-        several = "addresses stay" if len(addresses) > 1 else "address stays"
-        print(
-            f"ksyms: {name}: {len(addresses)} {several} without a name: {why}"
-            + (f" (linked in: {listed})." if listed else "."),
-            file=sys.stderr,
+        raise DecodeError(
+            f"{other.label} does not have the symbols of {table.label} at one distance.",
+            "Name symbols of two boots of one build, or give the slide with --slide.",
         )
-    if decoder.evidence.assumed and elsewhere:
-        print(
-            f"ksyms: {name}: Nothing in it tells which boot it is of; it was taken for the "
-            "symbols' own.\n"
-            "       If it is of another, decode it with --slide, or --boot and its symbols.",
-            file=sys.stderr,
-        )
-    if decoder.evidence.contradicted:
-        print(
-            f"ksyms: {name}: Addresses were named as of the symbols' own boot, and a later "
-            "part of the text tells of another.\n"
-            "       Decode it again with --slide, or --boot and symbols of that boot.",
-            file=sys.stderr,
-        )
-    return not decoder.evidence.contradicted
+    return boot
 
 
 def _same_build(table: SymbolTable, other: SymbolTable, force: bool) -> None:
     from .._errors import DecodeError
 
-    ours, theirs = (t.facts.get("build_id") for t in (table, other))
+    ours, theirs = table.build_id, other.build_id
     if ours and theirs and ours != theirs and not force:
         raise DecodeError(
             f"{other.label} has the build-id {theirs}, and {table.label} {ours}.",
             "Name symbols of two boots of one build, or go on with --force.",
         )
-
-
-def _unread(text: str, why: str, errno: int | None) -> Exception:
-    from .._errors import SourceError
-
-    return SourceError(
-        f"{text} cannot be read: {why}.", "Name a file that holds a text.", errno=errno
-    )
 
 
 def _number(text: str) -> int:

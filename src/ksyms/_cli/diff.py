@@ -64,9 +64,9 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _head(file: str, table: SymbolTable) -> dict[str, Any]:
-    facts = table.facts
-    known = {name: facts.get(name) for name in ("release", "build_id", "boot_id")}
-    return {"file": file, **known, "symbols": len(table)}
+    known = {"release": table.release, "build_id": table.build_id}
+    boot = table.facts.get("boot_id")
+    return {"file": file, **known, "boot_id": boot, "symbols": len(table)}
 
 
 def sections(found: Comparison) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ _SOURCES: Final = (
     ("proc/version", "which kernel this is"),
 )
 
+_EVERYTHING: Final = "functions and data"
+
 _EVENTS: Final = ("perf_event_open", "whether BPF programs and trampolines came and went")
 
 _EXAMPLES: Final = """\
@@ -80,7 +82,7 @@ def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
             absolute += 1
     return {
         "file": file,
-        **table.facts,
+        **(table.facts or _identity(table)),
         "symbols": len(table),
         "absolute": absolute if table.sections else None,
         "exact_sizes": exact,
@@ -88,6 +90,20 @@ def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
             {"name": name, "address": f"{address:#x}", "size": size, "symbols": places[name]}
             for name, address, size in table.sections
         ],
+    }
+
+
+def _identity(table: SymbolTable) -> dict[str, Any]:
+    """What an ELF file that is no snapshot tells of its kernel, by the note's names."""
+    from .._symbols.slide import linked_stext
+
+    linked = linked_stext(table)
+    return {
+        "release": table.release,
+        "machine": table.machine,
+        "build_id": table.build_id,
+        "module": next((name for name in table.build_ids if name != "kernel"), None),
+        "link_time": {"_stext": None if linked is None else f"{linked:#x}"},
     }
 
 
@@ -122,11 +138,13 @@ def answers(facts: dict[str, Any]) -> dict[str, str]:
     symbols, exact = facts["symbols"], facts["exact_sizes"]
     words = {"names of addresses": f"yes, {symbols} symbols"}
     if "files" not in facts:  # not a snapshot
-        return words | {"sizes": f"yes, of {exact} symbols"}
+        return words | {"sizes": f"yes, {exact} exact, {symbols - exact} inferred or none"}
     modules = [file for file in facts["files"] if file["kind"] == "module"]
     typed = sum("btf" in file for file in modules)
     prototypes = any("btf" in file for file in facts["files"])
     linked = facts["link_time"]["_stext"]
+    if lists := _lists(facts):
+        words["data symbols"] = f"no, it lists {lists}" if lists != _EVERYTHING else "yes"
     return words | {
         "sizes": f"yes, {exact} exact, {symbols - exact} inferred",
         "modules": f"yes, {len(modules)}",
@@ -138,6 +156,14 @@ def answers(facts: dict[str, Any]) -> dict[str, str]:
         "code": "no, it has names and no bytes of code",
         "contents of memory": "no, they are in a crash dump",
     }
+
+
+def _lists(facts: dict[str, Any]) -> str:
+    """What the kernel lists, in words; nothing where that is not known."""
+    lists = facts.get("lists")
+    if lists == "functions":
+        return "functions only: the kernel was built without CONFIG_KALLSYMS_ALL"
+    return _EVERYTHING if lists == "all" else ""
 
 
 def of_machine(root: Root) -> dict[str, Any]:
@@ -165,6 +191,7 @@ def of_machine(root: Root) -> dict[str, Any]:
             "machine": files.host.machine,
             "build_id": files.host.build_id.hex() if files.host.build_id else None,
             "boot_id": files.host.boot_id,
+            "lists": files.lists,
             "symbols": counts,
         }
         absent |= files.absent
@@ -185,11 +212,13 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["file", facts["file"]],
         ["release", facts.get("release") or "unknown"],
         ["machine", facts.get("machine") or "unknown"],
+        *([["module", facts["module"]]] if facts.get("module") else []),
         ["build-id", facts.get("build_id") or "unknown"],
         ["boot id", facts.get("boot_id") or "unknown"],
-        ["taken", facts.get("time") or "unknown"],
+        ["taken", facts.get("saved", facts.get("time")) or "unknown"],
         ["_stext", (facts.get("addresses") or {}).get("_stext") or "unknown"],
         ["_stext as linked", linked.get("_stext") or "unknown"],
+        *([["lists", lists]] if (lists := _lists(facts)) else []),
         *([["packed", "yes; this is what it says of itself"]] if "packed" in facts else []),
         ["symbols", str(facts["symbols"])],
         ["absolute", "unknown" if facts["absolute"] is None else str(facts["absolute"])],
@@ -255,6 +284,8 @@ def _print_machine(facts: dict[str, Any]) -> None:
     for name in ("release", "machine", "build_id", "boot_id"):
         if name in facts:
             rows.append([name.replace("_", "-"), facts[name] or "unknown"])
+    if lists := _lists(facts):
+        rows.append(["lists", lists])
     for name, value in facts.get("access", {}).items():
         rows.append([name, "unknown" if value is None else str(value)])
     output.table(rows, ["dim", "name"])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, Any, Final
-from .question import Question, answers, question
+from .question import Question, question
 from .source import add_source, load_source
 
 if TYPE_CHECKING:
@@ -25,15 +25,19 @@ examples:
 WHAT is
   an address    0x and hexadecimal digits, or 16 or 8 of them as kallsyms has them
   a range       FIRST-END or FIRST+LENGTH; END is the first address after it
-  a name        also NAME+OFFSET, what lies so many bytes behind where it begins
+  a name        also NAME+OFFSET, in all that are so long, and NAME+OFFSET/SIZE, in all of
+                that size; [MODULE] may stand behind it
   a pattern     a glob (* ? [...]), or a regular expression between slashes, which is found
                 anywhere in a name
   MODULE:NAME, MODULE:PATTERN   of one module only; vmlinux: is the kernel itself
   [MODULE]      all of a module
-  -             one of these a line, from standard input
+  a frame       as the kernel prints it: RIP: 0010:NAME+OFFSET/SIZE [MODULE], [<ADDRESS>] NAME
+  -             one of these a line, from standard input; each line has an answer
 
 The columns are address, kallsyms' letter, size in bytes (~: inferred), name, section; then,
-where there are some, the address at link time, and the other names of the address."""
+where there are some, the address at link time, the other names of the address, and of BPF
+the program's id and type, source and line. A line of standard input that has no answer has a
+row with ?? for the address."""
 
 STDIN: Final = "-"
 LONGEST: Final = 1 << 20
@@ -75,40 +79,29 @@ def _argument(text: str) -> Question:
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; true where each one was found."""
     table = load_source(options)
-    from .sheet import Sheet  # not before the kernel's text is read, which takes longest
+    from .sheet import Records, Rows  # not before the kernel's text is read, the longest
 
-    sheet = Sheet(table, options.json, options.nearest)
-    for asked in _blocks(options.what):
-        for each, found in answers(table, asked):
-            sheet.add(each, found)
+    sheet = (Records if options.json else Rows)(table, options.nearest)
+    line = 1
+    for asked in options.what:
+        if asked.text != STDIN:
+            sheet.add(asked)
+            continue
         sheet.flush()
+        for texts in _lines():
+            sheet.add_lines(texts, line)
+            sheet.flush()
+            line += len(texts)
+    sheet.flush()
     return sheet.complete
 
 
-def _blocks(asked: list[Question]) -> Iterator[list[Question]]:
-    """The questions, as many at once as are there; those of standard input where ``-`` is."""
-    while asked:
-        texts = [each.text for each in asked]
-        end = texts.index(STDIN) if STDIN in texts else len(asked)
-        if end:
-            yield asked[:end]
-        for lines in _lines() if end < len(asked) else ():
-            yield [_understood(line) for line in lines]
-        asked = asked[end + 1 :]
-
-
-def _understood(line: str) -> Question:
-    try:
-        return question(line)
-    except ValueError as error:
-        return Question(line, wrong=str(error))
-
-
 def _lines() -> Iterator[list[str]]:
-    """The lines of standard input that are not empty, all that have come at a time."""
+    """The lines of standard input, all that have come at a time."""
     left = b""
     while piece := _read():
         *lines, left = (left + piece).split(b"\n")
+        yield _decoded(lines)
         if len(left) > LONGEST:
             from .._errors import SourceError
 
@@ -116,12 +109,12 @@ def _lines() -> Iterator[list[str]]:
                 f"Standard input has a line of more than {LONGEST >> 20} MiB.",
                 "Give it one address, range, name or pattern a line.",
             )
-        yield _decoded(lines)
-    yield _decoded([left])
+    if left:
+        yield _decoded([left])
 
 
 def _decoded(lines: list[bytes]) -> list[str]:
-    return [text.decode("utf-8", "surrogateescape") for line in lines if (text := line.strip())]
+    return [line.strip().decode("utf-8", "surrogateescape") for line in lines]
 
 
 def _read() -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .._typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,26 @@ STYLES = {"name": "bold", "address": "cyan", "bad": "yellow", "dim": "dim"}
 
 def table(rows: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0) -> None:
     """Print ``rows`` with their columns aligned; ``styles`` names one of STYLES a column."""
-    if not rows:
+    columns(list(zip(*rows)), styles, indent)
+
+
+def columns(
+    cells: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0
+) -> None:
+    """The same of the table's columns."""
+    widths = [max(map(len, column), default=0) for column in cells]
+    if not any(widths):
         return
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths) if width] for row in rows]
+    padded = [
+        [cell.ljust(width) for cell in column] for column, width in zip(cells, widths) if width
+    ]
     styles = [style for style, width in zip(styles, widths) if width]
     if _coloured():
-        _print_coloured(padded, styles, indent)
+        _print_coloured(zip(*padded), styles, indent)
         return
-    for row in padded:
-        print(" " * indent + "  ".join(row).rstrip())
+    margin = " " * indent
+    lines = [margin + line.rstrip() for line in map("  ".join, zip(*padded))]
+    print("\n".join(lines))
 
 
 def write(path: str, data: memoryview) -> bool:
@@ -65,7 +75,7 @@ def _coloured() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
-def _print_coloured(rows: list[list[str]], styles: Sequence[str], indent: int) -> None:
+def _print_coloured(rows: Iterable[Sequence[str]], styles: Sequence[str], indent: int) -> None:
     # Imported where it is needed: a lookup whose output is piped must not wait for it.
     from rich.console import Console
     from rich.text import Text

@@ -4,113 +4,239 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import lru_cache
 
-from .._symbols import Symbol, SymbolTable, link_slide
-from .._symbols.search import aliases, nearest
+from .._symbols import Symbol, SymbolTable, link_slide, programs
+from .._symbols.search import aliases, nearest, shared
 from .._symbols.slide import link_address
+from .._symbols.table import LOOKUPS
 from .._typing import Any, Final
 from . import output
-from .question import Found, Question, shown
+from .missing import Missing, missing
+from .question import Question, addresses, answers, shown, understood
 
-STYLES: Final = ("address", "dim", "dim", "name", "dim", "dim", "dim", "")
+STYLES: Final = ("address", "dim", "dim", "name", "dim", "dim", "dim", "", "")
 BLOCK: Final = 4096
 """How many rows are put out together, with their columns aligned."""
 OTHERS: Final = 8
 """How many other names of an address a row has at most; JSON has all."""
+NONE: Final = "??"
+"""What a row has for an address where a line of standard input has no answer."""
+HINTS: Final = 16
+"""For how many names that are not there near ones are looked for, which takes a while each."""
 _KEPT: Final = 1 << 16
+_SIDES: Final = ("before", "after")
 
 
-class Sheet:
-    """Answers from ``table`` as they go to stdout; ``complete`` while each question has one."""
+class Sheet(ABC):
+    """Answers from ``table`` as they go to stdout; ``complete`` while each question has one.
 
-    def __init__(self, table: SymbolTable, as_json: bool, near: bool) -> None:
+    With ``near`` also what lies around an address that is in no symbol.
+    """
+
+    def __init__(self, table: SymbolTable, near: bool) -> None:
         self.table = table
         self.complete = True
-        self._json = as_json
         self._near = near
-        self._rows: list[list[str]] = []
-        self._nowhere = "absolute" if table.sections else ""  # FreeBSD's layout has none
+        self._hints = HINTS
         self._slide = link_slide(table)
         self._typed = table.has_prototypes
-        self._aliases = lru_cache(_KEPT)(lambda symbol: aliases(table, symbol))
+        self._aliases_of = lru_cache(_KEPT)(lambda symbol: aliases(table, symbol))
+        self._told = 0
+        self._shared: frozenset[int] | None = None
+        self._kept: dict[int, Any] = {0: None}
 
-    def add(self, asked: Question, found: Iterable[Found]) -> None:
-        """Put out all that is ``found`` for a question, or that there is nothing."""
+    def add(self, asked: Question, line: int | None = None) -> None:
+        """Put out all that there is for a question, or that there is nothing.
+
+        ``line`` is the number of the line of standard input that it is, if it is one: of that
+        one stdout has an answer in any case.
+        """
         none = True
-        for symbol, offset in found:
+        for symbol, offset in answers(self.table, asked):
             none = False
-            if self._json:
-                record = {"query": asked.text, **self._record(symbol)}
-                print(json.dumps(record if offset is None else {**record, "offset": offset}))
-            else:
-                into = "" if offset is None else f"+{offset:#x}/{symbol.size:#x}"
-                self._row(symbol, symbol.name + into, offset or 0)
+            self._answer(asked, line, symbol, offset)
         if none:
-            self.complete = False
-            self._missing(asked)
+            self._no_answer(asked, line, *self._missing(asked, line))
+
+    def add_lines(self, texts: Sequence[str], line: int) -> None:
+        """Put out the same of lines of standard input; ``line`` is the first one's number."""
+        starts = addresses(texts)
+        kept = self._common(starts)
+        first = 0
+        for place in [*(place for place, each in enumerate(kept) if each is None), len(texts)]:
+            alike = slice(first, place)
+            if first < place:
+                self._within(texts[alike], line + first, starts[alike], kept[alike])
+            if place < len(texts):
+                self.add(understood(texts[place]), line + place)
+            first = place + 1
 
     def flush(self) -> None:
         """Put out all there is, so that whoever waits for it has it."""
-        output.table(self._rows, STYLES)
-        self._rows = []
         sys.stdout.flush()
 
-    def _missing(self, asked: Question) -> None:
-        near: tuple[Symbol | None, ...] = ()
-        address = asked.start or 0
-        if self._near and asked.start is not None and asked.end is None:
-            near = nearest(self.table, address)
-        if self._json:
-            record: dict[str, Any] = {"query": asked.text, "name": None}
-            if asked.wrong:
-                record["error"] = asked.wrong
-            if near:
-                record["nearest"] = {
-                    side: symbol
-                    and {**self._record(symbol), "distance": abs(address - symbol.address)}
-                    for side, symbol in zip(("before", "after"), near)
-                }
-            print(json.dumps(record))
-            return
-        missing = f"In {self.table.label} {_no(asked)} {shown(asked.text)}"
-        print(f"ksyms: {asked.wrong or missing}.", file=sys.stderr)
-        for side, symbol in zip(("before", "after"), near):
-            if symbol is not None:
-                away = address - symbol.address
-                into = f"+{away:#x}/{symbol.size:#x}" if away >= 0 else f"-{-away:#x}"
-                self._row(symbol, f"nearest {side}: {symbol.name}{into}", away)
+    def _common(self, starts: Sequence[int | None]) -> list[Any]:
+        """For each address what the answers to all in its symbol have in common; made once.
 
-    def _row(self, symbol: Symbol, place: str, offset: int) -> None:
-        section = symbol.section or self._nowhere
-        row = [
-            f"{symbol.address + offset:016x}",
-            symbol.letter or "?",
-            output.size(symbol),
-            place,
-            section,
+        None where nobody answers, or where more than the offset tells them apart.
+        """
+        found = iter(self.table.numbers_of([start for start in starts if start is not None]))
+        numbers = [0 if start is None else next(found) for start in starts]
+        fresh = sorted(set(numbers).difference(self._kept))
+        self._told += len(fresh)
+        for number, symbol in zip(fresh, self.table.several(fresh)):
+            alike = symbol.module != "bpf" or self.table.program(symbol) is None
+            self._kept[number] = self._commonly(symbol) if alike else None
+        return [self._kept[number] for number in numbers]
+
+    @abstractmethod
+    def _commonly(self, symbol: Symbol) -> Any:
+        """Give what the answers to all addresses in a symbol have in common."""
+
+    @abstractmethod
+    def _within(
+        self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
+    ) -> None:
+        """Put out the answers to addresses, each in the symbol that its ``kept`` is of."""
+
+    @abstractmethod
+    def _answer(
+        self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
+    ) -> None:
+        """Put out one answer to a question."""
+
+    @abstractmethod
+    def _no_answer(
+        self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
+    ) -> None:
+        """Put out that there is none, and who answers before and after, if that was asked."""
+
+    def _missing(
+        self, asked: Question, line: int | None
+    ) -> tuple[Missing, list[Symbol | None]]:
+        if asked.text or line is None:
+            told = missing(self.table, asked, self._hints > 0)
+            self._hints -= told.name is not None
+            self.complete = False
+        else:  # an empty line asks nothing
+            told = Missing("")
+        if not self._near or asked.start is None or asked.end is not None:
+            return told, []
+        return told, list(nearest(self.table, asked.start))
+
+    def _aliases(self, symbol: Symbol) -> list[str]:
+        """The other names of its address; after many, only where there are several."""
+        self._told += 1
+        if self._shared is None and self._told >= LOOKUPS:
+            self._shared = shared(self.table)
+        if self._shared is not None and symbol.address not in self._shared:
+            return []
+        return self._aliases_of(symbol)
+
+
+_Cells = tuple[str, str, str, int | None, str, str]
+"""Of a symbol's rows: letter, size, section, slide in bytes, other names and prototype."""
+_Named = tuple[int, str, str, str, str, str, int | None, str, str]
+"""The symbol's address, the name and the size that stand around an offset; then its cells."""
+
+
+class Rows(Sheet):
+    """A row for people of each answer."""
+
+    def __init__(self, table: SymbolTable, near: bool) -> None:
+        super().__init__(table, near)
+        self._columns: list[list[str]] = [[] for _ in STYLES]
+        self._nowhere = "absolute" if table.sections else ""  # FreeBSD's layout has none
+        self._hexadecimal = f"%0{table.digits}x"
+
+    def flush(self) -> None:
+        """Put out all there is, so that whoever waits for it has it."""
+        output.columns(self._columns, STYLES)
+        self._columns = [[] for _ in STYLES]
+        super().flush()
+
+    def _commonly(self, symbol: Symbol) -> _Named:
+        name, size = self.table.printed(symbol), f"{symbol.size:#x}"
+        return symbol.address, name, size, *self._cells(symbol)
+
+    def _within(
+        self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[_Named]
+    ) -> None:
+        begins, names, sizes, *cells = zip(*kept)
+        rows = zip(names, starts, begins, sizes)
+        places = [f"{name}+{start - begin:#x}/{size}" for name, start, begin, size in rows]
+        self._add(starts, places, cells, [""] * len(places))
+
+    def _answer(
+        self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
+    ) -> None:
+        place = symbol.name
+        if offset is not None:
+            place = f"{self.table.printed(symbol)}+{offset:#x}/{symbol.size:#x}"
+        self._place(symbol, place, offset or 0)
+
+    def _no_answer(
+        self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
+    ) -> None:
+        if told.sentence:
+            print(f"ksyms: {told.sentence}", file=sys.stderr)
+        if line is not None:
+            row = (NONE, "?", "?", shown(asked.text), "", "", "", "", "")
+            self._put(*([cell] for cell in row))
+        for side, symbol in zip(_SIDES, near):
+            if symbol is not None:
+                away = (asked.start or 0) - symbol.address
+                into = f"+{away:#x}/{symbol.size:#x}" if away >= 0 else f"-{-away:#x}"
+                self._place(symbol, f"nearest {side}: {symbol.name}{into}", away)
+
+    def _place(self, symbol: Symbol, place: str, offset: int) -> None:
+        program = programs.words(self.table, symbol, offset)
+        cells = [[cell] for cell in self._cells(symbol)]
+        self._add([symbol.address + offset], [place], cells, [program])
+
+    def _add(
+        self,
+        starts: Sequence[int],
+        places: Sequence[str],
+        cells: Sequence[Sequence[Any]],
+        told: Sequence[str],
+    ) -> None:
+        """Add a row for each of ``starts``, of columns; ``cells`` are those of _Cells."""
+        letters, sizes, sections, slides, others, prototypes = cells
+        shown = [self._hexadecimal % start for start in starts]
+        links = [
+            "" if slide is None else f"link {start - slide:#x}"
+            for start, slide in zip(starts, slides)
         ]
+        self._put(shown, letters, sizes, places, sections, links, others, prototypes, told)
+
+    def _put(self, *columns: Sequence[str]) -> None:
+        """Add a cell of each of ``columns`` to each row, and put out what is a whole block."""
+        for mine, more in zip(self._columns, columns):
+            mine.extend(more)
+        while len(self._columns[0]) >= BLOCK:
+            later = [column[BLOCK:] for column in self._columns]
+            self._columns = [column[:BLOCK] for column in self._columns]
+            self.flush()
+            self._columns = later
+
+    def _cells(self, symbol: Symbol) -> _Cells:
         linked = link_address(symbol, self._slide)
-        moved = linked is not None and linked != symbol.address
-        row.append(f"link {linked + offset:#x}" if linked is not None and moved else "")
+        slide = 0 if linked is None else symbol.address - linked
         others = self._aliases(symbol)
         more = len(others) - OTHERS
-        shown = ", ".join(others[:OTHERS]) + (f" and {more} more" if more > 0 else "")
-        row.append(f"= {shown}" if others else "")
-        row.append(self._prototype(symbol))
-        self._rows.append(row)
-        if len(self._rows) == BLOCK:
-            self.flush()
-
-    def _record(self, symbol: Symbol) -> dict[str, Any]:
-        linked = link_address(symbol, self._slide)
-        return {
-            **output.record(symbol),
-            "link_address": None if linked is None else f"{linked:#x}",
-            "aliases": self._aliases(symbol),
-            **({"prototype": self.table.prototype(symbol)} if self._typed else {}),
-        }
+        listed = ", ".join(others[:OTHERS]) + (f" and {more} more" if more > 0 else "")
+        return (
+            symbol.letter or "?",
+            output.size(symbol),
+            symbol.section or self._nowhere,
+            slide or None,
+            f"= {listed}" if others else "",
+            self._prototype(symbol),
+        )
 
     def _prototype(self, symbol: Symbol) -> str:
         """The prototype; all that it may be, where there are several of one name."""
@@ -122,10 +248,69 @@ class Sheet:
         return found or ""
 
 
-def _no(asked: Question) -> str:
-    """What there is not, in words; the question follows."""
-    if asked.end is not None:
-        return "no symbol is in"
-    if asked.start is not None or asked.offset is not None:
-        return "no symbol is at"
-    return "no symbol is called" if asked.pattern is None else "no symbol matches"
+class Records(Sheet):
+    """A JSON object of each answer."""
+
+    def _commonly(self, symbol: Symbol) -> tuple[int, str]:
+        return symbol.address, json.dumps(self._named(symbol, 0))[1:-1]
+
+    def _within(
+        self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
+    ) -> None:
+        # An address has nothing that JSON would write otherwise.
+        records = [
+            f'{{"query": "{text}", "line": {number}, {told}, "offset": {start - first}}}\n'
+            for number, (text, start, (first, told)) in enumerate(
+                zip(texts, starts, kept), line
+            )
+        ]
+        sys.stdout.write("".join(records))
+
+    def _answer(
+        self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
+    ) -> None:
+        if offset is None:
+            self._print(asked, line, self._record(symbol, 0))
+        else:
+            self._print(asked, line, {**self._named(symbol, offset), "offset": offset})
+
+    def _no_answer(
+        self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
+    ) -> None:
+        record: dict[str, Any] = {"name": None}
+        if asked.wrong:
+            record["error"] = asked.wrong
+        if told.why:
+            record["why"] = told.why
+        if told.similar:
+            record["similar"] = told.similar
+        if near:
+            record["nearest"] = {
+                side: symbol and self._neighbour(symbol, (asked.start or 0) - symbol.address)
+                for side, symbol in zip(_SIDES, near)
+            }
+        self._print(asked, line, record)
+
+    def _neighbour(self, symbol: Symbol, away: int) -> dict[str, Any]:
+        return {**self._record(symbol, away), "distance": abs(away)}
+
+    def _named(self, symbol: Symbol, offset: int) -> dict[str, Any]:
+        """The record of an address in it: its name is what the kernel prints."""
+        record, name = self._record(symbol, offset), self.table.printed(symbol)
+        return (
+            record if name == symbol.name else {**record, "name": name, "listed": symbol.name}
+        )
+
+    def _record(self, symbol: Symbol, offset: int) -> dict[str, Any]:
+        linked = link_address(symbol, self._slide)
+        return {
+            **output.record(symbol),
+            "link_address": None if linked is None else f"{linked:#x}",
+            "aliases": self._aliases(symbol),
+            **({"prototype": self.table.prototype(symbol)} if self._typed else {}),
+            **programs.record(self.table, symbol, offset),
+        }
+
+    def _print(self, asked: Question, line: int | None, record: dict[str, Any]) -> None:
+        query = {"query": asked.text} if line is None else {"query": asked.text, "line": line}
+        print(json.dumps({**query, **record}))

@@ -1,20 +1,25 @@
 """Texts with kernel addresses in them, and what those are."""
 
-from .boot import MODULES, Boot, boot_of, slid
+from .address_map import MODULES
+from .annotate import Decoder
+from .boot import Boot, boot_of, slid
+from .encoded import PerfDataError
+from .follow import Follower
 from .frames import Frames
-from .stream import beginning, blocks, cut, pieces, seekable
-from .text import Decoder
+from .incoming import Incoming
+from .stream import Block, blocks, seekable
 
 __all__ = [
     "MODULES",
+    "Block",
     "Boot",
     "Decoder",
+    "Follower",
     "Frames",
-    "beginning",
+    "Incoming",
+    "PerfDataError",
     "blocks",
     "boot_of",
-    "cut",
-    "pieces",
     "seekable",
     "slid",
 ]

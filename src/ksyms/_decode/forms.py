@@ -1,210 +1,477 @@
-r"""How kernel addresses and symbols look in texts.
+r"""How texts name kernel addresses: each form is a row of :data:`FORMS`.
 
-What prints them: ``%pS``, ``%pB`` and ``%px`` (lib/vsprintf.c, symbol_string), ``NAME+0x12/0x34
-[MODULE]`` in traces, ``[<ADDRESS>]`` before it until Linux 4.15 and on 32-bit arm until today,
-``NAME <ADDRESS>`` and ``NAME+0x12/0x34 <ADDRESS>`` in ftrace with sym-addr, without and with
-sym-offset (kernel/trace/trace_output.c, seq_print_ip_sym), ``ADDRESS NAME (DSO)`` and ``ADDRESS
-NAME+0x12 (DSO)`` by perf script, and kallsyms itself.
+An annotation is the name that a text has for an address, behind it or before it. What prints
+them: ``%pS``, ``%pB`` and ``%px`` (lib/vsprintf.c, symbol_string), ``NAME+0x12/0x34 [MODULE]``
+in traces, ``[<ADDRESS>]`` before it until Linux 4.15 and on 32-bit arm until today; ``NAME
+<ADDRESS>`` in ftrace with sym-addr (kernel/trace/trace_output.c, seq_print_ip_sym); perf
+script, gdb, crash, bcc, bpftrace, SystemTap, trace-cmd, and kallsyms itself. docs/texts.md
+shows each.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from enum import Enum, auto
 from typing import Final, NamedTuple
 
-_NAME: Final = rb"[A-Za-z_.$][\w.$:@]{0,511}"  # KSYM_NAME_LEN
-_MODULE: Final = rb"[\w-]+"
-_OFFSET: Final = rb"\+0x[0-9a-fA-F]+"
-_SIZE: Final = rb"/0x[0-9a-fA-F]+"
-_BUILD_ID: Final = rb"[0-9a-f]{8,64}"
-# CONFIG_STACKTRACE_BUILD_ID prints a module's build-id behind its name (since 5.14).
-_IN_MODULE: Final = rb" \[" + _MODULE + rb"(?: " + _BUILD_ID + rb")?\]"
+NAME: Final = rb"[A-Za-z_.$][\w.$@]{0,511}(?:::[\w.$@]{1,255}){0,8}"  # KSYM_NAME_LEN
+_HEX: Final = rb"[0-9a-fA-F]+"
 # What dmesg and grep put around words for a terminal, and JSON's way to write that.
 _COLOUR: Final = rb"(?:(?:\x1b|\\u001[bB])\[[\d;]{0,16}[mK])"
 # JSON writes < and > in this way where it may be read as HTML (Go's encoding/json).
-_LESS, _MORE = rb"(?:<|\\u003[cC])", rb"(?:>|\\u003[eE])"
-_CLOSING: Final = rb"(?:" + _MORE + rb"\]?|[\])])?" + _COLOUR + rb"{0,4}"
-_ANY: Final = rb"[ :>\])\x1b\\]"
+_LESS: Final = rb"(?:<|\\u003[cC]|&lt;)"
+_MORE: Final = rb"(?:>|\\u003[eE]|&gt;)"
+_CLOSING: Final = _COLOUR + rb"{0,4}(?:" + _MORE + rb"\]?|[\])])?" + _COLOUR + rb"{0,4}"
+_SUFFIX: Final = rb"_(?:\[[kij]\]|k\b)"
+"""What flame graphs' stacks have behind a kernel's frame (profile -a of bcc)."""
+_BEHIND: Final = rb"[ :>\])\x1b\\\t{&/.=-]"
 """One of these is behind an address that more belongs to: the quickest thing to look for."""
-_GAP: Final = rb"[ :]{1,3}" + _COLOUR + rb"{0,4}(?:\? )?\(?"
-_SAID: Final = _NAME + _OFFSET + rb"(?:" + _SIZE + rb")?"
-_NAMED: Final = _GAP + _SAID + rb"(?:" + _IN_MODULE + rb")?"
+# "ADDRESS is NAME" is what printk makes of "%px is %pS".
+_GAP: Final = rb"(?:[ \t:]{1,3}|=20| is )" + _COLOUR + rb"{0,4}(?:\? )?\(?"
+# CONFIG_STACKTRACE_BUILD_ID prints a module's build-id behind its name (since Linux 5.14);
+# OpenWrt prints where the module lies. SystemTap's and bcc's [kernel] is no module.
+_MODULE: Final = (
+    rb" \[(?!kernel\])(?P<module>[\w-]+)(?: (?P<build_id>[0-9a-f]{8,64}))?"
+    rb"(?:@(?:0x)?(?P<base>" + _HEX + rb")\+(?:0x)?" + _HEX + rb")?\]"
+)
+_SAID: Final = (
+    rb"(?P<name>" + NAME + rb")\+0x(?P<offset>" + _HEX + rb")(?:/0x(?P<size>" + _HEX + rb"))?"
+)
 # A dump of memory has the next address where others have a name.
 _NO_ADDRESS: Final = rb"(?!(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
-_BARE: Final = rb" " + _NO_ADDRESS + _NAME + rb"(?= \(|\r?$)"
-_IN_PARENTHESES: Final = rb" \(" + _NO_ADDRESS + _NAME + rb"(?:" + _IN_MODULE + rb")?\)"
-_LISTED: Final = rb" [A-Za-z?-] " + _NO_ADDRESS + rb"[^\s]+(?:\t\[[^\]\s]+\])?(?=\r?$)"
-_REST: Final = (
-    _CLOSING
-    + rb"(?:"
-    + rb"|".join([_NAMED, rb" \[unknown\]", _LISTED, _BARE, _IN_PARENTHESES])
-    + rb")?"
+_BARE: Final = _NO_ADDRESS + rb"(?P<name>" + NAME + rb")"
+_LINE_END: Final = rb"(?=\r?$)"
+_NO_WORD: Final = rb"(?!\w)"
+
+
+class Tells(Enum):
+    """What an annotation is evidence of."""
+
+    NOTHING = auto()
+    SLIDE = auto()
+    """A name with an offset: the address of the symbol in the text's boot."""
+    EXTENT = auto()
+    """A name alone: the address lies anywhere in the symbol."""
+    ANCHOR = auto()
+    """A line of kallsyms: of those, the ones that say where the kernel begins."""
+
+
+class Style(Enum):
+    """How a name is written where the text has none, or a wrong one."""
+
+    PRINTED = auto()
+    """As the form has it: with size and module where the form has a size."""
+    WHOLE = auto()
+    """``NAME+0x12/0x34 [MODULE]`` before the annotation, which stays."""
+    BRACES = auto()
+    """``{NAME+18}`` as x86-64 had it until Linux 2.6.17."""
+    ANGLES = auto()
+    """``<NAME+18>`` as gdb has it."""
+    DECIMAL = auto()
+    """``NAME+18``."""
+    KEPT = auto()
+    """Nothing is written: the annotation is right, or a program reads it."""
+    NO_ADDRESS = auto()
+    """The number is no kernel address."""
+
+
+class Form(NamedTuple):
+    """One way to name an address.
+
+    ``pattern`` is what follows what closes the address, and ``follow`` what must come behind
+    that in the text. The group ``is`` is what is replaced where it is wrong; ``name``,
+    ``offset`` (hexadecimal) or ``decimal``, ``size``, ``module``, ``build_id`` and ``base`` are
+    what it says.
+    """
+
+    title: str
+    pattern: bytes
+    follow: bytes = b""
+    tells: Tells = Tells.NOTHING
+    style: Style = Style.KEPT
+
+
+FORMS: Final = (
+    Form(
+        "a range", rb"(?:-|\.\.)(?:0[xX])?[0-9a-fA-F]{2,16}", _NO_WORD, style=Style.NO_ADDRESS
+    ),
+    Form(
+        "a range with blanks",
+        rb" - (?:0[xX])?[0-9a-fA-F]{8,16}",
+        _NO_WORD,
+        style=Style.NO_ADDRESS,
+    ),
+    Form("a device's name", rb"\.[a-z][\w-]*", style=Style.NO_ADDRESS),
+    Form("perf's branch, its source", rb"/", rb"(?=0x" + _HEX + rb"/[MPX-]/)"),
+    Form("perf's branch, its target", rb"/[MPX-]/[X-]/[A-]/\d+"),
+    Form("an inlined function", rb"[ \t]" + _NO_ADDRESS + rb"[^\n]{1,255}? \(inlined\)"),
+    Form("a lock class", rb" \([^\n{]{1,255}\)\{", rb"(?=[-.+?])"),
+    Form(
+        "a name with an offset",
+        rb"(?P<gap>" + _GAP + rb")(?P<is>" + _SAID + rb"(?:" + _MODULE + rb")?)",
+        # crash has the frame's own address behind its name.
+        rb"(?!(?!" + _SUFFIX + rb")\w| at (?:0x)?[0-9a-f]{8})",
+        Tells.SLIDE,
+        Style.PRINTED,
+    ),
+    Form(
+        "a name behind its module",  # until Linux 2.6.17
+        rb"(?P<gap> )(?P<is>:(?P<module>[\w-]+):" + _SAID + rb")",
+        _NO_WORD,
+        Tells.SLIDE,
+        Style.PRINTED,
+    ),
+    Form(
+        "a name in braces",
+        rb"(?P<gap> ?)(?P<is>\{(?::(?P<module>[\w-]+):)?(?P<name>" + NAME + rb")\+(?:"
+        rb"0x(?P<offset>" + _HEX + rb")(?:/0x(?P<size>" + _HEX + rb"))?|(?P<decimal>\d+))\})",
+        b"",
+        Tells.SLIDE,
+        Style.BRACES,
+    ),
+    Form(
+        "a name that perf demangled",
+        # Bounded, for a line can be of any length: it is looked at behind each address.
+        rb"[ \t]" + _NO_ADDRESS + rb"(?=[^\n(]{0,255}?(?:::|<))[^\n]{1,255}?"
+        rb" \((?:\[[\w.]+\][\w.]*|/[^\n)]{1,255})\)",
+        _LINE_END,
+    ),
+    Form(
+        "ksymoops' name",
+        rb" <(?:\[(?P<module>[\w-]+)\])?(?P<name>" + NAME + rb")"
+        rb"\+(?P<offset>[0-9a-f]+)/[0-9a-f]+>",
+        b"",
+        Tells.SLIDE,
+    ),
+    Form(
+        "a name with an offset in angle brackets",
+        rb"(?P<gap>[ \t]{1,3})(?P<is>" + _LESS + rb"(?P<name>" + NAME + rb")"
+        rb"\+(?:0x(?P<offset>" + _HEX + rb")|(?P<decimal>\d+))" + _MORE + rb")",
+        b"",
+        Tells.SLIDE,
+        Style.ANGLES,
+    ),
+    Form(
+        "a name in angle brackets",
+        rb"(?P<gap>[ \t]{1,3})(?P<is>" + _LESS + _BARE + _MORE + rb")",
+        b"",
+        Tells.EXTENT,
+        Style.ANGLES,
+    ),
+    Form("an offset in angle brackets", rb"[ \t]" + _LESS + rb"\+\d+" + _MORE),
+    Form(
+        "a name with a decimal offset",
+        rb"(?P<gap>[ \t])(?P<is>(?P<name>" + NAME + rb")\+(?P<decimal>\d+))",
+        rb"(?!\w| at (?:0x)?[0-9a-f]{8})",
+        Tells.SLIDE,
+        Style.DECIMAL,
+    ),
+    Form(
+        "crash's symbol",
+        rb"(?P<gap> \([A-Za-z]\) )(?P<is>(?P<name>" + NAME + rb")\+(?P<decimal>\d+))",
+        _NO_WORD,
+        Tells.SLIDE,
+        Style.DECIMAL,
+    ),
+    Form(
+        "crash's symbol, perf report's",
+        rb"(?P<gap> \([A-Za-z]\) | [A-Za-z!] \[[kgH.]\] )(?P<is>" + _BARE + rb")"
+        rb"(?:" + _MODULE + rb")?",
+        rb"(?=[ \r\n]|\Z)",
+        Tells.EXTENT,
+        Style.PRINTED,
+    ),
+    Form(
+        "gdb's function",
+        rb"(?P<gap> in )(?P<is>(?P<name>" + NAME + rb"))",
+        rb"(?= \()",
+        Tells.EXTENT,
+        Style.PRINTED,
+    ),
+    Form("perf's unknown", rb"(?P<gap> )(?P<is>\[unknown\])", style=Style.PRINTED),
+    Form(
+        "a line of kallsyms",
+        rb" [A-Za-z?-] " + _NO_ADDRESS + rb"(?P<name>[^\s]+)(?:\t\[(?P<module>[^\]\s]+)\])?",
+        _LINE_END,
+        Tells.ANCHOR,
+    ),
+    Form(
+        "a name in parentheses",
+        rb"(?P<gap> \()(?P<is>" + _BARE + rb"(?:" + _MODULE + rb")?)\)",
+        b"",
+        Tells.EXTENT,
+        Style.PRINTED,
+    ),
+    Form(
+        "a name and its module",
+        rb"(?P<gap>[ \t])(?P<is>" + _BARE + rb")(?:" + _MODULE + rb"| \[kernel\])",
+        _LINE_END,
+        Tells.EXTENT,
+        Style.PRINTED,
+    ),
+    Form(
+        "a name",
+        rb"(?P<gap>[ \t])(?P<is>" + _BARE + rb")",
+        rb"(?:(?= \()|" + _LINE_END + rb")",
+        Tells.EXTENT,
+        Style.PRINTED,
+    ),
 )
+NONE: Final = Form("no name", b"", style=Style.WHOLE)
 
 
-def _opens(behind: bytes) -> bytes:
-    """Where a word can begin though a letter or digit is right before it.
+class Annotation(NamedTuple):
+    """What a text says of an address, taken apart; what it does not say is None.
 
-    That is the end of a colour, of a character that JSON escapes, or of one that rsyslog does
-    (``#011``). ``behind`` is what of the word is before the place where this is looked for.
-    """
-    ends = [rb"\[[\d;]{%d}[mK]" % size for size in range(17)]
-    ends += [rb"\\[bfnrt]", rb"\\u[0-9a-fA-F]{4}", rb"#0[0-3][0-7]"]
-    return rb"|".join(rb"(?<=" + end + behind + rb")" for end in ends)
-
-
-def addresses(digits: int, prefix: str, capitals: bool = False) -> re.Pattern[bytes]:
-    """Where a text has kernel addresses; group 1 is each, and what it is followed by.
-
-    An address has ``digits`` hexadecimal digits and may have 0x before it; all of a kernel's
-    begin with ``prefix``, which makes the search a quick one. With ``capitals`` that may be in
-    capitals, and the search is a slow one. What follows is what closes it, and the name if it
-    has one. Of ``[<A>]  [<A>] NAME``, which oopses had until Linux 4.8, the second is meant.
-    """
-    first = "".join(f"[{d}{d.upper()}]" for d in prefix) if capitals else prefix
-    address = first.encode() + rb"[0-9a-fA-F]{%d}" % (digits - len(prefix))
-    behind = rb".{%d}" % digits
-    after = [rb"(?<!\w" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
-    after += [_opens(behind), _opens(rb"0[xX]" + behind)]
-    before = rb"(?:" + rb"|".join(after) + rb")"
-    once = rb"(?!" + _MORE + rb"\]  \[" + _LESS + rb")"
-    rest = rb"(?:(?!" + _ANY + rb")|" + once + _REST + rb")"
-    return re.compile(
-        rb"(" + address + rb"(?!\w)" + before + rest + rb")", re.MULTILINE | re.DOTALL
-    )
-
-
-class Named(NamedTuple):
-    """What follows an address, taken apart.
-
-    ``closed`` is what closes the address, ``gap`` what is between that and the name, ``after``
-    what is behind the name. ``kind`` is ``frame`` for a name with an offset, ``bare`` for a
-    name alone, ``listed`` for a line of kallsyms, ``unknown`` for perf's word for it, and
-    ``none`` where nothing follows. What the text does not say is None.
+    ``closed`` is what closes the address, and ``tail`` all that is behind that; of it ``gap``
+    is before what ``form`` replaces, and ``after`` behind it.
     """
 
-    kind: str
+    form: Form
     closed: bytes
+    tail: bytes = b""
     gap: bytes = b""
+    after: bytes = b""
     name: str = ""
     offset: int | None = None
     size: int | None = None
     module: str | None = None
     build_id: str | None = None
-    after: bytes = b""
+    base: int | None = None
 
 
+def _plain(pattern: bytes) -> bytes:
+    """Make groups of a form's pattern such that capture nothing."""
+    return re.sub(rb"\(\?P<\w+>", rb"(?:", pattern)
+
+
+TWICE: Final = (b">{", b"> <", b"]  <", b"  0x", b">]  [<", b"&gt;]  [")
+"""One of these is in a text that has an address right before itself with its name."""
 BEFORE: Final = b"\0"
 """What marks a name that stands before its address, where one is looked for behind it."""
-OPENED: Final = (b" <", b" \\u003c", b" \\u003C")
-"""What is between such a name and its address."""
 COLOUR: Final = re.compile(_COLOUR)
 _CLOSED: Final = re.compile(_CLOSING)
-_FRAME_PARTS: Final = re.compile(
-    rb"(" + _GAP + rb")(" + _NAME + rb")\+0x([0-9a-fA-F]+)(?:/0x([0-9a-fA-F]+))?"
-    rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
-)
-_LISTED_PARTS: Final = re.compile(rb" [A-Za-z?-] ([^\s]+)(?:\t\[([^\]\s]+)\])?")
-_BARE_PARTS: Final = re.compile(
-    rb"( \(?)(" + _NAME + rb")(?: \[(" + _MODULE + rb")(?: " + _BUILD_ID + rb")?\])?(\)?)"
-)
 
 
-def take_apart(rest: bytes) -> Named:
-    """What :func:`addresses` finds behind an address; or a name marked by BEFORE."""
+def parse_annotation(rest: bytes) -> Annotation:
+    """Take apart what :func:`addresses` finds behind an address, or a name marked by BEFORE."""
     rest = rest.removeprefix(BEFORE)
     match = _CLOSED.match(rest)
     assert match is not None
     closed, tail = match[0], rest[match.end() :]
-    if not tail:
-        return Named("none", closed)
-    if tail == b" [unknown]":
-        return Named("unknown", closed, b" ")
-    if match := _FRAME_PARTS.fullmatch(tail):
-        gap, name, offset, size, *owner = match.groups()
-        module, build_id = (None if part is None else _text(part) for part in owner)
-        size = None if size is None else int(size, 16)
-        return Named("frame", closed, gap, _text(name), int(offset, 16), size, module, build_id)
-    if match := _LISTED_PARTS.fullmatch(tail):
-        module = None if match[2] is None else _text(match[2])
-        return Named("listed", closed, b"", _text(match[1]), 0, None, module)
-    match = _BARE_PARTS.fullmatch(tail)
-    assert match is not None
-    module = None if match[3] is None else _text(match[3])
-    return Named("bare", closed, match[1], _text(match[2]), module=module, after=match[4])
+    said = _ANY_FORM.fullmatch(tail) if tail else None
+    if said is None:
+        return Annotation(NONE, closed, tail)
+    number = int((said.lastgroup or "")[1:])
+    groups = _GROUPS[number]
+    begin, end = said.span(groups["is"]) if "is" in groups else (0, len(tail))
+    words = {key: text_of(said[group]) for key, group in groups.items() if said[group]}
+    decimal = words.get("decimal")
+    return Annotation(
+        FORMS[number],
+        closed,
+        tail,
+        tail[:begin],
+        tail[end:],
+        words.get("name", ""),
+        int(decimal) if decimal else _number(words, "offset"),
+        _number(words, "size"),
+        words.get("module"),
+        words.get("build_id"),
+        _number(words, "base"),
+    )
+
+
+def _numbered(number: int) -> bytes:
+    """Give a form's pattern with its number in its groups' names, and in one that is empty."""
+    pattern = re.sub(rb"\(\?P<(\w+)>", rb"(?P<\g<1>_%d>" % number, FORMS[number].pattern)
+    return pattern + rb"(?P<f%d>)" % number
+
+
+_ANY_FORM: Final = re.compile(rb"|".join(map(_numbered, range(len(FORMS)))))
+_GROUPS: Final = [
+    {key: f"{key}_{number}" for key in re.findall(r"\(\?P<(\w+)>", form.pattern.decode())}
+    for number, form in enumerate(FORMS)
+]
+"""The groups of each form in :data:`_ANY_FORM`, by their names in the form."""
+
+
+def _number(said: dict[str, str], name: str) -> int | None:
+    return int(said[name], 16) if name in said else None
+
+
+def text_of(data: bytes) -> str:
+    """Give bytes of a text as a string; what is no UTF-8 comes back by the same way."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _without_groups(pattern: bytes) -> bytes:
+    """Let a form's pattern capture nothing."""
+    return re.sub(rb"\(\?P<\w+>", rb"(?:", pattern)
+
+
+_BLANKS: Final = (b" ", b"[ ", b"(?P<gap>[ ", b"(?P<gap> ", b"(?P<gap>(?:")
+"""How patterns of forms begin that a blank, or what stands for one, comes first in."""
+_OPTIONAL: Final = b"(?P<gap> ?)"
+
+
+def _annotation(long: bool) -> bytes:
+    """Give the pattern of what follows an address: what closes it, and a form, if it has one.
+
+    ``long`` is whether forms are among these that look at all of a line. Where another address
+    comes next, as in a dump of memory, no form is looked for.
+    """
+    forms = [form for form in FORMS if long or form.title not in _LONG]
+    patterns = [(f.pattern, _without_groups(f.pattern) + f.follow) for f in forms]
+    behind = [whole for begin, whole in patterns if begin.startswith(_BLANKS)]
+    beside = [
+        whole
+        for begin, whole in patterns
+        if begin.startswith(_OPTIONAL) or not begin.startswith(_BLANKS)
+    ]
+    following = rb"(?![ \t]{1,2}(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
+    return (
+        _CLOSING
+        + rb"(?:(?=[ \t:=])" + following + rb"(?:" + rb"|".join(behind) + rb")"
+        + rb"|" + rb"|".join(beside) + rb")?"
+    )  # fmt: skip
+
+
+def _opens(behind: bytes) -> bytes:
+    r"""Match where a word can begin though a letter or digit is right before it.
+
+    That is the end of a colour, or of a character that JSON (``\u001b``), rsyslog (``#011``),
+    /dev/kmsg (``\x09``) or quoted-printable (``=3D``) escapes. ``behind`` is what of the word
+    is before the place where this is looked for.
+    """
+    ends = [rb"\[[\d;]{%d}[mK]" % size for size in range(17)]
+    ends += [rb"\\[bfnrt]", rb"\\u[0-9a-fA-F]{4}", rb"#0[0-3][0-7]"]
+    ends += [rb"\\x[0-9a-f]{2}", rb"=3D"]
+    return rb"|".join(rb"(?<=" + end + behind + rb")" for end in ends)
+
+
+LONG: Final = (b"(inlined)", b"::")
+"""One of these is in a text in which forms look at all of a line."""
+_LONG: Final = ("an inlined function", "a name that perf demangled")
+
+
+def addresses(digits: int, first: bytes, long: bool = True) -> re.Pattern[bytes]:
+    """Give the pattern of kernel addresses; group 1 is each, and its annotation if it has one.
+
+    An address has ``digits`` hexadecimal digits and may have 0x before it; ``first`` matches
+    the first of them, as many as it has characters or brackets. ``long`` is whether one of
+    :data:`LONG` is in the text.
+    """
+    rest = digits - len(re.sub(rb"\[[^\]]*\]", b"0", first))
+    address = first + rb"[0-9a-fA-F]{%d}" % rest
+    behind = rb".{%d}" % digits
+    after = [rb"(?<![\w@]" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
+    after += [_opens(behind), _opens(rb"0[xX]" + behind)]
+    before = rb"(?:" + rb"|".join(after) + rb")"
+    annotation = rb"(?:(?!" + _BEHIND + rb")|" + _annotation(long) + rb")"
+    ends = rb"(?!(?!" + _SUFFIX + rb")\w)"
+    return re.compile(
+        rb"(" + address + ends + before + annotation + rb")", re.MULTILINE | re.DOTALL
+    )
 
 
 # No name begins with the letter that ends a colour. What most places fail at comes first.
 _BEGINS: Final = (
     rb"(?=[A-Za-z_.$])(?:(?<![\w.$@\\])(?<!::)(?<!\x1b\[)(?<!1[bB]\[)|" + _opens(rb"") + rb")"
 )
-FRAMES: Final = re.compile(
-    _BEGINS + rb"([A-Za-z_.$][\w.$@]*)\+0x([0-9a-fA-F]+)/0x([0-9a-fA-F]+)"
-    rb"(?: \[(" + _MODULE + rb")(?: (" + _BUILD_ID + rb"))?\])?"
-)
-"""Symbols with an offset and a size, wherever they are: name, offset, size, module.
+FRAMES: Final = re.compile(_BEGINS + _SAID + rb"(?!\w)(?:" + _MODULE + rb")?")
+"""Symbols with an offset, wherever they are.
 
 ``RIP: 0010:NAME`` has the segment right before it.
 """
-_BEFORE_ADDRESS: Final = re.compile(
-    _BEGINS + rb"(" + _SAID + rb"(?: \[" + _MODULE + rb"\])?) " + _LESS + rb"$"
-)
-_BEFORE_PLAIN: Final = re.compile(
-    rb" (" + _NAME + rb"(?:" + _OFFSET + rb"(?:" + _SIZE + rb")?)?) <$"
-)
-LONGEST: Final = 1 << 11
-"""Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
-
-
-def before_address(text: bytes) -> bytes:
-    """What ftrace prints before an address in <>, if ``text`` ends with that and <; or b""."""
-    last = len(text) - len(OPENED[0])
-    begin = text.rfind(b" ", max(0, last - LONGEST), last)
-    if begin >= 0 and (match := _BEFORE_PLAIN.match(text, begin)):
-        return match[1]
-    # What looks like a name has no space before its module.
-    end = text[-LONGEST:]
-    begin = max(end.rfind(b" ", 0, end.rfind(b" ")), 0)
-    match = _BEFORE_ADDRESS.search(end, max(end.rfind(b" ", 0, begin), 0))
-    return match[1] if match else b""
-
-
-def closes(rest: bytes) -> bool:
-    """Whether nothing but what closes an address is behind it."""
-    return bool(rest) and take_apart(rest).kind == "none"
-
-
-BANNER: Final = re.compile(rb"Linux version (\S+)")  # init/main.c, linux_banner
-OFFSET: Final = re.compile(  # arch/x86/kernel/setup.c, dump_kernel_offset
-    rb"Kernel Offset: " + _COLOUR + rb"{0,4}(?:0x([0-9a-f]+) from 0x([0-9a-f]+)|disabled)"
-)
-HEADER: Final = re.compile(  # lib/dump_stack.c, dump_stack_print_info
-    rb"Comm: .{1,31}? (?:Not tainted|Tainted:[A-Z ]{1,63}?) {1,31}([0-9]\S*) #"
-    rb".*?(?: ([0-9a-f]{40})\b|$)",
+NAME_END: Final = re.compile(_BEGINS + NAME + rb"$")
+"""The name that a text ends with."""
+DECIMAL_FRAMES: Final = re.compile(
+    rb"(?:exception RIP: |[<{](?::[\w-]+:)?|^[ \t]+)(?P<name>" + NAME + rb")\+(?P<decimal>\d+)"
+    rb"(?:/\d+)?(?=[\]>}]|[ \t]*\r?$)",
     re.MULTILINE,
 )
-PERF_RELEASE: Final = re.compile(rb"^# os release : (\S+)", re.MULTILINE)
-SAYS: Final = (b"Linux version ", b"Kernel Offset: ", b"ainted", b"# os release : ")
-"""One of these is in every text that one of the four above finds something in."""
-# kernel/module/main.c, print_modules; "[last unloaded: NAME]" ends what is loaded.
-LINKED_IN: Final = re.compile(
-    rb"Modules linked in:((?: " + _COLOUR + rb"{0,4}[\w-]+(?:\([A-Z+-]*\))?)*)"
+"""Symbols with a decimal offset, as crash, gdb and bpftrace have them; else it is a sum."""
+
+_WORDS: Final = _without_groups(_SAID + rb"(?:" + _MODULE + rb")?")
+_LAST: Final = rb"[^\n]{0,80}\n[^\n]{0,80}?"
+_PAIRS: Final = tuple(
+    (hint, re.compile(pattern.replace(b"NAME", _WORDS).replace(b"ADDRESS", rb"[0-9a-f]{8,16}")))
+    for hint, pattern in (
+        (  # arm, and arm64 until Linux 4.15 (arch/arm/kernel/process.c, __show_regs)
+            b"PC is at ",
+            rb"PC is at (NAME)" + _LAST + rb"LR is at (NAME)" + _LAST + rb"pc : \[<(ADDRESS)>\]"
+            rb" +lr : \[<(ADDRESS)>\]",
+        ),
+        (  # arch/riscv/kernel/process.c, __show_regs
+            b"epc : ",
+            rb"epc : (NAME)" + _LAST + rb" ra : (NAME)" + _LAST + rb"epc : (ADDRESS)"
+            rb" +ra : (ADDRESS)",
+        ),
+    )
 )
 
 
-# Instructions of 32 bits have as many digits as addresses of 32 bits (dump_instr of arm).
-CODE: Final = re.compile(rb"Code:(?: [<(]?[0-9a-f]{2,8}[>)]?)+")
+PAIR_HINTS: Final = tuple(hint for hint, _ in _PAIRS)
+"""One of these is in a text that has such lines."""
 
 
-HINTS: Final = (
-    *(b"+0x", b"Linux version ", b"Kernel Offset: ", b" T _"),
-    *(b" (/", b" ([kernel"),
-)
-"""One of these, or " <" and an address, is in a text that tells which boot it is of.
+def pairs(text: bytes) -> Iterator[tuple[int, bytes]]:
+    """Find addresses whose names stand in lines of their own before them.
 
-The last two are behind perf's names. A name without an offset at the end of a line has none.
-"""
+    Gives where in the text each address is, and it with its name, as an annotation is.
+    """
+    for hint, pattern in _PAIRS:
+        for match in pattern.finditer(text) if hint in text else ():
+            for name, address in ((1, 3), (2, 4)):
+                yield match.start(address), match[address] + b" " + match[name]
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
+LONGEST: Final = 1 << 11
+"""Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
+_WITH_OFFSET: Final = re.compile(_WORDS)
+_WITH_OFFSET_BEHIND: Final = re.compile(_BEGINS + _WORDS + rb"$")
+OPENERS: Final = {
+    b" <": b">",
+    b" \\u003c": b"\\u003e",
+    b" &lt;": b"&gt;",
+    b" (": b")",
+    b" at ": b"",
+    b" = ": b"",
+}
+"""What is between a name and its address, and what closes the address then."""
+_FTRACE: Final = re.compile(rb"(?:(?<= )|(?<=<-))" + NAME + rb"$")
+_ALONE: Final = {
+    **dict.fromkeys((b" <", b" \\u003c", b" &lt;"), _FTRACE),
+    b" (": re.compile(rb"(?:(?<=  )|(?<==> )|(?<=<-- ))" + NAME + rb"$"),  # trace-cmd
+    # crash has "[STACK] NAME at ADDRESS", and with -s "NAME+62 at ADDRESS".
+    b" at ": re.compile(rb"(?:(?<=\] )|(?<=\A ))" + NAME + rb"(?:\+\d+)?$"),
+}
+"""Where a name without an offset is one, by what is behind it."""
+_CONTEXT: Final = 20
+"""How many bytes before a name are looked at: a colour has as many."""
+_OPENER: Final = re.compile(rb" (?:<|\\u003[cC]|&lt;|\(|at |= )(?:0x)?$")
+
+
+def name_before(text: bytes) -> tuple[bytes, bytes]:
+    """Give the name before an address and what must close the address.
+
+    ``text`` is what is before the address; both are empty where it does not end with a name
+    and one of :data:`OPENERS`.
+    """
+    opener = _OPENER.search(text, max(0, len(text) - 9))
+    if opener is None:
+        return b"", b""
+    end, word = opener.start(), opener[0].removesuffix(b"0x").lower()
+    first = max(0, end - LONGEST)
+    # What looks like a name has no space before its module.
+    begin = text.rfind(b" [", first, end) if text[end - 1 : end] == b"]" else end
+    begin = max(text.rfind(b" ", first, begin) + 1, first)
+    match = _WITH_OFFSET.fullmatch(text, begin, end)
+    if match is None:
+        head = text[max(0, begin - _CONTEXT) : end]
+        match = _WITH_OFFSET_BEHIND.search(head)
+        if match is None and word in _ALONE:
+            match = _ALONE[word].search(head)
+    return (match[0], OPENERS[word]) if match else (b"", b"")

@@ -29,7 +29,7 @@ class Names:
         self._values = table.rows["st_value"].astype(np.uint64)
         count = len(self._values)
         self.heads = [b""] * count
-        """For each number its name and ``+0x``, as a trace (``%pS``) has them."""
+        """For each number what is printed for it and ``+0x``, as a trace (``%pS``) has them."""
         self.tails = [b""] * count
         """For each number what is behind the offset there: its size, and its module."""
         self._tails: dict[tuple[int, str | None], bytes] = {}
@@ -44,14 +44,20 @@ class Names:
 
     def offsets(self, addresses: U64, numbers: Index) -> U64:
         """How many bytes each of ``addresses`` is behind the symbol of its number."""
-        fresh = np.unique(numbers[~self._filled[numbers]])
-        self._filled[fresh] = True
-        for number, (name, size, module) in zip(fresh.tolist(), self._table.briefly(fresh)):
-            self.kernel[number] = module is None
-            self.heads[number] = b" %b+0x" % name
-            tail = self._tails.get((size, module))
-            self.tails[number] = tail or self._tail(size, module)
+        fresh = np.sort(numbers[~self._filled[numbers]])
+        if len(fresh):
+            self._fill(fresh[np.diff(fresh, prepend=-1) != 0])
         return addresses - self._values[numbers]
+
+    def _fill(self, numbers: Index) -> None:
+        self._filled[numbers] = True
+        names, sizes, modules = self._table.briefly(numbers)
+        self.kernel[numbers] = [module is None for module in modules]
+        heads, tails, known = self.heads, self.tails, self._tails
+        printed = map(self._table.printed_name, names)
+        for number, name, size, module in zip(numbers.tolist(), printed, sizes, modules):
+            heads[number] = b" %b+0x" % name
+            tails[number] = known.get((size, module)) or self._tail(size, module)
 
     def _tail(self, size: int, module: str | None) -> bytes:
         bracket = "" if module is None or module in self.listed else f" [{module}]"
@@ -60,14 +66,18 @@ class Names:
         return tail
 
     def called(self, name: str) -> list[Symbol]:
-        """Every symbol of that name that has a place in memory."""
+        """Every symbol that a text can mean by that name, and that has a place in memory."""
         found = self._called.get(name)
         if found is None:
             if len(self._called) > _KEPT:
                 self._called.clear()
-            found = [s for s in self._table.find(name) if s.section is not None]
+            found = [s for s in self._table.said(name) if s.section is not None]
             self._called[name] = found
         return found
+
+    def printed(self, symbol: Symbol) -> str:
+        """What the kernel prints for a symbol, which can be shorter than its name."""
+        return self._table.printed(symbol)
 
     def module(self, symbol: Symbol) -> str | None:
         """The module that traces print behind ``symbol``; None for the kernel's own."""

@@ -86,6 +86,7 @@ class ReadAhead:
         live: bool = False,
     ) -> None:
         self.path = path
+        self.live = live
         self._source = source
         self._ask = ask
         self._look = _LOOK if live else None

@@ -11,7 +11,7 @@ from .._typing import Final
 from .btf import DIRECTORY
 from .generation import TRIES
 from .linker import Linker
-from .root import Root
+from .root import COLLECTED, Root
 
 _FILES: Final = (
     "proc/kallsyms",
@@ -44,9 +44,13 @@ def collect(linker: Linker) -> bytes:
         reading = linker.read()  # refuses what is hidden or not whole
         before = linker.generation()
         files = _contents(linker.root, linker.btf)
+        if reading.programs is not None:
+            from .bpf import SAVED, pack_programs  # with numpy, once the text was read
+
+            files[SAVED] = pack_programs(reading.programs)
         moved = before.moved(linker.generation()) or linker.moved(reading)
         if not moved:
-            return _archive(files)
+            return _archive(files, linker.root)
     raise MovedError(
         f"The kernel's files moved during each of {TRIES} tries, at last: {', '.join(moved)}.",
         "Try again when no modules are being loaded or unloaded.",
@@ -66,11 +70,12 @@ def _contents(root: Root, btf: bool) -> dict[str, bytes]:
     return {name: data for name, data in contents if data is not None}
 
 
-def _archive(files: dict[str, bytes]) -> bytes:
+def _archive(files: dict[str, bytes], root: Root) -> bytes:
+    saved = int(time.time()) if root.live else root.saved or 0  # 0 where it is not known
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz", compresslevel=6) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = len(data), 0o400, int(time.time())
+            member.size, member.mode, member.mtime = len(data), COLLECTED, saved
             archive.addfile(member, io.BytesIO(data))
     return out.getvalue()

@@ -18,7 +18,7 @@ from .._elf import constants as elf
 from .._errors import ImageError, reason
 from .._note import SECTION
 from .._typing import Final, NamedTuple
-from .files import Symbols
+from .files import Role, Symbols
 from .modules import Sections
 from .root import Root
 
@@ -172,7 +172,11 @@ class DebugFiles:
 
 
 def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
-    """``symbols`` with the size, type and binding of each that ``exact`` knows."""
+    """``symbols`` with the size, type and binding of each that ``exact`` knows.
+
+    A name without a size (an alias by assembly, a mark by the linker) has that of the longest
+    that begins at its address: else it would answer for what is behind that one.
+    """
     size = np.zeros(len(symbols.address), np.uint64)
     known = np.zeros(len(symbols.address), np.bool_)
     info = symbols.info.copy()
@@ -181,9 +185,15 @@ def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
         if found is None:
             continue
         length, told = found
-        if told & 0xF in (elf.STT_FUNC, elf.STT_OBJECT):
-            info[row] = told
+        if told & 0xF in (elf.STT_FUNC, elf.STT_OBJECT) and info[row] & 0xF:
+            info[row] = told  # but one that the kernel ignores stays so: tables.py
         if length:
+            size[row], known[row] = length, True
+    longest: dict[int, int] = {}
+    for address, length in zip(symbols.address[known].tolist(), size[known].tolist()):
+        longest[address] = max(length, longest.get(address, 0))
+    for row in np.flatnonzero(~known & (symbols.role == Role.NAMES)).tolist():
+        if length := longest.get(int(symbols.address[row]), 0):
             size[row], known[row] = length, True
     return symbols._replace(info=info, size=size, exact=known)
 

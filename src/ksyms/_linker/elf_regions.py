@@ -22,8 +22,9 @@ from .elf_table import (
     section_bases,
     sections_of,
 )
-from .files import KERNEL_ID, LinkerFile, Region, Symbols
-from .tables import LETTER_INFO, mapping_symbols
+from .files import KERNEL_ID, LinkerFile, Region, Role, Symbols
+from .marks import mapping_symbols
+from .tables import LETTER_INFO, with_role
 
 if TYPE_CHECKING:
     from .files import Kind
@@ -72,7 +73,8 @@ def placed_file(number: int, table: ElfTable) -> Placed:
         notes = _notes(image)
         regions = _regions(image, table.module, "" if number == KERNEL_ID else f"[{name}]")
         rows, section, strings = _rows(image, table)
-        symbols, landmarks = _symbols(image, rows, section, strings, regions)
+        kernel = number == KERNEL_ID
+        symbols, landmarks = _symbols(image, rows, section, strings, regions, kernel)
     file = LinkerFile(
         id=number,
         name=name,
@@ -170,8 +172,14 @@ def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
 
 
 def _symbols(
-    image: Image, rows: Rows, section: I64, strings: bytes, regions: tuple[Region, ...]
+    image: Image,
+    rows: Rows,
+    section: I64,
+    strings: bytes,
+    regions: tuple[Region, ...],
+    kernel: bool,
 ) -> tuple[Symbols, dict[str, int]]:
+    """The symbols of ``rows``, which are those of the ``kernel`` or a module's."""
     address = rows["st_value"].astype(np.uint64)
     name, own = _names(image, rows, strings)
     letter = _letters(image, rows, section)
@@ -180,18 +188,20 @@ def _symbols(
     told &= rows["st_info"] >> 4 <= elf.STB_WEAK
     info[told] = rows["st_info"][told]
     table = np.frombuffer(own, np.uint8)
-    info[mapping_symbols(table, name)] = elf.st_info(elf.STB_LOCAL, elf.STT_NOTYPE)
+    nowhere = ~_touches(address, regions) | (section < 0) | _is_tls(image, section)
+    role = np.where(nowhere, Role.ABSOLUTE, Role.NAMES).astype(np.uint8)
+    role[mapping_symbols(table, name, kernel)] = Role.LABEL
     symbols = Symbols(
         address=address,
         name=name,
         info=info,
         letter=letter,
-        absolute=~_touches(address, regions) | (section < 0) | _is_tls(image, section),
+        role=role,
         size=rows["st_size"].astype(np.uint64),
         exact=(rows["st_size"] > 0) & _ends_within(rows, regions),
         strings=table,
     )
-    return symbols, _landmarks(symbols, own)
+    return with_role(symbols, role), _landmarks(symbols, own)
 
 
 def _landmarks(symbols: Symbols, own: bytes) -> dict[str, int]:

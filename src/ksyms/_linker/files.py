@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 
 from .._typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .._elf import Format
+    from .bpf import Program
     from .generation import Generation
     from .host import Host
     from .link_time import LinkTime
     from .modules import Module
 
-    Kind = Literal["text", "rodata", "data", "bss", "percpu"]
+    Kind = Literal["text", "rodata", "data", "bss"]
+    Lists = Literal["functions", "all"]
 
     class Table(Protocol):
         """One linker file's symbol and string tables, as they are whenever they are asked for.
@@ -43,6 +46,34 @@ KERNEL_ID = 1
 """The kernel's id; each module follows (freebsd-ksyms.c, ``lf->id > 1``)."""
 
 
+class Role(IntEnum):
+    """What a listed symbol is to the kernel when it names an address.
+
+    Only ``NAMES`` is a function or an object that the kernel finds for an address, and has a
+    size. The others are listed, and the kernel (kernel/kallsyms.c, kallsyms_lookup_buildid)
+    never finds them:
+
+    - ``LABEL``: a mapping symbol or a local label of a module (is_mapping_symbol in
+      include/linux/module_symbol.h).
+    - ``SILENT``: one of the kernel's own at an address for which the kernel has no name
+      (is_ksym_addr in include/linux/kallsyms.h).
+    - ``ABSOLUTE``: the value is no address: a per-CPU offset, a constant, a file's name.
+    - ``UNDEFINED``: the file has nothing at the address: an undefined symbol of a livepatch,
+      or a function whose memory is freed and belongs to another.
+    """
+
+    NAMES = 0
+    LABEL = 1
+    SILENT = 2
+    ABSOLUTE = 3
+    UNDEFINED = 4
+
+
+def all_name(role: npt.NDArray[np.uint8]) -> bool:
+    """Return True where one value stands for all roles, and it is NAMES."""
+    return role.strides == (0,) and not role[:1].any()
+
+
 class Region(NamedTuple):
     """A range of addresses, [start, end), that belongs to one linker file.
 
@@ -64,16 +95,16 @@ class Symbols(NamedTuple):
 
     One item a symbol, in the order the kernel gives them: ``address`` (uint64), ``name``
     (uint32, an offset into ``strings``), ``info`` (uint8, ELF ``st_info``), ``letter``
-    (uint8, kallsyms' own), ``absolute`` (bool: the value is no address of the file's,
-    and never slides), ``size`` (uint64, bytes) where ``exact`` (bool) says that it is the
-    linker's own. ``strings`` (uint8) is whole: each name ends within it.
+    (uint8, kallsyms' own), ``role`` (uint8, a :class:`Role`), ``size`` (uint64, bytes) where
+    ``exact`` (bool) says that it is the linker's own. ``strings`` (uint8) is whole: each name
+    ends within it.
     """
 
     address: npt.NDArray[np.uint64]
     name: npt.NDArray[np.uint32]
     info: npt.NDArray[np.uint8]
     letter: npt.NDArray[np.uint8]
-    absolute: npt.NDArray[np.bool_]
+    role: npt.NDArray[np.uint8]
     size: npt.NDArray[np.uint64]
     exact: npt.NDArray[np.bool_]
     strings: npt.NDArray[np.uint8]
@@ -85,7 +116,8 @@ class LinkerFile(NamedTuple):
     ``name`` is ``kernel`` for id 1, otherwise what kallsyms puts in brackets. ``stops``
     (uint64, sorted) are addresses at which some section of the file begins, so that no
     symbol before one reaches past it. ``unplaced`` counts the symbols that no section of
-    a module explains; ``debug`` is the file that its exact sizes are from; ``btf`` its BTF.
+    a module explains; ``debug`` is the file that its exact sizes are from; ``btf`` its BTF;
+    ``programs`` what is known of BPF's.
     """
 
     id: int
@@ -98,6 +130,7 @@ class LinkerFile(NamedTuple):
     unplaced: int = 0
     debug: str | None = None
     btf: bytes | None = None
+    programs: tuple[Program, ...] = ()
 
 
 class Files(NamedTuple):
@@ -108,7 +141,8 @@ class Files(NamedTuple):
 
     ``landmarks`` are addresses of the kernel's own symbols by name, ``link_time`` where
     it was linked if that is known, ``absent`` the files that could not be read and why,
-    ``refused`` those with exact sizes that could be read and are not trusted.
+    ``refused`` those with exact sizes that could be read and are not trusted. ``lists`` is
+    ``functions`` where the kernel lists no data of its own, else ``all``.
     """
 
     files: tuple[LinkerFile, ...]
@@ -118,6 +152,7 @@ class Files(NamedTuple):
     link_time: LinkTime | None
     absent: dict[str, str]
     refused: dict[str, str]
+    lists: Lists = "all"
 
 
 class Tables(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 
 from .._elf import Format, Note, build_id, elf_format, parse_notes
 from .._elf.constants import (
@@ -17,19 +16,13 @@ from .._elf.constants import (
 from .._errors import HiddenError, lacks_room
 from .._standing import StandingFile
 from .._typing import Final, NamedTuple
+from .machines import NO_MACHINE, Machine, machine_of
 from .root import Root
 
 CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
 _INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
 _INITIAL_USER_LINK: Final = f"user:[{_INITIAL_USER_NS}]"  # half of what stat() takes
 
-# A system call's name says the machine (arch/*/include/asm/syscall_wrapper.h, 4.17 on).
-MACHINE_LANDMARKS: Final = {
-    "__x64_sys_read": "x86_64",
-    "__arm64_sys_read": "aarch64",
-    "__riscv_sys_read": "riscv64",
-    "__s390x_sys_read": "s390x",
-}
 STEADY: Final = (
     "proc/version",
     "proc/sys/kernel/osrelease",
@@ -47,8 +40,11 @@ class Host(NamedTuple):
     """The kernel's identity; each text is None where nothing told it.
 
     ``release`` as uname -r, ``version`` the whole of /proc/version, ``machine`` as
-    uname -m; ``bits`` and ``byteorder`` of an address; ``notes`` every note of
-    /sys/kernel/notes in order; ``number`` is the ELF header's of a kernel's file.
+    uname -m; ``bits`` and ``byteorder`` of an address (little where nothing told); ``notes``
+    every note of /sys/kernel/notes in order; ``number`` is the ELF header's machine where
+    ``machine`` does not say it: of a kernel's file, or where the text tells no more.
+    ``running`` is whether the facts are of the running kernel, now; if not, ``saved`` is when
+    they were saved, in seconds since 1970, where that is known.
     """
 
     release: str | None
@@ -59,6 +55,8 @@ class Host(NamedTuple):
     byteorder: str
     notes: tuple[Note, ...]
     number: int | None = None
+    running: bool = False
+    saved: int | None = None
 
     @property
     def build_id(self) -> bytes | None:
@@ -84,6 +82,15 @@ class Host(NamedTuple):
         return _format(self.bits, self.byteorder)
 
 
+def at_least(release: str | None, version: tuple[int, int]) -> bool | None:
+    """Return whether a ``release`` is of that version of Linux or a later one.
+
+    None where it does not tell: distributions also put later code into earlier versions.
+    """
+    match = re.match(r"(\d+)\.(\d+)", release or "")
+    return None if match is None else (int(match[1]), int(match[2])) >= version
+
+
 def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
     """The facts in ``root``; an address of the kernel's text has ``digits`` digits."""
     version = root.text("proc/version")
@@ -92,10 +99,10 @@ def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
         match = re.match(r"Linux version (\S+)", version)
         release = match[1] if match else None
     bits = digits * 4
-    machine = _machine(root, bits, landmarks)
+    machine, number = _machine(root, bits, landmarks)
     order = root.text("sys/kernel/cpu_byteorder")
     if order not in ("little", "big"):
-        order = "big" if machine in _BIG else "little" if machine else sys.byteorder
+        order = "big" if machine in _BIG else "little"
     return Host(
         release=release,
         version=version,
@@ -104,19 +111,22 @@ def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
         bits=bits,
         byteorder=order,
         notes=_notes(root, bits, order),
+        number=number,
+        running=root.prints,
+        saved=root.saved,
     )
 
 
-def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> str | None:
-    if machine := root.text("proc/sys/kernel/arch"):  # Linux 6.1 on
-        return machine
-    for name, machine in MACHINE_LANDMARKS.items():
-        if name in landmarks:
-            return machine
-    # A copy without either is most likely of this kind of machine, if the width allows it.
-    here = os.uname().machine
-    wide = here.endswith("64") or here in ("s390x", "ppc64le")
-    return here if wide == (bits == 64) else None
+def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> Machine:
+    """The machine in ``root``'s files, or by the text alone; nothing is guessed."""
+    if told := root.text("proc/sys/kernel/arch"):  # Linux 6.1 on
+        return Machine(told, None)
+    found = machine_of(bits, landmarks)
+    if root.live and found == NO_MACHINE:
+        here = os.uname().machine
+        wide = here.endswith("64") or here in ("s390x", "ppc64le")
+        return Machine(here, None) if wide == (bits == 64) else found
+    return found
 
 
 def _notes(root: Root, bits: int, order: str) -> tuple[Note, ...]:
@@ -247,8 +257,8 @@ def _has_syslog(status: bytes) -> bool:
 
 def hidden(root: Root) -> HiddenError:
     """The error for a text in which every address is zero."""
-    if root.live:
-        return HiddenError(*read_access(root).why_not())
+    if root.prints:
+        return HiddenError(*read_access(Root("/")).why_not())
     return HiddenError(
         f"Every address in {root.kallsyms} is zero: it was saved where the kernel hid them.",
         "Save it again as root, with kernel.kptr_restrict below 2.",

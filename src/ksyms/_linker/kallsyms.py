@@ -2,11 +2,14 @@ r"""The text of ``/proc/kallsyms`` as columns.
 
 A line is ``ADDRESS LETTER NAME[\t[MODULE]]`` (kernel/kallsyms.c, s_show): the address in
 8 or 16 lower-case hexadecimal digits, the letter that nm would print. numpy takes apart all
-the lines of a block at once.
+the lines of a block at once. A name may have any bytes but NUL, line feed and tab: gas calls
+labels ``.L0 `` and ``.L1`` 0x02 ``5``. What is said otherwise and has one meaning
+(respelled.py) is spelled anew, a block at a time, and only where a block is refused.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -19,6 +22,8 @@ from .._typing import Final, NamedTuple
 from . import windows as win
 from .ahead import LONGEST, PAD, Block, ReadAhead, too_long
 from .generation import Generation
+from .marks import mapping_symbols
+from .respelled import has_crlf, respelled
 from .sharing import Sharing
 from .windows import U8, U64, Index, Mask, Windows
 
@@ -30,10 +35,16 @@ _LINES: Final = 1 << 17  # what there is room for at first
 _NEWLINE: Final = 10
 _TAB: Final = 9
 _SPACE: Final = 32
-_DOLLAR: Final = ord("$")
+_RETURN: Final = 13
+_CLOSED: Final = ord("]")
+_BEGINS_MARK: Final = np.array([chr(c) in "$.L" for c in range(256)])
+"""By a name's first byte, whether it can be one that the kernel ignores (marks.py)."""
 _IS_LETTER: Final = np.array(
     [(c < 128 and chr(c).isalpha()) or chr(c) in "?-" for c in range(256)]
 )
+_IS_DIGIT: Final = np.array([chr(c) in "0123456789abcdef" for c in range(256)])
+_NO_OWNER: Final = re.compile(rb"[\0-\x20\[\]]")
+"""What the name in a bracket never has."""
 _HASHES: Final = 1 << 16
 _NO_PAIRS: Final = np.uint64(0xFF00FF00FF00FF00)
 """The bits that are set where two bytes are no two digits, four times two bytes together."""
@@ -69,8 +80,9 @@ class Kallsyms(NamedTuple):
     ``address`` (uint64), ``letter`` (uint8) and ``name`` (uint32) have one item a line;
     ``name`` is an offset into ``strings`` (uint8), the names in the text's order, each with
     a NUL behind it; ``foo`` is the tail of ``__pfx_foo`` where the text has one right after
-    the other, and names of data can lie in others (sharing.py). ``dollars`` says whether any
-    name begins with ``$``. ``runs`` says which lines are whose: the first line of each run, and
+    the other, and names of data can lie in others (sharing.py). ``ignored`` are the lines
+    that the kernel lists and that name nothing (marks.py), ascending.
+    ``runs`` says which lines are whose: the first line of each run, and
     its bracketed name or None for the kernel's own. ``digits`` is the number of digits of an
     address, 8 or 16. ``landmarks`` has the addresses of those of the kernel's own symbols that
     the reader asked for by name.
@@ -81,7 +93,7 @@ class Kallsyms(NamedTuple):
     letter: U8
     name: U32
     strings: U8
-    dollars: bool
+    ignored: Index
     runs: tuple[tuple[int, str | None], ...]
     digits: int
     landmarks: dict[str, int]
@@ -105,7 +117,10 @@ def read_kallsyms(
         SourceError: it cannot be read.
         KallsymsError: a line is not kallsyms, or the text ends within a line.
     """
-    return _Parser(ahead.path, landmarks).parse(ahead.blocks(), progress)
+    text = _Parser(ahead.path, landmarks).parse(ahead.blocks(), progress)
+    if text is None:
+        raise _empty(ahead)
+    return text
 
 
 class _Column(Generic[D]):
@@ -146,7 +161,8 @@ class _Parser:
                 _hash(np.frombuffer(name[:4] + bytes(4), "<u8"), np.array([len(name)]))
             ] = True
         self.digits = 0
-        self.dollars = False
+        self.crlf = False
+        self.marks = [np.zeros(0, np.intp)]
         self.runs: list[tuple[int, str | None]] = []
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
@@ -165,10 +181,11 @@ class _Parser:
 
     def parse(
         self, blocks: Iterator[Block], progress: Callable[[int], None] | None
-    ) -> Kallsyms:
+    ) -> Kallsyms | None:
+        """The text of these blocks; None where there are none."""
         generation: Generation | None = None
         for buffer, start, end, asked in blocks:
-            self._take(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
+            self._take_block(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
             self.sharing.look(*self._own_names())
             if progress is not None:
                 progress(end - start)
@@ -177,22 +194,31 @@ class _Parser:
                 # the block with the first bracket, the answer before is the good one.
                 generation = asked
         if generation is None:
-            raise KallsymsError(
-                f"{self.path} holds no symbols.",
-                "The kernel needs CONFIG_KALLSYMS, a saved file the text of /proc/kallsyms.",
-            )
+            return None
         self.strings.length = self.sharing.share(*self._own_names())
         return Kallsyms(
             self.address.filled,
             self.letter.filled,
             self.name.filled,
             self.strings.filled,
-            self.dollars,
+            self._ignored(),
             tuple(self.runs),
             self.digits,
             self.landmarks,
             generation,
         )
+
+    def _ignored(self) -> Index:
+        """The lines that name nothing, by their names and whose they are."""
+        lines = np.concatenate(self.marks)
+        first = np.array([start for start, _ in self.runs], np.intp)
+        owned = np.array([owner is None for _, owner in self.runs], np.bool_)
+        own = owned[np.searchsorted(first, lines, "right") - 1]
+        name, strings = self.name.filled[lines], self.strings.filled
+        ignored = np.zeros(len(lines), np.bool_)
+        for kernel, some in ((True, own), (False, ~own)):
+            ignored[some] = mapping_symbols(strings, name[some], kernel)
+        return lines[ignored]
 
     def _own_names(self) -> tuple[U64, U8, U32, U8]:
         """What :class:`Sharing` is told of the lines so far."""
@@ -200,8 +226,33 @@ class _Parser:
         strings = self.strings.items[: self.strings.length + win.SIZE]
         return self.address.filled[:own], self.letter.filled[:own], self.name.filled, strings
 
+    def _take_block(self, text: U8) -> None:
+        """Take a block apart; one that is refused a second time, as it is meant.
+
+        Raises:
+            KallsymsError: it has a line that is not kallsyms.
+        """
+        if not self.lines:
+            self.crlf = has_crlf(text[:LONGEST].tobytes())
+        refused: KallsymsError | None = None
+        if not self.crlf:
+            try:
+                self._take(text)
+                return
+            except KallsymsError as error:
+                refused = error
+        plain = text[:-PAD].tobytes()
+        meant = respelled(plain, self.crlf)
+        if refused is not None and meant == plain:
+            raise refused
+        self._take(np.frombuffer(bytearray(meant) + bytes(PAD), np.uint8))
+
     def _take(self, text: U8) -> None:
-        """Take apart whole lines; ``text`` has PAD bytes of anything after the last."""
+        """Take apart whole lines; ``text`` has PAD bytes of anything after the last.
+
+        Raises:
+            KallsymsError: as :meth:`_take_block`; nothing has been taken then.
+        """
         windows = win.windows(text)
         body = text[:-PAD]
         ends = np.flatnonzero(body == _NEWLINE)
@@ -210,7 +261,7 @@ class _Parser:
         np.add(ends[:-1], 1, out=starts[1:])
         if (ends - starts).max() > LONGEST:
             raise too_long(self.path)
-        if not self.digits:
+        if not self.digits or not self.lines:
             self.digits = 8 if len(text) > 8 and text[8] == _SPACE else 16
         lines = windows[starts].view(_LINE[self.digits])
         names = starts + (self.digits + 3)  # the address, a space, the letter, a space
@@ -223,7 +274,8 @@ class _Parser:
         name_ends, fresh = self._brackets(text, windows, starts, ends)
         length = name_ends - names
         first = lines["first"]
-        self.dollars |= bool((lines["name"] == _DOLLAR).any())
+        if (maybe := _BEGINS_MARK.take(lines["name"])).any():
+            self.marks.append(_marks(first, maybe) + self.lines)
         self._note(text, first, names, length, address)
         tail = _prefixed(windows, first, names, length)
         tail[fresh] = False  # a file's names lie in its own part of the strings
@@ -258,24 +310,21 @@ class _Parser:
         Gives where each line's name ends, and which lines have another bracket than the
         line before; the first line has.
         """
-        # A line's white space is two spaces, its newline, and a tab before a bracket;
-        # a NUL, a carriage return or a space in a name is found here too.
+        # A line's white space is two spaces, its newline, and a tab before a bracket.
         body = text[: ends[-1]]
         more = np.count_nonzero(body <= _SPACE) - (3 * len(ends) - 1)
         if not more:
             self._run(0, None)
             return ends, np.zeros(1, np.intp)
         tabs = np.flatnonzero(body == _TAB)
-        if more != len(tabs):
-            found = np.add.reduceat(text[: ends[-1] + 1] <= _SPACE, starts, dtype=np.intp)
-            found -= np.bincount(np.searchsorted(ends, tabs), minlength=len(ends))
-            self._refuse(found != 3, text, starts, ends)
         lines = np.searchsorted(starts, tabs, "right") - 1
         name_ends = ends.copy()
         name_ends[lines] = tabs
         bad = np.zeros(len(ends), np.bool_)
+        if more != len(tabs):
+            bad = self._odd(body, starts, ends, name_ends)
         bad[lines[1:][lines[1:] == lines[:-1]]] = True  # two tabs in one line
-        bad[lines] |= (text[tabs + 1] != ord("[")) | (text[ends[lines] - 1] != ord("]"))
+        bad[lines] |= (text[tabs + 1] != ord("[")) | (text[ends[lines] - 1] != _CLOSED)
         bad |= name_ends - starts <= self.digits + 3
         bad[lines] |= ends[lines] - tabs < 4
         self._refuse(bad, text, starts, ends)
@@ -286,12 +335,35 @@ class _Parser:
         same = np.flatnonzero(~new & (width > 0))
         new[same] = ~win.equal(windows, name_ends[same - 1], name_ends[same], width[same])
         fresh = np.flatnonzero(new)
+        owners = {}
         for line in fresh.tolist():
             raw = text[name_ends[line] + 2 : max(ends[line] - 1, 0)].tobytes()
-            if b"[" in raw or b"]" in raw:
+            if _NO_OWNER.search(raw):
                 self._refuse(np.arange(len(ends)) == line, text, starts, ends)
-            self._run(line, raw.decode("utf-8", "surrogateescape") if width[line] else None)
+            owners[line] = raw.decode("utf-8", "surrogateescape") if width[line] else None
+        for line, owner in owners.items():
+            self._run(line, owner)
         return name_ends, fresh
+
+    def _odd(self, body: U8, starts: Index, ends: Index, name_ends: Index) -> Mask:
+        """Which lines are no lines of the kernel's, of a block with odd bytes in its names.
+
+        Bytes that are odd are no reason. But these are what is left of a damaged text: a NUL;
+        the end of an address (four digits are enough) and a letter, for a name of another line
+        follows; a carriage return at the end; a bracket without a tab before it.
+        """
+        last = body[ends - 1]
+        bad: Mask = (last == _RETURN) | ((last == _CLOSED) & (name_ends == ends))
+        bad[np.searchsorted(ends, np.flatnonzero(body == 0))] = True
+        space = body == _SPACE
+        apart = np.flatnonzero(space[:-2] & space[2:] & ~space[1:-1])
+        if len(apart) > len(ends):  # each line has one before its name
+            lines = np.searchsorted(ends, apart)
+            spliced = (apart - starts[lines] != self.digits) & _IS_LETTER[body[apart + 1]]
+            for before in range(1, 5):
+                spliced &= _IS_DIGIT[body[apart - before]]
+            bad[lines[spliced]] = True
+        return bad
 
     def _run(self, line: int, owner: str | None) -> None:
         if not self.runs or self.runs[-1][1] != owner:
@@ -306,6 +378,19 @@ class _Parser:
             f"Line {self.lines + line + 1} of {self.path} is not kallsyms: {shown!r}.",
             "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
         )
+
+
+def _empty(ahead: ReadAhead) -> KallsymsError:
+    """The error for a text of no bytes."""
+    if ahead.live:
+        return KallsymsError(
+            f"{ahead.path} holds no symbols.", "Run a kernel that has CONFIG_KALLSYMS."
+        )
+    return KallsymsError(
+        f"{ahead.path} holds no symbols: it was saved as an empty file.",
+        "Save it with cat, or use ksyms collect: tar and copies by size store a file of /proc "
+        "as empty, since its size there is 0.",
+    )
 
 
 def _addresses(lines: npt.NDArray[np.void], digits: int, bad: Mask) -> U64:
@@ -340,6 +425,14 @@ def _prefixed(windows: Windows, first: U64, names: Index, length: Index) -> Mask
     )
     tail[at + 1] = win.equal(windows, names[at] + len(TWIN), names[at + 1], length[at + 1])
     return tail
+
+
+def _marks(first: U64, maybe: Mask) -> Index:
+    """Which of the names begin with ``$``, ``.L`` or ``L0``, of those that ``maybe`` do."""
+    rows = np.flatnonzero(maybe)
+    two = (first[rows] & np.uint64(0xFFFF)).astype("<u2").view("S2")
+    found: Index = rows[(two == b".L") | (two == b"L0") | (two.astype("S1") == b"$")]
+    return found
 
 
 def _hash(first: U64, length: Index) -> U64:

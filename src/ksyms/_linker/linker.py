@@ -9,7 +9,8 @@ from .._errors import KallsymsError
 from .._typing import TYPE_CHECKING, Final
 from .ahead import ReadAhead
 from .generation import UNASKED, Generation, Watch
-from .host import MACHINE_LANDMARKS, STEADY, hidden
+from .host import STEADY, hidden
+from .machines import MACHINE_LANDMARKS
 from .root import Root
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Linker:
         debug: directories to look for files with exact sizes in, besides the usual ones;
             None for sizes inferred from the text alone.
         btf: whether the kernel's and the modules' BTF is read too.
+        data: what the text or the archive has, where it has been read and can be read once.
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.
@@ -47,8 +49,9 @@ class Linker:
         progress: Callable[[int], None] | None = None,
         debug: tuple[str, ...] | None = (),
         btf: bool = False,
+        data: bytes | None = None,
     ) -> None:
-        self.root = Root(root, kallsyms)
+        self.root = Root(root, kallsyms, data)
         self.btf = btf
         self.progress = progress
         self.debug = debug
@@ -87,6 +90,7 @@ class Linker:
             # The kernel prints its own symbols first, which never move.
             self._watch.begin()
             # And with these numpy, which takes longer to import than the kernel to print.
+            from .bpf import NAME, read_programs
             from .kallsyms import read_kallsyms
             from .members import Reading
             from .regions import LANDMARKS
@@ -94,7 +98,7 @@ class Linker:
 
             if live:
                 self.root.keep(STEADY)  # until there is something to take apart
-            text = read_kallsyms(ahead, LANDMARKS | MACHINE_LANDMARKS.keys(), self.progress)
+            text = read_kallsyms(ahead, LANDMARKS | MACHINE_LANDMARKS, self.progress)
         if not text.address.any():
             raise hidden(self.root)
         if ("_stext" in text.landmarks) != ("_etext" in text.landmarks):
@@ -106,7 +110,9 @@ class Linker:
             )
         if text.generation is UNASKED:  # what moves came with the first that was read
             return self.read()
-        return Reading(text, lines_of(text))
+        lines = lines_of(text)
+        # Before moved() is asked, so that they are of the text's moment.
+        return Reading(text, lines, read_programs(self.root) if NAME in lines else None)
 
     def moved(self, reading: Reading) -> list[str]:
         """What has changed since ``reading`` was begun, in words; nothing if nothing has."""
@@ -116,8 +122,8 @@ class Linker:
         words = before.moved(now)
         # After a module is Live, and after its event, the kernel stops listing its init
         # symbols and in the same breath drops a reference (main.c, do_init_module).
-        for name in before.released(now):
-            if any(n.startswith(".init") for n in self._members.sections(name, reading).names):
+        if released := before.released(now):
+            for name in sorted(self._members.initializing(reading).intersection(released)):
                 words.append(f"module {name} let go of its init section")
         listed: set[int] = set()
         for part in reading.lines.get("bpf", ()):

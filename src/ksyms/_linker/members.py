@@ -2,37 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from .._typing import NamedTuple
+from .._typing import Final, NamedTuple
+from . import bpf
 from .btf import read_btf
 from .debug import DebugFiles, Exact, with_exact
-from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols
+from .files import KERNEL_ID, Files, LinkerFile, Region, Role, Symbols
 from .generation import Generation
-from .host import Host, read_host
+from .host import Host, at_least, read_host
 from .iomem import read_iomem
 from .kallsyms import Kallsyms
 from .link_time import LinkTime, read_link_time
-from .modules import PSEUDO, Module, Sections, module_build_id, module_facts, read_sections
+from .listed import (
+    Listed,
+    Range,
+    freed_functions,
+    kernel_roles,
+    lists,
+    live_sections,
+    module_roles,
+    name_freed,
+    padding_of,
+)
+from .modules import (
+    PSEUDO,
+    Module,
+    Sections,
+    is_init,
+    module_build_id,
+    module_facts,
+    read_sections,
+)
 from .regions import (
+    PAGE,
+    TOP,
+    Mask,
     Owner,
     inferred_regions,
-    is_absolute,
     known_regions,
-    live_sections,
+    page_end,
     unplaced,
 )
 from .root import Root
-from .tables import symbol_table
+from .tables import symbol_table, with_role
+
+_APART: Final = (6, 4)
+"""The version that allocates a module's code and data apart (ac3b43283923)."""
 
 
 class Reading(NamedTuple):
-    """The text, read in one go, and whose lines are whose; of one moment if nothing moved."""
+    """The text, read in one go, and whose lines are whose; of one moment if nothing moved.
+
+    ``programs`` are those of BPF, read after it; None where it lists none, or nothing told.
+    """
 
     text: Kallsyms
     lines: dict[str | None, list[slice]]
+    programs: bpf.Programs | None = None
 
 
 class Members:
@@ -72,13 +101,23 @@ class Members:
                 for member in members
             ]
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
-        kernel = members[0].symbols
-        absolute = is_absolute(kernel.address, kernel.letter, known, landmarks)
-        members[0] = members[0]._replace(symbols=kernel._replace(absolute=absolute))
-        owners = [member.owner(number) for number, member in enumerate(members, KERNEL_ID)]
-        regions = inferred_regions(owners, known, landmarks)
+        listed = lists(members[0].symbols.letter, landmarks)
+        role = kernel_roles(members[0].symbols, listed, known, landmarks)
+        members[0] = members[0]._replace(symbols=with_role(members[0].symbols, role))
+        apart = at_least(host.release, _APART) is True
+        owners = [m.owner(number, apart) for number, m in enumerate(members, KERNEL_ID)]
+        named_to = landmarks.get("_end", 0) if listed == "all" else 0
+        regions = inferred_regions(owners, known, landmarks, named_to)
+        for owner, member in zip(owners, members):
+            if member.told is not None:
+                regions = bpf.reaching(regions, owner.id, member.symbols)
+                members[owner.id - KERNEL_ID] = member._replace(
+                    stops=bpf.stops(member.told, owners)
+                )
+        regions[KERNEL_ID] = _sorted((*known, *regions.get(KERNEL_ID, ())))
+        members, regions = _with_freed(members, regions)
         files = [
-            _file(owner, member, regions.get(owner.id, ()), known)
+            _file(owner, member, regions.get(owner.id, ()))
             for owner, member in zip(owners, members)
         ]
         linked = read_link_time(self.root, host.release, landmarks)
@@ -93,18 +132,48 @@ class Members:
             link_time=linked,
             absent=dict(self.root.absent),
             refused=debug.refused if debug else {},
+            lists=listed,
         )
 
-    def sections(self, name: str, reading: Reading) -> Sections:
-        """The live sections of module ``name``; what sysfs says of one instance is kept."""
+    def initializing(self, reading: Reading) -> set[str]:
+        """The modules whose init sections are in memory."""
+        return {
+            member.name
+            for member in self._modules(reading)
+            if any(map(is_init, member.sections.names))
+        }
+
+    def _sysfs(self, name: str) -> tuple[tuple[int, str], ...]:
+        """What sysfs says of the sections of module ``name``; of one instance it is kept."""
         instance = self.root.inode(f"sys/module/{name}")
         kept, found = self._kept.get(name, (None, ()))
         if instance is None or kept != instance:
             found = read_sections(self.root, name)
             self._kept[name] = (instance, found)
-        # Functions of freed init sections that ftrace remembers come in a second run.
-        runs = reading.lines.get(name)
-        return live_sections(found, reading.text.address[runs[0] if runs else slice(0)])
+        return found
+
+    def _modules(self, reading: Reading) -> list[_Member]:
+        """What the text has in brackets that are modules', in the text's order; then others."""
+        text, lines = reading.text, reading.lines
+        modules, landmarks = text.generation.modules, text.landmarks
+        image = Range(landmarks.get("_stext", 0), landmarks.get("_end", 0))
+        brackets = [name for name in lines if name is not None and name not in PSEUDO]
+        members, firsts = [], list[Listed]()
+        for name in dict.fromkeys([*brackets, *modules]):
+            runs, found, module = lines.get(name, []), self._sysfs(name), modules.get(name)
+            symbols = symbol_table(text, runs)
+            symbols = with_role(symbols, module_roles(symbols, module, found, image))
+            listed = runs[1].start if len(runs) > 1 else 0
+            members.append(_Member(name, symbols, module=module, freed_at=listed))
+            first = runs[0].stop - runs[0].start if runs else 0
+            firsts.append(Listed(symbols, first, found, module))
+        freed = freed_functions(firsts)
+        return [
+            member._replace(
+                freed=mask, sections=live_sections(first.found, member.symbols, mask)
+            )
+            for member, first, mask in zip(members, firsts, freed)
+        ]
 
     def _members(self, reading: Reading, host: Host) -> Iterator[_Member]:
         """The kernel, then each module in load order, then what is listed as if it were one."""
@@ -113,21 +182,23 @@ class Members:
         kernel = symbol_table(text, lines.get(None, []))
         yield _Member("kernel", kernel, host.build_id, btf=types)
         modules = text.generation.modules
+        members = {member.name: member for member in self._modules(reading)}
         # kallsyms lists modules as /proc/modules does, the newest first.
-        unlisted = [name for name in reversed(lines) if name and name not in modules]
-        for name in (*modules, *(n for n in unlisted if n not in PSEUDO)):
-            module = modules.get(name)
-            yield _Member(
-                name,
-                symbol_table(text, lines.get(name, [])),
-                module_build_id(self.root, name, host.byteorder),
-                self.sections(name, reading),
-                module_facts(self.root, module) if module else None,
+        unlisted = [name for name in reversed(members) if name not in modules]
+        for name in (*modules, *unlisted):
+            member, module = members[name], modules.get(name)
+            yield member._replace(
+                build_id=module_build_id(self.root, name, host.byteorder),
+                module=module_facts(self.root, module) if module else None,
+                copied=_copied(member, host.bits),
                 btf=read_btf(self.root, name) if types and module else None,
             )
         for name in PSEUDO:
             if name in lines:
-                yield _Member(name, symbol_table(text, lines[name]))
+                symbols, told = symbol_table(text, lines[name]), None
+                if name == bpf.NAME:
+                    told = bpf.told_of(symbols, reading.programs, host.release)
+                yield _pseudo(name, symbols, told)
 
     def _debug_files(self, release: str | None) -> DebugFiles | None:
         if self.debug is None:
@@ -152,7 +223,12 @@ class Members:
 
 
 class _Member(NamedTuple):
-    """A linker file as it was read, before anything is inferred of it."""
+    """A linker file as it was read, before anything is inferred of it.
+
+    ``freed`` (bool, one a symbol) marks functions whose memory was freed, None stands for none;
+    ``freed_at`` is the line that they begin at. ``copied`` is as :class:`~.regions.Owner` has
+    it, ``stops`` are addresses at which a symbol ends though nothing begins.
+    """
 
     name: str
     symbols: Symbols
@@ -161,15 +237,51 @@ class _Member(NamedTuple):
     module: Module | None = None
     debug: Exact | None = None
     btf: bytes | None = None
+    told: bpf.Told | None = None
+    freed: Mask | None = None
+    freed_at: int = 0
+    copied: int = 0
+    stops: tuple[int, ...] = ()
 
-    def owner(self, number: int) -> Owner:
+    def owner(self, number: int, apart: bool) -> Owner:
         """What it brings to its regions as linker file ``number``."""
-        address, letter, absolute = (
-            self.symbols.address,
-            self.symbols.letter,
-            self.symbols.absolute,
+        address, letter = self.symbols.address, self.symbols.letter
+        placed = self.symbols.role < Role.ABSOLUTE
+        if self.freed is not None:
+            placed &= ~self.freed
+        if (labels := self.symbols.role == Role.LABEL).any():
+            letter = np.where(labels, np.uint8(0), letter)  # of no kind: one is anywhere
+        if not placed.all():
+            address, letter = address[placed], letter[placed]
+        return Owner(
+            number, self.name, address, letter, self.sections, self.module, self.copied, apart
         )
-        return Owner(number, self.name, address, letter, absolute, self.sections, self.module)
+
+
+def _pseudo(name: str, symbols: Symbols, told: bpf.Told | None) -> _Member:
+    """What is listed as if it were a module; ``told`` if it is the BPF programs.
+
+    A trampoline of ftrace lies in pages of its own (arch/x86/kernel/ftrace.c,
+    create_trampoline), and so do the instructions of kprobes (kernel/kprobes.c,
+    __get_insn_slot).
+    """
+    if told is not None:
+        return _Member(name, told.symbols, told=told)
+    ends = [page_end(address) for address in symbols.address.tolist()]
+    return _Member(name, symbols, stops=tuple(end for end in ends if end <= TOP))
+
+
+def _copied(member: _Member, bits: int) -> int:
+    """Return the bytes of the kernel's copy of a module's symbol table.
+
+    kernel/module/kallsyms.c, layout_symtab: for each symbol a row, its name with a NUL, and its
+    letter; as much for the empty symbol 0.
+    """
+    own = len(member.symbols.address)
+    if member.freed is not None:
+        own = int(np.count_nonzero(~member.freed))
+    names = len(member.symbols.strings) * own // max(len(member.symbols.address), 1)
+    return (own + 1) * (24 if bits == 64 else 16) + names + 1 + own + 1
 
 
 def _unmoved(members: list[_Member], generation: Generation) -> list[_Member]:
@@ -186,13 +298,61 @@ def _unmoved(members: list[_Member], generation: Generation) -> list[_Member]:
     ]
 
 
-def _file(
-    owner: Owner, member: _Member, regions: tuple[Region, ...], known: tuple[Region, ...]
-) -> LinkerFile:
-    """The linker file of ``member``, which has ``known`` regions too if it is the kernel."""
-    if owner.id == KERNEL_ID:
-        regions = tuple(sorted((*known, *regions), key=lambda r: (r.start, r.end)))
-    stops = {*owner.sections.starts, *owner.sections.ends} - {0}
+def _with_freed(
+    members: list[_Member], regions: dict[int, tuple[Region, ...]]
+) -> tuple[list[_Member], dict[int, tuple[Region, ...]]]:
+    """``members`` and ``regions`` with the freed functions that still name addresses."""
+    freed = [n for n, m in enumerate(members) if m.freed is not None and m.freed.any()]
+    if not freed:
+        return members, regions
+    freed.sort(key=lambda number: members[number].freed_at)
+    members, regions = list(members), dict(regions)
+    # A module has whole pages, whatever is known of what lies in them.
+    taken = sorted(
+        Range(r.start // PAGE * PAGE, page_end(max(r.end - 1, r.start)))
+        for own in regions.values()
+        for r in own
+    )
+    padding = padding_of(members[0].symbols)
+    tables = [(members[n].symbols, _mask(members[n])) for n in freed]
+    for number, found in zip(freed, name_freed(tables, taken, padding)):
+        member = members[number]
+        own = regions.get(number + KERNEL_ID, ())
+        regions[number + KERNEL_ID] = _sorted(
+            (*own, *_freed_regions(member.name, found.ranges))
+        )
+        members[number] = member._replace(
+            symbols=with_role(member.symbols, found.role), stops=found.stops
+        )
+    return members, regions
+
+
+def _mask(member: _Member) -> Mask:
+    assert member.freed is not None
+    return member.freed
+
+
+def _freed_regions(name: str, ranges: tuple[Range, ...]) -> list[Region]:
+    """A region for each page or more of freed functions that nothing live lies between."""
+    found: list[Region] = []
+    for start, end in ((start, min(end, TOP)) for start, end in ranges):
+        if found and start - found[-1].end < PAGE:
+            found[-1] = found[-1]._replace(end=end)
+        else:
+            count = f".{len(found) + 1}" if found else ""
+            label = f"[{name}].freed.text{count}"
+            found.append(Region(label, start, end, "text", True, "letters"))
+    return found
+
+
+def _sorted(regions: Iterable[Region]) -> tuple[Region, ...]:
+    return tuple(sorted(regions, key=lambda region: (region.start, region.end)))
+
+
+def _file(owner: Owner, member: _Member, regions: tuple[Region, ...]) -> LinkerFile:
+    """The linker file of ``member``."""
+    # Behind the last page there is no address to stop at.
+    stops = {stop for stop in (*member.stops, *owner.sections.ends) if 0 < stop <= TOP}
     return LinkerFile(
         id=owner.id,
         name=owner.name,
@@ -204,6 +364,7 @@ def _file(
         unplaced=unplaced(owner),
         debug=member.debug.path if member.debug else None,
         btf=member.btf,
+        programs=member.told.functions if member.told else (),
     )
 
 

@@ -83,6 +83,14 @@ def _module(line: str) -> Module:
     )
 
 
+def is_init(section: str) -> bool:
+    """Return True for a section that the kernel frees once the module is initialized.
+
+    kernel/module/main.c, module_init_section; arch/arm/kernel/module.c has its own.
+    """
+    return section.startswith((".init", ".ARM.exidx.init", ".ARM.extab.init"))
+
+
 def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
     """Start and name of every section that sysfs has of module ``name``, by start."""
     found = []

@@ -5,6 +5,12 @@ boundary symbols), the starts of modules' sections in sysfs, and the letters of 
 symbols themselves. What the first explains is a *known* region. All else becomes *marks*,
 one a symbol and one a section start, sorted by address; a run of marks of one file and
 one kind is a region, so that no region reaches into another file's.
+
+A module's memory is one allocation before Linux 6.4 (ac3b43283923, "module: replace
+module_layout with module_memory"), and one for each kind since. The kernel names an address by
+the last symbol before it in the same allocation (kernel/module/kallsyms.c,
+find_kallsyms_symbol), whatever sections lie between; so a region of a module ends where its
+allocation does, or where a symbol of another kind begins.
 """
 
 from __future__ import annotations
@@ -50,17 +56,17 @@ LANDMARKS: Final = frozenset(
 )
 """The kernel's symbols whose addresses this module wants."""
 
-_KINDS: Final[tuple[Kind, ...]] = ("text", "rodata", "data", "bss", "percpu")
+_KINDS: Final[tuple[Kind, ...]] = ("text", "rodata", "data", "bss")
 _UNKNOWN: Final = -1
 _TEXT: Final = 0
+_RODATA: Final = 1
 _DATA: Final = 2
-_PERCPU: Final = 4
 
 
 def _letters() -> npt.NDArray[np.int8]:
     # kernel/module/kallsyms.c, elf_type; nm's letters for the kernel itself.
     table = np.full(256, _UNKNOWN, np.int8)
-    for code, letters in enumerate(("tT", "rRnN", "dDgGV", "bBsS", "aA")):
+    for code, letters in enumerate(("tT", "rRnN", "dDgGV", "bBsS")):
         for letter in letters:
             table[ord(letter)] = code
     return table
@@ -71,12 +77,12 @@ LETTER_KIND: Final = _letters()
 # What a module's section is by its name, where no symbol in it says so (scripts/module.lds.S
 # and include/linux: each is placed by one macro with fixed flags).
 _NAME_KIND: Final[tuple[tuple[str, int], ...]] = (
-    (".data..percpu", _PERCPU),
     (".data", 2),
     (".bss", 3),
     (".sbss", 3),
     (".rodata", 1),
     (".note", 1),
+    (".ARM.ex", 1),
     (".orc_", 1),
     ("__ksymtab", 1),
     ("__kcrctab", 1),
@@ -89,18 +95,20 @@ _NAME_KIND: Final[tuple[tuple[str, int], ...]] = (
 class Owner(NamedTuple):
     """What a linker file brings to its regions.
 
-    ``address`` (uint64) and ``letter`` (uint8) of its symbols, and which of them are
-    ``absolute`` (bool); ``sections`` by sysfs (a module's), ``module`` its line of
-    /proc/modules.
+    ``address`` (uint64) and ``letter`` (uint8) of those of its symbols that are somewhere;
+    ``sections`` by sysfs (a module's), ``module`` its line of /proc/modules. ``copied`` is how
+    many bytes the kernel's copy of the module's symbol table has, behind the module's data.
+    ``apart`` says that this kernel allocates a module's code and data apart.
     """
 
     id: int
     name: str
     address: U64
     letter: U8
-    absolute: Mask
     sections: Sections = Sections((), ())
     module: Module | None = None
+    copied: int = 0
+    apart: bool = False
 
 
 class _Marks(NamedTuple):
@@ -108,17 +116,17 @@ class _Marks(NamedTuple):
 
     ``end`` is where a section ends that begins at the mark, 0 where that is not known.
 
-    ``gap`` is the number of known regions that begin at or below the mark; ``adjoins``
-    says that the mark's piece of memory holds its file's next mark too, ``reaches`` that
-    its section does.
+    ``gap`` is the number of known regions that begin at or below the mark; ``begins`` says that
+    an allocation of its file begins at the mark, ``adjoins`` that the mark's allocation holds
+    its file's next mark too.
     """
 
     address: U64
     file: I32
     kind: npt.NDArray[np.int8]
     gap: Index
+    begins: Mask
     adjoins: Mask
-    reaches: Mask
     end: U64
 
 
@@ -148,33 +156,20 @@ def known_regions(
     return tuple(regions)
 
 
-def is_absolute(
-    address: U64, letter: U8, known: tuple[Region, ...], landmarks: dict[str, int]
-) -> Mask:
-    """Which of the kernel's symbols are absolute: an ``A`` outside of every known region.
-
-    Per-CPU symbols of x86 are offsets and not addresses (before Linux 6.15, from 0); in a
-    System.map they have the letters of what they are.
-    """
-    absolute: Mask = (letter | np.uint8(0x20)) == ord("a")  # _PERCPU's, without a table
-    if landmarks.get("__per_cpu_start") == 0:
-        absolute |= address <= np.uint64(landmarks.get("__per_cpu_end", 0))
-    if absolute.any():
-        at = np.flatnonzero(absolute)
-        absolute[at] = ~_within(address[at], known)
-    return absolute
-
-
 def inferred_regions(
-    owners: list[Owner], known: tuple[Region, ...], landmarks: dict[str, int]
+    owners: list[Owner],
+    known: tuple[Region, ...],
+    landmarks: dict[str, int],
+    named_to: int = 0,
 ) -> dict[int, tuple[Region, ...]]:
     """The regions that no boundary gives, by the id of their file, sorted by address.
 
-    Every symbol of ``owners`` that is not absolute lies in a known region of the kernel,
-    in one of its own file's regions, or at the end of one.
+    Every symbol of ``owners`` lies in a known region of the kernel, in one of its own file's
+    regions, or at the end of one. ``named_to`` is the address up to which the kernel names
+    what lies between known regions by the symbol before, 0 where it does not.
     """
     image = (known[0].start, max(known[-1].end, landmarks.get("_end", 0))) if known else (0, 0)
-    marks = _marks(owners, known, image)
+    marks = _marks(owners, known, image, named_to)
     if not len(marks.address):
         return {}
     fresh = np.ones(len(marks.address), np.bool_)
@@ -182,25 +177,35 @@ def inferred_regions(
         (marks.file[1:] != marks.file[:-1])
         | (marks.kind[1:] != marks.kind[:-1])
         | (marks.gap[1:] != marks.gap[:-1])
-        | (~(marks.adjoins | marks.reaches)[:-1] & (np.diff(marks.address) >= REACH))
+        | marks.begins[1:]
+        | (~marks.adjoins[:-1] & (np.diff(marks.address) >= REACH))
     )
     # A place that a known region has too is a region of no length.
-    within = _within(marks.address, known)
-    fresh[1:] |= (within[1:] | within[:-1]) & (np.diff(marks.address) > 0)
+    inside = within(marks.address, known)
+    fresh[1:] |= (inside[1:] | inside[:-1]) & (np.diff(marks.address) > 0)
     first = np.flatnonzero(fresh)
     last = np.append(first[1:], len(fresh)) - 1
     by_id = {owner.id: owner for owner in owners}
     named: dict[int, Counter[str]] = {owner.id: Counter() for owner in owners}
     named[KERNEL_ID].update(region.name for region in known)
-    regions: dict[int, list[Region]] = {owner.id: [] for owner in owners}
+    pieces: dict[int, list[_Piece]] = {owner.id: [] for owner in owners}
     for a, z in zip(first.tolist(), last.tolist()):
         owner = by_id[int(marks.file[a])]
-        region = _run(marks, a, z, owner, known, landmarks)
-        count = named[owner.id][region.name] = named[owner.id][region.name] + 1
+        piece = _run(marks, a, z, owner, known, landmarks, image[1])
+        count = named[owner.id][piece.region.name] = named[owner.id][piece.region.name] + 1
         if count > 1:
-            region = region._replace(name=f"{region.name}.{count}")
-        regions[owner.id].append(region)
-    return {number: tuple(found) for number, found in regions.items()}
+            region = piece.region._replace(name=f"{piece.region.name}.{count}")
+            piece = piece._replace(region=region)
+        pieces[owner.id].append(piece)
+    return {number: _settled(found, by_id[number]) for number, found in pieces.items()}
+
+
+class _Piece(NamedTuple):
+    """A region, and how far it can reach at most; ``last`` of its allocation's regions."""
+
+    region: Region
+    most: int
+    last: bool
 
 
 def _run(
@@ -210,55 +215,114 @@ def _run(
     owner: Owner,
     known: tuple[Region, ...],
     landmarks: dict[str, int],
-) -> Region:
+    image_end: int,
+) -> _Piece:
     """The region of the marks ``a`` to ``z``; nothing of it lies in a known one."""
     gap = int(marks.gap[a])
     barrier = known[gap].start if gap < len(known) else TOP
     if gap and int(marks.address[a]) < known[gap - 1].end:
         barrier = int(marks.address[a])
-    start, end, inferred = int(marks.address[a]), _page_end(int(marks.address[z])), True
+    start, final = int(marks.address[a]), int(marks.address[z])
     follower = int(marks.address[z + 1]) if z + 1 < len(marks.address) else barrier
     limit = min(barrier, follower)
     told = int(marks.end[a : z + 1].max())
-    if told > int(marks.address[z]):
+    kind = _KINDS[marks.kind[a]]
+    goes_on, end, inferred = False, page_end(final), True
+    if owner.id == KERNEL_ID and final == landmarks.get("_end"):
+        end, inferred = final, False  # it marks the end of all that is the kernel's
+    elif told > final:
         end, inferred = told, False
     elif marks.adjoins[z]:
         same = z + 1 < len(marks.file) and marks.file[z + 1] == marks.file[z]
         module = owner.module
         if same and marks.gap[z + 1] == marks.gap[z]:
-            end, inferred = follower, False
+            goes_on, end, inferred = True, follower, False
+        elif owner.id == KERNEL_ID:
+            end, inferred = min(limit, image_end), False
         elif module is not None:
             end, inferred = module.address + module.size, False
+    elif kind in ("data", "bss"):
+        end = page_end(final + owner.copied)
     if end > limit:
         end, inferred = limit, True
-    kind = _KINDS[marks.kind[a]]
     if owner.id == KERNEL_ID:
         init = landmarks.get("__init_begin", 1) <= start < landmarks.get("__init_end", 0)
         name = f".init.{kind}" if init else f".gap.{kind}"
     else:
         name = f"[{owner.name}].{kind}"
     source = "sysfs" if owner.sections.starts else "letters"
-    return Region(name, start, max(start, end), kind, inferred, source)
+    region = Region(name, start, max(start, end), kind, inferred, source)
+    return _Piece(region, limit, not goes_on)
+
+
+def _settled(pieces: list[_Piece], owner: Owner) -> tuple[Region, ...]:
+    """Return the regions, with the ends of a module's allocations that their sum tells.
+
+    Since Linux 6.4 /proc/modules has the sum of all allocations, each of whole pages. Where
+    what is known of them already adds up to it, all ends are known; where one alone can be
+    longer, it is.
+    """
+    regions = [piece.region for piece in pieces]
+    module = owner.module
+    open_ = [n for n, piece in enumerate(pieces) if piece.last and piece.region.inferred]
+    if module is None or module.state != "Live" or not owner.sections.starts or not open_:
+        return tuple(regions)
+    if any(owner.sections.ends):  # the module's file told them
+        return tuple(regions)
+    length, start = 0, None
+    for region, _, last in pieces:
+        start = region.start if start is None else start
+        if last:
+            length += page_end(max(region.end - 1, start)) - start // PAGE * PAGE
+            start = None
+    left = module.size - length
+    # Behind an allocation is a page that is nobody's.
+    room = {n: (pieces[n].most // PAGE - 1) * PAGE - regions[n].end for n in open_}
+    longer = [n for n in open_ if room[n] > 0]
+    if left == 0 or (left > 0 and len(longer) == 1 and room[longer[0]] >= left):
+        for n in open_:
+            more = left if n in longer else 0
+            if not regions[n].end % PAGE:
+                regions[n] = regions[n]._replace(end=regions[n].end + more, inferred=False)
+    return tuple(regions)
+
+
+class _Own(NamedTuple):
+    """The marks of one owner's symbols; ``adjoins`` as in :class:`_Marks`.
+
+    ``label`` says that the mark is a label, which says of no memory what it is.
+    """
+
+    address: U64
+    kind: npt.NDArray[np.int8]
+    adjoins: Mask
+    label: Mask
+
+
+def _own(
+    owner: Owner, known: tuple[Region, ...], image: tuple[int, int], named_to: int
+) -> _Own:
+    address, letter = owner.address, owner.letter
+    if owner.id != KERNEL_ID:
+        adjoins = np.full(len(address), _one_allocation(owner))
+        return _Own(address, LETTER_KIND[letter], adjoins, letter == 0)
+    # A symbol at a known region's end is that region's, unless it names what follows.
+    between = address < np.uint64(named_to)
+    out = ~within(address, known, end=True) | (between & ~within(address, known))
+    address, kind = address[out], LETTER_KIND[letter[out]]
+    # Linker-script symbols between the sections have any letter; code is code.
+    ends = np.array([region.end for region in known], np.uint64)
+    kind = np.where((kind > 0) | np.isin(address, ends), _DATA, kind)
+    adjoins = (address >= image[0]) & (address < image[1])
+    return _Own(address, kind, adjoins, np.zeros(len(address), np.bool_))
 
 
 def _marks(
-    owners: list[Owner],
-    known: tuple[Region, ...],
-    image: tuple[int, int],
+    owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int], named_to: int
 ) -> _Marks:
-    parts: list[tuple[U64, I32, npt.NDArray[np.int8], Mask, Mask, U64]] = []
+    parts: list[tuple[U64, I32, npt.NDArray[np.int8], Mask, Mask, U64, Mask]] = []
     for owner in owners:
-        address, letter = owner.address, owner.letter
-        if owner.id == KERNEL_ID:
-            # A symbol at a known region's end is that region's.
-            out = np.flatnonzero(~(_within(address, known, end=True) | owner.absolute))
-            address, kind = address[out], LETTER_KIND[letter[out]]
-            # Linker-script symbols between the sections have any letter; code is code.
-            kind = np.where(kind > 0, _DATA, kind)
-            adjoins = (address >= image[0]) & (address < image[1])
-        else:
-            kind = LETTER_KIND[letter]
-            adjoins = np.full(len(address), _one_allocation(owner)) & (kind != _PERCPU)
+        address, kind, adjoins, label = _own(owner, known, image, named_to)
         count = len(owner.sections.starts)
         parts.append(
             (
@@ -268,39 +332,103 @@ def _marks(
                 np.arange(count + len(address)) < count,
                 np.concatenate([np.full(count, _one_allocation(owner)), adjoins]),
                 np.append(np.array(owner.sections.ends, np.uint64), np.zeros_like(address)),
+                np.append(np.zeros(count, np.bool_), label),
             )
         )
     columns = list(zip(*parts))
     parts.clear()
-    address, file, kind, section, adjoins, end = (
+    address, file, kind, section, adjoins, end, label = (
         np.concatenate(columns.pop(0)) for _ in range(len(columns))
     )
     if not len(address):
         return _Marks(address, file, kind, file, adjoins, adjoins, end)
     order = np.lexsort((~section, file, address))
     address, file, kind = address[order], file[order], kind[order]
+    section, adjoins = section[order], adjoins[order]
     gap = np.searchsorted(np.array([r.start for r in known], np.uint64), address, "right")
-    kind = _one_kind_an_address(address, file, _resolve(address, file, kind, section[order]))
-    reaches = np.append(~section[order][1:], False)
-    reaches &= np.isin(file, [owner.id for owner in owners if owner.sections.starts])
-    return _Marks(address, file, kind, gap, adjoins[order], reaches, end[order])
+    told = ~section & (kind != _UNKNOWN)
+    near = _near(owners, address, file)
+    begins = section & (_begin_pages(address, file, adjoins) | ~near)
+    # Of one allocation the kernel knows where the text ends, and no other part.
+    begins &= ~adjoins | ~near | _behind_text(file, kind, told)
+    begins |= _doubtful(address, file, kind, told, label[order] & ~near)
+    kind = _resolve(address, file, kind, section, begins)
+    kind = _one_kind_an_address(address, file, kind, told)
+    begins &= ~adjoins
+    adjoins |= np.append((near & ~begins)[1:], False)
+    return _Marks(address, file, kind, gap, begins, adjoins, end[order])
+
+
+def _near(owners: list[Owner], address: U64, file: I32) -> Mask:
+    """Which marks can be in one allocation with their file's mark before, by the distance.
+
+    What sysfs has the sections of is no longer than all of the module.
+    """
+    reach = np.zeros(max(owner.id for owner in owners) + 1, np.uint64)
+    for owner in owners:
+        if owner.sections.starts:
+            reach[owner.id] = owner.module.size if owner.module else REACH
+    return np.append(False, (file[1:] == file[:-1]) & (np.diff(address) < reach[file[1:]]))
+
+
+def _behind_text(file: I32, kind: npt.NDArray[np.int8], told: Mask) -> Mask:
+    """Which marks have code before them, by the last of their file that ``told`` its kind."""
+    before = _before(np.flatnonzero(told), np.arange(len(kind)))
+    return np.asarray((before >= 0) & (file[before] == file) & (kind[before] == _TEXT))
+
+
+def _begin_pages(address: U64, file: I32, adjoins: Mask) -> Mask:
+    """Which marks begin a page behind one that their file has no mark on.
+
+    An allocation has a page that is never mapped behind it (mm/vmalloc.c, VM_NO_GUARD is not
+    set). Within one allocation any page will do: there the text ends.
+    """
+    begins: Mask = address % np.uint64(PAGE) == 0
+    page = address // np.uint64(PAGE)
+    apart = np.ones(len(address), np.bool_)
+    apart[1:] = (file[1:] != file[:-1]) | (page[1:] - page[:-1] >= 2) | adjoins[1:]
+    return begins & apart
+
+
+def _doubtful(
+    address: U64, file: I32, kind: npt.NDArray[np.int8], told: Mask, label: Mask
+) -> Mask:
+    """Which of the marks of ``label`` may be in another allocation than the mark before.
+
+    They are on another page, and what their file has next is of another kind, or nothing: a
+    string of read-only data (``.LC0``) is no reason to take the data before it to go on there.
+    """
+    found = np.zeros(len(kind), np.bool_)
+    at, known = np.flatnonzero(label), np.flatnonzero(told)
+    if not len(at) or not len(known):
+        return found
+    before, after = _before(known, at), _after(known, at, len(kind))
+    behind = (before >= 0) & (file[before] == file[at])
+    after = np.minimum(after, len(kind) - 1)
+    goes_on = told[after] & (file[after] == file[at]) & (kind[after] == kind[before])
+    other_page = address[at] // np.uint64(PAGE) != address[at - 1] // np.uint64(PAGE)
+    found[at[behind & ~goes_on & other_page]] = True
+    return found
 
 
 def _resolve(
-    address: U64, file: I32, kind: npt.NDArray[np.int8], section: Mask
+    address: U64, file: I32, kind: npt.NDArray[np.int8], section: Mask, begins: Mask
 ) -> npt.NDArray[np.int8]:
-    """Every mark's kind: what symbols say of their section, else a neighbour's.
+    """Every mark's kind: a symbol's own, of other marks what lies around them.
 
-    The neighbour is the one before, but the one after for a section at a page's start,
-    which may begin an allocation, and for one after code, for code is named so.
+    A mark that begins an allocation has the kind of the first symbol in it; other sections, and
+    symbols of no kind, that of the mark before them. So no region ends before a symbol does.
     """
     kind = kind.copy()
     files = np.flatnonzero(file[1:] != file[:-1]) + 1
-    at = np.flatnonzero(section)
+    at = np.flatnonzero(begins)
     symbol = _after(np.flatnonzero(~section & (kind != _UNKNOWN)), at, len(kind))
     end = np.minimum(_after(at, at, len(kind)), _after(files, at, len(kind)))
     inside = symbol < end
     kind[at[inside]] = kind[symbol[inside]]
+    first = np.append(True, file[1:] != file[:-1])
+    kind[section & ~begins & ~first] = _UNKNOWN
+    kind[begins & ~first & (kind == _UNKNOWN)] = _RODATA
 
     at, known = np.flatnonzero(kind == _UNKNOWN), np.flatnonzero(kind != _UNKNOWN)
     before, after = _before(known, at), _after(known, at, len(kind))
@@ -308,8 +436,7 @@ def _resolve(
     has_after = after < _after(files, at, len(kind))
     # Where there is none, its kind is not looked at.
     before_kind, after_kind = kind[before], kind[np.minimum(after, len(kind) - 1)]
-    forward = section[at] & ((address[at] % PAGE == 0) | (before_kind == _TEXT))
-    chosen = np.where(has_before & ~(forward & has_after), before_kind, after_kind)
+    chosen = np.where(has_before, before_kind, after_kind)
     kind[at] = np.where(has_before | has_after, chosen, _DATA)
     return kind
 
@@ -329,47 +456,27 @@ def _before(ascending: Index, at: Index) -> Index:
 
 
 def _one_kind_an_address(
-    address: U64, file: I32, kind: npt.NDArray[np.int8]
+    address: U64, file: I32, kind: npt.NDArray[np.int8], told: Mask
 ) -> npt.NDArray[np.int8]:
-    """Of the marks of one file at one address, the first's kind, or text if any is."""
-    same = np.append(False, (address[1:] == address[:-1]) & (file[1:] == file[:-1]))
-    first = np.flatnonzero(~same[:-1] & same[1:])
-    others = np.flatnonzero(same)
-    run = np.searchsorted(first, others) - 1
-    text = kind[first] == _TEXT
-    text[run[kind[others] == _TEXT]] = True
-    chosen = np.where(text, _TEXT, kind[first]).astype(np.int8)
-    kind[first], kind[others] = chosen, chosen[run]
-    return kind
+    """Of the marks of one file at one address, the kind of the first that ``told`` its own.
+
+    Text if any told that; the first mark's where none told a kind.
+    """
+    new = np.append(True, (address[1:] != address[:-1]) | (file[1:] != file[:-1]))
+    firsts, group = np.flatnonzero(new), np.cumsum(new) - 1
+    if len(firsts) == len(kind):
+        return kind
+    chosen: npt.NDArray[np.int8] = kind[np.lexsort((~told, group))[firsts]]
+    chosen[np.logical_or.reduceat(told & (kind == _TEXT), firsts)] = _TEXT
+    return chosen.take(group)
 
 
 def _by_name(sections: Sections) -> list[int]:
+    named = ((k for prefix, k in _NAME_KIND if n.startswith(prefix)) for n in sections.names)
     return [
-        0
-        if "text" in name
-        else next((k for prefix, k in _NAME_KIND if name.startswith(prefix)), _UNKNOWN)
-        for name in sections.names
+        next(kinds, _TEXT if "text" in name else _UNKNOWN)
+        for kinds, name in zip(named, sections.names)
     ]
-
-
-def live_sections(found: tuple[tuple[int, str], ...], addresses: U64) -> Sections:
-    """Those sections of a module that are in memory, given its symbols' ``addresses``.
-
-    Once a module is Live its ``.init`` sections are freed, and sysfs keeps their addresses
-    (kernel/module/sysfs.c, add_sect_attrs): they lie in other modules by now. kallsyms
-    lists a module's init symbols as long as they are there, so an ``.init`` section is
-    live where one of them lies in it. ``.symtab`` and ``.strtab`` hold no symbols, and are
-    copies that go with the rest.
-    """
-    found = tuple(pair for pair in found if pair[1] not in (".symtab", ".strtab"))
-    starts = np.array([start for start, _ in found], np.uint64)
-    used = set((np.searchsorted(starts, addresses, "right") - 1).tolist())
-    live = [
-        pair
-        for number, pair in enumerate(found)
-        if number in used or not pair[1].startswith(".init")
-    ]
-    return Sections(tuple(s for s, _ in live), tuple(n for _, n in live), (0,) * len(live))
 
 
 def unplaced(owner: Owner) -> int:
@@ -386,33 +493,29 @@ def _one_allocation(owner: Owner) -> bool:
     """Whether a module is one piece of memory, as all were before Linux 6.4 (ac3b43283923)."""
     if owner.module is None or not owner.module.address or not owner.sections.starts:
         return False
+    if owner.apart:
+        return False
     low, high = owner.module.address, owner.module.address + owner.module.size
-    starts = [
-        start
-        for start, name in zip(owner.sections.starts, owner.sections.names)
-        if not name.startswith(".data..percpu")
-    ]
-    placed = owner.address[LETTER_KIND[owner.letter] != _PERCPU]
-    return all(low <= s < high for s in starts) and bool(
-        ((placed >= low) & (placed < high)).all()
-    )
+    placed = (owner.address >= low) & (owner.address < high)
+    return all(low <= s < high for s in owner.sections.starts) and bool(placed.all())
 
 
-def _within(address: U64, regions: tuple[Region, ...], end: bool = False) -> Mask:
+def within(address: U64, regions: tuple[Region, ...], end: bool = False) -> Mask:
     """Which addresses lie in a region, or at the ``end`` of one."""
-    within = np.zeros(len(address), np.bool_)
+    inside = np.zeros(len(address), np.bool_)
     if (address[1:] >= address[:-1]).all():  # the kernel's own ascend in all texts of its
         bounds = np.array([(r.start, r.end) for r in regions], np.uint64).reshape(-1, 2)
         first = np.searchsorted(address, bounds[:, 0])
         behind = np.searchsorted(address, bounds[:, 1], "right" if end else "left")
         for one, other in zip(first.tolist(), behind.tolist()):
-            within[one:other] = True
-        return within
+            inside[one:other] = True
+        return inside
     for region in regions:
         below = address <= region.end if end else address < region.end
-        within |= (address >= region.start) & below
-    return within
+        inside |= (address >= region.start) & below
+    return inside
 
 
-def _page_end(address: int) -> int:
+def page_end(address: int) -> int:
+    """Return where the page that holds ``address`` ends."""
     return (address // PAGE + 1) * PAGE

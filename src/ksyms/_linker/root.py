@@ -7,7 +7,15 @@ import os
 import zlib
 from collections.abc import Iterable
 
-from .._compressed import LARGEST, compression, contents
+from .._compressed import (
+    LARGEST,
+    compression,
+    contents,
+    is_running,
+    is_stream,
+    read_stream,
+    unpacked,
+)
 from .._errors import SourceError, reason
 from .._typing import TYPE_CHECKING, Final
 from .bulk import BulkReader
@@ -16,6 +24,8 @@ if TYPE_CHECKING:
     import tarfile
 
 _KALLSYMS: Final = "proc/kallsyms"
+COLLECTED: Final = 0o400
+"""The mode of what ``ksyms collect`` stores, proc/kallsyms first, with the time of doing so."""
 
 
 class Root:
@@ -24,13 +34,16 @@ class Root:
     ``path`` is a directory, or a tar archive that has ``proc/kallsyms`` somewhere in it;
     ``kallsyms`` is a kallsyms text given by itself, in which case there is no root and
     everything else is absent. ``absent`` maps the name of each file that was asked for and
-    could not be read to the reason, in words.
+    could not be read to the reason, in words. ``data`` is what the text or the archive has,
+    where it has been read already; else what comes through a pipe is read here, once.
 
     Raises:
         SourceError: ``path`` is neither a directory nor such an archive.
     """
 
-    def __init__(self, path: str, kallsyms: str | None = None) -> None:
+    def __init__(
+        self, path: str, kallsyms: str | None = None, data: bytes | None = None
+    ) -> None:
         self.path = path
         self.kallsyms = os.path.join(path, _KALLSYMS) if kallsyms is None else kallsyms
         self.alone = kallsyms is not None
@@ -39,14 +52,25 @@ class Root:
         self._kept: dict[str, bytes | None] = {}
         self.live = kallsyms is None and os.path.realpath(path) == "/"
         """Whether this is the running kernel."""
+        self.prints = self.live or (self.alone and is_running(self.kallsyms))
+        """Whether the running kernel prints the text."""
+        self.saved: int | None = None
+        """When ``ksyms collect`` saved the files, in seconds since 1970; None if not known."""
+        self._text = data
+        """A text that cannot be read again."""
         if self.alone or os.path.isdir(path):
             return
-        if not os.path.isfile(path):
+        if data is None and os.path.exists(path) and is_stream(path):
+            try:
+                data = read_stream(path)
+            except (OSError, ValueError) as error:
+                raise unreadable(path, error) from None
+        elif data is None and not os.path.isfile(path):
             raise SourceError(
                 f"{path} is neither a directory nor an archive.",
                 "Name the directory, or the archive, that holds proc/kallsyms and the rest.",
             )
-        self._archive = _unpacked(path)
+        self._archive, self.saved = _unpacked(path, data)
 
     def open_kallsyms(self) -> io.BufferedIOBase:
         """The text of kallsyms, to be read to its end and closed.
@@ -57,6 +81,8 @@ class Root:
         if self._archive is not None:
             return io.BytesIO(self._archive[_KALLSYMS])
         try:
+            if self._text is not None:
+                return io.BytesIO(self._text)
             if self.alone and _is_packed(self.kallsyms):
                 return io.BytesIO(contents(self.kallsyms))
             return BulkReader(self.kallsyms)
@@ -156,9 +182,12 @@ def _read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _opened(path: str) -> tarfile.TarFile:
+def _opened(path: str, data: bytes | None) -> tarfile.TarFile:
     import tarfile
 
+    if data is not None:
+        plain = unpacked(data) if compression(data[:6]) == "zstd" else data
+        return tarfile.open(fileobj=io.BytesIO(plain))
     with open(path, "rb") as file:
         packed = compression(file.read(6))
     if packed == "zstd":  # which tarfile knows from Python 3.14 on
@@ -166,16 +195,23 @@ def _opened(path: str) -> tarfile.TarFile:
     return tarfile.open(path)
 
 
-def _unpacked(path: str) -> dict[str, bytes]:
-    """The files of an archive, by their names below what holds ``proc/kallsyms``."""
+def _unpacked(path: str, data: bytes | None) -> tuple[dict[str, bytes], int | None]:
+    """The files of an archive, by their names below what holds ``proc/kallsyms``.
+
+    ``data`` is what the archive at ``path`` has, where it has been read. Gives too when they
+    were saved, in seconds since 1970; None where ``ksyms collect`` did not write the archive.
+    """
     import lzma
     import tarfile
 
-    files, left = {}, LARGEST
+    files: dict[str, bytes] = {}
+    left, saved = LARGEST, None
     try:
-        with _opened(path) as archive:
+        with _opened(path, data) as archive:
             for member in archive:
                 left -= member.size
+                if not files and (member.name, member.mode) == (_KALLSYMS, COLLECTED):
+                    saved = int(member.mtime) or None
                 if left < 0:
                     raise tarfile.TarError(f"it is larger than {LARGEST >> 20} MiB unpacked")
                 content = archive.extractfile(member)
@@ -198,4 +234,5 @@ def _unpacked(path: str) -> dict[str, bytes]:
             f"{path} has {len(above) or 'no'} {_KALLSYMS}, and it should have one.",
             "Name an archive that ksyms collect wrote.",
         )
-    return {n[len(above[0]) :]: data for n, data in files.items() if n.startswith(above[0])}
+    kept = {n[len(above[0]) :]: data for n, data in files.items() if n.startswith(above[0])}
+    return kept, saved

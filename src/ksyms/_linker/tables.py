@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from .._elf.constants import (
     st_info,
 )
 from .._typing import Final
-from .files import Symbols
+from .files import Role, Symbols, all_name
 from .kallsyms import Kallsyms
 
 
@@ -49,6 +49,25 @@ def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
     return lines
 
 
+def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
+    """Return ``symbols`` in the given roles (uint8, one a symbol).
+
+    ELF has no word for a symbol that is listed and names no address. Those, but for the
+    absolute ones, are STT_NOTYPE, which readers of ELF files do not take for a function.
+    """
+    if all_name(role):
+        return symbols._replace(role=role)
+    info = symbols.info.copy()
+    info[role == Role.LABEL] = st_info(STB_LOCAL, STT_NOTYPE)
+    info[role == Role.UNDEFINED] = st_info(STB_LOCAL, STT_NOTYPE)
+    silent = role == Role.SILENT
+    info[silent] &= 0xF0  # STT_NOTYPE is 0
+    exact = symbols.exact
+    if exact.any():  # such a symbol's size says that it names nothing
+        exact = exact & ~silent
+    return symbols._replace(info=info, role=role, exact=exact)
+
+
 def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     tables = [_slice(text, part) for part in lines]
     if len(tables) == 1:
@@ -57,7 +76,7 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     for table in tables:
         names.append(table.name + np.uint32(shift))
         shift += len(table.strings)
-    empty = Symbols(*(np.zeros(0, t) for t in ("u8", "u4", "u1", "u1", "?", "u8", "?", "u1")))
+    empty = Symbols(*(np.zeros(0, t) for t in ("u8", "u4", "u1", "u1", "u1", "u8", "?", "u1")))
     columns = [np.concatenate(column) for column in zip(empty, *tables)]
     if names:
         columns[1] = np.concatenate(names)
@@ -73,38 +92,20 @@ def _slice(text: Kallsyms, lines: slice) -> Symbols:
     letter = text.letter[lines]
     # The same as LETTER_INFO[letter], in a third of the time.
     info = np.frombuffer(bytearray(letter.tobytes().translate(_TRANSLATED)), np.uint8)
-    if text.dollars:
-        info[mapping_symbols(strings, name)] = st_info(STB_LOCAL, STT_NOTYPE)
     count = len(name)
-    return Symbols(
+    role = np.broadcast_to(np.uint8(Role.NAMES), count)
+    low, high = (bisect_left(text.ignored, line) for line in (lines.start, lines.stop))
+    if low < high:
+        role = role.copy()
+        role[text.ignored[low:high] - lines.start] = Role.LABEL
+    symbols = Symbols(
         address=text.address[lines],
         name=name,
         info=info,
         letter=letter,
-        absolute=np.broadcast_to(np.False_, count),
+        role=role,
         size=np.broadcast_to(np.uint64(0), count),
         exact=np.broadcast_to(np.False_, count),
         strings=strings,
     )
-
-
-_DOLLAR: Final = ord("$")
-# RISC-V's $x can have the name of the instruction set behind it.
-_MAPPING: Final = re.compile(rb"\$[adtx][.\0]|\$xrv")
-
-
-def mapping_symbols(
-    strings: npt.NDArray[np.uint8], name: npt.NDArray[np.uint32]
-) -> npt.NDArray[np.intp]:
-    """Which symbols mark a change between code and data and name nothing: ``$x``, ``$d.1``.
-
-    Source: ELF for the Arm 64-bit Architecture, "Mapping symbols"; RISC-V ELF psABI, the
-    same. arm64 and riscv kernels list them for modules (before Linux 6.3, 5ec4a4e25ae5).
-    """
-    dollar = np.flatnonzero(strings[name] == _DOLLAR)
-    found = [
-        row
-        for row, start in zip(dollar.tolist(), name[dollar].tolist())
-        if _MAPPING.match(strings[start : start + 4].tobytes())
-    ]
-    return np.array(found, np.intp)
+    return with_role(symbols, role)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from .._elf import constants as elf
 from .._errors import ImageError
-from .._symbols import Symbol, SymbolTable, link_slide
+from .._symbols import Symbol, SymbolTable, is_mark, link_slide
 
 KINDS: Final = ("text", "rodata", "data", "bss", "percpu")
 """What a section can be."""
@@ -247,7 +247,7 @@ def own_sizes(symbols: Sequence[Symbol], end: int) -> list[int]:
     belongs to the nearest symbol before it that reaches it.
     """
     own = [0] * len(symbols)
-    ends = [s.address + (0 if _is_mapping(s) else s.size) for s in symbols]
+    ends = [s.address + (0 if is_mark(s) else s.size) for s in symbols]
     open_ones: list[int] = []  # those that reach on, the nearest last
     at = 0
 
@@ -269,8 +269,3 @@ def own_sizes(symbols: Sequence[Symbol], end: int) -> list[int]:
         index += len(same)
     hand_out(end)
     return own
-
-
-def _is_mapping(symbol: Symbol) -> bool:
-    """Whether it only says where code and data change (docs/format.md, "st_info")."""
-    return symbol.kind == "none" and symbol.name.startswith("$")

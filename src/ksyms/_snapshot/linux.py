@@ -8,12 +8,15 @@ header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes`
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import accumulate
 
 from .. import _note
 from .._elf import Ehdr, Format, Note, Phdr, Shdr, pack_note
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import KERNEL_ID, PSEUDO, Files, LinkerFile, Region
+from .._linker.files import Role
 from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .._version import __version__
 from .emitter import Emitter
@@ -31,7 +34,6 @@ _SECTION_FLAGS: Final = {
     "rodata": elf.SHF_ALLOC,
     "data": elf.SHF_ALLOC | elf.SHF_WRITE,
     "bss": elf.SHF_ALLOC | elf.SHF_WRITE,
-    "percpu": elf.SHF_ALLOC | elf.SHF_WRITE,
 }
 _SEGMENT_FLAGS: Final = {
     "text": elf.PF_R | elf.PF_X,
@@ -69,7 +71,7 @@ def size(files: Files) -> Sizes:
     by_address = order(files.files)
     more = sum(file.btf is not None for file in files.files)
     _check(places, more, fmt)
-    segments = [r for r in places.regions if r.kind != "percpu" and r.end > r.start]
+    segments = [r for r in places.regions if r.end > r.start]
     symbols = 1 + sum(len(file.symbols.address) for file in files.files)
     locals_ = 1 + sum(count(local(file.symbols.info)) for file in files.files)
     strings = len(_NO_NAME) + sum(len(file.symbols.strings) for file in files.files)
@@ -287,9 +289,11 @@ def _facts(files: Files) -> dict[str, Any]:
     Of two snapshots of one kernel, ``time`` differs and reference counts may.
     """
     host, marks, linked = files.host, files.landmarks, files.link_time
+    saved = None if host.saved is None else _time(host.saved)
     return {
         "ksyms": __version__,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": _time(time.time()),
+        **({} if host.running else {"saved": saved}),
         "release": host.release,
         "version": host.version,
         "machine": host.machine,
@@ -304,7 +308,8 @@ def _facts(files: Files) -> dict[str, Any]:
             "_stext": _hex(linked.stext if linked else None),
             "source": linked.source if linked else None,
         },
-        "files": [_file_facts(file) for file in files.files],
+        "lists": files.lists,
+        "files": [_file_facts(*pair) for pair in zip(files.files, _names(files))],
         "sizes": {
             "exact": sum(count(file.symbols.exact) for file in files.files),
             "inferred": "to the next symbol, section or region end",
@@ -314,13 +319,23 @@ def _facts(files: Files) -> dict[str, Any]:
     }
 
 
-def _file_facts(file: LinkerFile) -> dict[str, Any]:
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _names(files: Files) -> Iterator[int]:
+    """Where in ``.strtab`` each file's names begin, as :func:`copy` writes them."""
+    return accumulate((len(f.symbols.strings) for f in files.files), initial=len(_NO_NAME))
+
+
+def _file_facts(file: LinkerFile, names: int) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "id": file.id,
         "name": file.name,
         "kind": _kind(file),
         "symbols": len(file.symbols.address),
-        "absolute": count(file.symbols.absolute),
+        "names": names,
+        "absolute": count(file.symbols.role >= Role.ABSOLUTE),
         "build_id": file.build_id.hex() if file.build_id else None,
         "unplaced": file.unplaced,
         "debug": file.debug,
@@ -337,6 +352,8 @@ def _file_facts(file: LinkerFile) -> dict[str, Any]:
     }
     if file.btf is not None:
         facts["btf"] = len(file.btf)
+    if file.programs:
+        facts["programs"] = [program.facts() for program in file.programs]
     if file.module is not None:
         facts["module"] = {
             "size": file.module.size,

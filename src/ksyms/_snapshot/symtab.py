@@ -6,7 +6,7 @@ worked on in the processor's cache and peak memory near the size of the image.
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import LinkerFile, Region
+from .._linker.files import Role, all_name
 from .._note import EXACT
 from .._typing import Final, NamedTuple
 
@@ -61,7 +62,7 @@ class _Columns(NamedTuple):
     address: U64
     name: U32
     info: U8
-    absolute: Mask
+    role: U8
     size: U64
     exact: Mask
     owner: U32
@@ -240,7 +241,10 @@ def measure(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
 def _shndx(columns: _Columns, place: I32, rows: slice) -> U16:
     index = place[rows].astype(np.uint16)
     index += np.uint16(1)
-    index[columns.absolute[rows]] = elf.SHN_ABS
+    role = columns.role[rows]
+    if not all_name(role):
+        index[role == Role.ABSOLUTE] = elf.SHN_ABS
+        index[role == Role.UNDEFINED] = elf.SHN_UNDEF
     return index
 
 
@@ -254,7 +258,7 @@ def _columns(group: tuple[LinkerFile, ...], by: I32 | None) -> _Columns:
         address=_sorted([t.address for t in tables], np.uint64, by),
         name=_sorted(names, np.uint32, by),
         info=_sorted([t.info for t in tables], np.uint8, by),
-        absolute=_sorted([t.absolute for t in tables], np.bool_, by),
+        role=_sorted([t.role for t in tables], np.uint8, by),
         size=_sorted([t.size for t in tables], np.uint64, by),
         exact=_sorted([t.exact for t in tables], np.bool_, by),
         owner=_sorted(owners, np.uint32, by),
@@ -269,7 +273,7 @@ def _sorted(parts: list[npt.NDArray[N]], dtype: type[N], by: I32 | None) -> npt.
 
 def _bounds(group: tuple[LinkerFile, ...], columns: _Columns) -> _Bounds:
     """What ends symbols of ``group``."""
-    none = columns.absolute | (columns.info & 0xF == elf.STT_NOTYPE)
+    none = _sizeless(columns.role)
     address = columns.address
     if none.any():
         first = int(np.argmin(none))  # those of per-CPU variables come first, and no others
@@ -277,6 +281,13 @@ def _bounds(group: tuple[LinkerFile, ...], columns: _Columns) -> _Bounds:
     # np.unique would import numpy.ma, a tenth of numpy, to see whether this is one of its own.
     stops = np.sort(_join([file.stops for file in group], np.uint64))
     return _Bounds(none, address, stops)
+
+
+def _sizeless(role: U8) -> Mask:
+    """Which symbols have no size and end no other: all but those that are a place's."""
+    if all_name(role):
+        return np.broadcast_to(np.False_, len(role))
+    return np.asarray((role != Role.NAMES) & (role != Role.SILENT))
 
 
 def _join(parts: list[npt.NDArray[N]], dtype: type[N]) -> npt.NDArray[N]:
@@ -289,24 +300,13 @@ def _join(parts: list[npt.NDArray[N]], dtype: type[N]) -> npt.NDArray[N]:
 
 
 def _place(columns: _Columns, places: Places) -> I32:
-    """Each symbol's place, -1 below the first.
-
-    Code at the end of code stays there where something else begins (``_etext``).
-    """
+    """Each symbol's place, -1 below the first."""
     address = columns.address
     bounds = np.searchsorted(address, places.starts)
-    place = np.repeat(
+    return np.repeat(
         np.arange(-1, len(places.regions), dtype=np.int32),
         np.diff(bounds, prepend=0, append=len(address)),
     )
-    for before, (one, other) in enumerate(pairwise(places.regions)):
-        if one.end != other.start or one.kind != "text" or other.kind == "text":
-            continue
-        if places.files[before] == places.files[before + 1]:
-            low, high = np.searchsorted(address, (one.end, one.end + 1))
-            code = columns.info[low:high] & 0xF == elf.STT_FUNC
-            place[low:high][code] = before
-    return place
 
 
 def _write(symbols: npt.NDArray[np.void], first: Mask, out: _Out) -> None:
@@ -336,7 +336,8 @@ def _correct(columns: _Columns, place: I32, places: Places) -> None:
     if not doubtful.any():
         return
     rows = np.flatnonzero(np.repeat(doubtful, np.diff(last, prepend=-1)))
-    rows = rows[_misplaced(columns, place, rows, places) & ~columns.absolute[rows]]
+    at_a_place = columns.role[rows] < Role.ABSOLUTE
+    rows = rows[_misplaced(columns, place, rows, places) & at_a_place]
     for row in rows.tolist():
         place[row] = _search(places, int(columns.address[row]), int(columns.owner[row]))
 
@@ -394,6 +395,11 @@ def _lengths(
         np.minimum(length, _above(bounds.stops, address) - address, out=length)
     if unbound:
         length[none] = 0
+    role = columns.role[rows]
+    if not all_name(role):
+        # No tool may take a byte more for one that the kernel names nothing by.
+        silent = role == Role.SILENT
+        length[silent] = np.minimum(length[silent], 1)
     exact = columns.exact[rows]
     return np.where(exact, columns.size[rows], length) if count(exact) else length
 

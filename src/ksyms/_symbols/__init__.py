@@ -2,7 +2,16 @@
 
 from .inputs import load, told_by
 from .slide import link_slide, slide_between, stext
-from .symbol import Symbol
+from .symbol import Symbol, is_mark
 from .table import SymbolTable
 
-__all__ = ["Symbol", "SymbolTable", "link_slide", "load", "slide_between", "stext", "told_by"]
+__all__ = [
+    "Symbol",
+    "SymbolTable",
+    "is_mark",
+    "link_slide",
+    "load",
+    "slide_between",
+    "stext",
+    "told_by",
+]

@@ -76,6 +76,20 @@ class Btf:
         self._first = 1  # type 0 is void
         self._first_string = 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether it stands by itself, or on a base that is here.
+
+        A module's types and strings go on where the kernel's end, so its strings do not begin
+        with the empty one (tools/lib/bpf/btf.c, btf_new_empty).
+        """
+        if self._base is not None:
+            return True
+        try:
+            return bytes(self._places()[1][:1]) == b"\0"
+        except ImageError:
+            return False
+
     def prototypes(self, name: str) -> list[str]:
         """The prototypes of every function called ``name`` in this BTF, none twice.
 
@@ -119,8 +133,8 @@ class Btf:
         self._starts, self._functions = starts, functions
         return functions
 
-    def _parts(self) -> tuple[array[int], bytes]:
-        """The types as words, and the strings."""
+    def _places(self) -> tuple[memoryview, memoryview, str]:
+        """The types and the strings as they lie, and the byte order."""
         data = memoryview(self._data)
         order = "<" if bytes(data[:2]) == _MAGIC.to_bytes(2, "little") else ">"
         if len(data) < struct.calcsize(order + _HEADER):
@@ -134,13 +148,18 @@ class Btf:
         types, strings = length + types_at, length + strings_at
         if types_size % 4 or max(types + types_size, strings + strings_size) > len(data):
             raise self._wrong("the parts of its BTF reach past its end")
-        text = bytes(data[strings : strings + strings_size])
+        return data[types : types + types_size], data[strings : strings + strings_size], order
+
+    def _parts(self) -> tuple[array[int], bytes]:
+        """The types as words, and the strings."""
+        types, strings, order = self._places()
+        text = bytes(strings)
         # The first string of the kernel's is the empty one; a module's may have none.
         if not text.endswith(b"\0") and (text or self._base is None):
             raise self._wrong("the last string of its BTF has no end")
         if self._base is None and not text.startswith(b"\0"):
             raise self._wrong("its BTF goes on from another that is not there")
-        words = array("I", bytes(data[types : types + types_size]))
+        words = array("I", bytes(types))
         if (order == "<") != (sys.byteorder == "little"):
             words.byteswap()
         return words, text

@@ -7,15 +7,15 @@ import os
 import re
 
 from .. import _portable
-from .._compressed import contents
+from .._compressed import contents, is_running, is_stream, read_stream, unpacked
 from .._elf import constants as elf
 from .._elf import read_image
 from .._errors import ImageError, SourceError, reason
 from .._typing import Any, Final
 from .table import SymbolTable
 
-_TEXT: Final = rb"[0-9a-f]{8}(?:[0-9a-f]{8})? \S \S+"
-"""How the first line of a kallsyms, or of a System.map, begins."""
+_TEXT: Final = rb"(?:[0-9a-f]{8}(?:[0-9a-f]{8})?| {2}(?: {8})?\(null\)) \S \S+"
+"""How the first line of a kallsyms, or of a System.map, begins; Linux 4.15 said (null)."""
 _TAR: Final = slice(257, 262)  # POSIX.1, pax, "ustar Interchange Format"
 _BZIP2: Final = b"BZh"
 
@@ -28,7 +28,9 @@ def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
             file of debug info), which is mapped and stays so while the table is in use; a
             saved ``/proc/kallsyms`` or a System.map; or a tar with ``proc/kallsyms`` and
             ``proc/modules`` somewhere in it. Each may be packed by gzip, xz or zstd, as
-            ``ksyms snapshot --portable`` does. Or a snapshot's ``image``.
+            ``ksyms snapshot --portable`` does, and may come through a pipe, which is read to
+            its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel. Or a
+            snapshot's ``image``.
 
     Raises:
         SourceError: the file cannot be opened, or a text or an archive in it cannot be read.
@@ -40,6 +42,10 @@ def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
     if isinstance(source, memoryview):
         return SymbolTable(read_image(source.cast("B"), "the image"))
     label = os.fspath(source)
+    if is_running(label):
+        return _taken(label)
+    if _is_stream(label):
+        return _of_stream(label)
     data = _contents(label)
     table = _table(label, data)
     # The device may be open once a process: only what was unpacked is looked at again.
@@ -61,13 +67,36 @@ def told_by(label: str) -> dict[str, Any] | None:
         raise _unopened(label, error) from None
 
 
-def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
+def _is_stream(label: str) -> bool:
+    try:
+        return is_stream(label)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return False  # who opens it says why
+
+
+def _of_stream(label: str) -> SymbolTable:
+    """The table of what a pipe or a file of /proc has, which is read once."""
+    try:
+        packed = read_stream(label)
+        data = unpacked(packed)
+    except OSError as error:
+        raise _unopened(label, error) from None
+    except ValueError as error:
+        raise _unread(label, error) from None
+    table = _table(label, data, data)
+    if (told := _portable.facts_in(packed, label)) is not None:
+        _portable.checked(told, table.facts, label)
+    return table
+
+
+def _table(label: str, data: bytes | mmap.mmap, once: bytes | None = None) -> SymbolTable:
+    """The table of ``data``; ``once`` is the same where the file cannot be read again."""
     if data[_TAR] == b"ustar" or (data[:3] == _BZIP2 and not re.match(_TEXT, data)):
-        return _taken(label, root=label)
+        return _taken(label, label, data=once)
     if data[: len(elf.ELFMAG)] == elf.ELFMAG:
         return SymbolTable(read_image(memoryview(data), label))
     if re.match(_TEXT, data):
-        return _taken(label, kallsyms=label)
+        return _taken(label, kallsyms=label, data=once)
     raise ImageError(
         f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive.",
         "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux or a module.",
@@ -80,9 +109,11 @@ def _contents(label: str) -> bytes | mmap.mmap:
     except OSError as error:
         raise _unopened(label, error) from None
     except ValueError as error:
-        raise ImageError(
-            f"{label} cannot be read: {error}.", "Name a file that holds a snapshot."
-        ) from None
+        raise _unread(label, error) from None
+
+
+def _unread(label: str, error: ValueError) -> ImageError:
+    return ImageError(f"{label} cannot be read: {error}.", "Name a file that holds a snapshot.")
 
 
 def _unopened(label: str, error: OSError) -> SourceError:
@@ -93,10 +124,13 @@ def _unopened(label: str, error: OSError) -> SourceError:
     )
 
 
-def _taken(label: str, root: str = "/", kallsyms: str | None = None) -> SymbolTable:
+def _taken(
+    label: str, root: str = "/", kallsyms: str | None = None, data: bytes | None = None
+) -> SymbolTable:
     """The table of a snapshot that is taken of a text, or of an archive with all it has."""
     from .._linker import Linker
     from .._snapshot import take
 
-    with Linker(root, kallsyms, debug=None, btf=kallsyms is None) as linker:
+    btf = kallsyms is None
+    with Linker(root, kallsyms, debug=None, btf=btf, data=data) as linker:
         return SymbolTable(read_image(take(linker).image, label))

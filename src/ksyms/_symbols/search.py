@@ -10,6 +10,9 @@ from .symbol import Symbol
 from .table import SymbolTable
 
 _TOP: Final = (1 << 64) - 1
+_PADDING: Final = 64
+"""How much less than kallsyms tells a function can have: what aligns the next one."""
+_PAGE: Final = 4096
 
 
 def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
@@ -61,6 +64,25 @@ def matching(table: SymbolTable, pattern: re.Pattern[str]) -> Iterator[Symbol]:
     return table.ordered(number for numbers in hits for number in numbers)
 
 
+def prints_size(table: SymbolTable, symbol: Symbol, size: int) -> bool:
+    """Return whether the kernel can print ``size`` for the symbol.
+
+    It counts up to the next symbol, or to the end of a module's code, which is a page's
+    (kernel/kallsyms.c, get_symbol_pos; kernel/module/kallsyms.c, find_kallsyms_symbol). An
+    inferred size is that, unless a module's file told where a section ends; an exact one leaves
+    out what lies behind the function (padding, tables among a module's code), and takes in
+    symbols within it.
+    """
+    if size == symbol.size:
+        return True
+    if symbol.exact and 0 < size - symbol.size < _PADDING:
+        return True
+    end, following = symbol.address + size, table.following(symbol.address)
+    if end == following or size < symbol.size:
+        return end == following
+    return end % _PAGE == 0 and (following is None or end < following)
+
+
 def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
     """What else ``symbol``'s address is called, as kallsyms has them.
 
@@ -76,3 +98,11 @@ def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
         for other in same
         if other != symbol and (other.section == symbol.section or not table.relocatable)
     ]
+
+
+def shared(table: SymbolTable) -> frozenset[int]:
+    """The addresses of several symbols: no other address has :func:`aliases`."""
+    import numpy as np
+
+    values, counts = np.unique(table.rows["st_value"][1:], return_counts=True)
+    return frozenset(values[counts > 1].tolist())

@@ -17,7 +17,12 @@ def stext(table: SymbolTable) -> int | None:
 
 
 def linked_stext(table: SymbolTable) -> int | None:
-    """Where ``_stext`` was linked to, by the snapshot's note; None where nothing told."""
+    """Where ``_stext`` was linked to; None where nothing told.
+
+    By the snapshot's note; of another ELF file that is linked, where it has it.
+    """
+    if table.linked:
+        return stext(table)
     linked = (table.facts.get("link_time") or {}).get("_stext")
     return None if linked is None else int(linked, 16)
 

@@ -26,14 +26,16 @@ _LAST: Final = (1 << 64) - 1
 class Rows(NamedTuple):
     """Those symbols of a table that answer for addresses, one item of each array a symbol.
 
-    ``number`` (int64) is the place in ``.symtab``; ``value`` and ``size`` (uint64) are bytes,
-    ``name`` (uint32) is ``st_name``.
+    ``number`` (int64) is the place in ``.symtab``; ``value`` and ``size`` (uint64) are bytes.
+    ``order`` is the smaller, the earlier one is printed of those at one address: ``st_name`` in
+    a snapshot. ``layer`` is for sections that lie at one place: the smallest answers.
     """
 
     number: Index
     value: U64
     size: U64
-    name: U32
+    order: U32 | Index
+    layer: Index | None = None
 
 
 class Spans(NamedTuple):
@@ -64,10 +66,11 @@ class Spans(NamedTuple):
 def spans(rows: Rows) -> Spans:
     """The spans of ``rows``: of the symbols that an address lies in, the nearest answers.
 
-    The nearest begins last; of those that begin together, the smallest ``st_name`` was first
-    in kallsyms. One without a size answers for its own address.
+    The nearest begins last; of those that begin together, the smallest ``order`` is printed.
+    One without a size answers for its own address.
     """
-    order = np.lexsort((rows.name, rows.value))
+    layer = np.zeros(len(rows.value), np.int64) if rows.layer is None else rows.layer
+    order = np.lexsort((rows.order, layer, rows.value))
     number, value = rows.number[order], rows.value[order]
     size = np.maximum(rows.size[order], 1)
     last = value + np.minimum(size - 1, np.uint64(_LAST) - value)
@@ -84,7 +87,9 @@ def spans(rows: Rows) -> Spans:
     parts = [_gapped(value[firsts[plain]], last[firsts[plain]], number[firsts[plain]])]
     for first, count in zip(firsts[~plain].tolist(), counts[~plain].tolist()):
         several = slice(first, first + count)
-        parts.append(_nested(value[several], last[several], number[several]))
+        parts.append(
+            _nested(value[several], last[several], number[several], layer[order[several]])
+        )
     return _joined(parts)
 
 
@@ -98,9 +103,9 @@ def _gapped(value: U64, last: U64, number: Index) -> _Part:
     return starts, np.concatenate([number, np.full(int(ends.sum()), NOBODY)])
 
 
-def _nested(value: U64, last: U64, number: Index) -> _Part:
-    """The spans of symbols that lie in each other, in the order of (value, st_name)."""
-    rows = list(zip(value.tolist(), last.tolist(), number.tolist()))
+def _nested(value: U64, last: U64, number: Index, layer: Index) -> _Part:
+    """The spans of symbols that lie in each other, by value and what is printed first."""
+    rows = list(zip(value.tolist(), last.tolist(), number.tolist(), layer.tolist()))
     found = list(_swept(rows))
     return (
         np.array([start for start, _ in found], np.uint64),
@@ -108,18 +113,18 @@ def _nested(value: U64, last: U64, number: Index) -> _Part:
     )
 
 
-def _swept(rows: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
-    edges = sorted({start for start, _, _ in rows} | {end + 1 for _, end, _ in rows})
-    open_: list[tuple[int, int]] = []  # by what answers first: (-start, place in rows)
+def _swept(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
+    edges = sorted({row[0] for row in rows} | {row[1] + 1 for row in rows})
+    open_: list[tuple[int, int, int]] = []  # by what answers: (layer, -start, place in rows)
     at = 0
     for edge in edges:
         while at < len(rows) and rows[at][0] == edge:
-            heapq.heappush(open_, (-edge, at))
+            heapq.heappush(open_, (rows[at][3], -edge, at))
             at += 1
-        while open_ and rows[open_[0][1]][1] < edge:
+        while open_ and rows[open_[0][2]][1] < edge:
             heapq.heappop(open_)
         if edge <= _LAST:
-            yield edge, rows[open_[0][1]][2] if open_ else NOBODY
+            yield edge, rows[open_[0][2]][2] if open_ else NOBODY
 
 
 def _joined(parts: Iterable[_Part]) -> Spans:

@@ -1,0 +1,245 @@
+"""One text of ``ksyms decode`` on its way to stdout, and what is said of it on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from errno import EINVAL
+
+from .._errors import DecodeError, KsymsError, SourceError, reason
+from .._typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .._decode import Block, Boot, Frames, Incoming
+    from .._symbols import SymbolTable
+
+_SHOWN: Final = 3
+"""How many reasons are told of frames that do not fit."""
+
+
+class Copy:
+    """A text, copied with names; or the records of its frames.
+
+    Args:
+        path: of the text; ``-`` is stdin.
+        table: the symbols.
+        boot: the boot that the text is of, if that is given.
+        options: the command's.
+    """
+
+    def __init__(
+        self, path: str, table: SymbolTable, boot: Boot | None, options: argparse.Namespace
+    ) -> None:
+        from .._decode import Decoder
+
+        self.name = "stdin" if path == "-" else path
+        self._path = path
+        self._elsewhere: bool = options.file is not None
+        self._decoder = Decoder(table, boot, force=options.force)
+        self._decode = self._decoder.name_only if options.no_offset else self._decoder.decode
+        self._frames: Frames | None = None
+        if options.json:
+            from .._decode import Frames
+
+            self._frames = Frames(self._decoder, table)
+        self._kept = not (options.json or options.no_offset)
+        self._file = table.label
+        self._check: bool = options.check
+        self._explain: bool = options.explain
+        self._begun = self._warned = False
+
+    def run(self) -> bool:
+        """Copy the text; false where names were given, or none, that should not have been.
+
+        Raises:
+            SourceError: it cannot be read, or not to its end.
+            DecodeError: it is of another build than the symbols.
+        """
+        from .._decode import Incoming, blocks, seekable
+
+        fd = self._opened()
+        try:
+            if not seekable(fd):
+                return self._follow(fd)
+            start = os.lseek(fd, 0, os.SEEK_CUR)
+            ahead = blocks(Incoming(fd), self._decoder.pattern)
+            refusal = self._decoder.look_ahead(block for block, plain in ahead if plain)
+            if refusal is not None:
+                raise refusal
+            os.lseek(fd, start, os.SEEK_SET)
+            return self._put_out(Incoming(fd), ahead=False)
+        finally:
+            if self._path != "-":
+                os.close(fd)
+
+    def _follow(self, fd: int) -> bool:
+        """Copy what can be read once; at a signal, what was read until then."""
+        from .._decode import Incoming
+        from .stopping import Stop
+
+        with Stop() as stop:
+            return self._put_out(Incoming(fd, stop.fd), ahead=True)
+
+    def _opened(self) -> int:
+        try:
+            if self._path != "-":
+                return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+            if sys.stdin is None:
+                raise ValueError("it is closed")
+            return sys.stdin.fileno()
+        except (OSError, ValueError) as error:
+            raise self._unread(error) from None
+
+    def _put_out(self, text: Incoming, ahead: bool) -> bool:
+        from .._decode import Follower
+
+        work = self._records if self._frames else self._text
+        follower = Follower(text, self._decoder, work, _write, self._late, self._kept)
+        follower.run(ahead)
+        good = self._report()
+        if text.failure is not None:
+            raise self._unread(text.failure)
+        return good
+
+    def _text(self, block: Block) -> bytes:
+        """A block with names."""
+        data, plain = block
+        self._begun = True
+        return self._decode(data) if plain else data
+
+    def _records(self, block: Block) -> bytes:
+        """A line of JSON for each frame of a block."""
+        data, plain = block
+        self._begun = True
+        if not plain or self._frames is None:
+            return b""
+        return "".join([f"{line}\n" for line in self._frames.lines(data)]).encode()
+
+    def _late(self) -> None:
+        """Say that addresses are named with nothing that tells their boot."""
+        self._warned = True
+        self._say(
+            "In a second nothing came that tells which boot it is of; it is taken for the "
+            "symbols' own.",
+            "If it is of another, decode it with --slide, or --boot and its symbols.",
+        )
+
+    def _report(self) -> bool:
+        """Say what is not known; false where names were given, or none, unduly.
+
+        A text that nothing is known of is this boot's, unless symbols of elsewhere are asked.
+        """
+        decoder = self._decoder
+        if self._explain:
+            self._say_why()
+        refusal = decoder.refusal
+        if refusal is not None:
+            self._say(refusal.what, refusal.remedy)
+        self._say_unknown()
+        fits = self._say_frames()
+        if decoder.assumed and self._elsewhere and not self._warned:
+            self._say(
+                "Nothing in it tells which boot it is of; it was taken for the symbols' own.",
+                "If it is of another, decode it with --slide, or --boot and its symbols.",
+            )
+        if decoder.belief.contradicted:
+            self._say(
+                "Addresses were named as of the symbols' own boot, and a later part of the "
+                "text tells of another.",
+                "Decode it again with --slide, or --boot and symbols of that boot.",
+            )
+        good = refusal is None and not decoder.belief.contradicted
+        return good and (fits or not self._check)
+
+    def _say_unknown(self) -> None:
+        """Say how many addresses have no name, and why."""
+        from .._decode import MODULES
+
+        for why, addresses in self._decoder.unknown.items():
+            listed = " ".join(sorted(self._decoder.linked_in)) if why == MODULES else ""
+            several = "addresses stay" if len(addresses) > 1 else "address stays"
+            self._say(
+                f"{len(addresses)} {several} without a name: {why}"
+                + (f" (linked in: {listed})." if listed else ".")
+            )
+
+    def _say_frames(self) -> bool:
+        """Say how many names without addresses fit the file; return whether all do."""
+        tally = self._decoder.tally
+        misfits = tally.misfits.total()
+        if tally.count:
+            words = f"{tally.fit} of {tally.count} frames without an address fit {self._file}"
+            if misfits:
+                shown = tally.misfits.most_common(_SHOWN)
+                reasons = [_reason(tally.examples[why], why, count) for why, count in shown]
+                reasons += ["..."] if len(tally.misfits) > len(shown) else []
+                words += f"; {misfits} do not: {', '.join(reasons)}"
+            self._say(f"{words}.")
+        if tally.foreign:
+            several = "frames are" if tally.foreign > 1 else "frame is"
+            self._say(f"{tally.foreign} {several} without an address and of another kernel.")
+        if self._check and not tally.count and not tally.foreign:
+            self._say("It has no frames without an address to hold against the symbols.")
+        return not misfits and not tally.foreign and tally.count > 0
+
+    def _say_why(self) -> None:
+        """Say what was believed of the boot, from which line on, and by what."""
+        for change in self._decoder.belief.changes:
+            boot = change.boot
+            moved = "" if boot is None else f", slide {boot.slide:#x}"
+            own = ", perhaps the file's own" if boot is not None and boot.own else ""
+            why = f" ({change.why})" if change.why else ""
+            what = f"{change.state.value}{moved}{own}{why}"
+            self._say(f"line {change.line}: {what}; by: {change.event}.")
+        belief = self._decoder.belief
+        for slide, votes in belief.votes.most_common():
+            several = "names fit" if votes > 1 else "name fits"
+            self._say(f"slide {slide:#x}: {votes} {several} it alone beside an address.")
+        if belief.against:
+            several = "names fit" if belief.against > 1 else "name fits"
+            self._say(f"{belief.against} {several} no slide beside an address.")
+
+    def say(self, error: KsymsError) -> None:
+        """Say why the text was not copied, or not to its end."""
+        if isinstance(error, DecodeError):  # others name it themselves
+            self._say(error.what, error.remedy)
+        else:
+            _say(error.what, error.remedy)
+
+    def _say(self, what: str, remedy: str = "") -> None:
+        _say(f"{self.name}: {what}", remedy)
+
+    def _unread(self, error: OSError | ValueError) -> SourceError:
+        """Why the text, or its rest, could not be read."""
+        from .._decode import PerfDataError
+
+        if isinstance(error, PerfDataError):
+            path = "FILE" if self._path == "-" else self._path
+            return SourceError(
+                f"{self.name} is what perf record writes, which is no text.",
+                f"Decode what perf makes of it: perf script -i {path} | ksyms decode.",
+                errno=EINVAL,
+            )
+        end, remedy = "", "Name a file that holds a text."
+        if self._begun:
+            end, remedy = " to its end", "What came before is decoded; get the text anew."
+        return SourceError(
+            f"{self.name} cannot be read{end}: {reason(error)}.",
+            remedy,
+            errno=getattr(error, "errno", EINVAL),
+        )
+
+
+def _reason(frame: str, why: str, count: int) -> str:
+    return f"{frame} ({why})" if count == 1 else f"{count} as {frame} ({why})"
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _say(what: str, remedy: str) -> None:
+    print(f"ksyms: {what}" + (f"\n       {remedy}" if remedy else ""), file=sys.stderr)

@@ -1,0 +1,117 @@
+"""What is said of a question that has no answer, and what may have been meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .._symbols import Symbol, SymbolTable
+from .._symbols.similar import similar
+from .._typing import NamedTuple
+from .question import KERNEL, Question, is_build, is_of, shown
+
+_LISTED = 8
+"""How many sizes, or modules, a sentence names at most."""
+_WILD = "*?"
+
+
+class Missing(NamedTuple):
+    """One line for people, or none.
+
+    ``why`` is the reason in words where it is not that the table has no such name, address or
+    match. ``name`` is what no symbol is called, if it is that, and ``similar`` what is near it.
+    """
+
+    sentence: str
+    why: str = ""
+    name: str | None = None
+    similar: Sequence[str] = ()
+
+
+def missing(table: SymbolTable, asked: Question, hints: bool) -> Missing:
+    """What there is not for ``asked``; near names are looked for where ``hints``."""
+    label = f"In {table.label}"
+    if asked.wrong:
+        return Missing(f"{asked.wrong}.")
+    if asked.start is not None:
+        where = "in" if asked.end is not None else "at"
+        return Missing(f"{label} no symbol is {where} {shown(asked.text)}.")
+    why = _module(table, asked)
+    if not why and asked.pattern is not None:
+        return Missing(f"{label} no symbol matches {shown(asked.text)}.{_lists(table)}")
+    called = table.find(asked.name) if not why else []
+    if not why and not called:
+        near = similar(table, asked.name) if hints else []
+        said = f"{label} no symbol is called {shown(asked.name)}."
+        return Missing(f"{said}{_lists(table)}{_meant(near)}", "", asked.name, near)
+    why = why or _unfit(table, asked, called)
+    return Missing(f"{label} {why}.", why)
+
+
+def _module(table: SymbolTable, asked: Question) -> str:
+    """What is wrong with the module that was asked for; nothing where it is there."""
+    module = asked.module
+    if module is None or any(sign in module for sign in _WILD):
+        return ""
+    name = module.replace("-", "_")
+    if name != KERNEL and name not in _modules(table):
+        near = [each for each in sorted(_modules(table)) if _near(each, name)]
+        return f"no module is called {shown(module)}" + (f", but {near[0]} is" if near else "")
+    if not is_build(table, asked):
+        return f"{name} is another build than {asked.build_id}"
+    return ""
+
+
+def _near(one: str, other: str) -> bool:
+    from .._symbols.similar import one_slip
+
+    return one_slip(one.lower().encode(), other.lower().encode("utf-8", "replace"))
+
+
+def _modules(table: SymbolTable) -> set[str]:
+    """The names in brackets that the table has."""
+    files = table.facts.get("files", ())
+    listed = {file["name"] for file in files if file["kind"] != "kernel"}
+    sections = [name for name, _, _ in table.sections if name[:1] == "[" and "]" in name]
+    return listed | {name[1 : name.index("]")] for name in sections}
+
+
+def _unfit(table: SymbolTable, asked: Question, called: list[Symbol]) -> str:
+    """Why none of the symbols ``called`` what was asked for is an answer."""
+    name = shown(asked.name)
+    ours = called
+    if asked.module is not None:
+        ours = [symbol for symbol in called if is_of(symbol, asked.module)]
+    if not ours:
+        there = dict.fromkeys(symbol.module or KERNEL for symbol in called)
+        return f"{name} is not of {shown(asked.module or KERNEL)}, but of {_listed(there)}"
+    sizes = _listed(dict.fromkeys(f"{symbol.size:#x}" for symbol in ours))
+    offset = asked.offset or 0
+    if asked.size is not None and offset > asked.size:
+        return f"{shown(asked.text)} is past its own end"
+    if asked.size is not None:
+        return f"no {name} has {asked.size:#x} bytes, but {sizes}"
+    why = f"{name}+{offset:#x} is past the end of {name}, which has {sizes} bytes"
+    places = [
+        (symbol.address + offset, table.lookup(symbol.address + offset)) for symbol in ours
+    ]
+    behind = [f"{s.name}+{at - s.address:#x}/{s.size:#x}" for at, s in places if s is not None]
+    return f"{why}; there lies {_listed(dict.fromkeys(behind))}" if behind else why
+
+
+def _listed(words: Iterable[str], last: str = "and") -> str:
+    """The words as a sentence has them, with ``last`` before the last one."""
+    several = list(words)
+    more = len(several) - _LISTED
+    if more > 0:
+        return f"{', '.join(several[:_LISTED])} and {more} more"
+    return f" {last} ".join(filter(None, [", ".join(several[:-1]), several[-1]]))
+
+
+def _lists(table: SymbolTable) -> str:
+    if table.facts.get("lists") != "functions":
+        return ""
+    return " This kernel lists functions only: it was built without CONFIG_KALLSYMS_ALL."
+
+
+def _meant(near: list[str]) -> str:
+    return f" Did you mean {_listed(near, 'or')}?" if near else ""

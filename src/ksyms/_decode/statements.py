@@ -1,0 +1,155 @@
+"""What a text says of the kernel that wrote it: its release, its build, where its image begins.
+
+Each is a row of :data:`_STATEMENTS`: words that are in every such text, which are quick to look
+for, and what reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from .forms import COLOUR
+
+_COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
+
+
+class Says(Enum):
+    """What a statement is of."""
+
+    BOOT = auto()
+    """The banner: a boot begins, of the kernel of a release."""
+    KERNEL = auto()
+    """A report's header, or perf's: the kernel of a release wrote what follows."""
+    MODULE = auto()
+    """A module's build-id, beside one of its symbols."""
+    START = auto()
+    """Where the kernel's image begins, or that it was not moved."""
+
+
+class Statement(NamedTuple):
+    """Words in a block of a text; ``place`` is where what they are of begins.
+
+    ``start`` is where the image begins in the text's boot, None if it was not moved; of a
+    START that is ``vague`` the address may be none. ``words`` are the statement's own.
+    """
+
+    says: Says
+    place: int
+    words: str
+    release: str | None = None
+    build_id: str | None = None
+    module: str | None = None
+    start: int | None = None
+    vague: bool = False
+
+
+_TAINTED: Final = rb"(?:Not tainted|Tainted: ?[A-Z][A-Z ()-]{0,63}?)"
+# init/version.c, linux_banner. Before it ppc64 says "Preparing to boot Linux version"
+# (arch/powerpc/kernel/prom_init.c).
+_BANNER: Final = re.compile(rb"(?<!\w )Linux version (\S+)(?= \()")
+# lib/dump_stack.c, dump_stack_print_info; RHEL's has dashes between, some old ones parentheses.
+# kernel/hung_task.c and old oopses have it without "Comm:".
+_HEADER: Final = re.compile(
+    _TAINTED
+    + rb" {1,31}\(?([0-9]+\.[0-9][^\s()]*)\)?(?: #.*?(?: ([0-9a-f]{40})\b|$)|\)? *\r?$)",
+    re.MULTILINE,
+)
+# kernel/locking/lockdep.c, print_kernel_ident.
+_LOCKDEP: Final = re.compile(rb"(?<![\w.-])([0-9]+\.[0-9][^\s()]*) #\S{1,32} " + _TAINTED)
+# perf script --header, VMCOREINFO, and crash's sys.
+_SAID: Final = re.compile(
+    rb"^(?:# os release : |OSRELEASE=|[ \t]{0,16}RELEASE: )(\S+)", re.MULTILINE
+)
+_OFFSET: Final = re.compile(  # dump_kernel_offset of each machine
+    rb"Kernel Offset: " + _COLOURS + rb"(?:0x([0-9a-f]+) from 0x([0-9a-f]+)|disabled)"
+)
+_RELOCATED: Final = re.compile(  # arch/{loongarch,mips}/kernel/relocate.c
+    rb"Kernel relocated by [^\n]{0,64}\n[^\n]{0,64}\.text @ (?:0x)?([0-9a-f]{8,16})"
+)
+_REPORT_BEGINS: Final = re.compile(
+    rb"BUG: |WARNING: |Oops|nable to handle|general protection|Internal error|kernel BUG at"
+    rb"|cut here|INFO: |watchdog: |rcu: |Kernel panic|divide error|invalid opcode"
+)
+_REPORT_ENDS: Final = (b"---[ end", b"</TASK>", b"Call Trace:", b"Call trace:")
+_REPORT: Final = 1 << 11
+"""Bytes before a report's header that belong to it at most."""
+
+
+def statements(block: bytes) -> list[Statement]:
+    """Find the statements of a block, in its order."""
+    found = [
+        statement
+        for hints, pattern, read in _STATEMENTS
+        if any(hint in block for hint in hints)
+        for match in pattern.finditer(block)
+        for statement in read(block, match)
+    ]
+    return sorted(found, key=lambda statement: statement.place)
+
+
+def _boot(_: bytes, match: re.Match[bytes]) -> Iterator[Statement]:
+    yield Statement(Says.BOOT, match.start(), _text(match[0]), _text(match[1]))
+
+
+def _kernel(block: bytes, match: re.Match[bytes]) -> Iterator[Statement]:
+    build_id = match[2] if match.re.groups > 1 else None
+    place = _report_begin(block, match.start())
+    words = _text(match[0].partition(b" #")[0])
+    build = None if build_id is None else _text(build_id)
+    yield Statement(Says.KERNEL, place, words, _text(match[1]), build)
+
+
+def _report_begin(block: bytes, header: int) -> int:
+    """Find where a report begins that has its header there: some lines are before it."""
+    first = max(0, header - _REPORT)
+    first = max([first, *(block.rfind(end, first, header) for end in _REPORT_ENDS)])
+    begun = _REPORT_BEGINS.search(block, first, header)
+    return block.rfind(b"\n", 0, begun.start() if begun else header) + 1
+
+
+def _offset(_: bytes, match: re.Match[bytes]) -> Iterator[Statement]:
+    start = int(match[1], 16) + int(match[2], 16) if match[1] else None
+    yield Statement(Says.START, match.start(), _text(match[0]), start=start)
+
+
+def _relocated(_: bytes, match: re.Match[bytes]) -> Iterator[Statement]:
+    # MIPS prints %pK, which is no address for all who may not see it.
+    words = _text(match[0].partition(b"\n")[0])
+    yield Statement(Says.START, match.start(), words, start=int(match[1], 16), vague=True)
+
+
+_Read = Callable[[bytes, re.Match[bytes]], Iterator[Statement]]
+_TAINT_HINTS: Final = (b"Tainted:", b"Not tainted")
+_STATEMENTS: Final[tuple[tuple[tuple[bytes, ...], re.Pattern[bytes], _Read], ...]] = (
+    ((b"Linux version ",), _BANNER, _boot),
+    (_TAINT_HINTS, _HEADER, _kernel),
+    (_TAINT_HINTS, _LOCKDEP, _kernel),
+    ((b"# os release : ", b"RELEASE"), _SAID, _kernel),
+    ((b"Kernel Offset: ",), _OFFSET, _offset),
+    ((b"Kernel relocated by ",), _RELOCATED, _relocated),
+)
+HINTS: Final = tuple({hint for hints, _, _ in _STATEMENTS for hint in hints})
+"""One of these is in every text that says something of its kernel in such words."""
+
+
+LINKED_IN: Final = b"Modules linked in:"
+"""This is in every text that says which modules were loaded."""
+# kernel/module/main.c, print_modules; "[last unloaded: NAME]" ends what is loaded.
+_LOADED: Final = re.compile(LINKED_IN + rb"((?: " + _COLOURS + rb"[\w-]+(?:\([A-Z+-]*\))?)*)")
+
+
+def linked_in(block: bytes) -> set[str]:
+    """Find the modules that a block says were loaded."""
+    found: set[str] = set()
+    if LINKED_IN in block:
+        for match in _LOADED.finditer(block):
+            words = COLOUR.sub(b"", match[1]).decode().split()
+            found.update(word.partition("(")[0] for word in words)
+    return found
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

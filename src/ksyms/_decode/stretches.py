@@ -1,0 +1,102 @@
+"""Where a text has numbers that look like kernel addresses, and are none.
+
+Of 64 bits that are few: a kernel's addresses begin as nothing else does. Of 32 bits, and of
+kernels that lie low (s390, sparc64, parisc, UML), instructions, UUIDs and devices look alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+Span = tuple[int, int]
+
+_WORDS: Final = rb"(?:[ \t]{1,3}[<(]?[0-9a-f]{2,8}[>)]?)"
+_MORE_LINES: Final = (
+    rb"(?:\n[^\n\[]{0,32}(?:\[[^\n\]]{1,32}\])?" + _WORDS + rb"+ ?\r?(?=\n|\Z))*"
+)
+# Instructions of 32 bits have as many digits as addresses of 32 bits (arm's dump_instr).
+_CODE: Final = re.compile(
+    rb"(?:Code:|\bIIR:)" + _WORDS + rb"+|Instruction dump:" + _WORDS + rb"*" + _MORE_LINES
+)
+# Lines that say where the kernel lies: evidence, and no frames.
+_LAYOUT: Final = re.compile(
+    rb"Kernel Offset: [^\n]*"
+    rb"|Kernel relocated by [^\n]*(?:\n[^\n]{0,64}\.(?:text|data|bss) +@ [^\n]*){0,3}"
+    rb"|SYMBOL\(\w+\)=[^\n]*"  # /proc/vmcore's note, VMCOREINFO
+    rb"|PERF_RECORD_MMAP[^\n]*"
+    rb"|(?:vmalloc|vmemmap|IO) (?:start|end) +=[^\n]*"  # arch/powerpc/mm/mem.c, mem_init
+)
+LAYOUT_HINTS: Final = (
+    b"Kernel Offset: ",
+    b"Kernel relocated by ",
+    b"SYMBOL(",
+    b"PERF_RECORD_M",
+    b"vmalloc start",
+)
+# arch/s390/kernel/dumpstack.c, show_regs, of a process: its registers, its instructions, and
+# where it branched last. Of the kernel's own these begin with "Krnl".
+_PROCESS: Final = re.compile(
+    rb"User (?:PSW|GPRS|Code) *:(?:(?!Krnl |Call Trace:|Breaking-Event)[^\n]){0,256}"
+    rb"(?:\n(?:(?!Krnl |Call Trace:|Breaking-Event|User process fault)[^\n]){0,256}){0,30}"
+    rb"(?:\n?[^\n]{0,64}Breaking-Event-Address:[^\n]*(?:\n[^\n]*)?)?"
+)
+# Lines of devices and of memory; s390's of instructions ("Krnl Code:"), whose operands are
+# addresses too; and the banner, which has a date.
+_LINE: Final = re.compile(
+    rb"\[mem |\b(?:UU|PARTUU|uu)(?:ID|id)\b|\b(?:mmio|MMIO|iomem|io mem|abar|framebuffer)\b"
+    rb"|\b(?:reg|regs|registers|membase|mapbase|irq_base|dma|DMA|BAR ?\d)\b:?(?: at)? ?0x"
+    rb"|\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b|Linux version "
+    rb"|[0-9a-f]{16}: (?:[0-9a-f]{4}){1,3}[ \t]+[a-z]"
+)
+_BEHIND: Final = 1 << 12
+"""Bytes of a text before a block that a stretch which goes on in it can begin in."""
+
+
+class Stretches:
+    """Finds them in one text, block after block.
+
+    Args:
+        digits: how many an address has.
+        low: whether addresses begin as other numbers do.
+    """
+
+    def __init__(self, digits: int, low: bool) -> None:
+        self._narrow = digits == 8
+        self._low = low
+        self._before = b""
+
+    def find(self, block: bytes) -> list[Span]:
+        """Give where the block has no kernel addresses, in its order."""
+        found = list(self._spans(block))
+        whole = self._before + block
+        if self._low and b"User " in whole:
+            skip = len(self._before)
+            spans = (match.span() for match in _PROCESS.finditer(whole))
+            found += [(begin - skip, end - skip) for begin, end in spans if end > skip]
+        if self._low:
+            self._before = whole[-_BEHIND:]
+        return _joined(sorted(found))
+
+    def _spans(self, block: bytes) -> Iterator[Span]:
+        if any(hint in block for hint in LAYOUT_HINTS):
+            yield from (match.span() for match in _LAYOUT.finditer(block))
+        if self._narrow:
+            yield from (match.span() for match in _CODE.finditer(block))
+        if self._low:
+            for match in _LINE.finditer(block):
+                begin = block.rfind(b"\n", 0, match.start()) + 1
+                end = block.find(b"\n", match.end())
+                yield begin, len(block) if end < 0 else end
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """Join spans that overlap; they are in the order of their begins."""
+    joined: list[Span] = []
+    for begin, end in spans:
+        if joined and begin <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((begin, end))
+    return joined

@@ -1,0 +1,142 @@
+"""Names without addresses: what today's traces print, held against the file.
+
+``vfs_open+0x2e/0xf0 [xfs]`` says three things that a file of another build would have
+otherwise: that there is such a symbol, that it is of that size, and whose it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from .._symbols import Symbol, SymbolTable
+from .._symbols.search import prints_size
+from .forms import FRAMES, LONGEST, NAME_END, text_of
+from .names import Names
+
+_KEPT: Final = 1 << 16
+"""How many names are remembered with what was found."""
+_NEGATIVE: Final = 1 << 63
+"""Sizes from here on are less than 0, and tell nothing: until Linux 6.12.35 (and 6.16) the
+kernel took the end of a module's code for that of its data (kernel/module/kallsyms.c,
+find_kallsyms_symbol).
+"""
+
+
+class Verdict(NamedTuple):
+    """What the file has of a name that stands without an address.
+
+    ``symbol`` is the one that is meant, None where none or several are; ``why`` says why not,
+    and ``fits`` whether it can be one of the file's all the same.
+    """
+
+    symbol: Symbol | None
+    fits: bool
+    why: str = ""
+
+
+def frames(text: bytes) -> Iterator[re.Match[bytes]]:
+    """Find ``NAME+0x12`` and ``NAME+0x12/0x34 [MODULE]`` in a text, in its order."""
+    at, end = text.find(b"+0x"), 0
+    while at >= 0:
+        lowest = end if at - end < LONGEST else at - LONGEST
+        begin = text.rfind(b" ", lowest, at) + 1 or lowest
+        match = FRAMES.match(text, begin)
+        if match is None or match.end() <= at:
+            name = NAME_END.search(text, begin, at)
+            match = name and FRAMES.match(text, name.start())
+        end = at + 3
+        if match is not None:
+            yield match
+            end = match.end()
+        at = text.find(b"+0x", end)
+
+
+class Tally:
+    """Counts the names of a text that fit the file, and those that do not.
+
+    Args:
+        table: the file's symbols.
+        names: what has which name.
+    """
+
+    def __init__(self, table: SymbolTable, names: Names) -> None:
+        self._table = table
+        self._names = names
+        self._modules = {file["name"] for file in table.facts.get("files", ())}
+        self._verdicts: dict[bytes, Verdict] = {}
+        self.fit = 0
+        """How many frames fit."""
+        self.misfits: Counter[str] = Counter()
+        """How many do not, by the reason."""
+        self.examples: dict[str, str] = {}
+        """The first of those for each reason."""
+        self.foreign = 0
+        """How many are of another kernel's part of the text."""
+
+    @property
+    def count(self) -> int:
+        """How many frames were judged."""
+        return self.fit + self.misfits.total()
+
+    def add(self, matches: list[re.Match[bytes]], foreign: bool) -> bool:
+        """Count frames that have a size, for what has none can be a sum; return if one fits."""
+        words = [match[0] for match in matches]
+        fit = self.fit
+        first = dict(zip(words, matches))
+        for word, count in Counter(words).items():
+            if first[word]["size"] is None:
+                continue
+            verdict = self.judge(first[word])
+            if foreign:
+                self.foreign += count
+            elif verdict.fits:
+                self.fit += count
+            else:
+                self.misfits[verdict.why] += count
+                self.examples.setdefault(verdict.why, text_of(word))
+        return self.fit > fit
+
+    def judge(self, match: re.Match[bytes]) -> Verdict:
+        """Find what a frame of :func:`frames` is of in the file."""
+        known = self._verdicts.get(match[0])
+        if known is None:
+            if len(self._verdicts) > _KEPT:
+                self._verdicts = {}
+            said = {key: text_of(value) for key, value in match.groupdict().items() if value}
+            size = int(said["size"], 16) if "size" in said else None
+            size = None if size is not None and size >= _NEGATIVE else size
+            known = self.find(said["name"], int(said["offset"], 16), size, said.get("module"))
+            self._verdicts[match[0]] = known
+        return known
+
+    def find(self, name: str, offset: int, size: int | None, module: str | None) -> Verdict:
+        """Find the one symbol that is meant by a name, an offset in it, and the rest said."""
+        called = self._names.called(name)
+        same = [s for s in called if self._names.module(s) == module]
+        if not same:
+            return Verdict(None, False, self._missing(called, name, module))
+        if size is None:
+            fits = [s for s in same if offset <= max(s.size, 1)]
+            why = f"{name} has no {offset:#x} bytes"
+        else:
+            fits = [s for s in same if prints_size(self._table, s, size)]
+            why = f"the symbol of that name has {same[0].size:#x} bytes, not {size:#x}"
+        if offset > (offset if size is None else size):
+            return Verdict(None, False, f"{name} has no {offset:#x} bytes")
+        if len(fits) == 1:
+            return Verdict(fits[0], True)
+        if fits:
+            what = "have that name" if size is None else "have that name and size"
+            return Verdict(None, True, f"{len(fits)} symbols {what}")
+        return Verdict(None, False, why)
+
+    def _missing(self, called: list[Symbol], name: str, module: str | None) -> str:
+        if module is not None and module not in self._modules:
+            return f"the file has no module {module}"
+        if called:
+            owner = self._names.module(called[0]) or "the kernel"
+            return f"{name} is {owner}'s there"
+        return "no symbol has that name"

@@ -1,0 +1,454 @@
+"""The kernel's BPF programs as bpf(2) tells of them: what kallsyms lists as ``[bpf]``.
+
+kallsyms has where each begins. Where it ends (kernel/bpf/core.c, bpf_prog_ksym_set_addr: as
+many bytes as were compiled, since Linux 5.18, d00c6473b1ee), which program it is and which
+line of a source each of its addresses is of are in the program's info (kernel/bpf/syscall.c,
+bpf_prog_get_info_by_fd). It takes CAP_SYS_ADMIN to be told.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _note
+from .._typing import Any, Final, NamedTuple
+from .files import Region, Symbols
+from .host import at_least
+from .regions import Owner
+from .root import Root
+
+U64 = npt.NDArray[np.uint64]
+
+NAME: Final = "bpf"
+"""The linker file of the programs; also what ``absent`` calls the system call."""
+SAVED: Final = "ksyms/bpf.json"
+"""Where an archive has what bpf(2) told on its machine."""
+
+# asm/unistd.h of each machine.
+_SYSCALL: Final = {
+    "x86_64": 321,
+    "aarch64": 280,
+    "riscv64": 280,
+    "loongarch64": 280,
+    "ppc64": 361,
+    "ppc64le": 361,
+    "s390x": 351,
+}
+# enum bpf_cmd, include/uapi/linux/bpf.h.
+_PROG_GET_NEXT_ID: Final = 11
+_PROG_GET_FD_BY_ID: Final = 13
+_OBJ_GET_INFO_BY_FD: Final = 15
+_BTF_GET_FD_BY_ID: Final = 19
+# enum bpf_prog_type there; the names are those of bpftool.
+_TYPES: Final = (
+    *("unspec", "socket_filter", "kprobe", "sched_cls", "sched_act", "tracepoint", "xdp"),
+    *("perf_event", "cgroup_skb", "cgroup_sock", "lwt_in", "lwt_out", "lwt_xmit", "sock_ops"),
+    *("sk_skb", "cgroup_device", "sk_msg", "raw_tracepoint", "cgroup_sock_addr"),
+    *("lwt_seg6local", "lirc_mode2", "sk_reuseport", "flow_dissector", "cgroup_sysctl"),
+    *("raw_tracepoint_writable", "cgroup_sockopt", "tracing", "struct_ops", "ext", "lsm"),
+    *("sk_lookup", "syscall", "netfilter"),
+)
+_BTF_HEADER: Final = struct.Struct("=HBBIIIII")  # struct btf_header, include/uapi/linux/btf.h
+_TAG: Final = 8  # BPF_TAG_SIZE, bytes
+# struct bpf_line_info is words of 32 bits: instruction, source, text, line and column.
+_LINE_WORDS: Final = 4
+_LINE_SOURCE: Final = 1
+_LINE_PLACE: Final = 3
+_LINE_SHIFT: Final = 10  # BPF_LINE_INFO_LINE_NUM; the column is below
+_DISPATCHER: Final = b"bpf_dispatcher_"
+_TRAMPOLINE: Final = b"bpf_trampoline_"
+_PROGRAM: Final = b"bpf_prog_"
+_TRAMPOLINES_SIZED: Final = (6, 8)
+_LARGEST: Final = 1 << 32  # jited_func_lens has 32 bits
+_U32, _U64 = ctypes.c_uint32, ctypes.c_uint64
+
+
+class _ProgInfo(ctypes.Structure):
+    """struct bpf_prog_info up to prog_tags, which is all of it in Linux 5.0."""
+
+    _fields_ = (
+        *(("type", _U32), ("id", _U32), ("tag", ctypes.c_uint8 * _TAG)),
+        *(("jited_prog_len", _U32), ("xlated_prog_len", _U32)),
+        *(("jited_prog_insns", _U64), ("xlated_prog_insns", _U64), ("load_time", _U64)),
+        *(("created_by_uid", _U32), ("nr_map_ids", _U32), ("map_ids", _U64)),
+        *(("name", ctypes.c_char * 16), ("ifindex", _U32), ("gpl_compatible", _U32)),
+        *(("netns_dev", _U64), ("netns_ino", _U64)),
+        *(("nr_jited_ksyms", _U32), ("nr_jited_func_lens", _U32)),
+        *(("jited_ksyms", _U64), ("jited_func_lens", _U64)),
+        *(("btf_id", _U32), ("func_info_rec_size", _U32), ("func_info", _U64)),
+        *(("nr_func_info", _U32), ("nr_line_info", _U32)),
+        *(("line_info", _U64), ("jited_line_info", _U64)),
+        *(("nr_jited_line_info", _U32), ("line_info_rec_size", _U32)),
+        *(("jited_line_info_rec_size", _U32), ("nr_prog_tags", _U32), ("prog_tags", _U64)),
+    )
+
+
+class _BtfInfo(ctypes.Structure):
+    """struct bpf_btf_info up to id."""
+
+    _fields_ = (("btf", _U64), ("btf_size", _U32), ("id", _U32))
+
+
+class Program(NamedTuple):
+    """A function of a BPF program: where its code is, and which program's it is.
+
+    ``size`` in bytes of code; ``id``, ``type`` and ``name`` (15 bytes at most) of the program
+    as bpftool has them; ``subprogram`` is the function's number in it, 0 for its entry, and
+    ``tag`` the function's own, which is in its symbol's name. ``lines`` has, by the name of a
+    source, offset and line in turn: from that offset on the code is of that line, up to the
+    next offset; line 0 is of none.
+    """
+
+    address: int
+    size: int
+    id: int
+    type: str
+    tag: str
+    name: str
+    subprogram: int
+    lines: dict[str, list[int]]
+
+    def facts(self) -> dict[str, Any]:
+        """What the note and an archive have of it."""
+        return {**self._asdict(), "address": f"{self.address:#x}"}
+
+
+class Programs(NamedTuple):
+    """All that bpf(2) told at one moment; ``page`` is the machine's page size in bytes."""
+
+    page: int
+    functions: tuple[Program, ...]
+
+
+class Told(NamedTuple):
+    """The ``[bpf]`` symbols with what is known of them.
+
+    ``functions`` are those of the programs that have a symbol; ``images`` the addresses of
+    what has a ``page`` at most, and nothing tells how much of it.
+    """
+
+    symbols: Symbols
+    functions: tuple[Program, ...] = ()
+    images: tuple[int, ...] = ()
+    page: int = 0
+
+
+def read_programs(root: Root) -> Programs | None:
+    """The programs there are now, or what an archive has of them; None, and why, where not."""
+    if root.live:
+        try:
+            found = Programs(mmap.PAGESIZE, tuple(_running()))
+        except OSError as error:
+            root.missed(NAME, error)
+            return None
+        root.absent.pop(NAME, None)  # of an earlier try
+        return found
+    data = root.read(SAVED)
+    told = None if data is None else _unpacked(data)
+    if data is not None and told is None:
+        root.absent[SAVED] = "it is not what ksyms collect wrote"
+    return told
+
+
+def pack_programs(programs: Programs) -> bytes:
+    """What an archive keeps of ``programs``, as JSON."""
+    import json
+
+    listed = [function.facts() for function in programs.functions]
+    return json.dumps({"page_size": programs.page, "programs": listed}).encode()
+
+
+def told_of(symbols: Symbols, programs: Programs | None, release: str | None) -> Told:
+    """The ``[bpf]`` ``symbols`` with exact sizes where ``programs`` has the same function.
+
+    The same is what lies at the same address and has the same tag in its name. A dispatcher is
+    a page, and so is a trampoline before Linux 6.8; since then it is part of one at most, and
+    nothing tells how much (kernel/bpf/trampoline.c, bpf_image_ksym_add; 26ef208c209a "bpf: Use
+    arch_bpf_trampoline_size").
+    """
+    if programs is None:
+        return Told(symbols)
+    known = {function.address: function for function in programs.functions}
+    sized = at_least(release, _TRAMPOLINES_SIZED) is not False
+    whole = (_DISPATCHER,) if sized else (_DISPATCHER, _TRAMPOLINE)
+    size = np.zeros(len(symbols.address), np.uint64)
+    functions, images = [], []
+    strings = symbols.strings.tobytes()
+    for row, (at, address) in enumerate(zip(symbols.name.tolist(), symbols.address.tolist())):
+        name = strings[at : strings.index(b"\0", at)]
+        function = known.get(address)
+        if function is not None and _is_of(name, function):
+            size[row] = function.size
+            functions.append(function)
+        elif name.startswith(whole):
+            size[row] = programs.page
+        elif not name.startswith(_PROGRAM):
+            images.append(address)
+    symbols = symbols._replace(size=size, exact=size > 0)
+    return Told(symbols, tuple(functions), tuple(images), programs.page)
+
+
+def reaching(
+    regions: dict[int, tuple[Region, ...]], number: int, symbols: Symbols
+) -> dict[int, tuple[Region, ...]]:
+    """``regions`` in which those of file ``number`` hold its ``symbols`` of exact size whole.
+
+    None reaches into the next region of any file.
+    """
+    if not symbols.exact.any():
+        return regions
+    starts = sorted(region.start for owned in regions.values() for region in owned)
+    begin = symbols.address[symbols.exact]
+    order = np.argsort(begin, kind="stable")
+    begin, end = begin[order], (begin + symbols.size[symbols.exact])[order]
+    longer = []
+    for region in regions.get(number, ()):
+        inside = slice(*np.searchsorted(begin, (region.start, region.end)).tolist())
+        last = int(end[inside].max(initial=0))
+        above = bisect_right(starts, region.start)
+        limit = starts[above] if above < len(starts) else last
+        whole = region._replace(end=min(last, limit), inferred=last > limit)
+        longer.append(whole if region.end < last else region)
+    return {**regions, number: tuple(longer)}
+
+
+def stops(told: Told, owners: list[Owner]) -> tuple[int, ...]:
+    """Where images end that no symbol of ``owners`` follows within a page."""
+    if not told.images:
+        return ()
+    address = np.concatenate([owner.address for owner in owners])
+    address.sort()
+    begin = np.array(told.images, np.uint64)
+    end = begin + np.uint64(told.page)
+    bounds = (np.searchsorted(address, at, "right") for at in (begin, end))
+    alone: list[int] = end[np.equal(*bounds)].tolist()
+    return tuple(alone)
+
+
+def _running() -> Iterator[Program]:
+    """The functions of the programs of the running kernel.
+
+    Raises:
+        OSError: the kernel, or what this process may do, does not allow it.
+    """
+    call = _Call()
+    number = call.next_program(0)
+    while number is not None:
+        yield from call.functions(number)
+        number = call.next_program(number)
+
+
+class _Lines(NamedTuple):
+    """Records of a program by ``address`` (uint64).
+
+    ``place`` (uint64) is where in ``strings`` the source's name is, in the upper half, and
+    the line in the lower.
+    """
+
+    address: U64
+    place: U64
+    strings: bytes
+
+
+class _Room:
+    """Room for what a program's info points at, for so many functions and lines."""
+
+    def __init__(self, functions: int, lines: int) -> None:
+        self.functions, self.lines = functions, lines
+        self.starts = (_U64 * functions)()
+        self.sizes = (_U32 * functions)()
+        self.tags = (ctypes.c_uint8 * (functions * _TAG))()
+        self.records = (_U32 * (lines * _LINE_WORDS))()
+        self.addresses = (_U64 * lines)()
+
+    def info(self) -> _ProgInfo:
+        """What is asked for."""
+        # An answer that leaves them out must not be taken for another program's.
+        ctypes.memset(self.starts, 0, ctypes.sizeof(self.starts))
+        return _ProgInfo(
+            nr_jited_ksyms=self.functions,
+            nr_jited_func_lens=self.functions,
+            jited_ksyms=ctypes.addressof(self.starts),
+            jited_func_lens=ctypes.addressof(self.sizes),
+            nr_line_info=self.lines,
+            line_info=ctypes.addressof(self.records),
+            line_info_rec_size=_LINE_WORDS * ctypes.sizeof(_U32),
+            nr_jited_line_info=self.lines,
+            jited_line_info=ctypes.addressof(self.addresses),
+            jited_line_info_rec_size=ctypes.sizeof(_U64),
+            nr_prog_tags=self.functions,
+            prog_tags=ctypes.addressof(self.tags),
+        )
+
+
+class _Call:
+    """bpf(2), with room for its answers, which grows with them.
+
+    Raises:
+        OSError: nothing is known of the system call on this machine.
+    """
+
+    def __init__(self) -> None:
+        number = _SYSCALL.get(os.uname().machine)
+        if number is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        self._number = number
+        self._syscall = ctypes.CDLL(None, use_errno=True).syscall
+        self._attr = ctypes.create_string_buffer(16)
+        self._room = _Room(16, 256)
+        self._strings: dict[int, bytes] = {}
+
+    def next_program(self, number: int) -> int | None:
+        """The smallest id of a program above ``number``; None where there is none."""
+        try:
+            self._ask(_PROG_GET_NEXT_ID, number)
+        except FileNotFoundError:
+            return None
+        following: int = struct.unpack_from("=I", self._attr, 4)[0]
+        return following
+
+    def functions(self, number: int) -> list[Program]:
+        """The functions of the program with that id; none where it has gone."""
+        try:
+            fd = self._ask(_PROG_GET_FD_BY_ID, number)
+        except FileNotFoundError:
+            return []
+        try:
+            info = self._info_of(fd)
+        finally:
+            os.close(fd)
+        room, count = self._room, info.nr_jited_ksyms
+        tags = bytes(room.tags)
+        # The entry's symbol has the tag of the whole program.
+        tags = bytes(info.tag) + tags[_TAG:]
+        kind = _TYPES[info.type] if info.type < len(_TYPES) else f"{info.type}"
+        name = info.name.decode("utf-8", "backslashreplace")
+        lines = self._lines(info) if info.btf_id else None
+        return [
+            Program(
+                address=start,
+                size=size,
+                id=number,
+                type=kind,
+                tag=tags[which * _TAG :][:_TAG].hex(),
+                name=name,
+                subprogram=which,
+                lines=_by_source(start, size, lines) if lines else {},
+            )
+            for which, (start, size) in enumerate(zip(room.starts[:count], room.sizes[:count]))
+            if start and size
+        ]
+
+    def _info_of(self, fd: int) -> _ProgInfo:
+        """The info of a program; what it points at is in the room."""
+        while True:
+            info = self._room.info()
+            self._tell(fd, info)
+            functions = max(info.nr_jited_ksyms, self._room.functions)
+            lines = max(info.nr_line_info, self._room.lines)
+            if (functions, lines) == (self._room.functions, self._room.lines):
+                return info
+            self._room = _Room(functions, lines)
+
+    def _lines(self, info: _ProgInfo) -> _Lines:
+        """The records of the program."""
+        count = min(info.nr_line_info, info.nr_jited_line_info)
+        words = np.frombuffer(bytes(self._room.records), np.uint32, count * _LINE_WORDS)
+        address = np.frombuffer(bytes(self._room.addresses), np.uint64, count)
+        place = words[_LINE_SOURCE::_LINE_WORDS].astype(np.uint64) << np.uint64(32)
+        place |= words[_LINE_PLACE::_LINE_WORDS] >> np.uint32(_LINE_SHIFT)
+        if not (address[1:] >= address[:-1]).all():  # functions lie in any order
+            # Of several at one address the last counts, so they stay in order.
+            order = np.argsort(address, kind="stable")
+            address, place = address[order], place[order]
+        return _Lines(address, place, self._strings_of(info.btf_id))
+
+    def _strings_of(self, number: int) -> bytes:
+        """The strings of the BTF with that id."""
+        if number not in self._strings:
+            info = _BtfInfo()
+            fd = self._ask(_BTF_GET_FD_BY_ID, number)
+            try:
+                self._tell(fd, info)
+                data = ctypes.create_string_buffer(info.btf_size)
+                info = _BtfInfo(btf=ctypes.addressof(data), btf_size=info.btf_size)
+                self._tell(fd, info)
+            finally:
+                os.close(fd)
+            # The kernel took it only with all of this within (kernel/bpf/btf.c, btf_parse_hdr).
+            _, _, _, header, _, _, start, length = _BTF_HEADER.unpack_from(data)
+            self._strings[number] = data.raw[header + start :][:length]
+        return self._strings[number]
+
+    def _tell(self, fd: int, info: ctypes.Structure) -> None:
+        """Have ``info`` filled in of what is behind ``fd``."""
+        place = ctypes.addressof(info)
+        self._ask(_OBJ_GET_INFO_BY_FD, fd, ctypes.sizeof(info), place)
+
+    def _ask(self, command: int, what: int, length: int = 0, place: int = 0) -> int:
+        """The answer to ``command``, which takes an id, or a descriptor and where to."""
+        struct.pack_into("=IIQ", self._attr, 0, what, length, place)
+        answer: int = self._syscall(self._number, command, self._attr, len(self._attr))
+        if answer < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return answer
+
+
+def _string(strings: bytes, start: int) -> str:
+    return strings[start : strings.find(b"\0", start)].decode("utf-8", "backslashreplace")
+
+
+def _by_source(start: int, size: int, lines: _Lines) -> dict[str, list[int]]:
+    """The ``lines`` of the code at ``start``, as :class:`Program` has them."""
+    bounds = np.array((start, start + size), np.uint64)
+    own = slice(*np.searchsorted(lines.address, bounds).tolist())
+    address, place = lines.address[own], lines.place[own]
+    last = np.ones(len(address), np.bool_)
+    np.not_equal(address[1:], address[:-1], out=last[:-1])
+    address, place = address[last], place[last]
+    new = np.ones(len(address), np.bool_)
+    np.not_equal(place[1:], place[:-1], out=new[1:])
+    address, place = address[new], place[new]
+    source = place >> np.uint64(32)
+    pairs = np.column_stack((address - bounds[0], place & np.uint64((1 << 32) - 1)))
+    found: dict[str, list[int]] = {}
+    for each in dict.fromkeys(source.tolist()):
+        name = _string(lines.strings, each)
+        found.setdefault(name, []).extend(pairs[source == each].ravel().tolist())
+    return found
+
+
+def _unpacked(data: bytes) -> Programs | None:
+    """What :func:`pack_programs` made; None where it is something else."""
+    import json
+
+    try:
+        facts = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not _note.has(facts, {"page_size": int, "programs": _note.PROGRAMS}):
+        return None
+    fields = Program._fields
+    found = [
+        Program(*(each[field] for field in fields))._replace(address=int(each["address"], 16))
+        for each in facts["programs"]
+    ]
+    sizes = [facts["page_size"], *(function.size for function in found)]
+    if not all(0 < size < _LARGEST for size in sizes):
+        return None
+    return Programs(facts["page_size"], tuple(found))
+
+
+def _is_of(name: bytes, function: Program) -> bool:
+    """Whether a symbol called ``name`` is ``function`` (bpf_prog_ksym_set_name)."""
+    called = _PROGRAM + function.tag.encode()
+    return name == called or name.startswith(called + b"_")

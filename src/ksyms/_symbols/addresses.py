@@ -1,0 +1,78 @@
+"""Addresses as a program hands them over: integers of any type, as an array of uint64."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+U64 = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
+
+_TOP: Final = (1 << 64) - 1
+
+
+def unsigned(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
+    """``given`` as uint64 in its shape, and which of them are no address.
+
+    None are if that is None; those that are have some other value in the first array.
+
+    Raises:
+        TypeError: they are not all integers.
+    """
+    array: npt.NDArray[Any] = np.asarray(given)
+    if not array.size:
+        return np.zeros(array.shape, np.uint64), None
+    if not hasattr(given, "dtype") and _loses(array):
+        # Of Python's own integers numpy makes doubles where some need bit 63.
+        array = np.array(given, dtype=object)
+    kind = array.dtype.kind
+    if kind == "O":
+        array, nowhere = _of_objects(array)
+    elif kind == "i":
+        below = array < 0
+        nowhere = below if below.any() else None
+    elif kind == "u":
+        nowhere = None
+    else:
+        raise _wrong(str(array.dtype))
+    if isinstance(given, np.ma.MaskedArray):
+        hidden = np.ma.getmaskarray(given)
+        nowhere = hidden if nowhere is None else hidden | nowhere
+    # As int64 a negative one is another address; whoever has it is not asked.
+    return array.astype(np.uint64, copy=False), nowhere
+
+
+def _loses(array: npt.NDArray[Any]) -> bool:
+    """Whether something else than integers may have been made equal to them in ``array``."""
+    return array.dtype.kind == "f" or (array.dtype.kind in "iu" and bool((array <= 1).any()))
+
+
+def _of_objects(array: npt.NDArray[Any]) -> tuple[U64, Bools | None]:
+    """The same of an array of Python's objects."""
+    numbers = [_number(each) for each in array.ravel().tolist()]
+    outside = [not 0 <= number <= _TOP for number in numbers]
+    if not any(outside):
+        return np.array(numbers, np.uint64).reshape(array.shape), None
+    kept = [0 if out else number for number, out in zip(numbers, outside)]
+    return (
+        np.array(kept, np.uint64).reshape(array.shape),
+        np.array(outside, np.bool_).reshape(array.shape),
+    )
+
+
+def _number(value: object) -> int:
+    if type(value) is int:
+        return value
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise _wrong(type(value).__name__)
+    return index(value)
+
+
+def _wrong(what: str) -> TypeError:
+    return TypeError(
+        f"addresses are integers, not {what}; a float has too few bits for one, and what has "
+        "a gap must lose it first"
+    )

@@ -1,0 +1,113 @@
+"""Which kernel an ELF file is of, by what the file itself holds: a vmlinux, a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .._elf import Image, Shdr, build_id, parse_notes
+from .._elf import constants as elf
+from .._typing import Final
+
+_BANNER: Final = b"Linux version "
+_FIELD: Final = 65  # __NEW_UTS_LEN + 1 (include/uapi/linux/utsname.h)
+_SYSNAME: Final = b"Linux\0"
+_MODINFO: Final = ".modinfo"
+_THIS_MODULE: Final = ".gnu.linkonce.this_module"
+_NAME: Final = {elf.ELFCLASS32: 12, elf.ELFCLASS64: 24}
+"""Where struct module has its name: behind a state and a list_head (include/linux/module.h)."""
+_LONGEST: Final = 512
+_FAMILIES: Final = {3: "i386", 40: "arm"}
+"""Machines that have several names in uname -m, by e_machine: what they have in common."""
+
+
+def build_id_of(image: Image) -> str | None:
+    """The GNU build-id in the file's notes, in hexadecimal digits; None where it has none."""
+    for section in image.stored.values():
+        if section.sh_type == elf.SHT_NOTE:
+            try:
+                found = build_id(parse_notes(image.contents(section), image.format))
+            except ValueError:  # notes of another kind, which are padded otherwise
+                continue
+            if found is not None:
+                return found.hex()
+    return None
+
+
+def machine_of(image: Image) -> str | None:
+    """The machine as uname -m has it, by ``e_machine``; None for one that is not known."""
+    number, wide = image.header.e_machine, image.format.elf_class == elf.ELFCLASS64
+    little = image.format.data == elf.ELFDATA2LSB
+    if number in _FAMILIES:
+        return _FAMILIES[number]
+    names = [
+        name
+        for name, known in elf.MACHINES.items()
+        if known == number
+        and (name.endswith(("64", "64le", "s390x")) == wide)
+        and (name != "ppc64le" or little)
+        and (name != "ppc64" or not little)
+    ]
+    return names[0] if len(names) == 1 else None
+
+
+def module_of(image: Image) -> str | None:
+    """The name of the module that the file is; None where it is none."""
+    found = _named(image, _THIS_MODULE)
+    if found is None:
+        return None
+    told = _modinfo(image).get(b"name")
+    if told is None:  # before Linux 4.16 (3e2e857f9c3a)
+        start = _NAME[image.format.elf_class]
+        told = bytes(image.contents(found)[start : start + _LONGEST]).partition(b"\0")[0]
+    return told.decode("utf-8", "replace") or None
+
+
+def release_of(image: Image, symbols: Callable[[str], list[tuple[int, int]]]) -> str | None:
+    """The kernel's release, as uname -r; None where the file has nothing that tells it.
+
+    A module's by its ``vermagic``, a vmlinux's by what ``linux_banner`` or ``init_uts_ns``
+    hold. ``symbols`` gives ``st_shndx`` and ``st_value`` of those that have a name.
+    """
+    magic = _modinfo(image).get(b"vermagic")
+    if magic is not None and _named(image, _THIS_MODULE) is not None:
+        return _word(magic)
+    for section, value in symbols("linux_banner"):
+        text = _bytes_at(image, section, value)
+        if text.startswith(_BANNER):
+            return _word(text[len(_BANNER) :])
+    for section, value in symbols("init_uts_ns"):
+        text = _bytes_at(image, section, value)
+        # The name was behind a reference count until Linux 5.11.
+        start = text.find(_SYSNAME, 0, 16)
+        if start >= 0:
+            return _word(text[start + 2 * _FIELD :])
+    return None
+
+
+def _word(text: bytes) -> str | None:
+    """The first word of ``text``, which ends at a space or NUL."""
+    word = text[:_LONGEST].partition(b"\0")[0].split(b" ")[0]
+    return word.decode("utf-8", "replace") if word.isascii() and word else None
+
+
+def _bytes_at(image: Image, number: int, value: int) -> bytes:
+    """Some bytes at a symbol's place; none where the file has not got them."""
+    section = image.stored.get(number)
+    if section is None:
+        return b""
+    start = value - (0 if image.header.e_type == elf.ET_REL else section.sh_addr)
+    return bytes(image.contents(section)[start : start + _LONGEST]) if start >= 0 else b""
+
+
+def _named(image: Image, name: str) -> Shdr | None:
+    """The first section of that name that has bytes in the file."""
+    sections = image.stored.values()
+    return next((s for s in sections if s.sh_size and image.is_called(s, name)), None)
+
+
+def _modinfo(image: Image) -> dict[bytes, bytes]:
+    """What a module says of itself (include/linux/moduleparam.h, __MODULE_INFO)."""
+    section = _named(image, _MODINFO)
+    text = bytes(image.contents(section)) if section is not None else b""
+    pairs = (part.partition(b"=") for part in text.split(b"\0"))
+    return {name: value for name, equals, value in pairs if equals}

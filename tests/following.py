@@ -1,0 +1,81 @@
+"""``ksyms decode`` while a text still comes: what is written to it, and what it has put out."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from command import COMMAND
+
+PATIENCE = 60
+"""Seconds until a test gives up; no time here is shorter, for machines are busy."""
+
+
+class Following:
+    """The command, reading a pipe of ours, or what ``text`` names."""
+
+    def __init__(self, *arguments: str | Path, text: str | None = None) -> None:
+        command = [COMMAND, "decode", *arguments, *([text] if text else [])]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.out = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.process.kill()
+        with self.process:
+            pass
+
+    def write(self, data: bytes) -> None:
+        os.write(self._in, data)
+
+    def comes(self, seconds: float = PATIENCE) -> bytes:
+        """What else is put out within ``seconds``; empty at the end or if nothing is."""
+        if not select.select([self._out], [], [], seconds)[0]:
+            return b""
+        data = os.read(self._out, 1 << 16)
+        self.out += data
+        return data
+
+    def wait_for(self, end: bytes) -> None:
+        """Until what was put out ends with ``end``."""
+        while not self.out.endswith(end):
+            assert self.comes(), (self.out, end)
+
+    def wait_until_read(self) -> None:
+        """Until the command has read all that was written."""
+        deadline = time.monotonic() + PATIENCE
+        while struct.unpack("i", fcntl.ioctl(self._in, termios.FIONREAD, b"    "))[0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def end(self) -> tuple[int, bytes, str]:
+        """The exit status, all that was put out, and what was said, once no more comes."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.ended()
+
+    def ended(self) -> tuple[int, bytes, str]:
+        """The same, where the command ends by itself."""
+        while self.comes():
+            pass
+        assert self.process.stderr is not None
+        said = self.process.stderr.read().decode()
+        return self.process.wait(PATIENCE), self.out, said
