@@ -43,6 +43,7 @@ def main() -> None:
         "kprobe placed": place_kprobe,
         "kprobe removed": remove_kprobe,
         "tracer begun": begin_tracer,
+        "uevents of no module": lambda: subprocess.run(["unshare", "--net", "true"]),
         "nothing again": lambda: None,
     }
     said = {}

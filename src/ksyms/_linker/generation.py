@@ -7,13 +7,19 @@ import os
 from collections.abc import Callable, Collection
 
 from .._standing import StandingFile
-from .._typing import Final, NamedTuple
+from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .ksymbols import KernelEvents
 from .modules import Module, parse_modules
 from .root import Root
 
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
 _MODULES: Final = "proc/modules"
 _SEQNUM: Final = "sys/kernel/uevent_seqnum"
+_INSTANCES: Final = "sys/module"
 TRIES: Final = 3
 """How often to try for one moment, as the driver: ``for(try = 0; try < 3; try++)``."""
 
@@ -22,14 +28,17 @@ class Generation(NamedTuple):
     """The set of linker files at one moment, as far as the kernel tells.
 
     ``text`` is that of /proc/modules. ``events`` is /sys/kernel/uevent_seqnum, which moves
-    when a module comes or goes, also where an unload and a reload at one address leave
-    /proc/modules as it was. ``symbols`` counts what came and went without a module (BPF
-    programs, trampolines). None where the kernel does not tell.
+    when a module comes or goes, and with every other event of a device, which anybody can
+    make. ``instances`` are the inodes of what /sys/module has, by name: an unload and a reload
+    at one address leave /proc/modules as it was, and make another inode. ``symbols`` counts
+    what came and went without a module (BPF programs, trampolines). None where the kernel does
+    not tell.
     """
 
     text: bytes | None
     events: bytes | None
     symbols: int | None
+    instances: dict[str, int] | None = None
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -53,12 +62,28 @@ class Generation(NamedTuple):
                 words.append(f"module {name} is {after[name].state}")
         if self.symbols != later.symbols:
             words.append("a BPF program or a trampoline of ftrace or kprobes came or went")
-        if self.events != later.events and not words:
+        if words:
+            return words
+        old, new = self.instances or {}, later.instances or {}
+        if again := sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n)):
+            return [f"module {name} came or went" for name in again]
+        if self.events != later.events and not self._settled:
             words.append(
                 f"a device or module event came ({_number(self.events)} to "
                 f"{_number(later.events)})"
             )
         return words
+
+    @property
+    def _settled(self) -> bool:
+        """Whether each module has an inode in sysfs as long as it lists symbols.
+
+        One that is being unloaded loses it before its symbols (kernel/module/main.c,
+        free_module); then its events tell of it, which come before either.
+        """
+        return self.instances is not None and all(
+            module.state == "Live" for module in self.modules.values()
+        )
 
     def released(self, later: Generation) -> list[str]:
         """The modules that have another reference count ``later``."""
@@ -72,6 +97,18 @@ UNASKED: Final = Generation(b"", b"", -1)
 
 def _number(text: bytes | None) -> str:
     return "unknown" if text is None else text.decode("utf-8", "replace").strip()
+
+
+def inodes(directory: str) -> dict[str, int]:
+    """The inode of each entry of ``directory``, by name, without a call for each.
+
+    sysfs gives each directory that it makes another (fs/kernfs/dir.c, __kernfs_new_node).
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(directory) as entries:
+        return {entry.name: entry.inode() for entry in entries}
 
 
 class Watch:
@@ -88,6 +125,7 @@ class Watch:
         self._events: KernelEvents | None = None
         self._modules = StandingFile(root.name_of(_MODULES))
         self._seqnum = StandingFile(root.name_of(_SEQNUM))
+        self._last: Generation | None = None
         # A kernel is built with loadable modules or it is not.
         self._modular = os.path.exists(self._modules.path)
         self._begun = not root.live
@@ -126,8 +164,8 @@ class Watch:
         if self._saved is not None:
             return True
         now = self.generation()
-        hidden = now.text is None and self._modular
-        return None not in (now.events, now.symbols) and not hidden
+        hidden = self._modular and None in (now.text, now.events)
+        return None not in (now.symbols, now.instances) and not hidden
 
     def generation(self) -> Generation:
         """The generation now."""
@@ -146,13 +184,24 @@ class Watch:
     def _ask(self) -> Generation:
         if not self.root.live:
             return Generation(self.root.read(_MODULES), self.root.read(_SEQNUM), None)
-        return Generation(
-            self._asked(_MODULES, self._modules.text) if self._modular else None,
-            self._asked(_SEQNUM, self._seqnum.value),
-            self._events.drain() if self._events else None,
-        )
+        events = self._asked(_SEQNUM, self._seqnum.value)
+        text = self._asked(_MODULES, self._modules.text) if self._modular else None
+        symbols = self._events.drain() if self._events else None
+        last = self._last
+        if not self._modular:
+            instances: dict[str, int] | None = {}
+        elif last and events and (last.events, last.text) == (events, text):
+            instances = last.instances
+        else:
+            # After the number: whatever comes later moves that, and has this asked again.
+            instances = self._asked(_INSTANCES, self._instances)
+        self._last = Generation(text, events, symbols, instances)
+        return self._last
 
-    def _asked(self, name: str, ask: Callable[[], bytes]) -> bytes | None:
+    def _instances(self) -> dict[str, int]:
+        return inodes(self.root.name_of(_INSTANCES))
+
+    def _asked(self, name: str, ask: Callable[[], T]) -> T | None:
         try:
             return ask()
         except OSError as error:
