@@ -731,16 +731,10 @@ def test_long_lines_of_a_text_that_trickles(live: bool) -> None:
     assert b"".join(taken) == body.encode()
 
 
-@pytest.mark.parametrize(
-    ("stack", "said"),
-    [
-        (1 << 20, "There is not enough memory"),
-        (1 << 30, "cannot be read: there is no thread to be had"),
-    ],
-    ids=["memory", "thread"],
-)
-def test_what_the_system_has_no_more_of(stack: int, said: str, tmp_path: Path) -> None:
-    """A limit that numpy's import is within, and text and image are not."""
+@pytest.mark.parametrize("stack", [1 << 20, 1 << 30], ids=["memory", "thread"])
+def test_what_the_system_has_no_more_of(stack: int, tmp_path: Path) -> None:
+    """A limit that numpy's import is within, and text and image are not; nor a large stack,
+    and the text is read without a thread."""
     lines = (f"ffffffff81{n:06x} t a_name_of_usual_length_{n}\n" for n in range(400_000))
     path = tmp_path / "kallsyms"
     path.write_text("".join(lines))
@@ -755,7 +749,7 @@ def test_what_the_system_has_no_more_of(stack: int, said: str, tmp_path: Path) -
     made = tmp_path / "kernel.elf"
     command = [sys.executable, "-c", code, "snapshot", "--kallsyms", path, "-o", made]
     result = subprocess.run(command, capture_output=True, text=True)
-    refused(result, said)
+    refused(result, "There is not enough memory")
     assert not made.exists()
 
 

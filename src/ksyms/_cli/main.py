@@ -118,6 +118,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def _options(arguments: Sequence[str]) -> Any:
     """What the arguments say; of all commands only the one that is asked for is imported."""
     file = COMMANDS.get(arguments[0]) if arguments else None
+    if file != "execute":  # whose program has the environment too
+        # Before numpy: what it calculates with, and here never does, would begin a thread a
+        # processor, on the one that reads; where no thread may begin it ends the process.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     defaults: dict[str, object] = {"refused": EXIT_REFUSED}
 
     def parsed() -> Any:

@@ -7,12 +7,13 @@ import json
 import queue
 import re
 import sys
-import threading
 import time
 from contextlib import suppress
 
+from .._threads import begin
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
+from .stopping import mortal
 
 if TYPE_CHECKING:
     import argparse
@@ -98,7 +99,7 @@ def run_status(options: argparse.Namespace) -> bool:
     """Print what the server says of itself."""
     from .._server import status
 
-    facts = status(options.directory)
+    facts = mortal(lambda: status(options.directory))
     if options.json:
         print(json.dumps(facts))
         return True
@@ -149,8 +150,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self._queue: queue.Queue[str | None] = queue.Queue(_WAITING)
-        self._thread = threading.Thread(target=self._write, daemon=True)
-        self._thread.start()
+        self._ended = begin(self._write)
 
     def say(self, words: str) -> None:
         """Print a line, some time soon."""
@@ -161,7 +161,7 @@ class _Lines:
         """Wait a little for what is not printed yet."""
         with suppress(queue.Full):
             self._queue.put_nowait(None)
-        self._thread.join(1)
+        self._ended.acquire(timeout=1)
 
     def _write(self) -> None:
         while (line := self._queue.get()) is not None:

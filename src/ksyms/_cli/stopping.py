@@ -6,10 +6,32 @@ import os
 import signal
 from types import FrameType
 
-from .._typing import TYPE_CHECKING, Any
+from .._typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Callable
+    from typing import Self, TypeVar
+
+    T = TypeVar("T")
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def mortal(call: Callable[[], T]) -> T:
+    """What ``call`` gives; a signal meanwhile kills the process, for nothing is half done.
+
+    Who waits for a stopped server of a file system is woken by a signal that kills, and by
+    none that has a handler (fs/fuse/dev.c, request_wait_answer). What is ignored stays so.
+    """
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        return call()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Stop:
@@ -25,7 +47,7 @@ class Stop:
 
     def __enter__(self) -> Self:
         self.fd, self._signalled = os.pipe()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             if (before := signal.getsignal(number)) is not signal.SIG_IGN:
                 self._before[number] = before
                 signal.signal(number, self._note)

@@ -7,19 +7,21 @@ while numpy is still being imported; nothing here needs it.
 
 from __future__ import annotations
 
-import errno
 import io
 import mmap
 import queue
-import threading
 from collections.abc import Callable, Iterator
 
-from .._errors import KallsymsError, SourceError
+from .._errors import KallsymsError, ServeError
 from .._memory import mapped
 from .._note import TWIN
-from .._typing import Final, NamedTuple
+from .._threads import begin
+from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .generation import Generation
 from .root import unreadable
+
+if TYPE_CHECKING:
+    from _thread import LockType
 
 LONGEST: Final = 1 << 13
 """The most bytes that a line may have: KSYM_NAME_LEN is 512 since Linux 6.1."""
@@ -29,6 +31,7 @@ _ROOM: Final = 2 * LONGEST  # before what is read, for what is left of the buffe
 _BUFFER: Final = 1 << 18  # bytes of text that are read in one go
 _ENOUGH: Final = 1 << 17  # bytes that are taken apart while more are read behind them
 _LOOK: Final = 0.0005  # seconds until it is looked again whether a live text has as many
+_PATIENCE: Final = 1.0  # seconds until it is looked whether the thread died without a word
 _FEW: Final = 2  # buffers that the reader may be ahead
 _MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
 _PREFIX: Final = b" " + TWIN
@@ -66,6 +69,8 @@ class _Part(NamedTuple):
 class ReadAhead:
     """Reads ``source`` to its end and closes it, in a thread that begins at once.
 
+    Where there is no thread to be had, each buffer is read when it is asked for.
+
     A context manager: what is not read by its end is not wanted.
 
     Args:
@@ -73,9 +78,6 @@ class ReadAhead:
         path: what errors call it.
         ask: gives the generation now.
         live: whether the kernel prints the text, and does not just copy it.
-
-    Raises:
-        SourceError: there is no thread to be had.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class ReadAhead:
         self.live = live
         self._source = source
         self._ask = ask
-        self._look = _LOOK if live else None
+        self._look = _LOOK if live else _PATIENCE
         self._stopped = False
         # Buffers go round: the thread puts one into _begun, fills it and puts its length into
         # _ended; who has taken it apart puts it into _free, all zeros again. Until there are
@@ -99,14 +101,9 @@ class ReadAhead:
         self._begun: queue.SimpleQueue[_Begun | Exception] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
         try:
-            threading.Thread(target=self._run, daemon=True).start()
-        except RuntimeError:  # "can't start new thread", whatever the reason
-            source.close()
-            raise SourceError(
-                f"{path} cannot be read: there is no thread to be had that reads it.",
-                "Allow this process more threads, or more memory.",
-                errno=errno.EAGAIN,
-            ) from None
+            self._thread: LockType | None = begin(self._run)
+        except ServeError:
+            self._thread = None
 
     def __enter__(self) -> ReadAhead:
         return self
@@ -115,6 +112,8 @@ class ReadAhead:
         """Have the thread end when it has filled its buffer; not waited for: that can last."""
         self._stopped = True
         self._free.put(None)
+        if self._thread is None:
+            self._source.close()
 
     def blocks(self) -> Iterator[Block]:
         """The text; a block is good until the next is asked for.
@@ -159,7 +158,7 @@ class ReadAhead:
         """What the thread has read: of each buffer, and of a live text as it fills."""
         length = _BUFFER
         while length == _BUFFER:
-            begun = self._begun.get()
+            begun = self._next()
             if isinstance(begun, Exception):
                 raise self._error(begun)
             buffer, asked = begun
@@ -171,10 +170,35 @@ class ReadAhead:
                         raise self._error(ended)
                     length, end, done = ended, _ROOM + ended, True
                 except queue.Empty:
+                    self._check()
                     end = _filled(buffer, start)
                 if done or end - start >= _ENOUGH:
                     yield _Part(buffer, start, end, done, asked)
                     start = end
+
+    def _next(self) -> _Begun | Exception:
+        """The next buffer, which is read into, or has been where there is no thread."""
+        if self._thread is None:
+            try:
+                if (buffer := self._buffer()) is not None:
+                    self._fill(buffer)
+            except OSError as error:
+                return error
+        while True:
+            try:
+                return self._begun.get(timeout=_PATIENCE)
+            except queue.Empty:
+                self._check()
+
+    def _check(self) -> None:
+        """Whether more can come: a thread that has no memory to say so ends without a word.
+
+        Raises:
+            MemoryError: it has ended so.
+        """
+        ended = self._thread is not None and not self._thread.locked()
+        if ended and self._begun.empty() and self._ended.empty():
+            raise MemoryError
 
     def _error(self, error: Exception) -> Exception:
         """What is raised for an error of the thread's."""

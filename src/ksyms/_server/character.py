@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
 from .._device import Device
-from .._transport import Channel, CharacterDevice, connect
+from .._transport import Channel, CharacterDevice, check_namespace, connect
 from .life import Life, notify
 from .server import Server
 
@@ -27,6 +27,7 @@ class CharacterServer(Server):
     def run(self) -> None:
         """See :meth:`Server.run`."""
         with ExitStack() as stack:
+            check_namespace()
             fd = connect(self.name)
             latest = self.latest(stack)
             device = Device(self.policy)

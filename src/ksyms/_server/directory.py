@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from .._device import Device
 from .._errors import ServeError, reason
+from .._threads import begin
 from .._transport import (
     FORCE,
     KIND,
@@ -22,6 +22,7 @@ from .._transport import (
     Directory,
     Mount,
     check,
+    check_namespace,
     mount,
     mounted,
     unmount,
@@ -60,6 +61,7 @@ class DirectoryServer(Server):
     def run(self) -> None:
         """See :meth:`Server.run`; it ends too when somebody unmounts the directory."""
         with ExitStack() as stack:
+            check_namespace()
             check()
             stack.enter_context(self._place())
             latest = self.latest(stack)
@@ -260,7 +262,5 @@ def answers(directory: str) -> bool:
         else:
             found.append(True)
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(PATIENCE)
+    begin(ask).acquire(timeout=PATIENCE)
     return not found or found[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from .._device import Policy
 from .._linker import Linker, Rule
 from .._snapshot import Latest, Snapshot
-from .._transport import Backing, Channel, Gate, Operations, check_namespace, serve
+from .._threads import begin
+from .._transport import Backing, Channel, Gate, Operations, serve
 from .life import Life
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ class Server(ABC):
 
     def latest(self, stack: ExitStack) -> Latest[Backing]:
         """Snapshots, as long as ``stack`` lasts; who cannot read says so now."""
-        check_namespace()
         latest = Latest(stack.enter_context(Linker()), self._kept)
         latest.get()
         return latest
@@ -76,12 +75,11 @@ class Server(ABC):
             finally:
                 life.over()
 
-        # A daemon: where only the end of the process ends the connection, it is that.
-        loop = threading.Thread(target=dispatch, daemon=True)
-        loop.start()
+        # Not waited for: where only the end of the process ends the connection, it is that.
+        ended = begin(dispatch)
         with ready:
             life.wait()
-        loop.join(PATIENCE)
+        ended.acquire(timeout=PATIENCE)
 
     def facts(self, latest: Latest[Backing]) -> dict[str, Any]:
         """What ``ksyms status`` says of every server."""

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
-from .._errors import KsymsError, ServeError, lacks_room
+from .._errors import KsymsError, ServeError, lacks_room, reason
 from .._standing import StandingFile
 from .protocol import Request
+from .refusals import Refusals
 
 _TGID: Final = re.compile(rb"\nTgid:\t(\d+)")
 _UID, _GID = (re.compile(rb"\n%s:(?:\t\d+){3}\t(\d+)" % name) for name in (b"Uid", b"Gid"))
@@ -126,7 +127,7 @@ class Gate:
         self, may_see: Callable[[int, bytes], bool], event: Callable[[str], None]
     ) -> None:
         self._may_see = may_see
-        self._event = event
+        self._refusals = Refusals(event)
         self._callers = Callers()
 
     def seeing(self, task: int) -> Process | None:
@@ -164,8 +165,10 @@ class Gate:
             yield
         except (KsymsError, OSError) as error:
             if error.errno != errno.ESTALE:
-                why = os.strerror(error.errno or 0)
-                self._event(f"{name} refused to process {request.pid}: {why}")
+                self._refusals.add(name, request.pid, error.errno or errno.EIO)
+            raise
+        except MemoryError:
+            self._refusals.add(name, request.pid, errno.ENOMEM)
             raise
 
 
@@ -234,12 +237,17 @@ def check_namespace() -> None:
     """Whether /proc tells of the processes that the kernel will name.
 
     Raises:
-        ServeError: it is another pid namespace's: its numbers are other processes.
+        ServeError: there is none, or another pid namespace's: its numbers are other processes.
     """
     try:
         own = os.readlink("/proc/self") == str(os.getpid())
-    except OSError:
-        own = False
+    except OSError as error:
+        raise ServeError(
+            f"/proc cannot be read: {reason(error)}, so that nobody who opens could be told "
+            "from others.",
+            "Mount it first: mount -t proc proc /proc.",
+            errno=error.errno,
+        ) from None
     if not own:
         raise ServeError(
             "/proc is of another pid namespace than this process, so that nobody who opens "

@@ -9,7 +9,9 @@ is read: a page of that may never come, and holds up nobody else's calls.
 
 from __future__ import annotations
 
+import _thread
 import errno
+import os
 import threading
 import time
 import traceback
@@ -21,9 +23,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from .._errors import KsymsError
+from .._threads import begin
 from . import protocol
 from .protocol import Buffer, Channel, Request
 
+_AGAIN: Final = 0.1  # seconds until an answer is tried again that there was no memory for
 _LANES: Final = 256
 """Lanes at most, each a thread while it has work; the lane of snapshots is always there."""
 
@@ -81,7 +85,7 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
                 lanes.submit(
                     error.lane, partial(_answer, channel, request, handler, True, told)
                 )
-            except RuntimeError:  # no more threads can be started
+            except (KsymsError, OSError, MemoryError):  # no more threads can be begun
                 _finish(channel, request, errno.EAGAIN, time.monotonic(), told)
     lanes.finish()
 
@@ -89,41 +93,40 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
 class _Lanes:
     """Work that is done by others: in each lane one after the other; used by one thread.
 
-    The threads are daemons: what one of them waits for must not hold up the process's end.
+    What one of them waits for does not hold up the process's end.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._work: dict[Hashable, deque[Callable[[], None]]] = {}
-        self._snapshots = threading.Thread()
+        self._snapshots = _thread.allocate_lock()
 
     def submit(self, lane: Hashable, work: Callable[[], None]) -> None:
         """Have ``work`` done in ``lane``.
 
         Raises:
-            RuntimeError: there are too many lanes, or no thread can be started.
+            OSError: there are too many lanes.
+            ServeError: there is no thread to be had.
         """
         with self._lock:
             if lane in self._work:
                 self._work[lane].append(work)
                 return
             if lane is not None and len(self._work.keys() - {None}) >= _LANES:
-                raise RuntimeError
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             self._work[lane] = deque([work])
-        thread = threading.Thread(target=self._run, args=(lane,), daemon=True)
-        if lane is None:
-            self._snapshots = thread
         try:
-            thread.start()
-        except RuntimeError:
+            ended = begin(self._run, lane)
+        except BaseException:  # nobody else submits: it is the only work of the lane
             with self._lock:
                 del self._work[lane]
             raise
+        if lane is None:
+            self._snapshots = ended
 
     def finish(self) -> None:
         """Wait for the snapshots that are being taken; for callers' memory nobody waits."""
-        with suppress(RuntimeError):  # none was ever asked for
-            self._snapshots.join()
+        self._snapshots.acquire()
 
     def _run(self, lane: Hashable) -> None:
         while True:
@@ -135,7 +138,7 @@ class _Lanes:
             try:
                 work()
             except Exception:  # the lane stays open to others
-                traceback.print_exc()
+                _complain()
 
 
 def _answer(
@@ -144,31 +147,58 @@ def _answer(
     begun = time.monotonic()
     try:
         answer = handler(request, wait)
+        _reply(channel, request, answer)
     except (KsymsError, OSError) as error:
         _finish(channel, request, error.errno or errno.EIO, begun, told)
-        return
     except WaitError:
         raise
     except MemoryError:
         _finish(channel, request, errno.ENOMEM, begun, told)
-        return
     except Exception:
         # A mistake of ours: neither the caller nor all the others must hang for it.
         _finish(channel, request, errno.EIO, begun, told)
-        traceback.print_exc()
+        _complain()
+    else:
+        _tell(told, request, 0, begun)
+
+
+def _reply(channel: Channel, request: Request, answer: Answer) -> None:
+    if request.opcode in protocol.NO_REPLY:
         return
-    if request.opcode not in protocol.NO_REPLY:
+    try:
         then = answer.after if channel.reply(request, *answer.parts) else answer.undo
-        if then is not None:
-            then()
-    if told is not None:
-        told(request, 0, time.monotonic() - begun)
+    except MemoryError:
+        if answer.undo is not None:
+            answer.undo()
+        raise
+    if then is not None:
+        then()
 
 
 def _finish(
     channel: Channel, request: Request, number: int, begun: float, told: Told | None
 ) -> None:
-    if request.opcode not in protocol.NO_REPLY:
-        channel.fail(request, number)
+    """Answer with an errno, until that is done.
+
+    Who has no answer cannot even be killed (fs/fuse/dev.c, request_wait_answer). Of a request
+    that was answered the kernel takes no other answer.
+    """
+    while request.opcode not in protocol.NO_REPLY:
+        try:
+            channel.fail(request, number)
+            break
+        except MemoryError:
+            time.sleep(_AGAIN)
+    _tell(told, request, number, begun)
+
+
+def _tell(told: Told | None, request: Request, number: int, begun: float) -> None:
     if told is not None:
-        told(request, number, time.monotonic() - begun)
+        with suppress(MemoryError):
+            told(request, number, time.monotonic() - begun)
+
+
+def _complain() -> None:
+    """Print what nobody foresaw, if there is the memory to."""
+    with suppress(MemoryError):
+        traceback.print_exc()

@@ -160,12 +160,20 @@ class Channel:
             return Request(opcode, unique, node, uid, gid, pid, body)
 
     def reply(self, request: Request, *parts: Buffer) -> bool:
-        """Answer with ``parts``, one after the other; false where nobody waits any more."""
+        """Answer with ``parts``, one after the other; false where nobody waits any more.
+
+        Raises:
+            MemoryError: there is none for it, here or in the kernel; nothing was answered.
+        """
         length = OUT_HEADER.size + sum(memoryview(part).nbytes for part in parts)
         return self._send([OUT_HEADER.pack(length, 0, request.unique), *parts])
 
     def fail(self, request: Request, number: int) -> bool:
-        """Answer with an errno; false where nobody waits any more."""
+        """Answer with an errno; false where nobody waits any more.
+
+        Raises:
+            MemoryError: as :meth:`reply`.
+        """
         return self._send([OUT_HEADER.pack(OUT_HEADER.size, -number, request.unique)])
 
     def _send(self, parts: Sequence[Buffer]) -> bool:
@@ -176,6 +184,8 @@ class Channel:
             # and a thread that waited for a caller's memory comes too late.
             if error.errno in (errno.ENOENT, errno.ENODEV, errno.EBADF):
                 return False
+            if error.errno == errno.ENOMEM:
+                raise MemoryError from None
             raise
         return True
 
