@@ -9,6 +9,7 @@ import select
 import stat
 from collections.abc import Callable, Iterator
 
+from ._memory import mapped
 from ._typing import TYPE_CHECKING, BinaryIO, Final
 
 if TYPE_CHECKING:
@@ -36,13 +37,13 @@ _PATIENCE: Final = 5  # seconds until a FIFO is believed to have no writer
 _PACKED: Final = 1 << 11  # zstd may make 32,768 times as much of a few bytes
 
 
-def contents(path: str) -> bytes | mmap.mmap:
-    """The file's bytes, whatever it is compressed with; a plain one is mapped.
+def contents(path: str, copy: bool = False) -> bytes | mmap.mmap:
+    """The file's bytes, whatever it is compressed with; a plain one is mapped, or copied.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no regular file, is damaged, or is larger than :data:`LARGEST`
-            unpacked.
+        ValueError: it is no regular file, is damaged, is larger than :data:`LARGEST` unpacked,
+            or was made shorter while it was copied.
     """
     # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -55,7 +56,12 @@ def contents(path: str) -> bytes | mmap.mmap:
             return _limited(_unpacked(file, packed))
         if not status.st_size:
             return b""
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if not copy:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = mapped(status.st_size)
+        if file.readinto(data) < len(data):
+            raise ValueError("it was made shorter while it was read")
+        return data
 
 
 def is_running(path: str) -> bool:

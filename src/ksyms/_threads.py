@@ -54,7 +54,9 @@ def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
         raise _refused() from None
     del call
     while not begun.acquire(timeout=_LOOK):
-        if alive() is None and not begun.acquire(blocking=False):
+        if alive() is None:
+            if begun.acquire(blocking=False):
+                break  # it began, and has ended since
             raise _refused()
     return ended
 
@@ -68,7 +70,7 @@ def _can_end() -> bool:
     """
     try:
         ctypes.CDLL("libgcc_s.so.1")
-    except OSError:
+    except (OSError, MemoryError):
         return "CS_GNU_LIBC_VERSION" not in os.confstr_names  # musl needs none
     return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, Final
-from .source import add_source, load_source
+from .source import add_source, load_source, loaded
 
 if TYPE_CHECKING:
     import argparse
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> bool:
     from .._errors import DecodeError, SourceError
     from .copying import Copy
 
-    table = load_source(options)
+    table = load_source(options, lasts=True)
     boot = _boot(table, options)
     good = True
     paths = options.text or ["-"]
@@ -94,13 +94,12 @@ def run(options: argparse.Namespace) -> bool:
 def _boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
     """The boot that the texts are of, where the arguments say it."""
     from .._decode import boot_of, slid
-    from .._symbols import load
 
     if options.slide is not None:
         return slid(table, options.slide)
     if options.boot is None:
         return None
-    other = load(options.boot)
+    other = loaded(options.boot)
     _same_build(table, other, options.force)
     boot = boot_of(table, other, options.force)
     if boot is None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
+from .source import loaded
 
 if TYPE_CHECKING:
     import argparse
@@ -50,10 +51,9 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Print what differs; true where nothing does."""
     from .._diff import compare
-    from .._symbols import load
 
     gc.disable()  # half a million tuples, none of them in a cycle: a quarter of the time
-    old, new = load(options.old), load(options.new)
+    old, new = loaded(options.old), loaded(options.new)
     found = compare(old, new)
     heads = _head(options.old, old), _head(options.new, new)
     if options.json:

@@ -6,7 +6,8 @@ import json
 
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
-from .source import add_source
+from .source import add_source, loaded
+from .stopping import mortal
 
 if TYPE_CHECKING:
     import argparse
@@ -53,13 +54,13 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Print it; true unless there could be no snapshot."""
     if options.file is not None:
-        from .._symbols import load, told_by
+        from .._symbols import told_by
 
-        told = told_by(options.file)
+        told = mortal(lambda: told_by(options.file))
         if told is not None:
             facts = of_portable(told, options.file)
         else:
-            facts = of_file(load(options.file), options.file)
+            facts = of_file(loaded(options.file), options.file)
         facts["answers"] = answers(facts)
         _print_json(facts) if options.json else _print_file(facts)
         return True

@@ -78,7 +78,7 @@ def _argument(text: str) -> Question:
 
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; true where each one was found."""
-    table = load_source(options)
+    table = load_source(options, lasts=any(asked.text == STDIN for asked in options.what))
     from .sheet import Records, Rows  # not before the kernel's text is read, the longest
 
     sheet = (Records if options.json else Rows)(table, options.nearest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from .._typing import TYPE_CHECKING, Final
+from .stopping import mortal
 
 if TYPE_CHECKING:
     import argparse
@@ -17,6 +18,8 @@ _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _MALLOC_TOLD: Final = {"GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"}
 """The variables by which who calls has said it otherwise (mallopt(3))."""
+_COPIED: Final = 32 << 20
+"""Bytes of a file that is copied at most: snapshots are smaller, and take some milliseconds."""
 _DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 
 
@@ -79,13 +82,34 @@ def module_file(text: str) -> ModuleFile:
     return ModuleFile(path, None, sections)
 
 
-def load_source(options: argparse.Namespace) -> SymbolTable:
-    """The symbols that ``--from`` names, or those of the kernel that the arguments name."""
+def load_source(options: argparse.Namespace, lasts: bool = False) -> SymbolTable:
+    """The symbols that ``--from`` names, or those of the kernel that the arguments name.
+
+    ``lasts`` as :func:`loaded` takes it.
+    """
     from .._symbols import load
 
     if options.file is not None:
-        return load(options.file)
+        return loaded(options.file, lasts)
     return load(take_snapshot(options).image)
+
+
+def loaded(path: str, lasts: bool = False) -> SymbolTable:
+    """The symbols in the file at ``path``; a signal ends it while its server is stopped.
+
+    Where the command ``lasts`` as long as its input does, a file that is no larger than
+    :data:`_COPIED` is copied: whoever makes it shorter meanwhile cannot end the process.
+    """
+    from .._symbols import load
+
+    return mortal(lambda: load(path, copy=lasts and _size(path) <= _COPIED))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0  # who opens it says why
 
 
 def take_snapshot(
@@ -97,8 +121,6 @@ def take_snapshot(
 
     ``debug`` as :class:`Linker` takes it: sizes are inferred where nothing is said.
     """
-    # Before numpy: what it calculates with would begin a thread on the processor that reads.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _keep_memory()
     from .._linker import Linker
     from .._snapshot import take

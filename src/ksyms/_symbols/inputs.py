@@ -20,8 +20,14 @@ _TAR: Final = slice(257, 262)  # POSIX.1, pax, "ustar Interchange Format"
 _BZIP2: Final = b"BZh"
 
 
-def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
+def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> SymbolTable:
     """The symbols of an ELF image, of a saved text, or of an archive of a machine's files.
+
+    A file that is mapped must not change while its table is in use. If it is written to, the
+    table's answers change with it; if it is made shorter, the next answer from what it lost
+    ends the process with SIGBUS (mmap(2)), which no program can turn into an error. What writes
+    a new file and renames it, as ksyms does, harms nobody. Where others can write to the file,
+    ``copy`` it.
 
     Args:
         source: a file: an ELF image with a ``.symtab`` (a snapshot, a vmlinux, a module, a
@@ -31,6 +37,8 @@ def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
             ``ksyms snapshot --portable`` does, and may come through a pipe, which is read to
             its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel. Or a
             snapshot's ``image``.
+        copy: read the file into memory, all of it, and do not map it: whatever becomes of the
+            file, the table stays as it is.
 
     Raises:
         SourceError: the file cannot be opened, or a text or an archive in it cannot be read.
@@ -46,7 +54,7 @@ def load(source: str | os.PathLike[str] | memoryview) -> SymbolTable:
         return _taken(label)
     if _is_stream(label):
         return _of_stream(label)
-    data = _contents(label)
+    data = _contents(label, copy)
     table = _table(label, data)
     # The device may be open once a process: only what was unpacked is looked at again.
     if isinstance(data, bytes) and (told := told_by(label)) is not None:
@@ -103,9 +111,9 @@ def _table(label: str, data: bytes | mmap.mmap, once: bytes | None = None) -> Sy
     )
 
 
-def _contents(label: str) -> bytes | mmap.mmap:
+def _contents(label: str, copy: bool) -> bytes | mmap.mmap:
     try:
-        return contents(label)
+        return contents(label, copy)
     except OSError as error:
         raise _unopened(label, error) from None
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -27,23 +28,25 @@ class Refusals:
     def __init__(self, event: Callable[[str], None]) -> None:
         self._event = event
         self._lock = threading.Lock()
-        self._pausing = False
+        self._due = 0.0
+        """When the next may be said at once; never, while a thread says what follows."""
         self._counts: Counter[tuple[str, int]] = Counter()
         self._last = 0
 
     def add(self, name: str, task: int, number: int) -> None:
         """The thread ``task`` was refused an open of ``name``, with this errno."""
         with self._lock:
-            if self._pausing:
-                self._counts[name, number] += 1
-                self._last = task
+            self._counts[name, number] += 1
+            self._last = task
+            if time.monotonic() < self._due:
                 return
-            self._pausing = True
-        self._event(_words({(name, number): 1}, task))
+            self._due = math.inf
+            words = self._taken()
+        self._event(words)
         try:
             begin(self._follow)
-        except (ServeError, MemoryError):  # then each is said
-            self._pausing = False
+        except (ServeError, MemoryError):  # what follows is said with who is refused then
+            self._due = time.monotonic() + _PAUSE
 
     def _follow(self) -> None:
         """Say how many came in each second, until one has none."""
@@ -51,20 +54,19 @@ class Refusals:
             while True:
                 time.sleep(_PAUSE)
                 with self._lock:
-                    counts, self._counts = self._counts, Counter()
-                    if not counts:
-                        self._pausing = False
+                    if not self._counts:
+                        self._due = 0
                         return
-                    task = self._last
-                self._event(_words(counts, task))
+                    words = self._taken()
+                self._event(words)
         except MemoryError:
-            self._pausing = False
+            self._due = 0
 
-
-def _words(counts: dict[tuple[str, int], int], task: int) -> str:
-    """In words, whom: one, or how many and the last of them."""
-    if sum(counts.values()) == 1:
-        [(name, number)] = counts
-        return f"{name} refused to process {task}: {os.strerror(number)}"
-    each = (f"{name} {n} times ({os.strerror(number)})" for (name, number), n in counts.items())
-    return f"refused: {', '.join(each)}, the last to process {task}"
+    def _taken(self) -> str:
+        """In words, who was refused since this was asked last: one, or how many."""
+        counts, self._counts = self._counts, Counter()
+        if counts.total() == 1:
+            [(name, number)] = counts
+            return f"{name} refused to process {self._last}: {os.strerror(number)}"
+        each = (f"{name} {n} times ({os.strerror(e)})" for (name, e), n in counts.items())
+        return f"refused: {', '.join(each)}, the last to process {self._last}"
