@@ -20,18 +20,18 @@ _STRAY: Final = range(0xDC80, 0xDD00)
 """What ``surrogateescape`` makes of bytes that are no UTF-8."""
 
 
-def printable(text: str) -> str:
+def printable(text: str, stray: bool = True) -> str:
     r"""``text`` on one line, with all escaped that has no shape of its own.
 
     That is what Python calls not printable (controls, line ends, what turns the direction of
     writing or has no width, surrogates, what Unicode does not assign), and what shows nothing.
     A control character of ASCII is ``^[``, a byte that is no UTF-8 ``\xff``, another
     character ``\u202e`` or ``\U000e0001``. A backslash stays, so this is to be read, and not
-    to be read back.
+    to be read back. Without ``stray`` such bytes stay, as the surrogates that they are.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(map(_escaped, text))
+    return "".join([c if not stray and ord(c) in _STRAY else _escaped(c) for c in text])
 
 
 def word(name: str) -> str:

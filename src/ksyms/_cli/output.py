@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 
 from .._printable import printable
 from .._typing import TYPE_CHECKING, Any, Final
@@ -65,8 +64,10 @@ def line(text: str) -> None:
 def complain(what: str, remedy: str = "") -> None:
     """Say on stderr what is wrong, and what to do; if nobody can be told there, go on."""
     lines = f"ksyms: {printable(what)}" + (f"\n       {printable(remedy)}" if remedy else "")
-    with suppress(OSError):
+    try:  # noqa: SIM105 # to import contextlib lasts as long as to look an address up
         print(lines, file=sys.stderr)
+    except OSError:
+        pass
 
 
 def write(path: str, data: memoryview) -> bool:
