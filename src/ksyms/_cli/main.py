@@ -92,27 +92,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         told = _told(error)
         complain(told.what, told.remedy)
-        if isinstance(error, OSError):
+        if _is_of_output(error):
             _silence()
     return refused
 
 
 def _told(error: Exception) -> KsymsError:
-    """What ended a command, in words: of what nobody foresaw, how to report it.
+    """What ended a command, in words.
 
     Raises:
-        Exception: that, where KSYMS_TRACEBACK is set.
+        Exception: what nobody foresaw, where KSYMS_TRACEBACK is set.
     """
     if isinstance(error, KsymsError):
         return error
+    if isinstance(error, OSError) and _is_of_output(error):
+        return _unwritable(reason(error))
+    return _unforeseen(error)
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether it can be of a write to stdout, which names no file."""
+    return isinstance(error, OSError) and error.filename is None
+
+
+def _unforeseen(error: Exception) -> KsymsError:
+    """What nobody foresaw in words, and how to report it.
+
+    Raises:
+        Exception: the error itself, where KSYMS_TRACEBACK is set.
+    """
     if isinstance(error, MemoryError):
         return _NO_MEMORY
-    if isinstance(error, OSError) and error.filename is None:  # as of a write to stdout
-        return _unwritable(reason(error))
     if os.environ.get(TRACEBACK):
         raise error
+    what = f"This is a fault in ksyms: {type(error).__name__}: {error}"[:_LONGEST]
     return KsymsError(
-        f"This is a fault in ksyms: {type(error).__name__}: {error}"[:_LONGEST] + ".",
+        what.rstrip(".") + ".",
         f"Report it as an issue of ksyms, with the input and what {TRACEBACK}=1 adds.",
     )
 
@@ -127,7 +142,7 @@ def _watch_threads() -> None:
 
     def say(failure: Any) -> None:
         if isinstance(failure.exc_value, Exception):
-            told = _told(failure.exc_value)
+            told = _unforeseen(failure.exc_value)
             complain(told.what, told.remedy)
 
     if not os.environ.get(TRACEBACK):
