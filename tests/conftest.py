@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tarfile
@@ -18,6 +19,8 @@ from served import CLIENT, Served
 # A shell's background jobs ignore SIGINT, nohup's SIGHUP, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# What nobody foresaw is a traceback in tests, not a sentence that could be taken for another.
+os.environ["KSYMS_TRACEBACK"] = "1"
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SAVED = ("6.1.0-56-amd64-few", "6.12.117+deb12-amd64-few")

@@ -21,20 +21,24 @@ from __future__ import annotations
 import errno as _errno
 import os
 
+from ._printable import printable
+
 
 class KsymsError(Exception):
     """What every ksyms call raises when it cannot do what it was asked.
 
     ``errno`` is what the driver's call would return; ``what`` is one sentence on
-    what is wrong, ``remedy`` one on what to do about it.
+    what is wrong, ``remedy`` one on what to do about it. Both are for people: of names in
+    them what a terminal would obey is escaped (:func:`~ksyms._printable.printable`). Bytes of
+    a path that are no UTF-8 stay, as :func:`os.fsdecode` has them.
     """
 
     errno: int = _errno.EIO
 
     def __init__(self, what: str, remedy: str, *, errno: int | None = None) -> None:
-        super().__init__(f"{what} {remedy}")
-        self.what = what
-        self.remedy = remedy
+        self.what = printable(what, stray=False)
+        self.remedy = printable(remedy, stray=False)
+        super().__init__(f"{self.what} {self.remedy}")
         if errno is not None:
             self.errno = errno
 

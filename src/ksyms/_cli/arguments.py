@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterable
 from importlib import import_module
 
-from .._typing import Any, Final
+from .._printable import printable
+from .._typing import TYPE_CHECKING, Any, Final
 from .._version import __version__
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _EXAMPLES: Final = """\
 examples:
@@ -28,6 +33,10 @@ exit status: 0 done, 1 refused or not found, 2 wrong arguments, 130 interrupted;
 ksyms diff: 0 no difference, 1 some, 2 trouble"""
 
 
+_DIGITS: Final = 6
+"""How many of a terminal's width are looked at."""
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     """Help with the lines of its examples as they are, as wide as the terminal.
 
@@ -44,6 +53,18 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, which is in their words, and end."""
+        super().error(printable(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse's, which does not say that it could not write to stdout."""
+        if file is not None and file is sys.stdout:
+            file.write(message)
+            file.flush()
+        else:
+            super()._print_message(message, file)
 
 
 def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.ArgumentParser:
@@ -66,7 +87,7 @@ def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.Arg
 
 def _columns() -> int:
     """As shutil.get_terminal_size has them."""
-    asked = os.environ.get("COLUMNS", "")
+    asked = os.environ.get("COLUMNS", "")[:_DIGITS]
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
     try:

@@ -42,5 +42,5 @@ def run(options: argparse.Namespace) -> bool:
     with Linker(options.root, debug=None, btf=options.btf) as linker:
         data = collect(linker)
     if output.write(options.output, memoryview(data)):
-        print(f"{options.output}: {len(data)} bytes")
+        output.line(f"{options.output}: {len(data)} bytes")
     return True

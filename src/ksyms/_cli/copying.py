@@ -8,6 +8,7 @@ from errno import EINVAL
 
 from .._errors import DecodeError, KsymsError, SourceError, reason
 from .._typing import TYPE_CHECKING, Final
+from .output import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -206,10 +207,10 @@ class Copy:
         if isinstance(error, DecodeError):  # others name it themselves
             self._say(error.what, error.remedy)
         else:
-            _say(error.what, error.remedy)
+            complain(error.what, error.remedy)
 
     def _say(self, what: str, remedy: str = "") -> None:
-        _say(f"{self.name}: {what}", remedy)
+        complain(f"{self.name}: {what}", remedy)
 
     def _unread(self, error: OSError | ValueError) -> SourceError:
         """Why the text, or its rest, could not be read."""
@@ -239,7 +240,3 @@ def _reason(frame: str, why: str, count: int) -> str:
 def _write(data: bytes) -> None:
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-
-
-def _say(what: str, remedy: str) -> None:
-    print(f"ksyms: {what}" + (f"\n       {remedy}" if remedy else ""), file=sys.stderr)

@@ -6,6 +6,7 @@ import gc
 import json
 from collections import defaultdict
 
+from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 from .source import loaded
@@ -93,18 +94,18 @@ def sections(found: Comparison) -> list[dict[str, Any]]:
 
 def _print(heads: tuple[dict[str, Any], ...], found: Comparison) -> None:
     rows = [
-        [word, head["file"], head["release"] or "", head["build_id"] or "no build-id"]
-        for word, head in zip(("old", "new"), heads)
+        [which, head["file"], head["release"] or "", head["build_id"] or "no build-id"]
+        for which, head in zip(("old", "new"), heads)
     ]
     output.table(rows, ["dim", "name", "", "dim"])
     slide = "unknown" if found.slide is None else f"{found.slide:#x}, taken out"
     output.table([["slide", slide]], ["dim"])
     if not found.different:
-        print("no difference")
+        output.line("no difference")
         return
     modules = [
-        [word, name, f"{len(symbols)} symbols"]
-        for word, group in (("went", found.modules_went), ("appeared", found.modules_appeared))
+        [what, word(name), f"{len(symbols)} symbols"]
+        for what, group in (("went", found.modules_went), ("appeared", found.modules_appeared))
         for name, symbols in group.items()
     ]
     _print_part("modules", modules, ["dim", "name", "dim"])
@@ -115,7 +116,7 @@ def _print(heads: tuple[dict[str, Any], ...], found: Comparison) -> None:
         rows = [_row(symbol) for symbol in symbols if not symbol.name.startswith(_PADDING)]
         _print_part(title, rows, _STYLES[1:])
         if len(rows) < len(symbols):
-            print(f"  and {len(symbols) - len(rows)} {_PADDING} symbols")
+            output.line(f"  and {len(symbols) - len(rows)} {_PADDING} symbols")
 
 
 _STYLES: Final = ("", "dim", "dim", "name")
@@ -130,14 +131,14 @@ def _print_part(title: str, rows: list[list[str]], styles: Any) -> None:
 
 def _section_rows(found: Comparison) -> list[list[str]]:
     rows = [
-        [section["section"] or "absolute", *(f"{section[what]}" for what in _COUNTS)]
+        [word(section["section"] or "absolute"), *(f"{section[what]}" for what in _COUNTS)]
         for section in sections(found)
     ]
     return [["", *_COUNTS], *rows] if rows else []
 
 
 def _row(symbol: Symbol) -> list[str]:
-    return [output.size(symbol), symbol.section or "absolute", symbol.name]
+    return [output.size(symbol), word(symbol.section or "absolute"), word(symbol.name)]
 
 
 def _resized_row(pair: Pair) -> list[str]:

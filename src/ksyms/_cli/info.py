@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 from .source import add_source, loaded
@@ -235,7 +236,7 @@ def _print_file(facts: dict[str, Any]) -> None:
     output.table(
         [
             [
-                s["name"],
+                word(s["name"]),
                 s["address"],
                 f"{s['size']:#x}",
                 "" if s["symbols"] is None else f"{s['symbols']} symbols",
@@ -266,9 +267,9 @@ _FILE_STYLES: Final = ("name", "", "", "dim", "bad", "", "dim")
 
 def _file_row(file: dict[str, Any]) -> list[str]:
     module = file.get("module") or {}
-    used = ",".join(module.get("dependants", ()))
+    used = ",".join(map(word, module.get("dependants", ())))
     return [
-        file["name"],
+        word(file["name"]),
         f"{file['symbols']} symbols",
         f"{file['unplaced']} in no section" if file.get("unplaced") else "",
         file["build_id"] or "no build-id",
@@ -293,7 +294,9 @@ def _print_machine(facts: dict[str, Any]) -> None:
     if "symbols" in facts:
         print()
         output.heading("linker files")
-        output.table([[n, f"{c} symbols"] for n, c in facts["symbols"].items()], ["name"], 2)
+        output.table(
+            [[word(n), f"{c} symbols"] for n, c in facts["symbols"].items()], ["name"], 2
+        )
     print()
     output.heading("sources")
     output.table(

@@ -13,8 +13,7 @@ from .source import add_source, load_source
 if TYPE_CHECKING:
     import argparse
 
-_EXAMPLES: Final = """\
-examples:
+_EXAMPLES: Final = r"""examples:
   ksyms lookup 0xffffffff81000000
   ksyms lookup --from kernel.elf ffffffff81001234 schedule schedule+0x12
   ksyms lookup --from kernel.elf 0xffffffff81000000-0xffffffff81000100
@@ -37,7 +36,8 @@ WHAT is
 The columns are address, kallsyms' letter, size in bytes (~: inferred), name, section; then,
 where there are some, the address at link time, the other names of the address, and of BPF
 the program's id and type, source and line. A line of standard input that has no answer has a
-row with ?? for the address."""
+row with ?? for the address. Control characters in names are ^[, others that a terminal
+obeys or hides \u202e, other bytes \xff, blanks \x20; JSON has names as they are."""
 
 STDIN: Final = "-"
 LONGEST: Final = 1 << 20
@@ -69,7 +69,8 @@ def add(commands: Any) -> None:
 
 def _argument(text: str) -> Question:
     try:
-        return question(text)
+        # As names of a file are decoded, whatever the locale makes of arguments.
+        return question(os.fsencode(text).decode("utf-8", "surrogateescape"))
     except ValueError as error:
         import argparse
 

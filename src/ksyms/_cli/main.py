@@ -13,6 +13,7 @@ from types import FrameType
 
 from .._errors import KsymsError, reason
 from .._typing import TYPE_CHECKING, Any, Final
+from .output import complain
 from .plain import Plain
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 1
+EXIT_TROUBLE: Final = 2
 EXIT_INTERRUPTED: Final = 130
+
+TRACEBACK: Final = "KSYMS_TRACEBACK"
+"""Set in the environment to see the traceback of what nobody foresaw, as the tests do."""
+_LONGEST: Final = 300
+"""Characters of what is said of it."""
 
 COMMANDS: Final = {
     "snapshot": "snapshot",
@@ -49,61 +56,130 @@ def program() -> NoReturn:
     """
     # Imports make many objects and no garbage; a filter that runs for months is cleaned up.
     gc.set_threshold(1 << 17)
-    status = main()
     try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except (OSError, ValueError):
-        sys.exit(status)  # where Python says what it could not write
-    os._exit(status)
+        status = main()
+    except SystemExit as end:  # argparse's, or a signal's: what was begun is taken back
+        status = end.code if isinstance(end.code, int) else EXIT_REFUSED
+    os._exit(_handed_on(status))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit status.
 
     argparse exits by itself with 0 for --help and --version, 2 for wrong arguments.
+
+    Raises:
+        Exception: what nobody foresaw, if KSYMS_TRACEBACK is set; else a sentence says it.
     """
     writable = _streams()
     signal.signal(signal.SIGTERM, _terminate)
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = _options(arguments)
-    run: Callable[[Any], bool] = options.run
-    refused: int = options.refused
-    if not writable:
-        return refused
+    refused: int = EXIT_TROUBLE
     try:
+        options = _options(sys.argv[1:] if arguments is None else arguments)
+        run: Callable[[Any], bool] = options.run
+        refused = options.refused
+        if not writable:
+            return refused
+        _watch_threads()
         status = EXIT_OK if run(options) else EXIT_REFUSED
         sys.stdout.flush()
         return status
-    except (KsymsError, MemoryError) as error:
-        told = error if isinstance(error, KsymsError) else _NO_MEMORY
-        print(f"ksyms: {told.what}\n       {told.remedy}", file=sys.stderr)
-        return refused
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough; nothing more may be written at exit.
         _silence()
-        return refused
-    except OSError as error:
-        print(f"ksyms: The output cannot be written: {reason(error)}.", file=sys.stderr)
-        print("       Give it a place that has room.", file=sys.stderr)
-        _silence()
-        return refused
+    except Exception as error:
+        told = _told(error)
+        complain(told.what, told.remedy)
+        if _is_of_output(error):
+            _silence()
+    return refused
+
+
+def _told(error: Exception) -> KsymsError:
+    """What ended a command, in words.
+
+    Raises:
+        Exception: what nobody foresaw, where KSYMS_TRACEBACK is set.
+    """
+    if isinstance(error, KsymsError):
+        return error
+    if isinstance(error, OSError) and _is_of_output(error):
+        return _unwritable(reason(error))
+    return _unforeseen(error)
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether it can be of a write to stdout, which names no file."""
+    return isinstance(error, OSError) and error.filename is None
+
+
+def _unforeseen(error: Exception) -> KsymsError:
+    """What nobody foresaw in words, and how to report it.
+
+    Raises:
+        Exception: the error itself, where KSYMS_TRACEBACK is set.
+    """
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
+    if os.environ.get(TRACEBACK):
+        raise error
+    what = f"This is a fault in ksyms: {type(error).__name__}: {error}"[:_LONGEST]
+    return KsymsError(
+        what.rstrip(".") + ".",
+        f"Report it as an issue of ksyms, with the input and what {TRACEBACK}=1 adds.",
+    )
+
+
+def _unwritable(why: str) -> KsymsError:
+    what = f"The output cannot be written: {why}."
+    return KsymsError(what, "Give it a place that has room.")
+
+
+def _watch_threads() -> None:
+    """Have what nobody foresaw in a thread, or while an object goes, said in words too."""
+
+    def say(failure: Any) -> None:
+        if isinstance(failure.exc_value, Exception):
+            told = _unforeseen(failure.exc_value)
+            complain(told.what, told.remedy)
+
+    if not os.environ.get(TRACEBACK):
+        sys.unraisablehook = say
+        if "threading" in sys.modules:  # else the command begins none that can fail so
+            sys.modules["threading"].__dict__["excepthook"] = say
+
+
+def _handed_on(status: int) -> int:
+    """Put out what is left of both streams; gives the exit status then."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            status = status or EXIT_REFUSED
+        except (OSError, ValueError) as error:
+            status = status or EXIT_REFUSED
+            if stream is sys.stdout:
+                told = _unwritable(reason(error))
+                complain(told.what, told.remedy)
+    return status
 
 
 def _streams() -> bool:
     """Make the standard streams fit to be written to; false where stdout is closed."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 # open until the process ends
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     if sys.stdout is None:
-        print("ksyms: The output cannot be written: stdout is closed.", file=sys.stderr)
-        print("       Give it a place that has room.", file=sys.stderr)
+        told = _unwritable("stdout is closed")
+        complain(told.what, told.remedy)
         return False
+    # A name goes out as the bytes that it came in as, whatever the locale says of these.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that is not UTF-8 goes out as the bytes that it came in as.
-        sys.stdout.reconfigure(errors="surrogateescape")
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     return True
 
 

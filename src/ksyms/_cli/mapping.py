@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
 from .source import add_source, load_source
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> bool:
         return True
     if written is not None:
         release = facts["release"] or "an unknown release"
-        print(f"{options.output}: {found.symbols} symbols, {written} bytes, of {release}")
+        output.line(f"{options.output}: {found.symbols} symbols, {written} bytes, of {release}")
     _print(facts)
     return True
 
@@ -103,29 +104,43 @@ def _section(section: Section) -> dict[str, Any]:
 
 def _print(facts: dict[str, Any]) -> None:
     whole = facts["size"]
-    print(f"{facts['symbols']} symbols in {whole} bytes, {facts['unnamed']} without one")
+    output.line(f"{facts['symbols']} symbols in {whole} bytes, {facts['unnamed']} without one")
     _table(
         "sections",
         [
-            [s["name"], *_size(s, whole), _address(s), f"{s['symbols']} symbols", _without(s)]
+            [
+                word(s["name"]),
+                *_size(s, whole),
+                _address(s),
+                f"{s['symbols']} symbols",
+                _without(s),
+            ]
             for s in facts["sections"]
         ],
     )
     _table(
         "modules",
-        [[m["name"], *_size(m, whole), f"{m['symbols']} symbols"] for m in facts["modules"]],
+        [
+            [word(m["name"]), *_size(m, whole), f"{m['symbols']} symbols"]
+            for m in facts["modules"]
+        ],
     )
     _table(
         "symbols",
         [
-            [s["name"], *_size({**s, "size": s["own"]}, whole), _address(s), s["section"]]
+            [
+                word(s["name"]),
+                *_size({**s, "size": s["own"]}, whole),
+                _address(s),
+                word(s["section"]),
+            ]
             for s in facts["largest_symbols"]
         ],
     )
     _table(
         "gaps",
         [
-            [_address(gap), str(gap["size"]), f"{gap['before']} to {gap['after']}"]
+            [_address(gap), str(gap["size"]), f"{word(gap['before'])} to {word(gap['after'])}"]
             for gap in facts["gaps"]
         ],
     )
@@ -137,13 +152,8 @@ def _table(title: str, rows: list[list[str]]) -> None:
     print()
     more = f", the largest {_LARGEST} of {len(rows)}" if len(rows) > _LARGEST else ""
     output.heading(title + more)
-    rows = rows[:_LARGEST]
-    width = max(len(row[1]) for row in rows)
-    output.table(
-        [[name, size.rjust(width), *rest] for name, size, *rest in rows],
-        ["name", "", "dim", "address", "dim", "dim"],
-        indent=2,
-    )
+    styles = ["name", output.NUMBER, "dim", "address", "dim", "dim"]
+    output.table(rows[:_LARGEST], styles, indent=2)
 
 
 def _size(record: dict[str, Any], whole: int) -> list[str]:

@@ -1,22 +1,34 @@
-"""What commands put out: aligned columns for people, and whole files."""
+r"""What commands put out: aligned columns and lines for people, and whole files.
+
+All that is for people goes through here, and what a terminal would obey or hide is escaped
+(``_printable``). Columns have two blanks between them, and no cell has two together or one at
+an end: such blanks are ``\x20``.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 
-from .._typing import TYPE_CHECKING, Any
+from .._printable import printable
+from .._typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .._symbols import Symbol
 
 STYLES = {"name": "bold", "address": "cyan", "bad": "yellow", "dim": "dim"}
 """What a column's style means to rich."""
+NUMBER: Final = "number"
+"""The style of a column that is aligned at its right."""
+_EDGE: Final = "|"
+_WIDE: Final = ("  ", f"{_EDGE} ", f" {_EDGE}")
+_PLAIN: Final = bytes(range(0x20, 0x7F))
 
 
 def table(rows: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0) -> None:
-    """Print ``rows`` with their columns aligned; ``styles`` names one of STYLES a column."""
+    """Print ``rows`` in aligned columns; ``styles`` has one of STYLES, or NUMBER, a column."""
     columns(list(zip(*rows)), styles, indent)
 
 
@@ -24,11 +36,16 @@ def columns(
     cells: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0
 ) -> None:
     """The same of the table's columns."""
+    cells = [_shown(column) for column in cells]
     widths = [max(map(len, column), default=0) for column in cells]
     if not any(widths):
         return
+    styles = [*styles, *[""] * (len(cells) - len(styles))]
+    pads = [str.rjust if style == NUMBER else str.ljust for style in styles]
     padded = [
-        [cell.ljust(width) for cell in column] for column, width in zip(cells, widths) if width
+        [pad(cell, width) for cell in column]
+        for column, width, pad in zip(cells, widths, pads)
+        if width
     ]
     styles = [style for style, width in zip(styles, widths) if width]
     if _coloured():
@@ -37,6 +54,20 @@ def columns(
     margin = " " * indent
     lines = [margin + line.rstrip() for line in map("  ".join, zip(*padded))]
     print("\n".join(lines))
+
+
+def line(text: str) -> None:
+    """Print a line for people."""
+    print(printable(text))
+
+
+def complain(what: str, remedy: str = "") -> None:
+    """Say on stderr what is wrong, and what to do; if nobody can be told there, go on."""
+    lines = f"ksyms: {printable(what)}" + (f"\n       {printable(remedy)}" if remedy else "")
+    try:  # noqa: SIM105 # to import contextlib lasts as long as to look an address up
+        print(lines, file=sys.stderr)
+    except OSError:
+        pass
 
 
 def write(path: str, data: memoryview) -> bool:
@@ -71,6 +102,20 @@ def record(symbol: Symbol) -> dict[str, Any]:
     return {**symbol._asdict(), "address": f"{symbol.address:#x}"}
 
 
+def _shown(column: Sequence[str]) -> Sequence[str]:
+    """A column's cells as they are printed; most columns are looked at as a whole."""
+    whole = _EDGE.join(["", *column, ""])
+    # A quarter of the time that isprintable() takes.
+    plain = whole.isascii() and not whole.encode().translate(None, _PLAIN)
+    if plain and (" " not in whole or not any(blanks in whole for blanks in _WIDE)):
+        return column
+    return [re.sub(r"\A +| +\Z| {2,}", _blanks, printable(cell)) for cell in column]
+
+
+def _blanks(match: re.Match[str]) -> str:
+    return r"\x20" * len(match[0])
+
+
 def _coloured() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
@@ -83,8 +128,7 @@ def _print_coloured(rows: Iterable[Sequence[str]], styles: Sequence[str], indent
     console = Console(highlight=False)
     for row in rows:
         line = Text(" " * indent)
-        for number, cell in enumerate(row):
-            style = styles[number] if number < len(styles) else ""
+        for cell, style in zip(row, styles):
             line.append(cell + "  ", STYLES.get(style, ""))
         line.rstrip()
         console.print(line, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from .._printable import printable
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .source import is_address
 
@@ -158,8 +159,7 @@ def _expression(text: str) -> re.Pattern[str]:
 
 def shown(text: str) -> str:
     """``text`` as a message has it: not longer than a line, and nothing a terminal obeys."""
-    part = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return part if part.isprintable() else repr(part)
+    return printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def answers(table: SymbolTable, asked: Question) -> Iterable[Found]:

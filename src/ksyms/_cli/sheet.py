@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 
+from .._printable import word
 from .._symbols import Symbol, SymbolTable, link_slide, programs
 from .._symbols.search import aliases, nearest, shared
 from .._symbols.slide import link_address
@@ -159,7 +160,7 @@ class Rows(Sheet):
         super().flush()
 
     def _commonly(self, symbol: Symbol) -> _Named:
-        name, size = self.table.printed(symbol), f"{symbol.size:#x}"
+        name, size = word(self.table.printed(symbol)), f"{symbol.size:#x}"
         return symbol.address, name, size, *self._cells(symbol)
 
     def _within(
@@ -173,16 +174,16 @@ class Rows(Sheet):
     def _answer(
         self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
     ) -> None:
-        place = symbol.name
+        place = word(symbol.name)
         if offset is not None:
-            place = f"{self.table.printed(symbol)}+{offset:#x}/{symbol.size:#x}"
+            place = f"{word(self.table.printed(symbol))}+{offset:#x}/{symbol.size:#x}"
         self._place(symbol, place, offset or 0)
 
     def _no_answer(
         self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
     ) -> None:
         if told.sentence:
-            print(f"ksyms: {told.sentence}", file=sys.stderr)
+            output.complain(told.sentence)
         if line is not None:
             row = (NONE, "?", "?", shown(asked.text), "", "", "", "", "")
             self._put(*([cell] for cell in row))
@@ -190,7 +191,7 @@ class Rows(Sheet):
             if symbol is not None:
                 away = (asked.start or 0) - symbol.address
                 into = f"+{away:#x}/{symbol.size:#x}" if away >= 0 else f"-{-away:#x}"
-                self._place(symbol, f"nearest {side}: {symbol.name}{into}", away)
+                self._place(symbol, f"nearest {side}: {word(symbol.name)}{into}", away)
 
     def _place(self, symbol: Symbol, place: str, offset: int) -> None:
         program = programs.words(self.table, symbol, offset)
@@ -228,11 +229,13 @@ class Rows(Sheet):
         slide = 0 if linked is None else symbol.address - linked
         others = self._aliases(symbol)
         more = len(others) - OTHERS
-        listed = ", ".join(others[:OTHERS]) + (f" and {more} more" if more > 0 else "")
+        listed = ", ".join(map(word, others[:OTHERS])) + (
+            f" and {more} more" if more > 0 else ""
+        )
         return (
             symbol.letter or "?",
             output.size(symbol),
-            symbol.section or self._nowhere,
+            word(symbol.section or self._nowhere),
             slide or None,
             f"= {listed}" if others else "",
             self._prototype(symbol),

@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> bool:
     else:
         counts.insert(1, f"{facts['modules']} modules")
         counts.append(f"of {facts['release'] or 'an unknown release'}")
-    print(f"{options.output}: {', '.join(counts)}")
+    output.line(f"{options.output}: {', '.join(counts)}")
     return True
 
 

@@ -619,8 +619,8 @@ class Decoder:
             return name
         if said.form.style is Style.ANGLES:
             return b"<" + name + b">"
-        module = self.names.module(place.symbol)
-        return b"{" + (b"" if module is None else b":%b:" % module.encode()) + name + b"}"
+        module = self.names.bracketed(place.symbol)
+        return b"{" + (b":%b:" % module.encode() if module else b"") + name + b"}"
 
     def _printed(self, place: Place, whole: bool) -> bytes:
         """Write a place as %pS prints it: the module behind it, and the size, if ``whole``."""
@@ -628,8 +628,8 @@ class Decoder:
         text = f"{self.names.printed(symbol)}+{place.offset:#x}"
         if whole:
             text += f"/{symbol.size:#x}"
-            module = self.names.module(symbol)
-            text += "" if module is None else f" [{module}]"
+            module = self.names.bracketed(symbol)
+            text += f" [{module}]" if module else ""
         return _encoded(text)
 
     def _count_unknown(self, block: Block, part: Part) -> None:

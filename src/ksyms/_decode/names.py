@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from .._printable import word
 from .._symbols import Symbol, SymbolTable
 from .._symbols.spans import NOBODY
 
@@ -29,7 +30,10 @@ class Names:
         self._values = table.rows["st_value"].astype(np.uint64)
         count = len(self._values)
         self.heads = [b""] * count
-        """For each number what is printed for it and ``+0x``, as a trace (``%pS``) has them."""
+        """For each number what is printed for it and ``+0x``, as a trace (``%pS``) has them.
+
+        These and ``tails`` are added to texts: a name is one word there, and on one line.
+        """
         self.tails = [b""] * count
         """For each number what is behind the offset there: its size, and its module."""
         self._tails: dict[tuple[int, str | None], bytes] = {}
@@ -54,14 +58,14 @@ class Names:
         names, sizes, modules = self._table.briefly(numbers)
         self.kernel[numbers] = [module is None for module in modules]
         heads, tails, known = self.heads, self.tails, self._tails
-        printed = map(self._table.printed_name, names)
+        printed = _words([self._table.printed_name(name) for name in names])
         for number, name, size, module in zip(numbers.tolist(), printed, sizes, modules):
             heads[number] = b" %b+0x" % name
             tails[number] = known.get((size, module)) or self._tail(size, module)
 
     def _tail(self, size: int, module: str | None) -> bytes:
-        bracket = "" if module is None or module in self.listed else f" [{module}]"
-        tail = b"/%#x%b" % (size, bracket.encode("utf-8", "surrogateescape"))
+        bracket = "" if module is None or module in self.listed else f" [{word(module)}]"
+        tail = b"/%#x%b" % (size, bracket.encode())
         self._tails[size, module] = tail
         return tail
 
@@ -76,12 +80,24 @@ class Names:
         return found
 
     def printed(self, symbol: Symbol) -> str:
-        """What the kernel prints for a symbol, which can be shorter than its name."""
-        return self._table.printed(symbol)
+        """What is added for a symbol: as the kernel prints it, which can be shorter; a word."""
+        return word(self._table.printed(symbol))
 
     def module(self, symbol: Symbol) -> str | None:
         """The module that traces print behind ``symbol``; None for the kernel's own."""
         return None if symbol.module in self.listed else symbol.module
+
+    def bracketed(self, symbol: Symbol) -> str:
+        """The same as it is added to a text, a word; "" for the kernel's own."""
+        return word(self.module(symbol) or "")
+
+
+def _words(names: list[bytes]) -> list[bytes]:
+    """The names as words; most are looked at together."""
+    whole = b"".join(names)
+    if whole.isascii() and b" " not in whole and whole.decode().isprintable():
+        return names
+    return [word(name.decode("utf-8", "surrogateescape")).encode() for name in names]
 
 
 def listed(table: SymbolTable) -> set[str]:

@@ -70,8 +70,7 @@ def words(table: SymbolTable, symbol: Symbol, offset: int) -> str:
         return ""
     found = _place(program, symbol, offset)
     place = f" {found[0]}:{found[1]}" if found else ""
-    told = f"bpf {program.id} {program.type}{place}"
-    return told if told.isprintable() else ascii(told)
+    return f"bpf {program.id} {program.type}{place}"
 
 
 def _place(program: Program, symbol: Symbol, offset: int) -> tuple[str, int] | None:

@@ -1,0 +1,50 @@
+r"""Text for people, with nothing in it that a terminal obeys or hides.
+
+Names and facts come from files, and a file has any bytes. What is shown of them has the form
+that ``readelf`` gives them: control characters as ``^[``, others as ``\u202e``. What is for
+programs, as JSON is, has them as they are.
+"""
+
+from __future__ import annotations
+
+from ._typing import Final
+
+_BLANK_SHAPES: Final = (
+    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
+    *((0x2800, 0x2800), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0)),
+    (0xE0100, 0xE01EF),
+)
+"""What Unicode calls printable and shows nothing of: most of DerivedCoreProperties.txt's
+Default_Ignorable_Code_Point that are no controls, and the blank of Braille."""
+_STRAY: Final = range(0xDC80, 0xDD00)
+"""What ``surrogateescape`` makes of bytes that are no UTF-8."""
+
+
+def printable(text: str, stray: bool = True) -> str:
+    r"""``text`` on one line, with all escaped that has no shape of its own.
+
+    That is what Python calls not printable (controls, line ends, what turns the direction of
+    writing or has no width, surrogates, what Unicode does not assign), and what shows nothing.
+    A control character of ASCII is ``^[``, a byte that is no UTF-8 ``\xff``, another
+    character ``\u202e`` or ``\U000e0001``. A backslash stays, so this is to be read, and not
+    to be read back. Without ``stray`` such bytes stay, as the surrogates that they are.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join([c if not stray and ord(c) in _STRAY else _escaped(c) for c in text])
+
+
+def word(name: str) -> str:
+    r"""The same of a name among others: its blanks are ``\x20``, so that it is one word."""
+    return printable(name).replace(" ", r"\x20")
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if character.isprintable() and not any(a <= code <= b for a, b in _BLANK_SHAPES):
+        return character
+    if code < 0x20 or code == 0x7F:
+        return f"^{chr(code ^ 0x40)}"
+    if code in _STRAY:
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
