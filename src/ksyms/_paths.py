@@ -87,6 +87,34 @@ def descend(path: str, *, alone: bool = False, make: int | None = None) -> int:
     return at
 
 
+def judge_file(path: str) -> None:
+    """Hold that nobody else can change the regular file ``path``, or put another there.
+
+    Raises:
+        OSError: there is none.
+        UntrustedError: somebody else can; or it is no regular file, or the path is relative.
+    """
+    if not path.startswith("/"):
+        raise UntrustedError(f"{path} depends on the current directory")
+    for _ in range(_LINKS):
+        parent, name = os.path.split(path)
+        directory = descend(parent, alone=True)
+        try:
+            status = os.lstat(name, dir_fd=directory)
+            if stat.S_ISLNK(status.st_mode):
+                if not trusts(status):
+                    raise _another_link(path, status)
+                path = os.path.join(parent, os.readlink(name, dir_fd=directory))
+                continue
+        finally:
+            os.close(directory)
+        if not stat.S_ISREG(status.st_mode):
+            raise UntrustedError(f"{path} is no regular file")
+        judge(path, status)
+        return
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
 def place(fd: int) -> str:
     """Where the file is that ``fd`` is open on, as the kernel names it now."""
     return os.readlink(f"/proc/self/fd/{fd}")
@@ -110,14 +138,17 @@ def _step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
         if not stat.S_ISLNK(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not trusts(status):
-            where = os.path.join(place(at), name)
-            raise UntrustedError(f"{where} is another user's link (uid {status.st_uid})")
+            raise _another_link(os.path.join(place(at), name), status)
         if status.st_dev == _proc():
             # What a link of procfs says is for people; only the kernel knows where it leads.
             return os.open(name, _DIRECTORY, dir_fd=at), None
         return -1, os.readlink("", dir_fd=link)
     finally:
         os.close(link)
+
+
+def _another_link(path: str, status: os.stat_result) -> UntrustedError:
+    return UntrustedError(f"{path} is another user's link (uid {status.st_uid})")
 
 
 def _proc() -> int | None:
