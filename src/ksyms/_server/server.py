@@ -80,7 +80,7 @@ class Server(ABC):
         loop = threading.Thread(target=dispatch, daemon=True)
         loop.start()
         with ready:
-            life.wait()
+            life.wait(operations)
         loop.join(PATIENCE)
 
     def facts(self, latest: Latest[Backing]) -> dict[str, Any]:
