@@ -203,6 +203,7 @@ class DirectoryServer(Server):
                 os.symlink(target, name, dir_fd=at)
             except (OSError, UntrustedError) as error:
                 self.event(f"{self.link} cannot be made: {reason(error)}")
+                stack.close()  # it can be of the served directory, which is in use with it
                 yield
                 return
             try:
