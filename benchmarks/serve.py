@@ -79,7 +79,7 @@ class Nothing(Operations):
 def serve_nothing(directory: str, content: str) -> None:
     """Serve the file ``content`` at ``directory`` until it is unmounted."""
     data = Path(content).read_bytes()
-    channel = Channel(mount(directory, False).fd)
+    channel = Channel(mount(os.open(directory, os.O_PATH), False).fd)
     serve(channel, Nothing(channel, data))
 
 

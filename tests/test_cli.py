@@ -176,19 +176,6 @@ def test_snapshot_replaces_a_file(text: Path, tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"kallsyms", "old.elf"}
 
 
-@pytest.mark.parametrize("there", [True, False], ids=["valid", "dangling"])
-def test_snapshot_through_a_symlink(there: bool, text: Path, tmp_path: Path) -> None:
-    """The link stays; what it names is written."""
-    target, link = tmp_path / "target.elf", tmp_path / "link.elf"
-    if there:
-        target.write_bytes(b"old")
-    link.symlink_to("target.elf")
-    assert ksyms("snapshot", "--kallsyms", text, "-o", link).returncode == 0
-    assert link.is_symlink()
-    assert nm(target) == names()
-    assert len(list(tmp_path.iterdir())) == 3
-
-
 def test_snapshot_over_its_own_source(text: Path) -> None:
     assert ksyms("snapshot", "--kallsyms", text, "-o", text).returncode == 0
     assert nm(text) == names()

@@ -17,8 +17,9 @@ examples:
 
 The program's open() of the device maps the snapshot as well, as FreeBSD's driver does, so
 that KIOCGADDR has an answer without an mmap(); close() unmaps it. It is done by a few lines
-of C in front of its C library (LD_PRELOAD), built once with this machine's compiler; a
-static program, or one with more rights than its user, does without."""
+of C in front of its C library (LD_PRELOAD), built once with this machine's compiler, into
+/var/cache/ksyms as root and below XDG_CACHE_HOME or ~/.cache as another user; a static
+program, or one with more rights than its user, does without."""
 
 
 def add(commands: Any) -> None:

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exception: what nobody foresaw, if KSYMS_TRACEBACK is set; else a sentence says it.
     """
     writable = _streams()
-    signal.signal(signal.SIGTERM, _terminate)
+    hear_signals()
     refused: int = EXIT_TROUBLE
     try:
         options = _options(sys.argv[1:] if arguments is None else arguments)
@@ -187,8 +187,15 @@ def _silence() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def hear_signals() -> None:
+    """Have the signals that ask for an end unwind this process, so that it leaves nothing."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _terminate)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # so that what was begun is taken back
+    raise SystemExit(128 + number)
 
 
 def _options(arguments: Sequence[str]) -> Any:

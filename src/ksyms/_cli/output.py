@@ -71,7 +71,7 @@ def complain(what: str, remedy: str = "") -> None:
 
 
 def write(path: str, data: memoryview) -> bool:
-    """Write ``data`` to the file ``path``, or to stdout for ``-``; true for a file.
+    """Write ``data`` to the file ``path``, or to stdout for ``-``; true if stdout is free.
 
     Raises:
         OutputError: the file cannot be written.
@@ -79,8 +79,8 @@ def write(path: str, data: memoryview) -> bool:
     if path != "-":
         from .._output import write_whole
 
-        write_whole(path, data)
-        return True
+        fd = write_whole(path, data)
+        return fd is None or not os.path.sameopenfile(fd, sys.stdout.fileno())
     # Buffered anew: an unbuffered stdout writes a part and says how much.
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(data)

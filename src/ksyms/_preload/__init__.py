@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from .._errors import ServeError, reason
+from .._paths import UntrustedError, descend, judge_file
 
-_SOURCE = Path(__file__).with_name("preload.c")
+_SOURCE: Final = Path(__file__).with_name("preload.c")
+_OF_ROOT: Final = "/var/cache"
+"""Where root's is, whatever the environment says: ``sudo -E`` leaves it another user's."""
+_COMPILERS: Final = ("cc", "gcc", "clang")
 
 
 def preloaded(environment: dict[str, str], device: str | None) -> dict[str, str]:
@@ -28,60 +32,98 @@ def preloaded(environment: dict[str, str], device: str | None) -> dict[str, str]
     return changed
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether nobody else can have put it there, or can change it."""
-    status = path.stat()
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
-
-
 def library() -> str:
     """The path of the shared object, built where it is not in the cache yet.
 
+    The dynamic linker gets it as a path. So nobody but root and the caller may be able to
+    change it or any directory on the way: then it is, when it is loaded, what was judged.
+
     Raises:
-        ServeError: there is no compiler, or it fails, or the cache cannot be written.
+        ServeError: there is no compiler, or it fails, or the cache cannot be written, or
+            another user can write to it.
     """
     source = _SOURCE.read_bytes()
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    directory = Path(home, "ksyms")
-    path = directory / f"preload-{hashlib.sha256(source).hexdigest()[:16]}.so"
-    if not directory.is_absolute() or " " in str(path) or ":" in str(path):
+    root = os.geteuid() == 0
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    directory = os.path.join(_OF_ROOT if root else cache, "ksyms")
+    path = f"{directory}/preload-{hashlib.sha256(source).hexdigest()[:16]}.so"
+    if not directory.startswith("/") or " " in path or ":" in path:
         raise ServeError(
             f"{directory} cannot be preloaded from: it is relative, or has a space or colon.",
             "Set XDG_CACHE_HOME to another directory of your own.",
         )
-    if path.exists():
-        if not (_is_ours(directory) and _is_ours(path)):
-            raise ServeError(
-                f"{path} can be written by others, so it is not loaded.",
-                "Set XDG_CACHE_HOME to a directory of your own.",
-                errno=errno.EPERM,
-            )
-        return str(path)
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise ServeError(
-            "There is no C compiler to build what maps the device.",
-            "Install gcc or clang; or have the program mmap() the device itself.",
-            errno=errno.ENOENT,
-        )
+    # Root's can be read by those that its programs become.
+    mode = 0o755 if root else 0o700
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory) as scratch:
-            built = Path(scratch, "preload.so")
-            options = ["-shared", "-fPIC", "-O2", "-o", str(built), str(_SOURCE), "-ldl"]
-            run = subprocess.run([compiler, *options], capture_output=True, text=True)
-            if run.returncode:
-                raise ServeError(
-                    f"{compiler} cannot build what maps the device: "
-                    f"{(run.stderr.strip().splitlines() or ['it says nothing'])[-1]}.",
-                    "Install the C library's headers (libc6-dev).",
-                )
-            built.chmod(0o700)
-            built.replace(path)
+        os.close(descend(directory, alone=True, make=mode))
+        if not os.path.exists(path):
+            _build(path, mode)
+        judge_file(path)
+    except UntrustedError as error:
+        raise ServeError(
+            f"{path} is not loaded: {error}.",
+            f"Remove it, and see that no other user can change {_OF_ROOT}."
+            if root
+            else "Set XDG_CACHE_HOME to a directory that no other user can change.",
+            errno=error.errno,
+        ) from None
     except OSError as error:
         raise ServeError(
             f"{directory} cannot be written: {reason(error)}.",
-            "Set XDG_CACHE_HOME to a directory of your own.",
+            f"Have room in {_OF_ROOT}."
+            if root
+            else "Set XDG_CACHE_HOME to a directory of your own.",
             errno=error.errno,
         ) from None
-    return str(path)
+    return path
+
+
+def _build(path: str, mode: int) -> None:
+    """Build the shared object ``path``, in a directory that nobody else can change."""
+    compiler = _compiler()
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as scratch:
+        built = f"{scratch}/preload.so"
+        options = ["-shared", "-fPIC", "-O2", "-o", built, str(_SOURCE), "-ldl"]
+        # No CPATH, LIBRARY_PATH or COMPILER_PATH, which put another's files in.
+        environment = {
+            "PATH": f"{os.path.dirname(compiler)}:{os.defpath}",
+            "LC_ALL": "C",
+            "TMPDIR": scratch,
+        }
+        run = subprocess.run(
+            [compiler, *options], env=environment, capture_output=True, text=True
+        )
+        if run.returncode:
+            raise ServeError(
+                f"{compiler} cannot build what maps the device: "
+                f"{(run.stderr.strip().splitlines() or ['it says nothing'])[-1]}.",
+                "Install the C library's headers (libc6-dev).",
+            )
+        os.chmod(built, mode)
+        os.replace(built, path)
+
+
+def _compiler() -> str:
+    """The first compiler of PATH that no other user can change.
+
+    Raises:
+        ServeError: there is none.
+    """
+    refused = ""
+    for name in _COMPILERS:
+        for directory in os.get_exec_path():
+            path = os.path.join(directory, name)
+            try:
+                judge_file(path)
+            except UntrustedError as error:
+                refused = refused or f": {error}"
+            except OSError:
+                continue
+            else:
+                if os.access(path, os.X_OK):
+                    return path
+    raise ServeError(
+        f"There is no C compiler to build what maps the device{refused}.",
+        "Install gcc or clang; or have the program mmap() the device itself.",
+        errno=errno.ENOENT,
+    )

@@ -37,7 +37,7 @@ class CharacterServer(Server):
             def end(force: bool) -> None:
                 """The end of the process closes the connection, and so the device."""
 
-            life = Life(character, {self.name: device}, end, self.event)
+            life = Life({self.name: device}, end, self.event)
             stack.enter_context(life.signals())
             self.serve(life, channel, character, nullcontext())
         self.event("ended")

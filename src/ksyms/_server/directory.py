@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from .._device import Device
 from .._errors import ServeError, reason
+from .._paths import UntrustedError, descend, place
 from .._threads import begin
 from .._transport import (
     FORCE,
@@ -20,17 +20,18 @@ from .._transport import (
     STATUS,
     Channel,
     Directory,
-    Mount,
     check,
     check_namespace,
     mount,
     mounted,
     unmount,
+    unmounted,
 )
 from .life import Life, notify
 from .server import DEVICE, PATIENCE, Server
 
 FILE: Final = "vmlinux"
+_PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DirectoryServer(Server):
@@ -54,7 +55,7 @@ class DirectoryServer(Server):
         super().__init__(**others)
         if not directory:
             raise ServeError("The directory has no name.", "Name one.", errno=errno.ENOENT)
-        self.directory = _placed(directory)
+        self.directory = directory
         self.link = link
         self.allow_other = allow_other
 
@@ -63,109 +64,122 @@ class DirectoryServer(Server):
         with ExitStack() as stack:
             check_namespace()
             check()
-            stack.enter_context(self._place())
+            at = stack.enter_context(self._place())
             latest = self.latest(stack)
-            self._recover()  # another server can have begun meanwhile
-            mounted_at = mount(self.directory, self.allow_other)
-            stack.callback(os.close, mounted_at.fd)
-            stack.callback(self._unmount, mounted_at, FORCE)
             several = replace(self.policy, opens_per_process=None)
             files = {DEVICE: Device(self.policy), FILE: Device(several)}
+
+            def end(force: bool) -> None:
+                if not unmounted(mounted_at, FORCE if force else 0):
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+            life = Life(files, end, self.event)
+            # From here on a signal is counted and interrupts nothing: no mount is left.
+            stack.enter_context(life.signals())
+            self._recover(at)  # another server can have begun meanwhile
+            mounted_at = mount(at, self.allow_other)
+            stack.callback(os.close, mounted_at.fd)
+            stack.callback(unmounted, mounted_at, FORCE)
             channel = Channel(mounted_at.fd)
             tree = Directory(
                 channel,
-                mounted_at.device,
+                mounted_at.mounted.device,
                 files,
                 latest,
                 self.gate,
                 lambda: {**self.facts(latest), "directory": self.directory},
                 self.event,
             )
-
-            def end(force: bool) -> None:
-                if not self._unmount(mounted_at, FORCE if force else 0):
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-
-            life = Life(tree, files, end, self.event)
-            stack.enter_context(life.signals())
             self.serve(life, channel, tree, self._linked())
         self.event("ended")
 
-    def _unmount(self, mounted_at: Mount, flags: int) -> bool:
-        """Unmount what this server mounted, and nobody else's; false where it is not gone."""
-        try:
-            found = mounted(self.directory)
-            if found is None:
-                return True  # somebody else did; it can live on in another place
-            if found[1] != mounted_at.device:
-                return False
-            unmount(self.directory, mounted_at.by_helper, flags)
-        except OSError:
-            return False
-        return True
-
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """A directory to mount on, free of what an earlier server left there."""
-        self._recover()
-        made = False
+    def _place(self) -> Iterator[int]:
+        """A descriptor of the directory to mount on, free of what an earlier server left."""
+        with ExitStack() as stack:
+            # Its own name is looked up only where it must be: a dead mount would not answer.
+            parent, name = os.path.split(self.directory.rstrip("/"))
+            if name in ("", ".", ".."):
+                parent, name = self.directory, ""
+            try:
+                above = _descended(parent, stack)
+                self.directory = os.path.join(place(above), name) if name else place(above)
+                self._recover(above, name)
+                if name:
+                    stack.enter_context(_made(above, name))
+            except (OSError, UntrustedError) as error:
+                raise _not_made(self.directory, error) from None
+            try:
+                at = os.open(name or ".", _PLACE, dir_fd=above)
+            except OSError as error:
+                raise ServeError(
+                    f"{self.directory} is not a directory."
+                    if error.errno == errno.ENOTDIR
+                    else f"{self.directory} cannot be opened: {reason(error)}.",
+                    "Name one, or a place for one.",
+                    errno=error.errno,
+                ) from None
+            stack.callback(os.close, at)
+            self._empty(at)
+            yield at
+
+    def _empty(self, at: int) -> None:
+        """Whether the directory ``at`` has nothing in it.
+
+        Raises:
+            ServeError: it has, or may not be read.
+        """
         try:
-            os.mkdir(self.directory, 0o755)
-            made = True
-        except FileExistsError:
-            pass
+            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+            try:
+                empty = not os.listdir(fd)
+            finally:
+                os.close(fd)
         except OSError as error:
-            raise _not_made(self.directory, error) from None
-        if not stat.S_ISDIR(os.lstat(self.directory).st_mode):
             raise ServeError(
-                f"{self.directory} is not a directory.",
-                "Name one, or a place for one.",
-                errno=errno.ENOTDIR,
-            )
-        if os.listdir(self.directory):
+                f"{self.directory} cannot be read: {reason(error)}.",
+                "Name an empty directory, or one that is not there yet.",
+                errno=error.errno,
+            ) from None
+        if not empty:
             raise ServeError(
                 f"{self.directory} is not empty.",
                 "Name an empty directory, or one that is not there yet.",
                 errno=errno.ENOTEMPTY,
             )
-        try:
-            yield
-        finally:
-            if made:
-                with suppress(OSError):
-                    os.rmdir(self.directory)
 
-    def _recover(self) -> None:
-        while (found := mounted(self.directory)) is not None:
-            self._remove(found[0])
-
-    def _remove(self, kind: str) -> None:
-        """Remove a dead mount of an earlier server.
+    def _recover(self, at: int, name: str = "") -> None:
+        """Remove what is mounted on the directory ``at``, or on ``name`` in it, if it is dead.
 
         Raises:
             ServeError: it is not dead, or something else.
         """
+        directory = os.path.join(place(at), name).rstrip("/") or "/"
+        while (found := mounted(directory)) is not None:
+            self._remove(directory, found.kind, at, name)
+
+    def _remove(self, directory: str, kind: str, at: int, name: str) -> None:
         if kind != KIND:
             raise ServeError(
-                f"Something else ({kind}) is mounted at {self.directory}.",
+                f"Something else ({kind}) is mounted at {directory}.",
                 "Name another directory, or unmount it.",
                 errno=errno.EBUSY,
             )
-        if answers(self.directory):
+        if answers(directory):
             raise ServeError(
-                f"{self.directory} is served already.",
+                f"{directory} is served already.",
                 "Name another directory, or stop that server.",
                 errno=errno.EBUSY,
             )
         try:
-            unmount(self.directory, os.geteuid() != 0, FORCE)
+            unmount(at, name, os.geteuid() != 0, FORCE)
         except OSError as error:
             raise ServeError(
-                f"The dead mount at {self.directory} cannot be removed: {reason(error)}.",
+                f"The dead mount at {directory} cannot be removed: {reason(error)}.",
                 "Unmount it as root: umount -l.",
                 errno=error.errno,
             ) from None
-        self.event(f"removed the dead mount at {self.directory}")
+        self.event(f"removed the dead mount at {directory}")
 
     @contextmanager
     def _linked(self) -> Iterator[None]:
@@ -181,41 +195,58 @@ class DirectoryServer(Server):
             yield
             return
         target = os.path.join(self.directory, DEVICE)
-        try:
-            # One that an earlier server left here is ours.
-            if os.path.islink(self.link) and os.readlink(self.link) == target:
-                os.unlink(self.link)
-            os.symlink(target, self.link)
-        except OSError as error:
-            self.event(f"{self.link} cannot be made: {reason(error)}")
-            yield
-            return
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                if os.readlink(self.link) == target:
-                    os.unlink(self.link)
+        with ExitStack() as stack:
+            parent, name = os.path.split(self.link)
+            try:
+                at = _descended(parent, stack)
+                # One that an earlier server left here is ours.
+                if _leads(at, name) == target:
+                    os.unlink(name, dir_fd=at)
+                os.symlink(target, name, dir_fd=at)
+            except (OSError, UntrustedError) as error:
+                self.event(f"{self.link} cannot be made: {reason(error)}")
+                stack.close()  # it can be of the served directory, which is in use with it
+                yield
+                return
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    if _leads(at, name) == target:
+                        os.unlink(name, dir_fd=at)
 
 
-def _placed(directory: str) -> str:
-    """``directory`` as mountinfo has it: absolute, without symlinks on the way to it.
-
-    Raises:
-        ServeError: there is no way to it.
-    """
-    # Its own name is looked up only where it must be: a dead mount would not answer.
-    parent, name = os.path.split(directory.rstrip("/"))
-    if name in ("", ".", ".."):
-        parent, name = directory, ""
+def _leads(at: int, name: str) -> str | None:
+    """Where the link ``name`` in ``at`` leads; None where there is no link."""
     try:
-        found = os.path.realpath(parent or ".", strict=True)
-    except OSError as error:
-        raise _not_made(directory, error) from None
-    return os.path.join(found, name) if name else found
+        return os.readlink(name, dir_fd=at)
+    except OSError:
+        return None
 
 
-def _not_made(directory: str, error: OSError) -> ServeError:
+def _descended(path: str, stack: ExitStack) -> int:
+    """A descriptor of the directory ``path``, for as long as ``stack`` lasts."""
+    fd = descend(path)
+    stack.callback(os.close, fd)
+    return fd
+
+
+@contextmanager
+def _made(above: int, name: str) -> Iterator[None]:
+    """The directory ``name`` in ``above``; one that was made for this is removed."""
+    try:
+        os.mkdir(name, 0o755, dir_fd=above)
+    except FileExistsError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.rmdir(name, dir_fd=above)
+
+
+def _not_made(directory: str, error: OSError | UntrustedError) -> ServeError:
     return ServeError(
         f"{directory} cannot be made: {reason(error)}.",
         "Name a directory that is there, or can be made.",

@@ -9,10 +9,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from .._device import Device, Event
 from .._errors import DeviceError
+from .._transport import Operations
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -20,17 +21,10 @@ if TYPE_CHECKING:
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Served(Protocol):
-    """What answers opens; none any more once it is ``closing``."""
-
-    closing: bool
-
-
 class Life:
     """The life of what is served.
 
     Args:
-        served: what answers opens.
         devices: what is open, by name.
         end: ends it; True forces it, else it raises OSError where something is in use.
         event: told in words what happens.
@@ -38,23 +32,22 @@ class Life:
 
     def __init__(
         self,
-        served: Served,
         devices: dict[str, Device],
         end: Callable[[bool], None],
         event: Callable[[str], None],
     ) -> None:
-        self._served = served
         self._devices = devices
         self._end = end
         self._event = event
         self._asked = 0
         self._over = threading.Event()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def over(self) -> None:
         """To be called when the connection has ended, from any thread."""
         self._over.set()
-        os.eventfd_write(self._wake, 1)
+        with suppress(BlockingIOError):  # it is full: that wakes too
+            os.write(self._wake, b"\0")
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -62,21 +55,26 @@ class Life:
 
         def asked(number: int, frame: FrameType | None) -> None:
             self._asked += 1
-            os.eventfd_write(self._wake, 1)
 
         for device in self._devices.values():
             device.modevent(Event.LOAD)
         # What was set to be ignored stays so: nohup.
         heard = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, asked) for number in heard}
+        # A signal that comes just before select() is called does not interrupt it.
+        woken_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
             yield
         finally:
+            signal.set_wakeup_fd(woken_before)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def wait(self) -> None:
-        """Wait for the end: by a signal and the last close, or by somebody else's doing."""
+    def wait(self, served: Operations) -> None:
+        """Wait for the end: by a signal and the last close, or by somebody else's doing.
+
+        ``served`` is what answers opens.
+        """
         told = False
         while not self._over.is_set():
             if self._asked > 1:
@@ -85,7 +83,7 @@ class Life:
                     self._end(True)
                 return
             if self._asked:
-                self._served.closing = True
+                served.closing = True
                 busy = self._unload()
                 if busy is None:
                     return
@@ -93,9 +91,9 @@ class Life:
                     self._event(f"busy ({busy}): ends at the last close")
                     told = True
             # A close wakes nobody here; a server that is to end can look now and then.
-            select.select([self._wake], [], [], 0.2 if self._asked else None)
+            select.select([self._woken], [], [], 0.2 if self._asked else None)
             with suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
+                os.read(self._woken, 4096)
 
     def _unload(self) -> str | None:
         """What the driver's unload says: None if it is done, else who is in the way."""

@@ -78,7 +78,7 @@ class Server(ABC):
         # Not waited for: where only the end of the process ends the connection, it is that.
         ended = begin(dispatch)
         with ready:
-            life.wait()
+            life.wait(operations)
         ended.acquire(timeout=PATIENCE)
 
     def facts(self, latest: Latest[Backing]) -> dict[str, Any]:

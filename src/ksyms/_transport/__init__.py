@@ -5,7 +5,7 @@ from .backing import Backing
 from .callers import Gate, check_namespace
 from .cuse import CharacterDevice, connect
 from .directory import STATUS, Directory
-from .mount import FORCE, KIND, Mount, check, mount, mounted, unmount
+from .mount import FORCE, KIND, check, mount, mounted, unmount, unmounted
 from .operations import Operations, serve
 from .protocol import Channel, Request
 
@@ -18,7 +18,6 @@ __all__ = [
     "CharacterDevice",
     "Directory",
     "Gate",
-    "Mount",
     "Operations",
     "Request",
     "check",
@@ -29,4 +28,5 @@ __all__ = [
     "protocol",
     "serve",
     "unmount",
+    "unmounted",
 ]

@@ -76,8 +76,6 @@ class CharacterDevice(Operations):
         gate: Gate,
         ready: Callable[[], None],
     ) -> None:
-        self.closing = False
-        """Whether no more opens are answered, since the server is about to end."""
         self._name = name
         self._device = device
         self._snapshots = snapshots

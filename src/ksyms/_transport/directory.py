@@ -112,8 +112,6 @@ class Directory(Operations):
         self._sent: dict[int, _Sent] = {}
         self._texts: dict[int, bytes] = {}
         self._begun = time.time_ns()
-        self.closing = False
-        """Whether no more opens are answered, since the server is about to end."""
         self.passthrough: str | None = "the kernel has none before Linux 6.9"
         """Why reads do not pass the server by; None where they do."""
 

@@ -9,9 +9,12 @@ import os
 import re
 import socket
 import subprocess
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from .._errors import ServeError, reason
+from .._paths import UntrustedError, descend, place
+from .._standing import StandingFile
 
 KIND: Final = "fuse.ksyms"
 """The file system's type, as /proc/mounts shows it."""
@@ -19,14 +22,36 @@ FORCE: Final = 1 | 2
 """MNT_FORCE, which ends the connection (fs/fuse/inode.c, fuse_umount_begin); MNT_DETACH."""
 
 _FLAGS: Final = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
+_NOFOLLOW: Final = 8  # UMOUNT_NOFOLLOW
+
+
+_MOUNTS: Final = StandingFile("/proc/self/mountinfo")
+"""Opened before anything is mounted: to unmount takes no new descriptor then."""
+
+
+class Mounted(NamedTuple):
+    """What is mounted somewhere: a line of mountinfo (proc(5)).
+
+    ``number`` is the mount's own, ``above`` that of what it is mounted on; ``device`` is as
+    maps prints it.
+    """
+
+    number: bytes
+    above: bytes
+    directory: str
+    kind: str
+    device: bytes
 
 
 class Mount(NamedTuple):
-    """A FUSE connection and where it is mounted; ``device`` as maps prints it."""
+    """A FUSE connection and what it is mounted on.
+
+    ``at`` is open on the directory beneath (O_PATH), whatever its name is by now.
+    """
 
     fd: int
-    directory: str
-    device: bytes
+    at: int
+    mounted: Mounted
     by_helper: bool
 
 
@@ -40,23 +65,34 @@ def check() -> None:
         raise _no_fuse(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
 
-def mount(directory: str, allow_other: bool) -> Mount:
-    """Mount at ``directory``, an absolute path with no symlink in it.
+def mount(at: int, allow_other: bool) -> Mount:
+    """Mount on the directory that ``at`` is open on; nothing is mounted there yet.
 
-    From here on nothing in this process may touch the directory before it is served.
+    From here on nothing in this process may touch the directory before it is served. Signals
+    must not raise exceptions meanwhile; after any other error it is not mounted.
 
     Raises:
         ServeError: there is no /dev/fuse, or mounting is refused.
     """
     by_helper = os.geteuid() != 0
-    fd = _by_helper(directory, allow_other) if by_helper else _by_root(directory, allow_other)
-    device = mounted(directory)
-    assert device is not None
-    return Mount(fd, directory, device[1], by_helper)
+    directory = place(at)
+    try:
+        fd = (_by_helper if by_helper else _by_root)(at, directory, allow_other)
+    except OSError as error:
+        raise _not_mounted(directory, reason(error), error.errno) from None
+    try:
+        found = mounted(directory)
+        if found is None or found.kind != KIND or place(at) != directory:
+            raise _not_mounted(directory, "somebody moved it meanwhile", errno.ENOENT)
+    except BaseException:
+        _take_back(at, by_helper)
+        os.close(fd)
+        raise
+    return Mount(fd, at, found, by_helper)
 
 
-def unmount(directory: str, by_helper: bool, flags: int = 0) -> None:
-    """Unmount ``directory``.
+def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
+    """Unmount what is mounted on the directory ``at``, or on ``name`` in it.
 
     Raises:
         OSError: EBUSY where something in it is in use.
@@ -64,8 +100,9 @@ def unmount(directory: str, by_helper: bool, flags: int = 0) -> None:
     if by_helper:
         lazy = ["-z"] if flags else []
         run = subprocess.run(
-            [_helper(), "-u", *lazy, "--", directory],
-            capture_output=True,
+            [_helper(), "-u", *lazy, "--", os.path.join(place(at), name).rstrip("/")],
+            stderr=subprocess.PIPE,
+            close_fds=False,  # so that it takes two descriptors and no more
             text=True,
             errors="replace",
         )
@@ -73,28 +110,59 @@ def unmount(directory: str, by_helper: bool, flags: int = 0) -> None:
             busy = "busy" in run.stderr.lower()
             raise OSError(errno.EBUSY if busy else errno.EIO, run.stderr.strip())
         return
+    # By the descriptor of the directory beneath, LOOKUP_MOUNTPOINT goes on to what is mounted
+    # there (fs/namei.c, handle_lookup_down), wherever it has been moved.
+    way = f"/proc/self/fd/{at}/{name}" if name else f"/proc/self/fd/{at}"
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(directory), flags):
+    if libc.umount2(os.fsencode(way), flags | (_NOFOLLOW if name else 0)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
-def mounted(directory: str) -> tuple[str, bytes] | None:
-    """Type and device of what is mounted at ``directory``, without touching it."""
-    found = None
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            before, _, after = line.partition(b" - ")
-            fields = before.split()
-            place = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), fields[4])
-            if place == os.fsencode(directory):
-                major, _, minor = fields[2].partition(b":")
-                device = b"%02x:%02x" % (int(major), int(minor))
-                found = after.split()[0].decode(), device
+def unmounted(mount: Mount, flags: int) -> bool:
+    """Unmount ``mount``, and nothing of anybody else's; false where it is not gone."""
+    own = mount.mounted
+    try:
+        mounts = _mounts()
+        found = [m for m in mounts if (m.number, m.device) == (own.number, own.device)]
+        if not found:
+            return True  # somebody else did; it can live on in another place
+        if (own.number, found[0].directory) in [(m.above, m.directory) for m in mounts]:
+            return False  # something else lies over it
+        unmount(mount.at, "", mount.by_helper, flags)
+    except OSError:
+        return False
+    return True
+
+
+def mounted(directory: str) -> Mounted | None:
+    """What is mounted at ``directory``, the uppermost of it, without touching it.
+
+    Raises:
+        OSError: the mounts cannot be read.
+    """
+    return next((m for m in reversed(_mounts()) if m.directory == directory), None)
+
+
+def _mounts() -> list[Mounted]:
+    found = []
+    for line in _MOUNTS.text().split(b"\n")[:-1]:  # a directory's name can have any other end
+        before, _, after = line.partition(b" - ")
+        number, above, device, _, where = before.split(b" ")[:5]
+        where = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), where)
+        major, _, minor = device.partition(b":")
+        shown = b"%02x:%02x" % (int(major), int(minor))
+        kind = os.fsdecode(after.split(b" ")[0])
+        found.append(Mounted(number, above, os.fsdecode(where), kind, shown))
     return found
 
 
-def _by_root(directory: str, allow_other: bool) -> int:
+def _take_back(at: int, by_helper: bool) -> None:
+    with suppress(OSError, ServeError):
+        unmount(at, "", by_helper, FORCE)
+
+
+def _by_root(at: int, directory: str, allow_other: bool) -> int:
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -103,8 +171,8 @@ def _by_root(directory: str, allow_other: bool) -> int:
     if allow_other:
         options += ",allow_other"
     libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (b"ksyms", os.fsencode(directory), KIND.encode(), _FLAGS, options.encode())
-    if libc.mount(*arguments):
+    where = f"/proc/self/fd/{at}".encode()
+    if libc.mount(b"ksyms", where, KIND.encode(), _FLAGS, options.encode()):
         number = ctypes.get_errno()
         os.close(fd)
         raise ServeError(
@@ -115,8 +183,15 @@ def _by_root(directory: str, allow_other: bool) -> int:
     return fd
 
 
-def _by_helper(directory: str, allow_other: bool) -> int:
-    """fusermount3 mounts, and sends the descriptor over a socket (fusermount.c, send_fd)."""
+def _by_helper(at: int, directory: str, allow_other: bool) -> int:
+    """fusermount3 mounts, and sends the descriptor over a socket (fusermount.c, send_fd).
+
+    It takes a path; so nobody else may be able to put another directory there.
+    """
+    try:
+        os.close(descend(directory, alone=True))
+    except UntrustedError as error:
+        raise _not_mounted(directory, str(error), error.errno) from None
     ours, theirs = socket.socketpair()
     options = "default_permissions,nosuid,nodev,noexec,fsname=ksyms,subtype=ksyms"
     if allow_other:
@@ -135,11 +210,10 @@ def _by_helper(directory: str, allow_other: bool) -> int:
         space = socket.CMSG_SPACE(numbers.itemsize)
         _, messages, _, _ = ours.recvmsg(1, space)
     if run.returncode or not messages:
+        if run.returncode <= 0:  # it mounted, and there was no room for another descriptor
+            _take_back(at, True)
         why = run.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
-        raise ServeError(
-            f"{directory} cannot be mounted: {why[0].rstrip('.')}.",
-            "Name an empty directory of your own, or run this as root.",
-        )
+        raise _not_mounted(directory, why[0].rstrip("."))
     numbers.frombytes(messages[0][2][: numbers.itemsize])
     os.set_inheritable(numbers[0], False)
     return numbers[0]
@@ -155,6 +229,14 @@ def _helper() -> str:
             "Install fuse3, or run this as root.",
         )
     return found
+
+
+def _not_mounted(directory: str, why: str, number: int | None = None) -> ServeError:
+    return ServeError(
+        f"{directory} cannot be mounted: {why}.",
+        "Name an empty directory of your own, or run this as root.",
+        errno=number,
+    )
 
 
 def _no_fuse(error: OSError) -> ServeError:

@@ -62,6 +62,9 @@ class Operations(ABC):
     KsymsError with the errno to answer.
     """
 
+    closing: bool = False
+    """Whether no more opens are answered, since the server is about to end."""
+
     @abstractmethod
     def handlers(self) -> dict[int, Handler]:
         """The handlers, by opcode."""
