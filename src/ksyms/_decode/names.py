@@ -54,9 +54,10 @@ class Names:
         names, sizes, modules = self._table.briefly(numbers)
         self.kernel[numbers] = [module is None for module in modules]
         heads, tails, known = self.heads, self.tails, self._tails
-        printed = map(self._table.printed_name, names)
-        for number, name, size, module in zip(numbers.tolist(), printed, sizes, modules):
-            heads[number] = b" %b+0x" % name
+        printed = self._table.printed_name
+        for number, name, size, module in zip(numbers.tolist(), names, sizes, modules):
+            is_plain = b"." not in name and b"$" not in name  # and is printed as it is
+            heads[number] = b" %b+0x" % (name if is_plain else printed(name))
             tails[number] = known.get((size, module)) or self._tail(size, module)
 
     def _tail(self, size: int, module: str | None) -> bytes:
