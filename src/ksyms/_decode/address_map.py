@@ -81,6 +81,7 @@ class AddressMap:
         """Whether the file has a module's section."""
         self.areas = Areas(table, self._image, modules)
         self._kernels = self._image_range() if is_x86(table) else range(0)
+        self._image_digits = self._digits_of_image()
 
     def _extent_of_all(self) -> tuple[int, int]:
         start = self._table.spans.start
@@ -106,6 +107,25 @@ class AddressMap:
         starts = [p.start for name, p in self._sections.items() if name.startswith("[")]
         modules = [start for start in starts if self.areas.is_modules(start, None)]
         return range(X86_KERNEL.start, min([X86_KERNEL.stop, *modules]))
+
+    def _digits_of_image(self) -> bytes:
+        """Give what all addresses of the image begin with; b"" if a module's can as well."""
+        first, last, digits = self._image.start, self._image.stop, self.digits
+        differing = len(f"{first ^ last:x}")
+        ends = first >> 4 * differing << 4 * differing, first | (1 << 4 * differing) - 1
+        if not all(end in self._kernels for end in ends):
+            return b""
+        return f"{first:0{digits}x}"[: digits - differing].encode()
+
+    def is_in_image(self, text: bytes) -> bool:
+        """Return whether all addresses in a text lie near the file's image, and no module does.
+
+        Where that cannot be told so quickly it is False.
+        """
+        digits = self._image_digits
+        if not digits or self.first.upper() in text:
+            return False
+        return text.count(self.first) == text.count(digits) * digits.count(self.first)
 
     def place(self, address: int, boot: Boot, symbol: Symbol | None = None) -> Place | None:
         """Find what ``address`` is in ``boot``; None where that cannot be known.

@@ -307,8 +307,8 @@ class Decoder:
         """Return whether a block can change what a look ahead found out."""
         if any(hint in text for hint in HINTS):
             return True
-        if trial.settled and self._proven(trial.boot):
-            return False
+        if trial.settled and (self._proven(trial.boot) or self.map.is_in_image(text)):
+            return False  # what is left to be told, if anything, is where modules lie
         if not trial.names_something and b"+0x" in text:
             return True
         text = text.replace(_UNKNOWN + b" (", b"")  # of perf script, and no name
@@ -329,7 +329,9 @@ class Decoder:
                 numbers = {place: number for number, place in enumerate(places_of(pieces))}
                 told = {numbers[place]: key for place, key in lines if place in numbers}
         keys = self._keys(pieces)
-        named = _named(pieces, keys, self._digits)
+        # Most texts have a name with an offset only where an address is.
+        elsewhere = text.count(b"+0x") > b"".join(keys).count(b"+0x")
+        named = _named(pieces, keys, self._digits) if elsewhere else []
         said = statements(text)
         if ids := [*self._modules_of(keys, pieces), *self._modules_named(named)]:
             said = sorted([*said, *ids], key=lambda statement: statement.place)
@@ -360,12 +362,17 @@ class Decoder:
             for number, before in enumerate(pieces[:-1:2])
             if (before[-2:] if before[-2:] != b"0x" else before[-4:-2]) in _OPENED
         ]
+        usual = forms.USUAL_BEFORE.search
         for number in opened:
             key, before = keys[number], pieces[2 * number]
+            digits, rest = key[: self._digits], key[self._digits :]
+            last = max(0, len(before) - forms.LONGEST)
+            if rest == b">" and (match := usual(before, last)):
+                keys[number] = b"%b%b> %b" % (digits, forms.BEFORE, match[1])
+                continue
             name, close = forms.name_before(before)
             if not name:
                 continue
-            digits, rest = key[: self._digits], key[self._digits :]
             if rest not in CLOSED and forms.parse_annotation(rest).form is not forms.NONE:
                 continue
             if not rest.lower().startswith(close):
@@ -379,7 +386,7 @@ class Decoder:
         places: list[int] = []
         longer = self._digits - _BLANK
         long = [number for number, key in enumerate(keys) if len(key) > longer]
-        for number in [n for n in long if keys[n][_BLANK : _BLANK + 1] == b" "]:
+        for number in [n for n in long if keys[n][_BLANK :: -_BLANK - 1] == b" ]"]:
             said = forms.parse_annotation(keys[number][self._digits :])
             places = places or places_of(pieces)
             yield from self._module(places[number], said.module, said.build_id, said.name)
@@ -699,9 +706,9 @@ def _says(key: Key, head: bytes, offset: int) -> bool:
 
 def _as_it_was(key: Key, digits: int) -> bytes:
     """Give an address and what follows it in the text, which a name before it does not."""
-    if not key.startswith(forms.BEFORE, digits):
+    if key[digits : digits + 1] != forms.BEFORE:
         return key
-    return key[:digits] + key[digits + len(forms.BEFORE) :].partition(b" ")[0]
+    return key[:digits] + key[digits + 1 : key.index(b" ", digits)]
 
 
 def _encoded(name: str) -> bytes:

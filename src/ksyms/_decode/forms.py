@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-NAME: Final = rb"[A-Za-z_.$][\w.$@]{0,511}(?:::[\w.$@]{1,255}){0,8}"  # KSYM_NAME_LEN
+# KSYM_NAME_LEN. Possessive: nothing that may follow is in a name, so no shorter one can match.
+NAME: Final = rb"[A-Za-z_.$][\w.$@]{0,511}+(?:::[\w.$@]{1,255}+){0,8}+"
 _HEX: Final = rb"[0-9a-fA-F]+"
 # What dmesg and grep put around words for a terminal, and JSON's way to write that.
 _COLOUR: Final = rb"(?:(?:\x1b|\\u001[bB])\[[\d;]{0,16}[mK])"
@@ -320,7 +321,7 @@ def _annotation(long: bool) -> bytes:
     """Give the pattern of what follows an address: what closes it, and a form, if it has one.
 
     ``long`` is whether forms are among these that look at all of a line. Where another address
-    comes next, as in a dump of memory, no form is looked for.
+    comes next, as in a dump of memory, or a register's name, no form is looked for.
     """
     forms = [form for form in FORMS if long or form.title not in _LONG]
     patterns = [(f.pattern, _without_groups(f.pattern) + f.follow) for f in forms]
@@ -330,7 +331,7 @@ def _annotation(long: bool) -> bytes:
         for begin, whole in patterns
         if begin.startswith(_OPTIONAL) or not begin.startswith(_BLANKS)
     ]
-    following = rb"(?![ \t]{1,2}(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
+    following = rb"(?![ \t]{1,2}(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w)| \w++: )"
     return (
         _CLOSING
         + rb"(?:(?=[ \t:=])" + following + rb"(?:" + rb"|".join(behind) + rb")"
@@ -451,6 +452,8 @@ _ALONE: Final = {
 """Where a name without an offset is one, by what is behind it."""
 _CONTEXT: Final = 20
 """How many bytes before a name are looked at: a colour has as many."""
+USUAL_BEFORE: Final = re.compile(rb" (" + _WORDS + rb") <\Z")
+"""What stands before most addresses that have a name there, as ftrace has it."""
 _OPENER: Final = re.compile(rb" (?:<|\\u003[cC]|&lt;|\(|at |= )(?:0x)?$")
 
 

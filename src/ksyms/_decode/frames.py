@@ -23,6 +23,8 @@ from .tally import Verdict
 
 _KEPT: Final = 1 << 15
 """How many records are kept of one boot: a text has the same frames again and again."""
+_SYMBOLS: Final = 1 << 17
+"""How many symbols are kept, and what their records have in common: as many as a kernel has."""
 _UNKNOWN: Final = ", ".join(
     [f'"{name}": null' for name in ("symbol", "offset", "size", "exact", "module", "section")]
     + [
@@ -135,7 +137,7 @@ class Frames:
         wanted = numbers.tolist()
         known = self._known
         if fresh := list(set(wanted) - known.keys() - {NOBODY}):
-            if len(known) > _KEPT:
+            if len(known) > _SYMBOLS:
                 known = self._known = {}
                 fresh = list(set(wanted) - {NOBODY})
             known.update(zip(fresh, self._table.several(fresh)))
@@ -258,7 +260,7 @@ class Frames:
             self._starts.get(section) if section else None,
             link_address(symbol, self._slide),
         )
-        if len(self._static) > _KEPT:
+        if len(self._static) > _SYMBOLS:
             self._static = {}
         self._static[symbol] = made
         return made

@@ -58,9 +58,11 @@ class Names:
         names, sizes, modules = self._table.briefly(numbers)
         self.kernel[numbers] = [module is None for module in modules]
         heads, tails, known = self.heads, self.tails, self._tails
-        printed = _words([self._table.printed_name(name) for name in names])
-        for number, name, size, module in zip(numbers.tolist(), printed, sizes, modules):
-            heads[number] = b" %b+0x" % name
+        printed = self._table.printed_name
+        # Without a dot or a dollar sign a name is printed as it is.
+        words = _words([n if b"." not in n and b"$" not in n else printed(n) for n in names])
+        for number, word, size, module in zip(numbers.tolist(), words, sizes, modules):
+            heads[number] = b" %b+0x" % word
             tails[number] = known.get((size, module)) or self._tail(size, module)
 
     def _tail(self, size: int, module: str | None) -> bytes:

@@ -414,7 +414,9 @@ class SymbolTable(Sequence[Symbol]):
         """The name at each of ``starts``; of many, from a copy of all strings."""
         if len(starts) * _COPIED > len(self._strings):
             strings = bytes(self._strings)
-            return [self._string(strings, start) for start in starts]
+            find = strings.find
+            if strings.endswith(b"\0") and max(starts) < len(strings):
+                return [strings[start : find(b"\0", start)] for start in starts]
         return [self._name_at(start) for start in starts]
 
     def numbered(self, number: int) -> Symbol:
