@@ -146,6 +146,8 @@ def walked(top: int, path: str, flags: int) -> int:
     try:
         while left:
             step = left.pop()
+            if step == ".":
+                continue
             if step == "..":
                 if len(places) > 1:
                     os.close(places.pop())
@@ -160,11 +162,7 @@ def walked(top: int, path: str, flags: int) -> int:
                     links += 1
                     if links > _LINKS:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                    target = os.readlink("", dir_fd=fd)
-                    if target.startswith("/"):
-                        while len(places) > 1:
-                            os.close(places.pop())
-                    left += _steps(target)
+                    left += _led(os.readlink("", dir_fd=fd), places)
                     continue
             finally:
                 os.close(fd)
@@ -178,6 +176,15 @@ def walked(top: int, path: str, flags: int) -> int:
             os.close(fd)
 
 
+def _led(target: str, places: list[int]) -> list[str]:
+    """The names that a link leads by; an absolute one begins at the first of ``places``."""
+    if target.startswith("/"):
+        while len(places) > 1:
+            os.close(places.pop())
+    return _steps(target)
+
+
 def _steps(path: str) -> list[str]:
-    """The names in ``path``, the first one last."""
-    return [step for step in reversed(path.split("/")) if step not in ("", ".")]
+    """The names in ``path``, the first one last; a slash at its end wants a directory."""
+    steps = [step for step in reversed(path.split("/")) if step]
+    return [".", *steps] if path.endswith("/") else steps

@@ -84,6 +84,8 @@ def parse_modules(text: bytes) -> dict[str, Module]:
 
 def _module(line: str) -> Module:
     name, size, refcount, dependants, state, address, *taint = line.split()
+    if size.startswith("-"):
+        raise ValueError("its size is below 0")
     return Module(
         name=name,
         size=parse_number(size),
