@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOM = 256_000_000
 TIMES = 4
@@ -53,8 +53,8 @@ class Ended(NamedTuple):
         assert all(word in self.err for word in words), (self.arguments, self.err)
 
 
-def run(commands: Sequence[Sequence[str | Path]], size: int = 0) -> list[Ended]:
-    """Run the commands, on inputs of ``size`` bytes at most."""
+def run(commands: Sequence[Sequence[Any]], size: int = 0) -> list[Ended]:
+    """Run the commands, of strings and paths, on inputs of ``size`` bytes at most."""
     asked = [[str(word) for word in command] for command in commands]
     child = subprocess.run(
         [sys.executable, __file__, str(size)],
@@ -121,11 +121,6 @@ def _text(fd: int) -> str:
     os.lseek(fd, 0, os.SEEK_SET)
     with os.fdopen(os.dup(fd), "rb") as file:
         return file.read(1 << 20).decode("utf-8", "surrogateescape")
-
-
-def rows(ended: Iterable[Ended]) -> list[tuple[int, str]]:
-    """Status and first line of each, for who compares many."""
-    return [(each.status, (each.err or each.out).partition("\n")[0]) for each in ended]
 
 
 if __name__ == "__main__":

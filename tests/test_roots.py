@@ -17,9 +17,11 @@ import stat
 import struct
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -267,7 +269,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("roots")
 
 
-def others(path: Path, number: int) -> list[str | Path]:
+def others(path: Path, number: int) -> list[Any]:
     """One of the commands that take an archive, another for each number."""
     out = path.with_suffix(".out")
     if path.read_bytes()[257:262] != b"ustar":  # only who says that it is one is believed
@@ -284,7 +286,7 @@ def others(path: Path, number: int) -> list[str | Path]:
 
 def test_archives_that_are_good(directory: Path) -> None:
     """The text in each is found, whatever else is in it."""
-    commands: list[list[str | Path]] = []
+    commands: list[list[Any]] = []
     for number, data in enumerate(GOOD.values()):
         path = directory / f"good{number}.tar"
         path.write_bytes(data)
@@ -297,7 +299,7 @@ def test_archives_that_are_good(directory: Path) -> None:
 
 def test_archives_that_are_bad(directory: Path) -> None:
     """Each is refused by all commands that read it, in words."""
-    commands: list[list[str | Path]] = []
+    commands: list[list[Any]] = []
     for number, (data, _) in enumerate(BAD.values()):
         path = directory / f"bad{number}.tar"
         path.write_bytes(data)
@@ -456,7 +458,7 @@ def test_each_file_of_a_root_is(instead: str, tmp_path: Path) -> None:
     """Of each file in turn; what lies outside never gets into what comes out."""
     outside = tmp_path / "outside"
     outside.write_text(SECRET)
-    commands: list[list[str | Path]] = []
+    commands: list[list[Any]] = []
     for number, name in enumerate(FILES):
         root = saved(tmp_path / f"root{number}")
         if instead != "what nobody may read":
@@ -722,7 +724,7 @@ TEXTS = {
 
 
 def test_texts_that_say_what_cannot_be(tmp_path: Path) -> None:
-    commands: list[list[str | Path]] = []
+    commands: list[list[Any]] = []
     for number, data in enumerate(TEXTS.values()):
         root = saved(tmp_path / f"root{number}")
         (root / "proc/kallsyms").write_bytes(data)
@@ -737,26 +739,26 @@ def test_texts_that_say_what_cannot_be(tmp_path: Path) -> None:
 
 # What others say of themselves.
 
-NUMBER = [-1, 1 << 64, 1.5, True, None, "1", [], {}, 10**400]
+NUMBER: list[Any] = [-1, 1 << 64, 1.5, True, None, "1", [], {}, 10**400]
 WORD = [1, True, [], {}, 1.5]
 ADDRESS = ["0x", "-0x10", "0x1ffffffffffffffff", "0XFF", "ff", "", 5, True, [], "0x1_0"]
-LIST = [None, 1, "x", {}, [1], [None], [[]]]
+LIST: list[Any] = [None, 1, "x", {}, [1], [None], [[]]]
 
 
-def lies(facts: dict[str, object]) -> list[dict[str, object]]:
+def lies(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """``facts`` with each member, one at a time, of a value that it cannot have."""
     found = []
 
-    def within(value: object, put: Callable[[object], None]) -> None:
-        wrong: list[object]
+    def within(value: Any, put: Callable[[Any], None]) -> None:
+        wrong: Sequence[Any]
         if isinstance(value, dict):
             wrong = [None, 1, [], "x"]
             for key in value:
-                within(value[key], lambda new, k=key, v=value: v.__setitem__(k, new))
+                within(value[key], partial(value.__setitem__, key))
         elif isinstance(value, list):
             wrong = LIST
             for at in range(len(value)):
-                within(value[at], lambda new, n=at, v=value: v.__setitem__(n, new))
+                within(value[at], partial(value.__setitem__, at))
         elif isinstance(value, bool):
             wrong = [1, None, "x", []]
         elif isinstance(value, (int, float)):
@@ -771,7 +773,7 @@ def lies(facts: dict[str, object]) -> list[dict[str, object]]:
         put(value)
 
     for key in list(facts):
-        within(facts[key], lambda new, k=key: facts.__setitem__(k, new))
+        within(facts[key], partial(facts.__setitem__, key))
     return found
 
 
@@ -783,7 +785,7 @@ def test_a_portable_file_that_lies(tmp_path: Path) -> None:
     packed = ksyms.snapshot(root).portable()
     size = struct.unpack_from("<I", packed, 4)[0]
     title, _, text = packed[8 : 8 + size].partition(b"\n")
-    commands: list[list[str | Path]] = []
+    commands: list[list[Any]] = []
     for number, facts in enumerate(lies(json.loads(text))):
         path = tmp_path / f"{number}.zst"
         said = title + b"\n" + json.dumps(facts).encode()
@@ -799,7 +801,7 @@ def test_a_portable_file_that_lies(tmp_path: Path) -> None:
             ksyms.load(str(command_[-1]))
 
 
-STATUS: dict[str, object] = {
+STATUS: dict[str, Any] = {
     "pid": 1,
     "generation": {"modules": 3, "uevent_seqnum": None, "perf_events": 7},
     "sources_missing": {"perf_event_open": "Permission denied"},

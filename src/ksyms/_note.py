@@ -180,10 +180,15 @@ _MEMBERS: Final[dict[str, Any]] = {
             "names?": _count,
             "absolute": _count,
             "build_id": _TEXT,
+            "unplaced?": _count,
+            "debug?": _TEXT,
             "ranges": [{"section": str, "start": _place, "end": _place}],
             "btf?": _count,
             "programs?": PROGRAMS,
             "module?": {
+                "size?": _count,
+                "address?": _address,
+                "version?": _TEXT,
                 "refcount": _references,
                 "dependants": [str],
                 "taint": str,
@@ -192,6 +197,7 @@ _MEMBERS: Final[dict[str, Any]] = {
         }
     ],
     "sizes": {"exact": _count, "inferred": str},
+    "lists?": str,
     "absent": {"*": str},
     "refused": {"*": str},
 }
