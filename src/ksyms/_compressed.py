@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from ._memory import mapped
-from ._typing import TYPE_CHECKING, BinaryIO, Final
+from ._typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -31,9 +31,18 @@ if TYPE_CHECKING:
 COMPRESSED: Final = (".xz", ".zst", ".gz")
 """How the name of a compressed file ends, where a directory is searched for files."""
 LARGEST: Final = 1 << 30
-"""Bytes that a compressed file may have unpacked; the largest module has a tenth."""
+"""Bytes that are read of a stream, and the most of :func:`most_of`."""
+_SMALL: Final = 64 << 20
+_TIMES: Final = 16
+"""How many times its size a compressed file may have: kernels have 3 to 8 times."""
+_FRAMES: Final = 4096
+"""How many frames may come one after the other that hold nothing."""
+_FRAME: Final = 16
+"""How many bytes a frame has to hold that another one may come."""
+_DICTIONARY: Final = 160 << 20  # bytes for xz, of whose levels the 9th takes 65 MiB
 _PIECE: Final = 1 << 20
 _PATIENCE: Final = 5  # seconds until a FIFO is believed to have no writer
+_HEAD: Final = 6  # bytes that tell what a file is compressed with
 _PACKED: Final = 1 << 11  # zstd may make 32,768 times as much of a few bytes
 
 
@@ -42,26 +51,71 @@ def contents(path: str, copy: bool = False) -> bytes | mmap.mmap:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no regular file, is damaged, is larger than :data:`LARGEST` unpacked,
-            or was made shorter while it was copied.
+        ValueError: it is no regular file, is damaged, is larger than :func:`most_of` its
+            size unpacked, or was made shorter while it was copied.
     """
     # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
+    return contents_of(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), copy)
+
+
+def contents_of(fd: int, copy: bool = False) -> bytes | mmap.mmap:
+    """The same of an open file, which is closed.
+
+    Raises:
+        OSError, ValueError: as :func:`contents`.
+    """
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
-        packed = compression(file.read(6))
+        packed = compression(file.read(_HEAD))
         file.seek(0)
         if packed is not None:
-            return _limited(_unpacked(file, packed))
+            return _joined(limited(_unpacked(file, packed), most_of(status.st_size)))
         if not status.st_size:
             return b""
         if not copy:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         data = mapped(status.st_size)
         if file.readinto(data) < len(data):
             raise ValueError("it was made shorter while it was read")
         return data
+
+
+def most_of(size: int) -> int:
+    """How many bytes a compressed file of ``size`` bytes may have unpacked.
+
+    A few bytes can be made to say that they stand for terabytes.
+    """
+    return min(LARGEST, _SMALL + _TIMES * size)
+
+
+def pieces_of(file: BinaryIO) -> Iterator[bytes]:
+    """What an open file has, or what it is when it is compressed, in pieces.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or is larger than :data:`LARGEST`, or than four times what
+            may be kept of it.
+    """
+    packed = compression(file.read(_HEAD))
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if packed is not None:
+        return limited(_unpacked(file, packed), min(LARGEST, 4 * most_of(size)))
+    return limited(iter(lambda: file.read(_PIECE), b""), LARGEST, "")
+
+
+def is_packed(path: str) -> bool:
+    """Whether the regular file ``path`` is compressed; of a pipe nobody can look twice.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return compression(file.read(_HEAD)) is not None
 
 
 def is_running(path: str) -> bool:
@@ -87,21 +141,35 @@ def is_stream(path: str) -> bool:
 def read_stream(path: str) -> bytes:
     """Read a stream to its end, for what it has can be read once.
 
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as :func:`open_stream`, or it is larger than :data:`LARGEST`.
+    """
+    with open(open_stream(path), "rb", buffering=0) as file:
+        return _joined(limited(iter(lambda: file.read(_PIECE), b""), LARGEST, ""))
+
+
+def open_stream(path: str) -> int:
+    """Open a file that may be a stream.
+
     A pipe is waited for as long as it takes; what has a name in a directory, and may have no
     writer at all, until :data:`_PATIENCE` has passed.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: nothing came from it, or it is larger than :data:`LARGEST`.
+        OSError: it cannot be opened.
+        ValueError: nothing came from it.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb", buffering=0) as file:
+    try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode) and not _begins(fd):
             raise ValueError(
                 f"it is not a regular file, and nothing came from it in {_PATIENCE} seconds"
             )
         os.set_blocking(fd, True)
-        return _limited(iter(lambda: file.read(_PIECE), b""), "")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _begins(fd: int) -> bool:
@@ -117,10 +185,12 @@ def unpacked(data: bytes) -> bytes:
     """Return ``data``, or what it is when it is compressed.
 
     Raises:
-        ValueError: it is damaged, or is larger than :data:`LARGEST` unpacked.
+        ValueError: it is damaged, or is larger than :func:`most_of` its size unpacked.
     """
-    packed = compression(data[:6])
-    return data if packed is None else _limited(_unpacked(io.BytesIO(data), packed))
+    packed = compression(data[:_HEAD])
+    if packed is None:
+        return data
+    return _joined(limited(_unpacked(io.BytesIO(data), packed), most_of(len(data))))
 
 
 def compression(head: bytes) -> str | None:
@@ -129,21 +199,33 @@ def compression(head: bytes) -> str | None:
         return "xz"
     if head.startswith(b"\x1f\x8b"):  # RFC 1952, 2.3.1
         return "gzip"
+    if head.startswith(b"BZh") and head[4:6] in (b"1A", b"\x17r"):
+        return "bzip2"  # its compress.c: a digit, then that of pi, or of the root of pi
     # RFC 8878, 3.1.1; a skippable frame, 3.1.2, may come before.
     if head.startswith(b"\x28\xb5\x2f\xfd") or head[1:4] == b"\x2a\x4d\x18":
         return "zstd"
     return None
 
 
-def _limited(pieces: Iterator[bytes], how: str = " unpacked") -> bytes:
-    found: list[bytes] = []
+def limited(pieces: Iterator[bytes], most: int, how: str = " unpacked") -> Iterator[bytes]:
+    """Pass on ``pieces``, of ``most`` bytes.
+
+    Raises:
+        ValueError: there are more.
+    """
     length = 0
     for piece in pieces:
         length += len(piece)
-        if length > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST >> 20} MiB{how}")
-        found.append(piece)
-    return b"".join(found)
+        if length > most:
+            raise ValueError(f"it is larger than {most >> 20} MiB{how}")
+        yield piece
+
+
+def _joined(pieces: Iterator[bytes]) -> bytes:
+    found = io.BytesIO()  # which is not copied once more in the end, as a list is
+    for piece in pieces:
+        found.write(piece)
+    return found.getvalue()
 
 
 def _unpacked(file: BinaryIO, packed: str) -> Iterator[bytes]:
@@ -155,7 +237,7 @@ def _unpacked(file: BinaryIO, packed: str) -> Iterator[bytes]:
 
 
 class Unpacker:
-    """What is unpacked of bytes as they come: of one gzip, xz or zstd after the other.
+    """What is unpacked of bytes as they come: of one frame after the other.
 
     Args:
         packed: what :func:`compression` says of the first of them.
@@ -165,6 +247,7 @@ class Unpacker:
         self._begin, self._wrong = _MAKERS[packed]()
         self._frame = self._begin()
         self._ended = False
+        self._room = _FRAME * _FRAMES  # frames cost time whatever they hold
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What can be unpacked now that ``data`` has come.
@@ -178,14 +261,28 @@ class Unpacker:
                 if not data:
                     return
                 self._frame, self._ended = self._begin(), False
+                self._room -= _FRAME
+                if self._room < 0:
+                    raise ValueError(f"it has more than {_FRAMES} frames that hold nothing")
             try:
-                found = self._frame.decompress(data)
+                for found in self._pieces(data):
+                    self._room += len(found)
+                    if found:
+                        yield found
             except self._wrong as error:
                 raise ValueError(str(error)) from None
             self._ended = self._frame.eof
             data = self._frame.unused_data if self._ended else b""
-            if found:
-                yield found
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        """What the frame makes of ``data``; of bzip2, where 45 bytes make 45 MB, in sips."""
+        frame: Any = self._frame
+        if not hasattr(frame, "needs_input"):  # zlib and zstandard have no such limit
+            yield frame.decompress(data)
+            return
+        yield frame.decompress(data, _PIECE)
+        while not frame.eof and not frame.needs_input:
+            yield frame.decompress(b"", _PIECE)
 
     def end(self) -> None:
         """Know that no more comes.
@@ -203,17 +300,25 @@ def _gzip() -> _Maker:
     return lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), zlib.error
 
 
+def _bzip2() -> _Maker:
+    import bz2
+
+    return bz2.BZ2Decompressor, OSError
+
+
 def _xz() -> _Maker:
     import lzma
 
-    return lzma.LZMADecompressor, lzma.LZMAError
+    return lambda: lzma.LZMADecompressor(memlimit=_DICTIONARY), lzma.LZMAError
 
 
 def _zstd() -> _Maker:
     import zstandard
 
+    # Made once: with a large window it takes longer than to unpack a small frame.
+    unpacker = zstandard.ZstdDecompressor()
     # Not stream_reader, which takes a file that was cut for one that ends there.
-    return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
+    return unpacker.decompressobj, zstandard.ZstdError
 
 
-_MAKERS: Final = {"gzip": _gzip, "xz": _xz, "zstd": _zstd}
+_MAKERS: Final = {"gzip": _gzip, "bzip2": _bzip2, "xz": _xz, "zstd": _zstd}

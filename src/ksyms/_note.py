@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME: Final = b"ksyms"
+LARGEST: Final = 32 << 20
+"""Bytes of facts that are believed; with a thousand modules they are one fiftieth."""
+_CONTAINERS: Final = 1 << 18
+"""How many lists and objects they may have: each of the regions that a file can have is one."""
 VERSION: Final = 1
 SECTION: Final = ".note.ksyms"
 LETTERS: Final = ".ksyms.letters"
@@ -90,14 +94,29 @@ def read(desc: bytes, label: str) -> dict[str, Any]:
     import json
 
     try:
+        if len(desc) > LARGEST or desc.count(b"{") + desc.count(b"[") > _CONTAINERS:
+            raise _not_whole(
+                label,
+                f"its descriptor has more than {LARGEST >> 20} MiB, or more than "
+                f"{_CONTAINERS} lists and objects",
+            )
         facts = json.loads(desc)
     except (ValueError, RecursionError):  # brackets in brackets, as deep as one likes
         raise _not_whole(label, "its descriptor is not JSON") from None
-    wrong = _mismatch(facts, _MEMBERS, "the descriptor")
+    wrong = _mismatch(facts, _MEMBERS, "the descriptor") or _backwards(facts)
     if wrong:
         raise _not_whole(label, wrong)
     assert isinstance(facts, dict)
     return facts
+
+
+def _backwards(facts: Mapping[str, Any]) -> str | None:
+    """Which range ends before it begins, in words."""
+    for file in facts["files"]:
+        for place in file["ranges"]:
+            if int(place["start"], 16) > int(place["end"], 16):
+                return f"a range of {file['name']} ends before it begins"
+    return None
 
 
 _TEXT: Final = (str, type(None))
@@ -115,16 +134,29 @@ def _place(value: object) -> bool:
     return value is not None and _address(value)
 
 
+def _count(value: object) -> bool:
+    """Whether it is a number that 64 bits hold; JSON's true is an int to Python."""
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+def _references(value: object) -> bool:
+    """Whether it is what the kernel counts in an int, less than 0 of a module that goes."""
+    return value is None or (type(value) is int and -1 << 31 <= value < 1 << 31)
+
+
+_RULES: Final = (_address, _place, _count, _references)
+
+
 PROGRAMS: Final[list[dict[str, Any]]] = [
     {
         "address": _place,
-        "size": int,
-        "id": int,
+        "size": _count,
+        "id": _count,
         "type": str,
         "tag": str,
         "name": str,
-        "subprogram": int,
-        "lines": {"*": [int]},
+        "subprogram": _count,
+        "lines": {"*": [_count]},
     }
 ]
 """The functions of BPF programs, in the note and in what ``ksyms collect`` writes."""
@@ -141,25 +173,31 @@ _MEMBERS: Final[dict[str, Any]] = {
     "link_time": {"_text": _address, "_stext": _address, "source": _TEXT},
     "files": [
         {
-            "id": int,
+            "id": _count,
             "name": str,
             "kind": str,
-            "symbols": int,
-            "names?": int,
-            "absolute": int,
+            "symbols": _count,
+            "names?": _count,
+            "absolute": _count,
             "build_id": _TEXT,
-            "ranges": [{"section": str, "start": _address, "end": _address}],
-            "btf?": int,
+            "unplaced?": _count,
+            "debug?": _TEXT,
+            "ranges": [{"section": str, "start": _place, "end": _place}],
+            "btf?": _count,
             "programs?": PROGRAMS,
             "module?": {
-                "refcount": (int, type(None)),
+                "size?": _count,
+                "address?": _address,
+                "version?": _TEXT,
+                "refcount": _references,
                 "dependants": [str],
                 "taint": str,
                 "srcversion": _TEXT,
             },
         }
     ],
-    "sizes": {"exact": int, "inferred": str},
+    "sizes": {"exact": _count, "inferred": str},
+    "lists?": str,
     "absent": {"*": str},
     "refused": {"*": str},
 }
@@ -190,7 +228,7 @@ def _mismatch(value: object, wanted: Any, name: str) -> str | None:
             return f"{name} is no list"
         parts = [(item, wanted[0], name) for item in value]
     else:
-        is_rule = wanted in (_address, _place)
+        is_rule = wanted in _RULES
         good = wanted(value) if is_rule else isinstance(value, wanted)
         return None if good else f"{name} is missing, or of another type"
     return next(filter(None, (_mismatch(*part) for part in parts)), None)

@@ -22,8 +22,7 @@ _MAGIC: Final = 0x184D2A5B  # one of the sixteen; zstd's own tools use 0x184D2A5
 _FRAME: Final = struct.Struct("<II")  # magic, bytes that follow
 _NAME: Final = _note.NAME + b" "
 """What the frame's content begins with; the note's version, a line end and its JSON follow."""
-_LARGEST: Final = 1 << 26
-"""Bytes of facts that are believed; with a thousand modules they are one hundredth."""
+_LARGEST: Final = _note.LARGEST + 64  # with what comes before them
 _LEVEL: Final = 19
 """Of zstd: 9 gives a file a sixth larger in a twentieth of the time, 22 none smaller."""
 _PIECE: Final = 1 << 20

@@ -61,8 +61,8 @@ class Names:
         printed = self._table.printed_name
         # Without a dot or a dollar sign a name is printed as it is.
         words = _words([n if b"." not in n and b"$" not in n else printed(n) for n in names])
-        for number, word, size, module in zip(numbers.tolist(), words, sizes, modules):
-            heads[number] = b" %b+0x" % word
+        for number, name, size, module in zip(numbers.tolist(), words, sizes, modules):
+            heads[number] = b" %b+0x" % name
             tails[number] = known.get((size, module)) or self._tail(size, module)
 
     def _tail(self, size: int, module: str | None) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .._errors import ImageError
 from .._typing import TYPE_CHECKING, Final, NamedTuple
@@ -19,8 +19,10 @@ from .constants import (
     EV_CURRENT,
     SHN_XINDEX,
     SHT_NOBITS,
+    SHT_NOTE,
     SHT_NULL,
 )
+from .notes import Note, parse_notes
 from .structs import Buffer, Ehdr, Format, Rows, Shdr, elf_format
 
 if TYPE_CHECKING:
@@ -83,6 +85,45 @@ class Image(NamedTuple):
         if offset == size:
             return b""
         raise self.wrong(f"a string at offset {offset} of its string table has no end")
+
+    def names_at(self, strtab: Shdr, starts: Iterable[int]) -> dict[int, bytes]:
+        """The string at each of ``starts`` of a string table.
+
+        Raises:
+            ImageError: as :meth:`string`, or they overlap so that they are much more than
+                their table.
+        """
+        table = bytes(self.contents(strtab))
+        left = _SHARED * (len(table) + 4096)
+        found: dict[int, bytes] = {}
+        for start in starts:
+            if start in found:
+                continue
+            end = table.find(b"\0", start)
+            name = table[start:end] if end >= 0 else self.string(strtab, start)
+            found[start] = name
+            left -= len(name)
+            if left < 0:
+                raise self.wrong("its symbols' names overlap")
+        return found
+
+    def notes(self) -> Iterator[list[Note]]:
+        """The notes of each section of them; none of one whose notes are padded otherwise.
+
+        Raises:
+            ImageError: the sections overlap, so that they are more than the file.
+        """
+        left = len(self.data)
+        for section in self.stored.values():
+            if section.sh_type != SHT_NOTE:
+                continue
+            left -= section.sh_size
+            if left < 0:
+                raise self.wrong("its notes overlap")
+            try:
+                yield parse_notes(self.contents(section), self.format)
+            except ValueError:
+                continue
 
     def section_names(self) -> list[str]:
         """Every section's name; empty ones where the file has none (SHN_UNDEF).

@@ -7,7 +7,7 @@ since 5.11. A module's is split: it goes on where the kernel's ends, and says no
 from __future__ import annotations
 
 from .._typing import Final
-from .root import Root
+from .root import LARGE, Root
 
 DIRECTORY: Final = "sys/kernel/btf"
 _KERNEL: Final = "vmlinux"
@@ -20,7 +20,7 @@ def read_btf(root: Root, module: str | None = None) -> bytes | None:
     if module is not None and (module == _KERNEL or "/" in module):
         return None  # no name of a module's BTF
     name = f"{DIRECTORY}/{module or _KERNEL}"
-    data = root.read(name)
+    data = root.read(name, LARGE)
     if data is not None and not data.startswith(_MAGIC):
         root.absent[name] = "it is not BTF"
         return None

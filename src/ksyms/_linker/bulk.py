@@ -26,12 +26,14 @@ _libc.fclose.argtypes = [ctypes.c_void_p]
 class BulkReader(io.BufferedIOBase):
     """A file to be read front to back by :meth:`readinto`, which fills what it is given.
 
+    Args:
+        fd: the open file, which is closed with this.
+
     Raises:
-        OSError: the file cannot be opened.
+        OSError: there is no memory for it.
     """
 
-    def __init__(self, path: str) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, fd: int) -> None:
         self._file: int | None = _libc.fdopen(fd, b"r")
         if not self._file:
             os.close(fd)

@@ -6,12 +6,14 @@ import io
 import tarfile
 import time
 
+from .._compressed import LARGEST
 from .._errors import MovedError
 from .._typing import Final
+from .archive import COLLECTED
 from .btf import DIRECTORY
 from .generation import TRIES
 from .linker import Linker
-from .root import COLLECTED, Root
+from .root import LARGE, Root
 
 _FILES: Final = (
     "proc/kallsyms",
@@ -28,6 +30,7 @@ _FILES: Final = (
     "sys/kernel/uevent_seqnum",
     "sys/kernel/cpu_byteorder",
 )
+_MOST: Final = {"proc/kallsyms": LARGEST}
 _MODULE_FILES: Final = ("coresize", "initstate", "refcnt", "taint", "srcversion", "version")
 _MODULE_DIRECTORIES: Final = ("sections", "notes")
 
@@ -66,7 +69,7 @@ def _contents(root: Root, btf: bool) -> dict[str, bytes]:
             inside = f"sys/module/{module}/{directory}"
             names += [f"{inside}/{name}" for name in root.names(inside)]
         names += [f"sys/module/{module}/{name}" for name in _MODULE_FILES]
-    contents = ((name, root.read(name)) for name in names)
+    contents = ((name, root.read(name, _MOST.get(name, LARGE))) for name in names)
     return {name: data for name, data in contents if data is not None}
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
-from .._compressed import COMPRESSED, contents
-from .._elf import Image, Shdr, build_id, parse_notes, read_image
+from .._compressed import COMPRESSED, contents_of
+from .._elf import Image, Shdr, build_id, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, reason
 from .._note import SECTION
@@ -56,6 +57,13 @@ class _File(NamedTuple):
     sizes: dict[str, int]
 
 
+class _Place(NamedTuple):
+    """Where a file may be; ``open`` gives its descriptor, which under a root is of it."""
+
+    path: str
+    open: Callable[[], int]
+
+
 class DebugFiles:
     """Where the files are looked for: the usual places under a root, and ``directories``.
 
@@ -74,8 +82,9 @@ class DebugFiles:
         self.progress = progress
         self.release = release
         self.directories = directories
+        self._named = release is not None and "/" not in release and release.isprintable()
         self.refused: dict[str, str] = {}
-        self._modules: dict[str, list[str]] | None = None
+        self._modules: dict[str, list[_Place]] | None = None
         self._files: dict[str, tuple[object, _File | None]] = {}
 
     def module(
@@ -84,8 +93,8 @@ class DebugFiles:
         """What the file of module ``name`` knows, given its sections and symbols now."""
         if identity is None or not sections.starts:
             return None
-        for path in self._module_paths().get(name, ()):
-            file = self._file(path, identity)
+        for place in self._module_places().get(name, ()):
+            file = self._file(place, identity)
             if file is not None:
                 starts = dict(zip(sections.names, sections.starts))
                 return _placed(file, starts, _percpu(symbols))
@@ -95,8 +104,8 @@ class DebugFiles:
         """What a vmlinux knows, moved to where ``_stext`` is now."""
         if identity is None or stext is None:
             return None
-        for path in self._kernel_paths(identity):
-            file = self._file(path, identity)
+        for place in self._kernel_places(identity):
+            file = self._file(place, identity)
             base = [row.value for row in file.rows if row.name == b"_stext"] if file else []
             if file is not None and base:
                 slide = stext - base[0]
@@ -106,57 +115,76 @@ class DebugFiles:
                 return Exact(file.path, symbols, file.sizes, slide)
         return None
 
-    def _module_paths(self) -> dict[str, list[str]]:
-        """The paths of module files by the module's name, in the order to try them."""
+    def _module_places(self) -> dict[str, list[_Place]]:
+        """The places of module files by the module's name, in the order to try them."""
         if self._modules is None:
             self._modules = {}
-            paths = []
+            places = []
             for directory in self.directories:
-                for place, _, names in os.walk(directory):
-                    paths += [os.path.join(place, name) for name in sorted(names)]
-            base = f"lib/modules/{self.release}"
-            listed = (self.root.read(f"{base}/modules.dep") or b"").decode("utf-8", "replace")
-            names = [line.partition(":")[0] for line in listed.splitlines()]
-            paths += [self.root.name_of(f"{base}/{name}") for name in names]
-            for path in paths:
-                stem, dot, ending = os.path.basename(path).partition(".")
+                for above, _, names in os.walk(directory):
+                    places += [_given(os.path.join(above, name)) for name in sorted(names)]
+            if self._named:
+                base = f"lib/modules/{self.release}"
+                listed = (self.root.read(f"{base}/modules.dep") or b"").decode(
+                    "utf-8", "replace"
+                )
+                names = [line.partition(":")[0] for line in listed.splitlines()]
+                places += [self._below(f"{base}/{name}") for name in names]
+            for place in places:
+                stem, dot, ending = os.path.basename(place.path).partition(".")
                 if dot + ending in _ENDINGS:
-                    self._modules.setdefault(stem.replace("-", "_"), []).append(path)
+                    self._modules.setdefault(stem.replace("-", "_"), []).append(place)
         return self._modules
 
-    def _kernel_paths(self, identity: bytes) -> list[str]:
+    def _kernel_places(self, identity: bytes) -> list[_Place]:
         release, digits = self.release, identity.hex()
-        places = (
-            "vmlinux",
-            f"vmlinux-{release}",
-            f"boot/vmlinux-{release}",
-            f"lib/modules/{release}/vmlinux",
-            f".build-id/{digits[:2]}/{digits[2:]}.debug",
-        )
-        paths = [os.path.join(base, p) for base in self.directories for p in places]
-        for usual in ("usr/lib/debug", "boot", f"lib/modules/{release}/build", ""):
-            paths += [os.path.join(self.root.path, usual, p) for p in places]
-        return [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
+        names = ["vmlinux", f".build-id/{digits[:2]}/{digits[2:]}.debug"]
+        usual = ["usr/lib/debug", "boot", ""]
+        if self._named:
+            names[1:1] = [
+                f"vmlinux-{release}",
+                f"boot/vmlinux-{release}",
+                f"lib/modules/{release}/vmlinux",
+            ]
+            usual.insert(2, f"lib/modules/{release}/build")
+        places = [_given(os.path.join(base, n)) for base in self.directories for n in names]
+        places += [self._below(os.path.join(base, name)) for base in usual for name in names]
+        return list({place.path: place for place in places}.values())
 
-    def _file(self, path: str, identity: bytes) -> _File | None:
+    def _below(self, name: str) -> _Place:
+        """The place of ``name`` under the root."""
+        return _Place(self.root.name_of(name), partial(self.root.open, name))
+
+    def _file(self, place: _Place, identity: bytes) -> _File | None:
         """The file, if it can be read and was built with what runs; unpacked only once."""
+        path = place.path
         try:
-            status = os.stat(path)
+            fd = place.open()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            self.refused[path] = reason(error)
+            return None
+        except ValueError as error:
+            self.refused[path] = f"it cannot be read: {error}"
+            return None
+        try:
+            status = os.fstat(fd)
             state = (identity, status.st_ino, status.st_mtime_ns, status.st_size)
             kept = self._files.get(path)
             if kept is None or kept[0] != state:
-                kept = self._files[path] = state, self._opened(path, identity)
+                kept = self._files[path] = state, self._opened(path, os.dup(fd), identity)
             return kept[1]
-        except FileNotFoundError:
-            return None
         except OSError as error:
             self.refused[path] = reason(error)
         except (ImageError, ValueError) as error:
             self.refused[path] = f"it cannot be read: {error}"
+        finally:
+            os.close(fd)
         return None
 
-    def _opened(self, path: str, identity: bytes) -> _File | None:
-        data = memoryview(contents(path))
+    def _opened(self, path: str, fd: int, identity: bytes) -> _File | None:
+        data = memoryview(contents_of(fd))
         if self.progress is not None:
             self.progress(len(data))
         image = read_image(data, path)
@@ -169,6 +197,12 @@ class DebugFiles:
         told = found.hex() if found else "none"
         self.refused[path] = f"its build-id is {told}, and {identity.hex()} runs"
         return None
+
+
+def _given(path: str) -> _Place:
+    """A place that whoever asks has named."""
+    # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
+    return _Place(path, partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
 
 
 def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
@@ -217,12 +251,7 @@ def _percpu(symbols: Symbols) -> dict[bytes, int]:
 
 
 def _identity(image: Image) -> bytes | None:
-    for section in image.sections:
-        if section.sh_type == elf.SHT_NOTE:
-            found = build_id(parse_notes(image.contents(section), image.format))
-            if found is not None:
-                return found
-    return None
+    return next(filter(None, map(build_id, image.notes())), None)
 
 
 def _read(path: str, image: Image) -> _File:
@@ -241,15 +270,18 @@ def _rows(image: Image, symtab: Shdr, names: list[str]) -> list[_Row]:
         raise image.wrong(
             f".symtab's sh_size is {symtab.sh_size}, its sh_link {symtab.sh_link}"
         )
-    strings = bytes(image.contents(image.sections[symtab.sh_link]))
+    table = image.contents(symtab)
+    found = image.names_at(
+        image.sections[symtab.sh_link], (sym.st_name for sym in fmt.sym.unpack_all(table))
+    )
     return [
         _Row(
-            strings[sym.st_name : strings.find(b"\0", sym.st_name)],
+            found[sym.st_name],
             names[sym.st_shndx] if sym.st_shndx < len(names) else None,
             sym.st_value,
             (sym.st_size, sym.st_info),
         )
-        for sym in fmt.sym.unpack_all(image.contents(symtab))
+        for sym in fmt.sym.unpack_all(table)
         if sym.st_shndx != elf.SHN_UNDEF and sym.st_info & 0xF != elf.STT_SECTION
     ]
 

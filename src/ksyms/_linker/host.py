@@ -17,6 +17,7 @@ from .._errors import HiddenError, lacks_room
 from .._standing import StandingFile
 from .._typing import Final, NamedTuple
 from .machines import NO_MACHINE, Machine, machine_of
+from .modules import parse_number
 from .root import Root
 
 CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
@@ -87,7 +88,7 @@ def at_least(release: str | None, version: tuple[int, int]) -> bool | None:
 
     None where it does not tell: distributions also put later code into earlier versions.
     """
-    match = re.match(r"(\d+)\.(\d+)", release or "")
+    match = re.match(r"(\d{1,9})\.(\d{1,9})(?!\d)", release or "", re.ASCII)
     return None if match is None else (int(match[1]), int(match[2])) >= version
 
 
@@ -266,4 +267,7 @@ def hidden(root: Root) -> HiddenError:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.lstrip("-").isdecimal() else None
+    try:
+        return None if text is None else parse_number(text)
+    except ValueError:
+        return None

@@ -7,7 +7,9 @@ import re
 from .._typing import Final
 from .root import Root
 
-_LINE: Final = re.compile(r"^\s*([0-9a-f]+)-([0-9a-f]+) : Kernel (code|rodata|data|bss)$", re.M)
+_LINE: Final = re.compile(
+    r"^\s*([0-9a-f]{1,16})-([0-9a-f]{1,16}) : Kernel (code|rodata|data|bss)$", re.M
+)
 
 
 def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, int]]:
@@ -32,4 +34,8 @@ def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, in
         root.absent["proc/iomem"] = "its kernel code is not [_text, _etext)"
         return {}
     away = landmarks["_text"] - start
-    return {name: (low + away, high + away) for name, (low, high) in found.items()}
+    places = {name: (low + away, high + away) for name, (low, high) in found.items()}
+    if not all(0 <= low < high <= 1 << 64 for low, high in places.values()):
+        root.absent["proc/iomem"] = "one of its ranges is not of 64 bits"
+        return {}
+    return places

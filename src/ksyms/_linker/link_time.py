@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from .._typing import Final, NamedTuple
-from .root import Root
+from .root import LARGE, Root
 
 _BOUNDS: Final = ("_text", "_stext", "_etext", "_sinittext", "_einittext")
 _LINE: Final = re.compile(
-    rb"^([0-9a-f]+) \w (_text|_stext|_etext|_sinittext|_einittext)$", re.M
+    rb"^([0-9a-f]{1,16}) \w (_text|_stext|_etext|_sinittext|_einittext)$", re.M
 )
 
 
@@ -31,7 +31,7 @@ def read_link_time(root: Root, release: str | None, now: dict[str, int]) -> Link
     if release is None or "_text" not in now:
         return None
     for name in (f"boot/System.map-{release}", f"lib/modules/{release}/System.map"):
-        data = root.read(name)
+        data = root.read(name, LARGE)
         there = {m[2].decode(): int(m[1], 16) for m in _LINE.finditer(data or b"")}
         known = [b for b in _BOUNDS if b in there and b in now]
         slides = {now[b] - there[b] for b in known}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from .._elf import build_id, elf_format, parse_notes
 from .._elf.constants import ELFCLASS64, ELFDATA2LSB, ELFDATA2MSB
 from .._errors import KallsymsError
 from .._typing import Final, NamedTuple
 from .root import Root
 
+_ADDRESS: Final = re.compile("(?:0x)?([0-9a-f]{1,16})", re.ASCII | re.IGNORECASE)
+_NUMBER: Final = re.compile("-?[0-9]{1,18}", re.ASCII)
+_MOST: Final = 1 << 16
+"""Modules: more than the sections that an ELF file can number."""
 PSEUDO: Final = ("__builtin__ftrace", "bpf", "__builtin__kprobes")
 """Brackets that are no modules: kernel/kallsyms.c, get_ksymbol_ftrace_mod, _bpf, _kprobe."""
 
@@ -55,9 +61,15 @@ def parse_modules(text: bytes) -> dict[str, Module]:
     """The modules in /proc/modules, oldest first: the file lists the newest first.
 
     Raises:
-        KallsymsError: a line is not what m_show prints.
+        KallsymsError: a line is not what m_show prints, or there are more than
+            :data:`_MOST`.
     """
-    modules = {}
+    modules: dict[str, Module] = {}
+    if text.count(b"\n") > _MOST:
+        raise KallsymsError(
+            f"proc/modules has more than {_MOST} lines, which no kernel has modules for.",
+            "Save the whole of /proc/modules with cat, and change nothing in it.",
+        )
     for number, line in enumerate(text.decode("utf-8", "surrogateescape").splitlines(), 1):
         try:
             module = _module(line)
@@ -72,15 +84,40 @@ def parse_modules(text: bytes) -> dict[str, Module]:
 
 def _module(line: str) -> Module:
     name, size, refcount, dependants, state, address, *taint = line.split()
+    if size.startswith("-"):
+        raise ValueError("its size is below 0")
     return Module(
         name=name,
-        size=int(size),
-        refcount=None if refcount == "-" else int(refcount),
+        size=parse_number(size),
+        refcount=None if refcount == "-" else parse_number(refcount),
         dependants=tuple(d for d in dependants.split(",") if d not in ("", "-")),
         state=state,
-        address=int(address, 16),
+        address=parse_address(address),
         taint=taint[0].strip("()") if taint else "",
     )
+
+
+def parse_address(text: str) -> int:
+    """The address that ``text`` is, in hexadecimal digits, with 0x before them or without.
+
+    Raises:
+        ValueError: it is none of 64 bits.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise ValueError("it is not an address")
+    return int(match[1], 16)
+
+
+def parse_number(text: str) -> int:
+    """The decimal number that ``text`` is.
+
+    Raises:
+        ValueError: it is none, or of more than 18 digits.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("it is not a number")
+    return int(text)
 
 
 def is_init(section: str) -> bool:
@@ -92,15 +129,22 @@ def is_init(section: str) -> bool:
 
 
 def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
-    """Start and name of every section that sysfs has of module ``name``, by start."""
+    """Start and name of every section that sysfs has of module ``name``, by start.
+
+    Nothing where one has what is no address: what would the others be worth?
+    """
     found = []
     directory = f"sys/module/{name}/sections"
     for section in root.names(directory):
-        text = root.text(f"{directory}/{section}")
-        try:
-            start = int(text or "0", 16)
-        except ValueError:
+        file = f"{directory}/{section}"
+        text = root.text(file)
+        if not text:
             continue
+        try:
+            start = parse_address(text)
+        except ValueError as error:
+            root.missed(file, error)
+            return ()
         if start:  # zero is what a reader without CAP_SYSLOG is shown
             found.append((start, section))
     return tuple(sorted(found))

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-import zlib
 from collections.abc import Iterable
 
+from .. import _beneath
 from .._compressed import (
-    LARGEST,
-    compression,
     contents,
+    is_packed,
     is_running,
     is_stream,
+    open_stream,
+    pieces_of,
     read_stream,
-    unpacked,
 )
 from .._errors import SourceError, reason
 from .._typing import TYPE_CHECKING, Final
 from .bulk import BulkReader
 
 if TYPE_CHECKING:
-    import tarfile
+    from .archive import Archive
 
 _KALLSYMS: Final = "proc/kallsyms"
-COLLECTED: Final = 0o400
-"""The mode of what ``ksyms collect`` stores, proc/kallsyms first, with the time of doing so."""
+SMALL: Final = 8 << 20
+"""Bytes that a file of a root may have; /proc/modules and /proc/iomem have a tenth."""
+LARGE: Final = 64 << 20
+"""The same of a System.map and of BTF; the kernel's own has a tenth of that too."""
 
 
 class Root:
@@ -36,6 +39,9 @@ class Root:
     everything else is absent. ``absent`` maps the name of each file that was asked for and
     could not be read to the reason, in words. ``data`` is what the text or the archive has,
     where it has been read already; else what comes through a pipe is read here, once.
+
+    A saved copy is somebody else's: no link in it leads out of it (:mod:`~.._beneath`), and
+    only regular files are opened.
 
     Raises:
         SourceError: ``path`` is neither a directory nor such an archive.
@@ -48,7 +54,7 @@ class Root:
         self.kallsyms = os.path.join(path, _KALLSYMS) if kallsyms is None else kallsyms
         self.alone = kallsyms is not None
         self.absent: dict[str, str] = {}
-        self._archive: dict[str, bytes] | None = None
+        self._archive: Archive | None = None
         self._kept: dict[str, bytes | None] = {}
         self.live = kallsyms is None and os.path.realpath(path) == "/"
         """Whether this is the running kernel."""
@@ -70,7 +76,8 @@ class Root:
                 f"{path} is neither a directory nor an archive.",
                 "Name the directory, or the archive, that holds proc/kallsyms and the rest.",
             )
-        self._archive, self.saved = _unpacked(path, data)
+        self._archive, self._text = _read_archive(path, data), None
+        self.saved = self._archive.saved
 
     def open_kallsyms(self) -> io.BufferedIOBase:
         """The text of kallsyms, to be read to its end and closed.
@@ -79,13 +86,15 @@ class Root:
             SourceError: there is none, or it cannot be opened.
         """
         if self._archive is not None:
-            return io.BytesIO(self._archive[_KALLSYMS])
+            return io.BytesIO(self._archive.read(_KALLSYMS) or b"")
         try:
             if self._text is not None:
                 return io.BytesIO(self._text)
-            if self.alone and _is_packed(self.kallsyms):
+            if not self.alone:
+                return BulkReader(self.open(_KALLSYMS))
+            if is_packed(self.kallsyms):
                 return io.BytesIO(contents(self.kallsyms))
-            return BulkReader(self.kallsyms)
+            return BulkReader(open_stream(self.kallsyms))
         except (OSError, ValueError) as error:
             raise unreadable(self.kallsyms, error) from None
 
@@ -94,27 +103,40 @@ class Root:
         self._kept.clear()
         self._kept.update((name, self.read(name)) for name in names)
 
-    def read(self, name: str) -> bytes | None:
-        """The bytes of ``name``, such as ``proc/iomem``; None, and a reason kept, where not."""
+    def read(self, name: str, most: int = SMALL) -> bytes | None:
+        """The bytes of ``name``, such as ``proc/iomem``; None, and a reason kept, where not.
+
+        One of more than ``most`` bytes is not read.
+        """
         if name in self._kept:
             return self._kept.pop(name)
         if self.alone:
             self.absent[name] = "only a kallsyms text was given"
             return None
-        if self._archive is not None:
-            data = self._archive.get(name)
+        try:
+            archive = self._archive
+            data = archive.read(name) if archive else _read_all(self.open(name), most)
             if data is None:
                 self.absent[name] = "it is not in the archive"
-            return data
-        try:
-            fd = os.open(self.name_of(name), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                return _read_all(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
+            elif len(data) > most:
+                raise ValueError(f"it is larger than {most >> 20} MiB")
+        except (OSError, ValueError) as error:
             self.missed(name, error)
             return None
+        return data
+
+    def open(self, name: str) -> int:
+        """Open the file ``name`` of a directory to be read; gives its descriptor.
+
+        Raises:
+            OSError: there is none, or it cannot be opened.
+            ValueError: it is no regular file of a saved copy.
+        """
+        if self._archive is not None or self.alone:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if self.live:
+            return os.open(self.name_of(name), os.O_RDONLY | os.O_CLOEXEC)
+        return _beneath.open_regular(self.path, name)
 
     def text(self, name: str) -> str | None:
         """:meth:`read` as text, without the white space around it."""
@@ -134,36 +156,34 @@ class Root:
         if self.alone:
             return []
         if self._archive is not None:
-            inside = f"{directory}/"
-            below = (n[len(inside) :] for n in self._archive if n.startswith(inside))
-            return sorted({name.split("/")[0] for name in below})
+            return self._archive.names(directory)
         try:
-            return sorted(os.listdir(self.name_of(directory)))
-        except OSError as error:
+            if self.live:
+                return sorted(os.listdir(self.name_of(directory)))
+            return sorted(_beneath.names_in(self.path, directory))
+        except (OSError, ValueError) as error:
             self.missed(directory, error)
             return []
 
     def inode(self, name: str) -> int | None:
-        """The inode number of ``name``, another for each instance of it in sysfs."""
+        """The inode number of ``name``, another for each instance of it in sysfs.
+
+        None of what nobody changes.
+        """
+        if not self.live:
+            return None
         try:
             return os.stat(self.name_of(name)).st_ino
         except OSError:
             return None
 
-    def missed(self, name: str, error: OSError) -> None:
+    def missed(self, name: str, error: OSError | ValueError) -> None:
         """Remember that ``name`` could not be had, and why."""
         self.absent[name] = reason(error)
 
     def name_of(self, name: str) -> str:
         """Where ``name`` lies, and what errors call it."""
         return os.path.join(self.path, name)
-
-
-def _is_packed(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False  # a pipe's bytes can be read once
-    with open(path, "rb") as file:
-        return compression(file.read(6)) is not None
 
 
 def unreadable(path: str, error: OSError | ValueError) -> SourceError:
@@ -175,64 +195,27 @@ def unreadable(path: str, error: OSError | ValueError) -> SourceError:
     )
 
 
-def _read_all(fd: int) -> bytes:
-    parts = []
-    while part := os.read(fd, 1 << 16):
-        parts.append(part)
+def _read_all(fd: int, most: int) -> bytes:
+    """What is in an open file, which is closed, and one byte more than ``most`` at most."""
+    with open(fd, "rb", buffering=0) as file:
+        parts, left = list[bytes](), most + 1
+        while left > 0 and (part := file.read(min(left, 1 << 16))):
+            parts.append(part)
+            left -= len(part)
     return b"".join(parts)
 
 
-def _opened(path: str, data: bytes | None) -> tarfile.TarFile:
-    import tarfile
+def _read_archive(path: str, data: bytes | None) -> Archive:
+    """The archive at ``path``, of which ``data`` is what it has, where it has been read."""
+    from .archive import Archive
 
-    if data is not None:
-        plain = unpacked(data) if compression(data[:6]) == "zstd" else data
-        return tarfile.open(fileobj=io.BytesIO(plain))
-    with open(path, "rb") as file:
-        packed = compression(file.read(6))
-    if packed == "zstd":  # which tarfile knows from Python 3.14 on
-        return tarfile.open(fileobj=io.BytesIO(contents(path)))
-    return tarfile.open(path)
-
-
-def _unpacked(path: str, data: bytes | None) -> tuple[dict[str, bytes], int | None]:
-    """The files of an archive, by their names below what holds ``proc/kallsyms``.
-
-    ``data`` is what the archive at ``path`` has, where it has been read. Gives too when they
-    were saved, in seconds since 1970; None where ``ksyms collect`` did not write the archive.
-    """
-    import lzma
-    import tarfile
-
-    files: dict[str, bytes] = {}
-    left, saved = LARGEST, None
     try:
-        with _opened(path, data) as archive:
-            for member in archive:
-                left -= member.size
-                if not files and (member.name, member.mode) == (_KALLSYMS, COLLECTED):
-                    saved = int(member.mtime) or None
-                if left < 0:
-                    raise tarfile.TarError(f"it is larger than {LARGEST >> 20} MiB unpacked")
-                content = archive.extractfile(member)
-                if content is not None:
-                    files[os.path.normpath(member.name)] = content.read()
-            # To the end of what it is compressed in, where the checksum is.
-            while archive.fileobj is not None and archive.fileobj.read(1 << 16):
-                pass
-    except (
-        *(tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError),
-    ) as error:
-        why = str(error).splitlines()[0].rstrip(":.")
+        with io.BytesIO(data) if data is not None else open(path, "rb") as file:
+            size = len(data) if data is not None else os.fstat(file.fileno()).st_size
+            return Archive(pieces_of(file), size)
+    except (OSError, ValueError) as error:
+        why = reason(error)
         raise SourceError(
             f"{path} is no archive that can be read: {why}.",
             "Name an archive that ksyms collect wrote, or copy it again.",
         ) from None
-    above = [n[: -len(_KALLSYMS)] for n in files if f"/{n}".endswith(f"/{_KALLSYMS}")]
-    if len(above) != 1:
-        raise SourceError(
-            f"{path} has {len(above) or 'no'} {_KALLSYMS}, and it should have one.",
-            "Name an archive that ksyms collect wrote.",
-        )
-    kept = {n[len(above[0]) :]: data for n, data in files.items() if n.startswith(above[0])}
-    return kept, saved

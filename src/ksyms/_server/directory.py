@@ -10,8 +10,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from .._beneath import open_regular
 from .._device import Device
 from .._errors import ServeError, reason
+from .._note import has
 from .._paths import UntrustedError, descend, place
 from .._threads import begin
 from .._transport import (
@@ -32,6 +34,21 @@ from .server import DEVICE, PATIENCE, Server
 
 FILE: Final = "vmlinux"
 _PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LARGEST: Final = 1 << 20  # bytes of .status: a thousand openers have a tenth
+_NUMBER: Final = (int, type(None))
+_FACTS: Final[dict[str, Any]] = {
+    "pid": int,
+    "generation": {"*": _NUMBER},
+    "sources_missing": {"*": str},
+    "shared": bool,
+    "taken": int,
+    "age": (int, float),
+    "snapshots": int,
+    "bytes": int,
+    "why_no_passthrough": (str, type(None)),
+    "openers": [{"file": str, "pid": int}],
+}
+"""What ``.status`` has, as :func:`~.._note.has` takes it."""
 
 
 class DirectoryServer(Server):
@@ -261,9 +278,10 @@ def status(directory: str) -> dict[str, Any]:
         ServeError: nobody serves there; EACCES, if this user may not know.
     """
     try:
-        with open(os.path.join(directory, STATUS), "rb") as file:
-            found = json.loads(file.read())
-        if not isinstance(found, dict) or "openers" not in found:
+        # Whoever made the directory may have put anything there.
+        with open(open_regular(directory, STATUS), "rb") as file:
+            found: dict[str, Any] = json.loads(file.read(_LARGEST))
+        if not has(found, _FACTS):
             raise ValueError
         return found
     except PermissionError as error:
@@ -272,7 +290,7 @@ def status(directory: str) -> dict[str, Any]:
             "Ask as the user that serves it.",
             errno=error.errno,
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = reason(error) if isinstance(error, OSError) else "it says nothing"
         raise ServeError(
             f"{directory} is not served: {why}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._elf import Image, Shdr, build_id, parse_notes
+from .._elf import Image, Shdr, build_id
 from .._elf import constants as elf
 from .._typing import Final
 
@@ -22,15 +22,8 @@ _FAMILIES: Final = {3: "i386", 40: "arm"}
 
 def build_id_of(image: Image) -> str | None:
     """The GNU build-id in the file's notes, in hexadecimal digits; None where it has none."""
-    for section in image.stored.values():
-        if section.sh_type == elf.SHT_NOTE:
-            try:
-                found = build_id(parse_notes(image.contents(section), image.format))
-            except ValueError:  # notes of another kind, which are padded otherwise
-                continue
-            if found is not None:
-                return found.hex()
-    return None
+    found = next(filter(None, map(build_id, image.notes())), None)
+    return None if found is None else found.hex()
 
 
 def machine_of(image: Image) -> str | None:

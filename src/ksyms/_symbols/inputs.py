@@ -17,7 +17,6 @@ from .table import SymbolTable
 _TEXT: Final = rb"(?:[0-9a-f]{8}(?:[0-9a-f]{8})?| {2}(?: {8})?\(null\)) \S \S+"
 """How the first line of a kallsyms, or of a System.map, begins; Linux 4.15 said (null)."""
 _TAR: Final = slice(257, 262)  # POSIX.1, pax, "ustar Interchange Format"
-_BZIP2: Final = b"BZh"
 
 
 def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> SymbolTable:
@@ -33,7 +32,7 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
         source: a file: an ELF image with a ``.symtab`` (a snapshot, a vmlinux, a module, a
             file of debug info), which is mapped and stays so while the table is in use; a
             saved ``/proc/kallsyms`` or a System.map; or a tar with ``proc/kallsyms`` and
-            ``proc/modules`` somewhere in it. Each may be packed by gzip, xz or zstd, as
+            ``proc/modules`` somewhere in it. Each may be packed by gzip, bzip2, xz or zstd, as
             ``ksyms snapshot --portable`` does, and may come through a pipe, which is read to
             its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel. Or a
             snapshot's ``image``.
@@ -91,15 +90,16 @@ def _of_stream(label: str) -> SymbolTable:
         raise _unopened(label, error) from None
     except ValueError as error:
         raise _unread(label, error) from None
-    table = _table(label, data, data)
+    table = _table(label, data)
     if (told := _portable.facts_in(packed, label)) is not None:
         _portable.checked(told, table.facts, label)
     return table
 
 
-def _table(label: str, data: bytes | mmap.mmap, once: bytes | None = None) -> SymbolTable:
-    """The table of ``data``; ``once`` is the same where the file cannot be read again."""
-    if data[_TAR] == b"ustar" or (data[:3] == _BZIP2 and not re.match(_TEXT, data)):
+def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
+    """The table of ``data``."""
+    once = data if isinstance(data, bytes) else None  # what was unpacked, or came once
+    if data[_TAR] == b"ustar":
         return _taken(label, label, data=once)
     if data[: len(elf.ELFMAG)] == elf.ELFMAG:
         return SymbolTable(read_image(memoryview(data), label))

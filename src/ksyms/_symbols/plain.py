@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
 from .._elf import Image, Shdr, Sym
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _TOP: Final = 1 << 64
 _PERCPU: Final = ".data..percpu"
 _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
+_MANY: Final = 64
+"""From how many sections on an address is looked up once in all, and not in each."""
 _NESTED: Final = 64
 """How many symbols are looked at for one that encloses others."""
 
@@ -211,13 +213,13 @@ class Plain:
         for row in rows:
             sections.setdefault(row[1].st_shndx, []).append(row)
         ends = {s for s, group in sections.items() if not self._reaches(group[0][1], group)}
-        order = list(self.places) if self._unlinked else []
+        order = {section: at for at, section in enumerate(self.places)}
 
         def precedence(row: tuple[int, Sym]) -> tuple[object, ...]:
             number, sym = row
             end = sym.st_shndx in ends
             if self._unlinked:
-                return end, order.index(sym.st_shndx), number
+                return end, order[sym.st_shndx], number
             return end, *self._key(number, sym)
 
         return [number for number, _ in sorted(rows, key=precedence)]
@@ -229,13 +231,30 @@ class Plain:
     def at(self, address: int, answers: Answers) -> list[int]:
         """The numbers of all symbols that begin at ``address``, in the order of precedence."""
         found = []
+        for number in self._beginning(address):
+            if number and answers(sym := self._sym(number)):
+                found.append((number, sym))
+        return self.in_order(found) if len(found) > 1 else [number for number, _ in found]
+
+    def _beginning(self, address: int) -> Iterator[int]:
+        """The numbers of what begins at ``address``, section after section."""
+        if len(self.runs) > _MANY:
+            yield from self._starts.get(address, ())
+            return
         for run in self.runs.values():
             at = bisect_left(run, address, key=self._values.__getitem__)
             while at < len(run) and self._values[run[at]] == address:
-                if run[at] and answers(sym := self._sym(run[at])):
-                    found.append((run[at], sym))
+                yield run[at]
                 at += 1
-        return self.in_order(found) if len(found) > 1 else [number for number, _ in found]
+
+    @cached_property
+    def _starts(self) -> dict[int, list[int]]:
+        """The numbers of what begins at each address, section after section."""
+        found: dict[int, list[int]] = {}
+        for run in self.runs.values():
+            for number in run:
+                found.setdefault(self._values[number], []).append(number)
+        return found
 
     def size(self, sym: Sym, answers: Answers) -> int:
         """How many bytes a symbol of ``st_size`` 0 has; 0 where it ends what is before it.

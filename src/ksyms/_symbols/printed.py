@@ -74,13 +74,18 @@ def short(name: bytes) -> bytes:
     return name[: match.start()] or name if match and not _is_rust(name) else name
 
 
+_RELEASE: Final = re.compile(
+    r"(\d{1,9})\.(\d{1,9})(?!\d)(?:\.(\d{1,9})(?!\d))?(.*)", re.ASCII | re.DOTALL
+)
+
+
 def rules(release: str | None) -> tuple[Rule, ...]:
     """How an LTO kernel of that ``release`` (``uname -r``) cuts a name when it prints it.
 
     Several where the release does not tell: distributions have ``6.1.0-18`` for all 6.1.y,
     and Android's 5.15 is not mainline's. All where it is unknown.
     """
-    parts = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(.*)", release or "", re.DOTALL)
+    parts = _RELEASE.match(release or "")
     if parts is None:
         return tuple({rule: None for _, rule in _HISTORY})
     major, minor, patch, rest = int(parts[1]), int(parts[2]), int(parts[3] or 0), parts[4]

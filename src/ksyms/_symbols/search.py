@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from .._errors import ImageError
 from .._typing import Final
 from .symbol import Symbol
 from .table import SymbolTable
@@ -13,6 +14,8 @@ _TOP: Final = (1 << 64) - 1
 _PADDING: Final = 64
 """How much less than kallsyms tells a function can have: what aligns the next one."""
 _PAGE: Final = 4096
+MOST: Final = 1024
+"""How many names of one address are listed: kernels have hundreds of a call they lack."""
 
 
 def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
@@ -88,16 +91,20 @@ def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
 
     In a file that is not linked yet every section begins at 0: there only what is in the
     symbol's own section.
+
+    Raises:
+        ImageError: they are more than :data:`MOST`.
     """
-    numbers = table.numbers_at(symbol.address)
-    same = [table.numbered(number) for number in numbers] if len(numbers) > 1 else []
-    if symbol not in same:  # an absolute one's value is no address
+    same = table.beside(symbol)
+    if len(same) < 2 or symbol not in same:  # an absolute one's value is no address
         return []
-    return [
-        other.name
-        for other in same
-        if other != symbol and (other.section == symbol.section or not table.relocatable)
-    ]
+    if len(same) > MOST:
+        raise ImageError(
+            f"{table.label} has {len(same)} names for the address {symbol.address:#x}, and "
+            f"more than {MOST} are not listed.",
+            "Name another file, or ask Python: ksyms.load(FILE).at(ADDRESS).",
+        )
+    return [other.name for other in same if other != symbol]
 
 
 def shared(table: SymbolTable) -> frozenset[int]:

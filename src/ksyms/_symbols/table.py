@@ -42,8 +42,8 @@ _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _LAST: Final = (1 << 64) - 1
 _NESTED: Final = 64
 """How many symbols with a size are looked at for one that encloses others."""
-_SHARED: Final = 16
-"""How many times its size a table of names is believed to be worth: names can share bytes."""
+_LONG: Final = 512
+"""Bytes that no name of a kernel has (KSYM_NAME_LEN): where one has, all are looked at."""
 LOOKUPS: Final = 1_600
 """How many lookups by the symbols around take as long as numpy's import and the spans."""
 _MANY: Final = 1 << 16
@@ -109,6 +109,8 @@ class SymbolTable(Sequence[Symbol]):
         self._halves = (range(1, self._symtab.sh_info), range(self._symtab.sh_info, count))
         self._plain = None if len(self._note) or self._driver else self._as_plain()
         self._nm: dict[tuple[int, int], str] = {}
+        self._looked_at = False
+        self._groups: dict[int, dict[str | None, list[Symbol]]] = {}
 
     def _as_plain(self) -> Plain:
         from .plain import Plain
@@ -457,6 +459,22 @@ class SymbolTable(Sequence[Symbol]):
         """Every symbol that begins at ``address`` and answers for it, as kallsyms has them."""
         return [self._symbol(number) for number in self.numbers_at(address)]
 
+    def beside(self, symbol: Symbol) -> list[Symbol]:
+        """What else begins at the address of ``symbol`` and answers for it, with it.
+
+        Of an object file, where each section begins at 0, only what is in its section.
+        Nothing where it is alone.
+        """
+        groups = self._groups.get(symbol.address)
+        if groups is None:
+            numbers = self.numbers_at(symbol.address)
+            if len(numbers) < 2:
+                return []
+            groups = self._groups[symbol.address] = {}
+            for other in map(self._symbol, numbers):
+                groups.setdefault(other.section if self.relocatable else None, []).append(other)
+        return groups.get(symbol.section if self.relocatable else None, [])
+
     def numbers_at(self, address: int) -> list[int]:
         """The same as their numbers, which :meth:`numbered` takes."""
         if self._plain is not None:
@@ -509,14 +527,9 @@ class SymbolTable(Sequence[Symbol]):
         for index, (start, section) in enumerate(_names(self._image, self._symtab)):
             if index and section != elf.SHN_UNDEF:
                 by_start.setdefault(start, []).append(index)
-        strings = bytes(self._strings)
-        left = _SHARED * (len(strings) + 4096)
         names: dict[str, list[int]] = {}
-        for start, indices in by_start.items():
-            name = self._string(strings, start)
-            left -= len(name)
-            if left < 0:
-                raise self._image.wrong("its symbols' names overlap")
+        found = self._image.names_at(self._strtab, by_start)
+        for name, indices in zip(found.values(), by_start.values()):
             if name:
                 known = names.setdefault(name.decode("utf-8", "surrogateescape"), indices)
                 if known is not indices:
@@ -761,7 +774,7 @@ class SymbolTable(Sequence[Symbol]):
     def _name_at(self, start: int) -> bytes:
         name, end, _ = bytes(self._strings[start : start + _SHORT]).partition(b"\0")
         # string() has the longer ones, and the words for one without an end.
-        return name if end else self._image.string(self._strtab, start)
+        return name if end else self._apart(self._image.string(self._strtab, start))
 
     def _symbol(self, index: int) -> Symbol:
         sym = self._sym(index)
@@ -777,8 +790,22 @@ class SymbolTable(Sequence[Symbol]):
     def _string(self, strings: bytes, start: int) -> bytes:
         """The name at ``start`` of a copy of all of them: for many."""
         end = strings.find(b"\0", start)
+        if 0 <= end - start < _LONG:
+            return strings[start:end]
         # string() has the words for one without an end.
-        return strings[start:end] if end >= 0 else self._image.string(self._strtab, start)
+        return self._apart(self._image.string(self._strtab, start))
+
+    def _apart(self, name: bytes) -> bytes:
+        """Refuse a long name in a file whose names are one in the other by the thousand.
+
+        Raises:
+            ImageError: it is such a file.
+        """
+        if len(name) >= _LONG and not self._looked_at:
+            starts = (start for start, _ in _names(self._image, self._symtab))
+            self._image.names_at(self._strtab, starts)
+            self._looked_at = True
+        return name
 
     def _made(self, index: int, sym: Sym, name: bytes) -> Symbol:
         start, info, _, place, value, size = sym

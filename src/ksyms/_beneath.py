@@ -1,0 +1,190 @@
+"""Files below a directory that somebody else filled: its links never lead out of it.
+
+As if the directory were ``/`` (chroot(2)): an absolute link begins there, and ``..`` ends
+there. openat2(2) does so from Linux 5.6 on; where there is none, or where a filter of system
+calls does not know it, the way is gone step by step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from functools import cache
+
+from ._typing import Final
+
+_OPENAT2: Final = 437  # of every machine but alpha, whose 437 is no system call
+_RESOLVE_NO_MAGICLINKS: Final = 0x02  # include/uapi/linux/openat2.h
+_RESOLVE_IN_ROOT: Final = 0x10
+_LINKS: Final = 40  # MAXSYMLINKS, include/linux/namei.h
+_RACES: Final = 16  # EAGAIN: something was renamed while .. was looked at
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISLNK, "a link"),
+)
+
+
+def open_regular(root: str, path: str) -> int:
+    """Open the regular file ``path`` below the directory ``root`` to be read.
+
+    Raises:
+        OSError: there is none, or it cannot be opened; ELOOP for links without an end.
+        ValueError: it is a FIFO, a device or the like, which nobody opens: that can last
+            for ever, or do things to a device. Or there is a NUL in its name.
+    """
+    top = _top(root)
+    try:
+        fd = _opened(top, path, os.O_PATH)
+        try:
+            refuse_irregular(os.fstat(fd).st_mode)
+        finally:
+            os.close(fd)
+        fd = _opened(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    finally:
+        os.close(top)
+    try:
+        refuse_irregular(os.fstat(fd).st_mode)  # it can be another by now
+    except ValueError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def names_in(root: str, path: str) -> list[str]:
+    """What lies in the directory ``path`` below ``root``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: there is a NUL in its name.
+    """
+    top = _top(root)
+    try:
+        fd = _opened(top, path, os.O_RDONLY | os.O_DIRECTORY)
+    finally:
+        os.close(top)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def refuse_irregular(mode: int) -> None:
+    """Refuse what is no regular file, by its ``st_mode``.
+
+    Raises:
+        ValueError: it is none; the words say what it is.
+    """
+    if not stat.S_ISREG(mode):
+        kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "a device")
+        raise ValueError(f"it is {kind}, and not a regular file")
+
+
+def _top(root: str) -> int:
+    return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _opened(top: int, path: str, flags: int) -> int:
+    if "\0" in path:
+        raise ValueError("embedded null byte")  # as os.open() has it
+    if _has_openat2():
+        return _openat2(top, path, flags)
+    return walked(top, path, flags)
+
+
+class _How(ctypes.Structure):
+    """struct open_how, include/uapi/linux/openat2.h."""
+
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+@cache
+def _has_openat2() -> bool:
+    """Whether the kernel has the call, and a filter lets it through: seccomp says EPERM too."""
+    if os.uname().machine == "alpha":
+        return False
+    try:
+        os.close(_openat2(_AT_FDCWD, ".", os.O_PATH))
+    except OSError:
+        return False
+    return True
+
+
+_AT_FDCWD: Final = -100  # include/uapi/linux/fcntl.h
+
+
+def _openat2(top: int, path: str, flags: int) -> int:
+    how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    libc = ctypes.CDLL(None, use_errno=True)
+    name = ctypes.c_char_p(os.fsencode(path))
+    for _ in range(_RACES):
+        size = ctypes.c_size_t(ctypes.sizeof(how))
+        fd: int = libc.syscall(_OPENAT2, ctypes.c_int(top), name, ctypes.byref(how), size)
+        if fd >= 0:
+            return fd
+        if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
+            break
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def walked(top: int, path: str, flags: int) -> int:
+    """Open ``path`` below the directory that ``top`` is open on, one name after the other.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    left = _steps(path)
+    places = [os.dup(top)]  # each directory on the way, for .. to come back to
+    links = 0
+    try:
+        while left:
+            step = left.pop()
+            if step == ".":
+                continue
+            if step == "..":
+                if len(places) > 1:
+                    os.close(places.pop())
+                continue
+            fd = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=places[-1])
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISDIR(mode):
+                places.append(fd)
+                continue
+            try:
+                if stat.S_ISLNK(mode):
+                    links += 1
+                    if links > _LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                    left += _led(os.readlink("", dir_fd=fd), places)
+                    continue
+            finally:
+                os.close(fd)
+            if left:
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            flags |= os.O_NOFOLLOW | os.O_CLOEXEC  # it can be a link by now
+            return os.open(step, flags, dir_fd=places[-1])
+        return os.open(".", flags | os.O_CLOEXEC, dir_fd=places[-1])
+    finally:
+        for fd in places:
+            os.close(fd)
+
+
+def _led(target: str, places: list[int]) -> list[str]:
+    """The names that a link leads by; an absolute one begins at the first of ``places``."""
+    if target.startswith("/"):
+        while len(places) > 1:
+            os.close(places.pop())
+    return _steps(target)
+
+
+def _steps(path: str) -> list[str]:
+    """The names in ``path``, the first one last; a slash at its end wants a directory."""
+    steps = [step for step in reversed(path.split("/")) if step]
+    return [".", *steps] if path.endswith("/") else steps
