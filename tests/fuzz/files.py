@@ -557,14 +557,16 @@ class Files(Target):
                         f"wrong symbol of a place, {self.kind}", f"{found!r} for {address:#x}"
                     )
         for symbol in known:
-            undefined = symbol.section is None and symbol.address == 0
-            if not symbol.name or undefined or symbol.letter in UNDEFINED:
-                continue  # they have no address, and nobody finds them
+            if not symbol.name or symbol.letter in UNDEFINED:
+                continue
+            # A line of kallsyms that lies nowhere is listed, and not found by its name.
+            undefined = symbol.section is None
             value = -1 if table.relocatable else symbol.address
             if truth is not None and (symbol.name, value) not in truth:
                 raise Fault(f"symbol from nowhere, {self.kind}", repr(symbol))
             named = table.find(symbol.name)
-            if symbol not in named or any(other.name != symbol.name for other in named):
+            lost = symbol not in named and not undefined
+            if lost or any(other.name != symbol.name for other in named):
                 raise Fault(f"find, {self.kind}", f"{symbol!r} and {named!r}")
         _ = table.build_id, table.release, table.machine, table.facts, table.sections
 

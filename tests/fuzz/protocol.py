@@ -291,22 +291,17 @@ class Protocol(Target):
 
     def _session(self, case: Case) -> None:
         cuse = case.facts["cuse"]
-        kinds: dict[str, str] = {}
         with printed() as words:
             random = self.random(case.facts["number"], "waits")
             session = Session(cuse, self._backing, self._gate, random)
             try:
                 for wanted in case.facts["wanted"]:
                     session.ask(wanted)
-                    if "Traceback" in words.getvalue():
-                        kinds[_kind_of(words.getvalue())] = f"{wanted}\n{words.getvalue()}"
-                        words.truncate(words.seek(0))
                 check_answers(session, cuse)
             finally:
                 session.end()
-        if kinds or words.getvalue():
-            kinds = kinds or {_kind_of(words.getvalue()): words.getvalue()}
-            raise Fault(next(iter(kinds)), "\n".join(kinds.values()), *[*kinds][1:])
+        if words.getvalue():
+            raise Fault("printed", words.getvalue(), *_kinds_of(words.getvalue()))
 
 
 def _own_files() -> list[str]:
@@ -314,12 +309,15 @@ def _own_files() -> list[str]:
     return sorted(link for link in inodes(os.getpid()) if not link.startswith("/proc/"))
 
 
-def _kind_of(words: str) -> str:
-    """What a printed traceback ends with, and where that is from."""
-    places = PRINTED.findall(words)
-    what = re.search(r"^(\w+(?:\.\w+)*)(?::|$)", words.strip().splitlines()[-1])
-    where = ":".join(places[-1][:2]) + f" {places[-1][2]}" if places else "elsewhere"
-    return f"printed {what[1] if what else '?'} in {where}"
+def _kinds_of(words: str) -> set[str]:
+    """What each printed traceback ends with, and where that is from."""
+    found = set()
+    for traceback in words.split("Traceback (most recent call last):\n")[1:]:
+        places = PRINTED.findall(traceback)
+        what = re.search(r"^(\w[\w.]*)(?::.*)?\Z", traceback.strip(), re.MULTILINE)
+        where = f"{places[-1][0]}:{places[-1][1]} {places[-1][2]}" if places else "elsewhere"
+        found.add(f"printed {what[1] if what else '?'} in {where}")
+    return found
 
 
 # -- a server that is mounted ---------------------------------------------------------------
@@ -371,7 +369,8 @@ class Mounted(Target):
                     "the server keeps files open", str(inodes(self._server.process.pid))
                 )
         if "Traceback" in self._server.words():
-            raise Fault(_kind_of(self._server.words()), self._server.words()[-2000:])
+            words = self._server.words()
+            raise Fault("printed", words[-2000:], *_kinds_of(words))
 
     def _answers(self) -> None:
         """An open, its size, a lookup, a page; the server is alive and right."""

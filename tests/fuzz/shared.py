@@ -57,7 +57,7 @@ class Fault(Exception):  # noqa: N818 # what a case found
 
     def __init__(self, kind: str, words: str = "", *more: str) -> None:
         super().__init__(f"{kind}: {words}")
-        self.kinds = (kind, *more)
+        self.kinds = more or (kind,)
 
 
 class StuckError(BaseException):
@@ -453,7 +453,7 @@ class _Run:
 
     def _add(self, kind: str, number: int) -> None:
         self.tally.faults[kind] += 1
-        self.tally.first.setdefault(kind, number)
+        self.tally.first[kind] = min(number, self.tally.first.get(kind, number))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._stop = True

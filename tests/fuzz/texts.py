@@ -53,10 +53,11 @@ PREFIX = re.compile(r"(?:<\d+>)?(?:\x1b\[\d+m)*\[ *\d+\.\d+\](?:\x1b\[0m)? ?")
 BEGINS = re.compile(r"[A-Z][a-z]*[ :]|\[<|[a-z_]+\+0x")
 """How a line begins that is not the rest of what one before it says."""
 ANNOTATION = re.compile(
-    rb" ?[({<]?:?(?:[\w-]+:)?[A-Za-z_.$][\w.$@:]*\+(?:0x[0-9a-f]+|\d+)(?:/0x[0-9a-f]+)?"
-    rb"(?: \[[\w.-]+\])?[)}>]?|\[unknown\]|(?<=[0-9a-f]{8}) ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
+    rb" ?[({<]?:?(?:[\w-]+:)?[A-Za-z_.$][\w.$@:]*\+(?:0x[0-9a-fA-F]+|\d+)(?:/0x[0-9a-fA-F]+)?"
+    rb"(?: \[[\w.-]+\])?[)}>]?|\[unknown\]|(?<=[0-9a-fA-F]{8}) ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
 )
 """What decode puts into a text or takes away; tests/forms says where."""
+NAMED = re.compile(rb"[\w.$@]+\+(?:0x)?[0-9a-f]+")
 ADDRESS = re.compile(rb"[0-9a-fA-F]{8}")
 
 SPOTS = (
@@ -344,7 +345,7 @@ class Texts(Target):
         lines, right = out.split(b"\n"), before.split(b"\n")
         for at, was in zip(own, right):
             if lines[at] != was:
-                new = set(ANNOTATION.findall(lines[at])) - set(ANNOTATION.findall(was))
+                new = set(NAMED.findall(lines[at])) - set(NAMED.findall(was))
                 raise Fault(
                     f"{'moved' if new else 'blinded'} by {what}", f"{was!r}: {lines[at]!r}"
                 )
