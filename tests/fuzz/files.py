@@ -552,7 +552,7 @@ class Files(Target):
             found = table.lookup(address)
             if found is not None:
                 known.append(found)
-                if not found.address <= address <= found.address + found.size:
+                if not found.address <= address < found.address + max(found.size, 1):
                     raise Fault(
                         f"wrong symbol of a place, {self.kind}", f"{found!r} for {address:#x}"
                     )
