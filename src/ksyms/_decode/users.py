@@ -19,6 +19,7 @@ from . import lines
 from .forms import COLOUR
 
 Span = tuple[int, int]
+"""Where something begins, and where it ends, in bytes of a text."""
 
 _COMM: Final = 15
 """Bytes of a program's name at most: TASK_COMM_LEN is 16, with a zero."""
@@ -184,9 +185,10 @@ class Users:
         whole, skip = self._before + block, len(self._before)
         found = _spans(whole)
         spans = sorted((max(b - skip, 0), e - skip) for b, e in found if e > skip)
-        self._before = b""
-        if any(hint in whole for hint in HINTS):
-            self._before = whole[whole.find(b"\n", max(0, len(whole) - _BEHIND)) + 1 :]
+        last = whole
+        if len(whole) > _BEHIND:
+            last = whole[-_BEHIND:].partition(b"\n")[2]
+        self._before = last if any(hint in last for hint in HINTS) else b""
         return joined(spans)
 
 
