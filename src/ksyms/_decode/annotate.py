@@ -24,6 +24,8 @@ from .repeats import Repeats
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
+from .users import HINTS as USERS
+from .users import Span, Users, hidden, is_in
 
 if TYPE_CHECKING:
     from .._errors import DecodeError
@@ -58,7 +60,7 @@ _HEX: Final = [b"%x" % number for number in range(_USUAL)]
 """Offsets as they are written, of those that most are."""
 _TELLING: Final = (b"+", b" T _", b" (/", b" ([kernel", *forms.OPENERS)
 """One of these, or what is between a name and its address, is in what tells its boot."""
-_ACROSS: Final = frozenset((*HINTS, LINKED_IN, *LAYOUT_HINTS, *forms.PAIR_HINTS))
+_ACROSS: Final = frozenset((*HINTS, LINKED_IN, *LAYOUT_HINTS, *forms.PAIR_HINTS, *USERS))
 """One of these is in a text whose lines are to be read together."""
 _SPARSE: Final = 1 << 9
 """An address in so many bytes, or more, has a text whose lines are looked at one by one."""
@@ -102,7 +104,8 @@ class Block(NamedTuple):
     Every second of ``pieces`` is an address with its annotation; ``keys`` has these, with a
     name that stands before its address marked. ``named`` are names between them that have an
     offset and no address; ``said`` are the statements of its kernel. ``told`` has the numbers
-    of keys whose names stand in lines of their own, with these.
+    of keys whose names stand in lines of their own, with these. ``users`` are keys of which a
+    user of the machine wrote each: they tell nothing.
     """
 
     text: bytes
@@ -111,6 +114,7 @@ class Block(NamedTuple):
     named: list[Named]
     said: list[Statement]
     told: dict[int, Key]
+    users: frozenset[Key]
 
 
 class Decoder:
@@ -140,6 +144,7 @@ class Decoder:
         """Where addresses are in a text, in capitals too; :meth:`read` is quicker."""
         self._capitals = self.map.first.upper()
         self._stretches = Stretches(digits, not self.map.telling)
+        self._users = Users()
         self._answers: dict[Key, bytes] = {}
         self._boot: Boot | None = None
         self._modules = 0
@@ -256,6 +261,7 @@ class Decoder:
         plan = Plan(boots, trial.several, trial.foreign, trial.firmware)
         self.belief = self._new_belief(plan)
         self._stretches = Stretches(self._digits, not self.map.telling)
+        self._users = Users()
         return None if trial.names_something else trial.refusal
 
     def _plan(self, boots: dict[int, Change], trial: Belief, part: Part) -> None:
@@ -332,10 +338,15 @@ class Decoder:
         # Most texts have a name with an offset only where an address is.
         elsewhere = text.count(b"+0x") > b"".join(keys).count(b"+0x")
         named = _named(pieces, keys, self._digits) if elsewhere else []
-        said = statements(text)
+        users = frozenset[Key]()
+        if spans := self._users.find(text):
+            named = [one for one in named if not is_in(spans, one[0])]
+            users = _only_in(spans, keys, places_of(pieces))
+        said = statements(hidden(text, spans))
         if ids := [*self._modules_of(keys, pieces), *self._modules_named(named)]:
+            ids = [one for one in ids if not is_in(spans, one.place)]
             said = sorted([*said, *ids], key=lambda statement: statement.place)
-        return Block(text, pieces, keys, named, said, told)
+        return Block(text, pieces, keys, named, said, told, users)
 
     def _once(self, pieces: list[bytes]) -> list[bytes]:
         """Join to what is around it an address right before itself with a name."""
@@ -462,10 +473,13 @@ class Decoder:
         if len(self._answers) > _KEPT:
             self._answers = {}
         found = self._find(block.keys, boot)
-        asked = [*found.odd, *block.told.values()]
-        if belief.tells(asked, len(found.agreed) > 0):
+        odd, agreed = found.odd, len(found.agreed)
+        if block.users:
+            odd = [key for key in odd if key not in block.users]
+            agreed = sum(key not in block.users for key in found.agreed)
+        if belief.tells([*odd, *block.told.values()], agreed > 0):
             return None
-        counts = found.named, found.inside, len(found.agreed)
+        counts = found.named, found.inside, agreed
         return [belief.part(0, len(block.keys), *counts)], found
 
     def _divide(self, belief: Belief, block: Block) -> tuple[list[Part], Found | None]:
@@ -476,7 +490,8 @@ class Decoder:
     def _divide_by_news(self, belief: Belief, block: Block) -> list[Part]:
         said, keys, told = belief.news(block.said), block.keys, block.told
         asked = [told.get(n, key) for n, key in enumerate(keys)] if told else keys
-        return belief.parts(block.text, said, asked, partial(places_of, block.pieces))
+        places = partial(places_of, block.pieces)
+        return belief.parts(block.text, said, asked, places, block.users)
 
     def _found_in(self, part: Part, keys: list[Key]) -> Found | None:
         """Find the addresses of a part; None where its boot is unknown."""
@@ -674,6 +689,13 @@ def _named(pieces: list[bytes], keys: list[Key], digits: int) -> list[Named]:
             matches.pop()
         found += [(begins[2 * number] + match.start(), match) for match in matches]
     return found
+
+
+def _only_in(spans: list[Span], keys: list[Key], places: list[int]) -> frozenset[Key]:
+    """Give the keys of which each is in one of ``spans``."""
+    inside = [is_in(spans, place) for place in places]
+    others = {key for key, is_inside in zip(keys, inside) if not is_inside}
+    return frozenset(compress(keys, inside)) - others
 
 
 def _without(spans: list[tuple[int, int]], pieces: list[bytes]) -> list[bytes]:

@@ -195,6 +195,7 @@ class Belief:
         """Whether this boot is the only one of several that can be the file's own."""
         self.modules_told = False
         """Whether a module was told to lie where the file has it."""
+        self._users: Collection[Key] = ()
         self._line_of: Callable[[int], int] = lambda _: self.line
         self.line = self._now = 1
         """The line that the block begins with."""
@@ -274,12 +275,14 @@ class Belief:
         said: list[Statement],
         keys: Sequence[Key],
         places: Callable[[], list[int]],
+        users: Collection[Key] = (),
     ) -> list[Part]:
         """Divide the addresses ``keys`` of a block by the boots that they are of.
 
         ``text`` is the block, ``said`` are its statements, and ``places`` gives where in it
-        each address is.
+        each address is. ``users`` are keys that tell nothing.
         """
+        self._users = users
         self._now = self.line
         self._line_of = lambda number: self.line + text.count(b"\n", 0, places()[number])
         parts: list[Part] = []
@@ -401,7 +404,8 @@ class Belief:
 
     def _stretch(self, first: int, keys: Sequence[Key], offsets: list[_Sign]) -> list[Part]:
         """Divide what no statement divides: ``keys``, of which ``first`` is the first."""
-        told = [self.told(key) for key in keys]
+        users = self._users
+        told = [NOTHING if key in users else self.told(key) for key in keys]
         self._on_misfits()
         signs = [
             _Sign(first + number, evidence.slides, keys[number])
@@ -534,7 +538,7 @@ class Belief:
             return
         digits = self._map.digits
         elsewhere = {key[:digits] for key, t in zip(keys, told) if t.elsewhere}
-        others = {key[:digits] for key in keys} - elsewhere
+        others = {key[:digits] for key in keys if key not in self._users} - elsewhere
         self._elsewhere += len(elsewhere)
         self._inside += sum(self._map.inside(int(address, 16)) for address in others)
         if any(any(t.moves.values()) for t in told) and not self._map.fixed:

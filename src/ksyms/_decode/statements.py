@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
+from . import lines
 from .forms import COLOUR
 
 _COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
@@ -46,25 +47,34 @@ class Statement(NamedTuple):
     vague: bool = False
 
 
+# What a line ends with, in mail and in JSON too.
+_END: Final = rb"(?=(?:" + COLOUR.pattern + rb"|=20|[ \t\r\0`]|</?[a-z]|\\r){0,8}(?:$|\"|\\n))"
 _TAINTED: Final = rb"(?:Not tainted|Tainted: ?[A-Z][A-Z ()-]{0,63}?)"
-# init/version.c, linux_banner. Before it ppc64 says "Preparing to boot Linux version"
-# (arch/powerpc/kernel/prom_init.c).
-_BANNER: Final = re.compile(rb"(?<!\w )Linux version (\S+)(?= \()")
+# init/version.c, linux_banner: who built it, and where, is in parentheses. Before it ppc64 says
+# "Preparing to boot Linux version" (arch/powerpc/kernel/prom_init.c).
+_BANNER: Final = re.compile(
+    rb"Linux version " + _COLOURS + rb"(\d[\w.+~-]{0,255})(?= \([^()\n]{1,255}\))"
+)
 # lib/dump_stack.c, dump_stack_print_info; RHEL's has dashes between, some old ones parentheses.
 # kernel/hung_task.c and old oopses have it without "Comm:".
 _HEADER: Final = re.compile(
-    _TAINTED
-    + rb" {1,31}\(?([0-9]+\.[0-9][^\s()]*)\)?(?: #.*?(?: ([0-9a-f]{40})\b|$)|\)? *\r?$)",
+    _TAINTED + rb" {1,31}\(?([0-9]+\.[0-9][^\s()]*)\)?(?: #.*?(?: ([0-9a-f]{40})\b|$)"
+    # A task's name may have a taint, a release and a line feed in it: the kernel's follow.
+    rb"|\)? *\r?$(?!\n[^\n]{0,80} (?:Not tainted|Tainted: )))",
     re.MULTILINE,
 )
 # kernel/locking/lockdep.c, print_kernel_ident.
 _LOCKDEP: Final = re.compile(rb"(?<![\w.-])([0-9]+\.[0-9][^\s()]*) #\S{1,32} " + _TAINTED)
 # perf script --header, VMCOREINFO, and crash's sys.
 _SAID: Final = re.compile(
-    rb"^(?:# os release : |OSRELEASE=|[ \t]{0,16}RELEASE: )(\S+)", re.MULTILINE
+    rb"^(?:# os release : |OSRELEASE=|[ \t]{0,16}RELEASE: )(\d+\.\d[\w.+~-]*)"
+    rb"(?: {1,4}VERSION: #[^\n]*|[ \t]*\r?)$",
+    re.MULTILINE,
 )
 _OFFSET: Final = re.compile(  # dump_kernel_offset of each machine
-    rb"Kernel Offset: " + _COLOURS + rb"(?:0x([0-9a-f]+) from 0x([0-9a-f]+)|disabled)"
+    rb"Kernel Offset: " + _COLOURS + rb"(?:0x([0-9a-f]{1,16}) from 0x([0-9a-f]{4,16})"
+    rb"(?: \((?:relocation )?range: [^()\n]{0,64}\))?|disabled)" + _END,
+    re.MULTILINE,
 )
 _RELOCATED: Final = re.compile(  # arch/{loongarch,mips}/kernel/relocate.c
     rb"Kernel relocated by [^\n]{0,64}\n[^\n]{0,64}\.text @ (?:0x)?([0-9a-f]{8,16})"
@@ -74,20 +84,33 @@ _REPORT_BEGINS: Final = re.compile(
     rb"|cut here|INFO: |watchdog: |rcu: |Kernel panic|divide error|invalid opcode"
 )
 _REPORT_ENDS: Final = (b"---[ end", b"</TASK>", b"Call Trace:", b"Call trace:")
+_TASK: Final = re.compile(rb"(?:CPU|Pid|PID|REGS|EIP|RIP|NIP|PC|PSW|EPC|TPC|psr)\b")
+_SPLIT: Final = 16
+"""Bytes before a taint where the name of the task has a line feed in it: 15, and a blank."""
 _REPORT: Final = 1 << 11
 """Bytes before a report's header that belong to it at most."""
 
 
 def statements(block: bytes) -> list[Statement]:
-    """Find the statements of a block, in its order."""
+    """Find the statements of a block, in its order: those that stand where the kernel's do."""
     found = [
         statement
-        for hints, pattern, read in _STATEMENTS
+        for hints, pattern, is_printed, read in _STATEMENTS
         if any(hint in block for hint in hints)
         for match in pattern.finditer(block)
+        if is_printed(block, match.start())
         for statement in read(block, match)
     ]
     return sorted(found, key=lambda statement: statement.place)
+
+
+def _is_behind_task(block: bytes, place: int) -> bool:
+    """Return whether a taint is where a report has it: behind a task, or alone in its line."""
+    line = lines.begin(block, place)
+    prefix = None if line < 0 else lines.PREFIX.match(block, line, place)
+    return prefix is not None and (
+        place - prefix.end() <= _SPLIT or _TASK.match(block, prefix.end(), place) is not None
+    )
 
 
 def _boot(_: bytes, match: re.Match[bytes]) -> Iterator[Statement]:
@@ -122,16 +145,18 @@ def _relocated(_: bytes, match: re.Match[bytes]) -> Iterator[Statement]:
 
 
 _Read = Callable[[bytes, re.Match[bytes]], Iterator[Statement]]
+_IsPrinted = Callable[[bytes, int], bool]
 _TAINT_HINTS: Final = (b"Tainted:", b"Not tainted")
-_STATEMENTS: Final[tuple[tuple[tuple[bytes, ...], re.Pattern[bytes], _Read], ...]] = (
-    ((b"Linux version ",), _BANNER, _boot),
-    (_TAINT_HINTS, _HEADER, _kernel),
-    (_TAINT_HINTS, _LOCKDEP, _kernel),
-    ((b"# os release : ", b"RELEASE"), _SAID, _kernel),
-    ((b"Kernel Offset: ",), _OFFSET, _offset),
-    ((b"Kernel relocated by ",), _RELOCATED, _relocated),
+_Row = tuple[tuple[bytes, ...], re.Pattern[bytes], _IsPrinted, _Read]
+_STATEMENTS: Final[tuple[_Row, ...]] = (
+    ((b"Linux version ",), _BANNER, lines.is_begin, _boot),
+    (_TAINT_HINTS, _HEADER, _is_behind_task, _kernel),
+    (_TAINT_HINTS, _LOCKDEP, lines.is_begin, _kernel),
+    ((b"# os release : ", b"RELEASE"), _SAID, lines.is_begin, _kernel),
+    ((b"Kernel Offset: ",), _OFFSET, lines.is_begin, _offset),
+    ((b"Kernel relocated by ",), _RELOCATED, lines.is_begin, _relocated),
 )
-HINTS: Final = tuple({hint for hints, _, _ in _STATEMENTS for hint in hints})
+HINTS: Final = tuple({hint for hints, *_ in _STATEMENTS for hint in hints})
 """One of these is in every text that says something of its kernel in such words."""
 
 
@@ -146,6 +171,8 @@ def linked_in(block: bytes) -> set[str]:
     found: set[str] = set()
     if LINKED_IN in block:
         for match in _LOADED.finditer(block):
+            if not lines.is_begin(block, match.start()):
+                continue
             words = COLOUR.sub(b"", match[1]).decode().split()
             found.update(word.partition("(")[0] for word in words)
     return found

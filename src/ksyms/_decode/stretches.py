@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-Span = tuple[int, int]
+from .users import Span, joined
 
 _WORDS: Final = rb"(?:[ \t]{1,3}[<(]?[0-9a-f]{2,8}[>)]?)"
 _MORE_LINES: Final = (
@@ -77,7 +77,7 @@ class Stretches:
             found += [(begin - skip, end - skip) for begin, end in spans if end > skip]
         if self._low:
             self._before = whole[-_BEHIND:]
-        return _joined(sorted(found))
+        return joined(sorted(found))
 
     def _spans(self, block: bytes) -> Iterator[Span]:
         if any(hint in block for hint in LAYOUT_HINTS):
@@ -89,14 +89,3 @@ class Stretches:
                 begin = block.rfind(b"\n", 0, match.start()) + 1
                 end = block.find(b"\n", match.end())
                 yield begin, len(block) if end < 0 else end
-
-
-def _joined(spans: list[Span]) -> list[Span]:
-    """Join spans that overlap; they are in the order of their begins."""
-    joined: list[Span] = []
-    for begin, end in spans:
-        if joined and begin <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
-        else:
-            joined.append((begin, end))
-    return joined

@@ -1,0 +1,334 @@
+"""Where a user of the machine writes into a text, and what stands there proves nothing.
+
+The kernel prints names that a user chose, as they are: of a program (comm, 15 bytes), of a
+file (255, and 4095 of a path), what a device says of itself, parameters. Such a name may have
+line feeds in it, and printk puts its time before each line of a message
+(kernel/printk/printk.c, record_print_text); dmesg sets the lines under each other; /dev/kmsg
+and rsyslog escape them. Each kind of message is a row of :data:`_MESSAGES`. Other programs
+write into a log too: their lines say who they are of.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from . import lines
+from .forms import COLOUR
+
+Span = tuple[int, int]
+"""Where something begins, and where it ends, in bytes of a text."""
+
+_COMM: Final = 15
+"""Bytes of a program's name at most: TASK_COMM_LEN is 16, with a zero."""
+_NAME: Final = 512
+"""Bytes of what is before a file's name, and of the name, NAME_MAX; at most."""
+_PATH: Final = 6144
+"""Bytes of a path, PATH_MAX, or of a page of parameters, and of what is around it."""
+
+
+_COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
+"""dmesg has them behind the first colon of a message."""
+
+
+class _Message(NamedTuple):
+    """A message of the kernel's that a user has a part in.
+
+    One of ``hints`` is in each. ``words`` are the kernel's, and ``before`` is how many bytes of
+    the user's are before them. ``closing`` comes behind what the user has chosen, at most
+    ``longest`` bytes after the words: where it is there several times, the last is the
+    kernel's. Without it the message ends where a line has another time. ``whole`` is whether
+    the words are a user's message too.
+    """
+
+    hints: tuple[bytes, ...]
+    words: re.Pattern[bytes]
+    before: int
+    longest: int
+    closing: re.Pattern[bytes] | None = None
+    whole: bool = True
+
+
+_MESSAGES: Final = (
+    _Message(  # mm/memory.c, print_vma_addr, behind "%s[%d]: segfault at" and others
+        (b"]: ", b"traps: ", b"bad frame in"),
+        re.compile(rb"\[\d{1,7}\][: \x1b][^\n]{0,200}?\b(?:in|error) "),
+        _COMM + len("signal: "),
+        _NAME,
+        re.compile(rb"\[[0-9a-f]{1,16}(?:,[0-9a-f]{1,16})?\+[0-9a-f]{1,16}\]"),
+    ),
+    _Message(  # s390, MIPS and LoongArch, parisc: arch/*/mm/fault.c
+        (b"User process fault", b" sending SIG", b"command='"),
+        re.compile(
+            rb"User process fault: [^\n]{0,64}? in |(?:epc|era|ra) {1,3}= [0-9a-f]{8,16} in "
+            rb"|(?:do_page_fault\(\): sending|do_page_fault\(\) command=')"
+        ),
+        0,
+        _NAME,
+        re.compile(rb"\[[0-9a-f]{1,16}(?:,[0-9a-f]{1,16})?\+[0-9a-f]{1,16}\]"),
+    ),
+    _Message(  # fs/exec.c
+        (b"process '",),
+        re.compile(rb"process '"),
+        0,
+        _PATH,
+        re.compile(rb"' (?:started with executable stack|launched '|with NULL argv:)"),
+    ),
+    _Message(  # lib/dump_stack.c, dump_stack_print_info
+        (b"omm: ",),
+        re.compile(rb"(?:CPU|Pid): [^\n]{0,64}?[Cc]omm: "),
+        0,
+        _COMM + len(" Kdump: loaded "),
+        re.compile(rb"(?: Kdump: loaded)? ?(?:Not tainted|Tainted: )"),
+        whole=False,
+    ),
+    _Message(  # kernel/params.c; fs/fs_parser.c, as a user of a namespace mounts
+        (b"nknown parameter", b"invalid for parameter"),
+        re.compile(rb"(?:[Uu]nknown|invalid for) parameter ['`]"),
+        _NAME,
+        _PATH,
+    ),
+    _Message(  # fs/overlayfs, of a user's mount too; init/main.c
+        (b"overlay", b"ommand line"),
+        re.compile(rb"overlay(?:fs)?: |(?:Kernel c|C|Unknown kernel c)ommand line"),
+        0,
+        _PATH,
+    ),
+    _Message(  # kernel/audit.c, as long as no auditd takes its records
+        (b"audit",), re.compile(rb"audit(?:\[\d{1,7}\])?: |(?:type=\d{4} )?audit\(\d"), 0, _PATH
+    ),
+    _Message(  # mm/oom_kill.c
+        (b"oom", b"Kill"),
+        re.compile(
+            rb"oom-kill:|oom_reaper: |(?:Memory cgroup out|Out) of memory: Kill|Task in /"
+            rb"| invoked oom-killer"
+        ),
+        _COMM,
+        _PATH,
+    ),
+    _Message(  # drivers/usb/core/hub.c, drivers/input/input.c, fs/btrfs
+        (b"Product: ", b"Manufacturer: ", b"SerialNumber: ", b"input", b"label "),
+        re.compile(
+            rb"usb [\d.-]{1,32}: "
+            + _COLOURS
+            + rb"(?:Product|Manufacturer|SerialNumber): |input: "
+            rb"|[\w-]{1,32} [\w:.]{1,32}: "
+            + _COLOURS
+            + rb"input[:,]|BTRFS: "
+            + _COLOURS
+            + rb"device label "
+        ),
+        0,
+        _NAME,
+    ),
+    _Message(  # what wrote into /dev/kmsg without a facility
+        (b"]: ",),
+        re.compile(rb"(?:systemd|dracut|udevd|cloud-init|plymouth)[\w-]{0,32}\[\d{1,7}\]: "),
+        0,
+        _PATH,
+    ),
+)
+HINTS: Final = tuple({hint for message in _MESSAGES for hint in message.hints})
+"""One of these is in every text in which a user has a part of a kernel's message."""
+
+_FACILITY: Final = rb"(?:user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local\d)"
+_LOGGED: Final = (
+    rb"(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ \n]{0,16}"
+    rb"|[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]{1,5}"
+    rb"|[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d)"
+)
+# A tag without a number is one of rsyslog's; "RIP:" of a log by netconsole is none.
+_OTHERS: Final = tuple(
+    (re.compile(is_there, re.MULTILINE), re.compile(pattern, re.MULTILINE))
+    for is_there, pattern in (
+        (
+            rb"^" + _LOGGED + rb" [\w.:-]{1,255} [^\s:]{1,64}: ",
+            rb"^" + _LOGGED + rb" [\w.:-]{1,255} (?!kernel: )"
+            rb"(?:[^\s:\[]{1,64}\[\d{1,7}\]|[a-z_][a-z_-]{2,63}): [^\n]*",
+        ),
+        (rb"^<\d{1,3}>", rb"^<(?:[89]|\d{2,3})>[^\n]*"),
+        (rb"^\d{1,3},\d{1,20},\d{1,20},", rb"^(?:[89]|\d{2,3}),\d{1,20},\d{1,20},[^\n]*"),
+        (rb"^kern *:[a-z]+ *:", rb"^" + _FACILITY + rb" *:[a-z]{1,7} *: [^\n]*"),
+        (
+            rb'"_TRANSPORT" ?: ?"',
+            rb'^\{[^\n]*?(?<!\\)"_TRANSPORT" ?: ?"(?!kernel")\w{1,16}"[^\n]*',
+        ),
+        (
+            rb'^ *"pri": +\d',
+            rb'^ *"pri": +(?:[89]|\d{2,3}),\r?\n[^\n]*\n *"msg": "[^\n]*',
+        ),
+    )
+)
+"""How a text of that kind is told, and lines of other programs than the kernel in it."""
+_ESCAPED: Final = re.compile(rb"\\x[0-9a-f]{2}|#0[0-7]{2}|\\u[0-9a-fA-F]{4}|" + COLOUR.pattern)
+_LEAST_INDENT: Final = 8
+_INDENTED: Final = re.compile(rb"[ \t]{9,64}")
+"""How dmesg sets the second line of a message."""
+_PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
+"""A time that two messages seldom have: in microseconds, and of no other message's."""
+_LOOKED_AT: Final = 1 << 12
+"""Bytes of a block that tell of what kind it is."""
+_BEHIND: Final = 1 << 13
+"""Bytes of a text before a block that a message which goes on in it can begin in."""
+
+
+class Users:
+    """Finds where users write in one text, block after block."""
+
+    def __init__(self) -> None:
+        self._before = b""
+
+    def find(self, block: bytes) -> list[Span]:
+        """Give where in the block a user's words are, in its order; they do not overlap."""
+        whole, skip = self._before + block, len(self._before)
+        found = _spans(whole)
+        spans = sorted((max(b - skip, 0), e - skip) for b, e in found if e > skip)
+        last = whole
+        if len(whole) > _BEHIND:
+            last = whole[-_BEHIND:].partition(b"\n")[2]
+        self._before = last if any(hint in last for hint in HINTS) else b""
+        return joined(spans)
+
+
+def is_in(spans: Sequence[Span], place: int) -> bool:
+    """Return whether a place is in one of spans that are in order."""
+    at = bisect_right(spans, (place, place)) - 1
+    at += at + 1 < len(spans) and spans[at + 1][0] == place
+    return at >= 0 and place < spans[at][1]
+
+
+def hidden(text: bytes, spans: Sequence[Span]) -> bytes:
+    """Give a text with something else, as long, in the place of what users wrote."""
+    if not spans:
+        return text
+    data = bytearray(text)
+    for begin, end in spans:
+        data[begin:end] = b"?" * (end - begin)
+    return bytes(data)
+
+
+def joined(spans: Sequence[Span]) -> list[Span]:
+    """Join spans that overlap; they are in the order of their begins."""
+    found: list[Span] = []
+    for begin, end in spans:
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((begin, end))
+    return found
+
+
+def _spans(text: bytes) -> Iterator[Span]:
+    for message in _MESSAGES:
+        if any(hint in text for hint in message.hints):
+            for match in message.words.finditer(text):
+                yield from _span(text, message, match)
+    for is_there, pattern in _OTHERS:
+        if is_there.search(text, 0, _LOOKED_AT):
+            yield from (match.span() for match in pattern.finditer(text))
+
+
+def _span(text: bytes, message: _Message, match: re.Match[bytes]) -> Iterator[Span]:
+    """Find from where to where a message has what a user chose."""
+    line = lines.begin(text, match.start())
+    if line < 0:
+        return
+    content, key = _content(text, line, match.start())
+    ahead = _ESCAPED.sub(b".", text[content : match.start()])
+    if len(ahead.removeprefix(b"traps: ").removeprefix(b"signal: ")) > message.before:
+        return
+    if message.before and match.start() - line <= _COMM:
+        key = b""  # what looks like a time may be the program's name
+    parts = _parts(text, match.end(), key, message.longest)
+    end = parts[0][1]
+    if message.closing is None:
+        end = max(stop for _, stop, strict in parts if strict)
+    else:
+        close = _last(text, parts, message)
+        if close is None and not message.whole:
+            return
+        if close is not None:
+            end = close
+        elif parts[-1][1] == len(text) and b" in " in match[0]:
+            end = len(text)  # its end has not come
+    begin = match.end() if not message.whole else line
+    if message.whole and message.before:
+        begin = _first(text, begin, key, _COMM - len(ahead))
+    yield begin, end
+
+
+def _content(text: bytes, line: int, end: int) -> tuple[int, bytes]:
+    """Give where a message begins in its line, and its time or what else is before it."""
+    indent = _INDENTED.match(text, line, end)
+    if indent is not None:
+        return indent.end(), b""
+    prefix = lines.PREFIX.match(text, line, end)
+    assert prefix is not None
+    return prefix.end(), (prefix["stamp"] or prefix[0]).strip()
+
+
+class _Part(NamedTuple):
+    """A line's part of a message; ``strict`` is whether nothing else can begin there."""
+
+    begin: int
+    end: int
+    strict: bool
+
+
+def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[_Part]:
+    """Give the parts, line by line, of what follows the kernel's words in a message.
+
+    A line with another time is another message's.
+    """
+    end = _line_end(text, begin)
+    parts = [_Part(begin, end, True)]
+    left = longest - (end - begin)
+    strict = True
+    while end < len(text) - 1 and left > 0:
+        line = end + 1
+        end = _line_end(text, line)
+        content, other = _content(text, line, end)
+        if key and other and other != key:
+            break
+        indented = content - line > _LEAST_INDENT and not other
+        strict &= indented or (bool(key) and other == key and _PRECISE.search(key) is not None)
+        parts.append(_Part(content, end, strict))
+        left -= end - content + 1
+    return parts
+
+
+def _last(text: bytes, parts: list[_Part], message: _Message) -> int | None:
+    """Give where the last of what can close a message begins; None if nothing closes it."""
+    assert message.closing is not None
+    content = b"\n".join([text[begin:end] for begin, end, _ in parts])
+    last = None
+    for found in message.closing.finditer(content):
+        if found.start() > message.longest:
+            break
+        last = found.start()
+    if last is None:
+        return None
+    for begin, end, _ in parts:
+        if last <= end - begin:
+            return begin + last
+        last -= end - begin + 1
+    raise AssertionError("a place in the parts is in one of them")
+
+
+def _first(text: bytes, line: int, key: bytes, left: int) -> int:
+    """Give the first line of a program's name that has line feeds in it."""
+    while line > 0 and text[line - 1 : line] == b"\n":
+        before = text.rfind(b"\n", 0, line - 1) + 1
+        content, other = _content(text, before, line - 1)
+        left -= line - content
+        if left < 0 or (key and other and other != key):
+            break
+        line = before
+    return line
+
+
+def _line_end(text: bytes, place: int) -> int:
+    end = text.find(b"\n", place)
+    return len(text) if end < 0 else end
