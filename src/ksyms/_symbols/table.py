@@ -711,7 +711,8 @@ class SymbolTable(Sequence[Symbol]):
                 return
             if not self._answers(sym):
                 continue
-            if sym.st_value == address or address - sym.st_value < sym.st_size:
+            # Where somebody else's file is not in order, address can be the smaller one.
+            if sym.st_value == address or 0 <= address - sym.st_value < sym.st_size:
                 found = sym.st_value
                 yield index
             elif sym.st_size:

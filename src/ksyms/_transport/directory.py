@@ -280,7 +280,10 @@ class Directory(Operations):
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         node = self._node(request.node)
         if node.name == STATUS:
-            return Answer((self._texts[handle][offset : offset + size],))
+            text = self._texts.get(handle)
+            if text is None:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            return Answer((text[offset : offset + size],))
         return Answer((self._files[node.name].read(handle, offset, size),))
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import struct
 import threading
 import time
 import traceback
@@ -155,6 +156,8 @@ def _answer(
         _finish(channel, request, error.errno or errno.EIO, begun, told)
     except WaitError:
         raise
+    except struct.error:  # the body is shorter than that of its opcode
+        _finish(channel, request, errno.EINVAL, begun, told)
     except MemoryError:
         _finish(channel, request, errno.ENOMEM, begun, told)
     except Exception:
