@@ -24,8 +24,7 @@ from .repeats import Repeats
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
-from .users import HINTS as USERS
-from .users import Span, Users, hidden, is_in
+from .users import ACROSS, Span, Users, hidden, is_in
 
 if TYPE_CHECKING:
     from .._errors import DecodeError
@@ -60,8 +59,10 @@ _HEX: Final = [b"%x" % number for number in range(_USUAL)]
 """Offsets as they are written, of those that most are."""
 _TELLING: Final = (b"+", b" T _", b" (/", b" ([kernel", *forms.OPENERS)
 """One of these, or what is between a name and its address, is in what tells its boot."""
-_ACROSS: Final = frozenset((*HINTS, LINKED_IN, *LAYOUT_HINTS, *forms.PAIR_HINTS, *USERS))
+_ACROSS: Final = frozenset((*HINTS, LINKED_IN, *LAYOUT_HINTS, *forms.PAIR_HINTS, *ACROSS))
 """One of these is in a text whose lines are to be read together."""
+_FEW: Final = 16
+"""With so many places in a block only what is around them is looked at for users' words."""
 _SPARSE: Final = 1 << 9
 """An address in so many bytes, or more, has a text whose lines are looked at one by one."""
 _LOOKED_AT: Final = 2
@@ -338,11 +339,16 @@ class Decoder:
         # Most texts have a name with an offset only where an address is.
         elsewhere = text.count(b"+0x") > b"".join(keys).count(b"+0x")
         named = _named(pieces, keys, self._digits) if elsewhere else []
+        said = statements(text)
         users = frozenset[Key]()
-        if spans := self._users.find(text):
+        count = len(keys) + len(named) + len(said)
+        places = [s.place for s in said] + [place for place, _ in named]
+        places += places_of(pieces) if count <= _FEW else []
+        spans = self._users.find(text, places if count <= _FEW else None)
+        if spans:
             named = [one for one in named if not is_in(spans, one[0])]
             users = _only_in(spans, keys, places_of(pieces))
-        said = statements(hidden(text, spans))
+            said = statements(hidden(text, spans))
         if ids := [*self._modules_of(keys, pieces), *self._modules_named(named)]:
             ids = [one for one in ids if not is_in(spans, one.place)]
             said = sorted([*said, *ids], key=lambda statement: statement.place)

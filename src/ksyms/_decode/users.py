@@ -53,7 +53,7 @@ class _Message(NamedTuple):
 
 _MESSAGES: Final = (
     _Message(  # mm/memory.c, print_vma_addr, behind "%s[%d]: segfault at" and others
-        (b"]: ", b"traps: ", b"bad frame in"),
+        (b"]: ", b"traps: "),
         re.compile(rb"\[\d{1,7}\][: \x1b][^\n]{0,200}?\b(?:in|error) "),
         _COMM + len("signal: "),
         _NAME,
@@ -90,36 +90,37 @@ _MESSAGES: Final = (
         _NAME,
         _PATH,
     ),
-    _Message(  # fs/overlayfs, of a user's mount too; init/main.c
-        (b"overlay", b"ommand line"),
-        re.compile(rb"overlay(?:fs)?: |(?:Kernel c|C|Unknown kernel c)ommand line"),
-        0,
-        _PATH,
+    _Message((b"overlayfs: ",), re.compile(rb"overlayfs: "), 0, _PATH),  # of a user's mount
+    _Message(  # init/main.c
+        (b"ommand line",), re.compile(rb"ommand line"), len("Unknown kernel c"), _PATH
     ),
     _Message(  # kernel/audit.c, as long as no auditd takes its records
-        (b"audit",), re.compile(rb"audit(?:\[\d{1,7}\])?: |(?:type=\d{4} )?audit\(\d"), 0, _PATH
+        (b"audit: ", b"audit("), re.compile(rb"audit(?:: |\()"), len("type=1400 "), _PATH
     ),
     _Message(  # mm/oom_kill.c
-        (b"oom", b"Kill"),
-        re.compile(
-            rb"oom-kill:|oom_reaper: |(?:Memory cgroup out|Out) of memory: Kill|Task in /"
-            rb"| invoked oom-killer"
-        ),
+        (b"oom-kill",),
+        re.compile(rb"oom-kill:| invoked oom-killer"),
         _COMM,
         _PATH,
     ),
-    _Message(  # drivers/usb/core/hub.c, drivers/input/input.c, fs/btrfs
-        (b"Product: ", b"Manufacturer: ", b"SerialNumber: ", b"input", b"label "),
+    _Message(  # drivers/usb/core/hub.c, announce_device
+        (b"usb ",),
         re.compile(
-            rb"usb [\d.-]{1,32}: "
-            + _COLOURS
-            + rb"(?:Product|Manufacturer|SerialNumber): |input: "
-            rb"|[\w-]{1,32} [\w:.]{1,32}: "
-            + _COLOURS
-            + rb"input[:,]|BTRFS: "
-            + _COLOURS
-            + rb"device label "
+            rb"usb \d[\d.-]{0,31}: " + _COLOURS + rb"(?:Product|Manufacturer|SerialNumber): "
         ),
+        0,
+        _NAME,
+    ),
+    _Message((b"input: ",), re.compile(rb"input: "), 0, _NAME),  # drivers/input/input.c
+    _Message(  # drivers/hid/hid-core.c, hid_connect
+        (b"hid-",),
+        re.compile(rb"hid-[\w-]{1,32} [\w:.]{1,32}: " + _COLOURS + rb"input[:,]"),
+        0,
+        _NAME,
+    ),
+    _Message(  # fs/btrfs/volumes.c, device_list_add
+        (b"device label ",),
+        re.compile(rb"BTRFS: " + _COLOURS + rb"device label "),
         0,
         _NAME,
     ),
@@ -132,6 +133,9 @@ _MESSAGES: Final = (
 )
 HINTS: Final = tuple({hint for message in _MESSAGES for hint in message.hints})
 """One of these is in every text in which a user has a part of a kernel's message."""
+
+ACROSS: Final = (b"]: ", b"traps: ", b"process '")
+"""One of these is in a text in which a name with line feeds may be a file's."""
 
 _FACILITY: Final = rb"(?:user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local\d)"
 _LOGGED: Final = (
@@ -180,16 +184,34 @@ class Users:
     def __init__(self) -> None:
         self._before = b""
 
-    def find(self, block: bytes) -> list[Span]:
-        """Give where in the block a user's words are, in its order; they do not overlap."""
+    def find(self, block: bytes, places: Sequence[int] | None = None) -> list[Span]:
+        """Give where in the block a user's words are, in its order; they do not overlap.
+
+        ``places`` are the ones in question, if it is only about these.
+        """
         whole, skip = self._before + block, len(self._before)
-        found = _spans(whole)
-        spans = sorted((max(b - skip, 0), e - skip) for b, e in found if e > skip)
+        parts = [(0, len(whole))] if places is None else _around(whole, places, skip)
+        spans = sorted(
+            (max(first + begin - skip, 0), first + end - skip)
+            for first, stop in parts
+            for begin, end in _spans(whole[first:stop])
+            if first + end > skip
+        )
         last = whole
         if len(whole) > _BEHIND:
             last = whole[-_BEHIND:].partition(b"\n")[2]
         self._before = last if any(hint in last for hint in HINTS) else b""
         return joined(spans)
+
+
+def _around(text: bytes, places: Sequence[int], skip: int) -> list[Span]:
+    """Give the lines around places of a text that a message is in if it is around one."""
+    return joined(
+        [
+            (text.rfind(b"\n", 0, max(0, place - _BEHIND)) + 1, _line_end(text, place + _PATH))
+            for place in sorted(place + skip for place in places)
+        ]
+    )
 
 
 def is_in(spans: Sequence[Span], place: int) -> bool:
