@@ -853,6 +853,7 @@ function mark(to) {
   query.setAttribute("aria-activedescendant", items[marked].id);
 }
 function closeResults() {
+  clearTimeout(waiting);  // what was typed last opens nothing after Escape
   box.hidden = true;
   query.setAttribute("aria-expanded", "false");
 }
