@@ -194,6 +194,8 @@ class Copy:
             why = f" ({change.why})" if change.why else ""
             what = f"{change.state.value}{moved}{own}{why}"
             self._say(f"line {change.line}: {what}; by: {change.event}.")
+        for line, words in self._decoder.ignored:
+            self._say(f"line {line}: a user can write {words!r} there; it tells nothing.")
         belief = self._decoder.belief
         for slide, votes in belief.votes.most_common():
             several = "names fit" if votes > 1 else "name fits"

@@ -47,6 +47,8 @@ _KEPT: Final = 1 << 15
 """How many answers are kept of one boot; with more they leave the processor's caches."""
 _LISTED: Final = 1 << 17
 """How many addresses without a name are told apart, by the reason."""
+_IGNORED: Final = 100
+"""How many words of users are kept, in a text of any length."""
 _COLUMNS: Final = 5
 """How many parts a frame has as it is written: what is before it, and its own four."""
 _BLANK: Final = -42
@@ -153,6 +155,8 @@ class Decoder:
         """Addresses that cannot be known, by the reason; of each a hundred thousand or so."""
         self._decoded = Repeats(self, self._with_names)
         self._named_only = Repeats(self, self._with_names_only)
+        self.ignored: list[tuple[int, str]] = []
+        """Lines, by number, and what stands there of a kernel in words that a user chose."""
         self.linked_in: set[str] = set()
         """The modules that the text says were loaded."""
 
@@ -348,11 +352,19 @@ class Decoder:
         if spans:
             named = [one for one in named if not is_in(spans, one[0])]
             users = _only_in(spans, keys, places_of(pieces))
+            self._ignore(text, [one for one in said if is_in(spans, one.place)])
             said = statements(hidden(text, spans))
         if ids := [*self._modules_of(keys, pieces), *self._modules_named(named)]:
             ids = [one for one in ids if not is_in(spans, one.place)]
             said = sorted([*said, *ids], key=lambda statement: statement.place)
         return Block(text, pieces, keys, named, said, told, users)
+
+    def _ignore(self, text: bytes, said: list[Statement]) -> None:
+        """Keep what a user of the machine made a block say of its kernel."""
+        if self._trial is None and len(self.ignored) < _IGNORED:
+            for one in said:
+                line = self.belief.line + text.count(b"\n", 0, one.place)
+                self.ignored.append((line, one.words))
 
     def _once(self, pieces: list[bytes]) -> list[bytes]:
         """Join to what is around it an address right before itself with a name."""
