@@ -56,6 +56,10 @@ def program() -> NoReturn:
     """
     # Imports make many objects and no garbage; a filter that runs for months is cleaned up.
     gc.set_threshold(1 << 17)
+    if sys.argv[1:2] != ["exec"]:  # whose program has the environment too
+        # Before numpy: OpenBLAS, which nothing here calculates with, would begin a thread for
+        # each processor, and it ends the process where no thread may begin.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = main()
     except SystemExit as end:  # argparse's, or a signal's: what was begun is taken back
@@ -201,10 +205,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def _options(arguments: Sequence[str]) -> Any:
     """What the arguments say; of all commands only the one that is asked for is imported."""
     file = COMMANDS.get(arguments[0]) if arguments else None
-    if file != "execute":  # whose program has the environment too
-        # Before numpy: what it calculates with, and here never does, would begin a thread a
-        # processor, on the one that reads; where no thread may begin it ends the process.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     defaults: dict[str, object] = {"refused": EXIT_REFUSED}
 
     def parsed() -> Any:
