@@ -263,7 +263,7 @@ def compared(name: str, by: dict[str, tuple[int, list[str]]], times: int) -> lis
 def peak(path: Path, elf: Path, times: int) -> int:
     """The most memory that decode has, in MiB, of the log so many times from a pipe."""
     with subprocess.Popen(["cat", *[str(path)] * times], stdout=subprocess.PIPE) as cat:
-        command = [KSYMS, "decode", "--from", elf]
+        command: list[str | Path] = [KSYMS, "decode", "--from", elf]
         decode = subprocess.Popen(command, stdin=cat.stdout, stdout=subprocess.DEVNULL)
         return os.wait4(decode.pid, 0)[2].ru_maxrss >> 10
 

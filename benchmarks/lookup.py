@@ -52,7 +52,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, elf, text in kernels(Path(scratch)):
-            command = [sys.executable, __file__, "measure", elf, text, str(options.rounds)]
+            asked = map(str, (elf, text, options.rounds))
+            command = [sys.executable, __file__, "measure", *asked]
             for row in json.loads(subprocess.check_output(command)):
                 rows.append([name, *row])
     first = (

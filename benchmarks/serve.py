@@ -111,7 +111,7 @@ def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
             with (scratch / "log").open("a") as log:
                 process = subprocess.Popen(command, stderr=log)
             stack.callback(process.wait)
-            stack.callback(subprocess.run, ["umount", "-l", directory])
+            stack.callback(subprocess.run, ["umount", "-l", str(directory)])
             while not (directory / "vmlinux").exists():
                 assert process.poll() is None, (scratch / "log").read_text()
                 time.sleep(0.05)
@@ -154,7 +154,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for (task, place), list_ in times.items():
                 list_.append(took(client, task, files[place]))
-        asked = [KSYMS, "status", "--json", files["served"].parent]
+        asked: list[str | Path] = [KSYMS, "status", "--json", files["served"].parent]
         status = json.loads(subprocess.check_output(asked))
     report = describe(options.rounds, status["passthrough"], times)
     print(report)

@@ -50,7 +50,8 @@ def loaded(functions: Sequence[Function], name: bytes = b"ksyms_lines") -> Itera
     # Documentation/bpf/btf.rst: an int, a pointer's stand-in, and FUNC_PROTO, FUNC of each.
     types = struct.pack("<IIII", string("int"), 1 << 24, 4, 1 << 24 | 32)
     types += struct.pack("<III", 0, 2 << 24, 0)  # void *
-    infos, lines, code = b"", b"", []
+    infos, lines = b"", b""
+    code: list[tuple[int, int, int, int]] = []
     for number, function in enumerate(functions):
         pointer = 2 if number == 0 else 1
         types += struct.pack("<III", 0, 13 << 24 | 1, 1)

@@ -27,7 +27,7 @@ def shown(client: Path, caller: str, files: list[Path]) -> list[str]:
     """The address of ``_stext``, halved, that one process of ``caller`` is shown by
     /proc/kallsyms ("0": it is hidden), and by each of ``files`` (or its open's errno)."""
     calls = [call for file in files for call in (f"open={file}", "value=_stext")]
-    command = [*CALLERS[caller], client, "kallsyms=_stext", *calls]
+    command: list[str | Path] = [*CALLERS[caller], client, "kallsyms=_stext", *calls]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     address, *answers = run.stdout.split()
     pairs = zip(answers[::2], answers[1::2], strict=True)
@@ -44,7 +44,7 @@ def after_the_open(client: Path, file: Path) -> dict[str, list[str]]:
         fd = os.open(file, os.O_RDONLY)
         socket.send_fds(ours, [b"."], [fd])
         os.close(fd)
-        handed = _said([*NOBODY, client, "take", *calls], theirs)
+        handed = _said([*NOBODY, client, "take", *calls], theirs.fileno())
     return {
         "opener": _said([client, f"open={file}", *calls]),
         "handed": handed,
@@ -52,7 +52,7 @@ def after_the_open(client: Path, file: Path) -> dict[str, list[str]]:
     }
 
 
-def _said(command: list[str | Path], stdin: socket.socket | None = None) -> list[str]:
+def _said(command: list[str | Path], stdin: int | None = None) -> list[str]:
     """What the calls after the first gave; the first must be good."""
     run = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=True)
     first, *others = run.stdout.split()

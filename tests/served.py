@@ -80,7 +80,9 @@ def wait_for(true: Any, seconds: float = 20) -> None:
 
 def answers(client: Path, *calls: str, **options: Any) -> list[str]:
     """What each of the C program's calls gave."""
-    run = subprocess.run([client, *calls], capture_output=True, text=True, **options)
+    run: subprocess.CompletedProcess[str] = subprocess.run(
+        [client, *calls], capture_output=True, text=True, **options
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout.split()
 

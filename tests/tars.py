@@ -35,9 +35,9 @@ def padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % BLOCK)
 
 
-def member(name: bytes, data: bytes = b"", kind: bytes = b"0", **fields: object) -> bytes:
+def member(name: bytes, data: bytes = b"", kind: bytes = b"0", **fields: bytes) -> bytes:
     """A header and its contents."""
-    return header(name, len(data), kind, **fields) + padded(data)  # type: ignore[arg-type]
+    return header(name, len(data), kind, **fields) + padded(data)
 
 
 def pax(records: dict[bytes, bytes], kind: bytes = b"x") -> bytes:

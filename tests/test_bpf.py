@@ -112,7 +112,7 @@ def addresses() -> dict[str, int]:
 def objdump(code: bytes, path: Path) -> list[tuple[int, int]]:
     """Offset in ``code`` and line of each constant that a line sets."""
     path.write_bytes(code)
-    command = ["objdump", "-D", "-b", "binary", "-m", "i386:x86-64", path]
+    command: list[str | Path] = ["objdump", "-D", "-b", "binary", "-m", "i386:x86-64", path]
     text = subprocess.check_output(command, text=True)
     found = re.findall(r"^ *(\w+):.*mov +\$0x10(\w\w),%eax$", text, re.MULTILINE)
     return [(int(offset, 16), int(line, 16)) for offset, line in found]
@@ -220,10 +220,10 @@ def test_decode_shows_it(program: Loaded) -> None:
 def test_other_tools_name_nothing_behind_the_end(program: Loaded) -> None:
     for name, address in program.address.items():
         for place, known in ((program.size[address] - 1, True), (program.size[address], False)):
-            asked = hex(address + place)
-            gdb = ["gdb", "-batch", "-nx", "-ex", f"info symbol {asked}", program.elf]
+            asked, elf = hex(address + place), str(program.elf)
+            gdb = ["gdb", "-batch", "-nx", "-ex", f"info symbol {asked}", elf]
             assert (f"_{name} + {place}" in subprocess.check_output(gdb, text=True)) == known
-            eu = ["eu-addr2line", "-S", "-f", "-e", program.elf, asked]
+            eu = ["eu-addr2line", "-S", "-f", "-e", elf, asked]
             line = subprocess.check_output(eu, text=True).splitlines()[0]
             assert line.endswith(f"_{name}+{place:#x}") == known
             assert known or line == "??"
@@ -411,6 +411,22 @@ def test_what_has_a_page(tmp_path: Path, release: str, trampoline: bool) -> None
     assert found[4][1:] == (0x1000, trampoline)
 
 
+WRONG: list[dict[str, object]] = [
+    {"address": None},
+    {"address": 5},
+    {"address": "0x"},
+    {"size": -1},
+    {"size": 0},
+    {"size": 1 << 64},
+    {"size": "1"},
+    {"tag": None},
+    {"lines": []},
+    {"lines": {"a.c": [0, "3"]}},
+    {"lines": {"a.c": [[0, 3]]}},
+]
+"""What a program's facts in an archive never have."""
+
+
 @pytest.mark.parametrize(
     ("told", "why"),
     [
@@ -425,19 +441,7 @@ def test_what_has_a_page(tmp_path: Path, release: str, trampoline: bool) -> None
                 {"page_size": 4096, "programs": [FUNCTION | wrong]},
                 "it is not what ksyms collect wrote",
             )
-            for wrong in (
-                {"address": None},
-                {"address": 5},
-                {"address": "0x"},
-                {"size": -1},
-                {"size": 0},
-                {"size": 1 << 64},
-                {"size": "1"},
-                {"tag": None},
-                {"lines": []},
-                {"lines": {"a.c": [0, "3"]}},
-                {"lines": {"a.c": [[0, 3]]}},
-            )
+            for wrong in WRONG
         ),
     ],
 )

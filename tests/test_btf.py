@@ -151,7 +151,7 @@ def test_tools_read_the_file(elf: Path, btf: dict[str, Path]) -> None:
     assert dumps[0].count(b" FUNC ") == len(PROTOTYPES.splitlines()) + 2
     lint = subprocess.check_output(["eu-elflint", "-d", elf], text=True)
     assert lint == "No errors\n"
-    gdb = ["gdb", "-batch", "-ex", "info symbol 0xffffffff81000100", elf]
+    gdb = ["gdb", "-batch", "-ex", "info symbol 0xffffffff81000100", str(elf)]
     assert subprocess.check_output(gdb, text=True) == "alpha in section .text\n"
 
 

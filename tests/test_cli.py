@@ -540,7 +540,9 @@ def test_an_empty_name_is_not_the_running_kernel(
 @pytest.mark.parametrize("command", ["info", "lookup"])
 def test_colour_on_a_terminal_only(command: str, elf: Path) -> None:
     """Colour changes no word, and NO_COLOR turns it off."""
-    arguments = ["info", elf] if command == "info" else ["lookup", "--from", elf, "alpha"]
+    arguments: list[str | Path] = (
+        ["info", elf] if command == "info" else ["lookup", "--from", elf, "alpha"]
+    )
     plain = ksyms(*arguments).stdout
     coloured = on_a_terminal(arguments, {"TERM": "xterm-256color", "COLUMNS": "200"})
     quiet = on_a_terminal(arguments, {"TERM": "xterm-256color", "NO_COLOR": "1"})

@@ -218,7 +218,9 @@ def test_how_a_slide_is_told(how: str, other: Kernel, symbols: Symbols, tmp_path
         text += f"{start + slide:016x} T _stext\n"
     else:
         [(start, _)] = symbols.named["schedule"]
-        text += f"[<{start + slide + 5:016x}>] schedule+0x5/0x{symbols.end(start) - start:x}\n"  # type: ignore[operator]
+        end = symbols.end(start)
+        assert end is not None
+        text += f"[<{start + slide + 5:016x}>] schedule+0x5/0x{end - start:x}\n"
     named, unnamed = judged(made, decoded(other, text, *options), symbols)
     assert sum(modules or frame.module is None for frame in unnamed) < 10
     assert named >= FRAMES - 10 - sum(f.module is not None for f in made)

@@ -69,9 +69,9 @@ def test_no_boot_of_several_is_the_own_one_by_itself(kernel: Kernel, at: At) -> 
 
 def test_a_boot_that_comes_late_contradicts_what_was_named(kernel: Kernel, at: At) -> None:
     """In a pipe that was quiet the first part has its names already."""
-    command = [COMMAND, "decode", "--from", kernel.elf]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as run:
+    command: list[str | Path] = [COMMAND, "decode", "--from", kernel.elf]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as run:
         assert run.stdin is not None
         assert run.stdout is not None
         run.stdin.write(f"{at.raw('vfs_write')}\n")
@@ -235,7 +235,7 @@ def test_programs_of_bpf_do_not_move_together(tmp_path: Path) -> None:
     (tmp_path / "one").write_text(one)
     (tmp_path / "two").write_text(two)
     text = "ffffffffc0005104\n"
-    options = ["--from", tmp_path / "one", "--boot", tmp_path / "two"]
+    options: list[str | Path] = ["--from", tmp_path / "one", "--boot", tmp_path / "two"]
     assert ksyms("decode", *options, input=text).stdout == text
     told = f"ffffffff81000104 f256+0x4/0x10\nffffffffc0005004 bpf_prog_a+0x4/0x100\n{text}"
     run = ksyms("decode", "--from", tmp_path / "one", input=told)
@@ -303,10 +303,10 @@ def test_long_lines_take_no_more_time_than_others(kernel: Kernel, line: str) -> 
 
 
 def test_records_come_as_soon_as_what_they_are_of(kernel: Kernel, at: At) -> None:
-    command = [COMMAND, "decode", "--from", kernel.elf, "--json"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command: list[str | Path] = [COMMAND, "decode", "--from", kernel.elf, "--json"]
+    pipe = subprocess.PIPE
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with subprocess.Popen(command, text=True, env=buffered, **pipes) as run:
+    with subprocess.Popen(command, text=True, env=buffered, stdin=pipe, stdout=pipe) as run:
         assert run.stdin is not None
         assert run.stdout is not None
         run.stdin.write(at.named("vfs_write") + "\n")

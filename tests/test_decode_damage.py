@@ -85,7 +85,8 @@ def test_noise(text: bytes, table: library.SymbolTable, decoder: Decoder) -> Non
 @given(text=texts, sizes=st.lists(st.integers(1, 40), min_size=1, max_size=9))
 def test_however_it_comes(text: bytes, sizes: list[int], decoder: Decoder) -> None:
     """In parts of any size the text is the same, and all of it, and so are its names."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while at < len(text):
         size = sizes[len(parts) % len(sizes)]
         parts.append(text[at : at + size])
@@ -126,7 +127,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     made = "import sys\nfor _ in range(int(sys.argv[1])): sys.stdout.write(sys.argv[2])"
     peaks = []
     for times in (200, 2000):
-        command = [COMMAND, "decode", "--from", symbols]
+        command: list[str | Path] = [COMMAND, "decode", "--from", symbols]
         with (
             subprocess.Popen([sys.executable, "-c", made, str(times), ROW], stdout=-1) as text,
             subprocess.Popen(command, stdin=text.stdout, stdout=subprocess.DEVNULL) as decode,

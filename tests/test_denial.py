@@ -232,7 +232,8 @@ def test_commands_do_without_a_thread(command: str, of_all: dict[str, Path]) -> 
 
 
 def test_a_snapshot_does_without_a_thread(of_all: dict[str, Path]) -> None:
-    asked = [*ALONE, COMMAND, "snapshot", "--kallsyms", str(of_all["text"]), "-o", "-"]
+    snapshot = ["snapshot", "--kallsyms", str(of_all["text"]), "-o", "-"]
+    asked: list[str | Path] = [*ALONE, COMMAND, *snapshot]
     run = subprocess.run(asked, capture_output=True, check=True)
     assert [*ksyms.load(memoryview(run.stdout))] == [*ksyms.load(of_all["image"])]
     assert run.stderr == b""
@@ -240,14 +241,14 @@ def test_a_snapshot_does_without_a_thread(of_all: dict[str, Path]) -> None:
 
 def test_what_needs_a_thread_says_so(of_all: dict[str, Path]) -> None:
     place = of_all["text"].with_name("mount")
-    asked = [*ALONE, COMMAND, "serve", place]
+    asked: list[str | Path] = [*ALONE, COMMAND, "serve", place]
     run = subprocess.run(asked, capture_output=True, text=True)
     refused(run, "There is no thread to be had", "ulimit -u")
 
 
 def test_the_programs_environment_is_its_own(live: Kernel) -> None:
     """What keeps numpy from threads is for ksyms itself, and gives way to the user's word."""
-    asked = [COMMAND, "exec", "--", "sh", "-c", "echo ${OPENBLAS_NUM_THREADS-none}"]
+    asked = [str(COMMAND), "exec", "--", "sh", "-c", "echo ${OPENBLAS_NUM_THREADS-none}"]
     assert subprocess.check_output(asked, text=True) == "none\n"
 
 
@@ -255,6 +256,6 @@ def test_the_programs_environment_is_its_own(live: Kernel) -> None:
 def test_a_reader_without_memory(beyond: int, of_all: dict[str, Path]) -> None:
     """Wherever there is none: for its thread, for what it reads into; it says so, and ends."""
     code = LIMITED.format(beyond=beyond)
-    asked = [sys.executable, "-c", code, of_all["text"]]
+    asked: list[str | Path] = [sys.executable, "-c", code, of_all["text"]]
     run = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr

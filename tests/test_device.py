@@ -72,8 +72,8 @@ def fails(number: int) -> Iterator[None]:
     assert caught.value.remedy.endswith(".")
 
 
-def device(content: bytes = b"snapshot", **policy: int | None) -> Opened:
-    made = Opened(lambda: Fake(content), Policy(**policy))
+def device(content: bytes = b"snapshot", policy: Policy | None = None) -> Opened:
+    made = Opened(lambda: Fake(content), policy or Policy())
     made.modevent(Event.LOAD)
     return made
 
@@ -156,7 +156,7 @@ def test_one_open_a_process() -> None:
 
 @pytest.mark.parametrize("limit", [2, 5, None])
 def test_as_many_opens_as_policy_allows(limit: int | None) -> None:
-    made = device(opens_per_process=limit)
+    made = device(policy=Policy(opens_per_process=limit))
     for _ in range(limit or 50):
         made.opened(ONE)
     if limit is not None:
@@ -166,7 +166,7 @@ def test_as_many_opens_as_policy_allows(limit: int | None) -> None:
 
 def test_mode_and_owner() -> None:
     assert (device().policy.mode, device().policy.owner) == (0o400, 0)
-    policy = device(mode=0o444, owner=3, group=4).policy
+    policy = device(policy=Policy(mode=0o444, owner=3, group=4)).policy
     assert (policy.mode, policy.owner, policy.group) == (0o444, 3, 4)
 
 
@@ -341,7 +341,7 @@ def test_writing_is_refused() -> None:
 
 
 def test_close_and_death_are_once() -> None:
-    made = device(opens_per_process=None)
+    made = device(policy=Policy(opens_per_process=None))
     first, second = made.opened(ONE), made.opened(ONE)
     made.close(first)
     with fails(errno.EBADF):

@@ -80,7 +80,13 @@ def summary(found: Comparison) -> dict[str, Any]:
     }
 
 
-NOTHING = {"modules": ([], []), "went": [], "appeared": [], "resized": {}, "moved": {}}
+NOTHING: dict[str, object] = {
+    "modules": ([], []),
+    "went": [],
+    "appeared": [],
+    "resized": {},
+    "moved": {},
+}
 
 
 # -- two boots of one build -----------------------------------------------------------------
@@ -619,7 +625,8 @@ def test_trouble(bad: bytes, files: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_nowhere_to_write_to(files: tuple[Path, Path]) -> None:
     for place in (">&-", ">/dev/full"):
-        command = ["sh", "-c", f'exec "$@" {place}', "sh", COMMAND, "diff", *files]
+        script = f'exec "$@" {place}'
+        command: list[str | Path] = ["sh", "-c", script, "sh", COMMAND, "diff", *files]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 2
         assert "cannot be written" in done.stderr

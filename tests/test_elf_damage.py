@@ -11,6 +11,7 @@ import resource
 import struct
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -112,10 +113,15 @@ def test_damaged_files(data: st.DataObject, files: list[bytes], tmp_path: Path) 
     assert grown < 64 << 10  # KiB
 
 
-def told(path: Path, **arguments: object) -> None:
+def told(
+    path: Path,
+    layout: str,
+    kernel: Path,
+    modules: Sequence[tuple[Path, int | Mapping[str, int]]] = (),
+) -> None:
     """An image that can be read again, or one error that names the file."""
     try:
-        image = ksyms.snapshot(**arguments).image
+        image = ksyms.snapshot(layout=layout, kernel=kernel, modules=modules).image
     except (ksyms.ImageError, ksyms.LayoutError) as error:
         assert str(path) in error.what or "whole" in error.what
         assert error.remedy
@@ -125,11 +131,11 @@ def told(path: Path, **arguments: object) -> None:
         assert symbol.name is not None
 
 
-def wrong(tmp_path: Path, data: bytes, what: str, **arguments: object) -> None:
+def wrong(tmp_path: Path, data: bytes, what: str) -> None:
     path = tmp_path / "wrong"
     path.write_bytes(data)
     with pytest.raises(ksyms.ImageError, match=what) as caught:
-        ksyms.snapshot(layout="freebsd", **{"kernel": path, **arguments})
+        ksyms.snapshot(layout="freebsd", kernel=path)
     assert str(path) in caught.value.what
 
 

@@ -366,14 +366,9 @@ exit $status
 def test_full_disk(many: Path, tmp_path: Path, work: Path) -> None:
     """Nothing is left on it, and the file that was to be replaced is unharmed."""
     options = ["--mount"] if os.geteuid() == 0 else ["--mount", "--user", "--map-root-user"]
-    run = subprocess.run(
-        [
-            *("unshare", *options, "sh", "-c", SMALL_DISK, "sh", work, tmp_path / "left"),
-            *(COMMAND, "snapshot", "--kallsyms", many),
-        ],
-        capture_output=True,
-        text=True,
-    )
+    disk = ["unshare", *options, "sh", "-c", SMALL_DISK, "sh", str(work), f"{tmp_path}/left"]
+    command: list[str | Path] = [*disk, COMMAND, "snapshot", "--kallsyms", many]
+    run = subprocess.run(command, capture_output=True, text=True)
     refused(run, "No space left on device", "has room for")
     assert (tmp_path / "left").read_text() == "kernel.elf\nprecious"
 
@@ -745,7 +740,8 @@ def test_what_the_system_has_no_more_of(stack: int, tmp_path: Path) -> None:
         "sys.exit(main(sys.argv[1:]))\n"
     )
     made = tmp_path / "kernel.elf"
-    command = [sys.executable, "-c", code, "snapshot", "--kallsyms", path, "-o", made]
+    snapshot = ["snapshot", "--kallsyms", str(path), "-o", str(made)]
+    command = [sys.executable, "-c", code, *snapshot]
     result = subprocess.run(command, capture_output=True, text=True)
     refused(result, "There is not enough memory")
     assert not made.exists()
@@ -1222,7 +1218,9 @@ def test_any_whole_text(
     """Taken wherever its symbols lie, in whatever order; a size ends at the file's next."""
     directory = tmp_path_factory.getbasetemp()
     root, elf = directory / "any", directory / "any.elf"
-    expected = [(base + offset, *rest) for base, offset, *rest in lines]
+    expected = [
+        (base + offset, letter, name, owner) for base, offset, letter, name, owner in lines
+    ]
     text = "".join(
         f"{address:016x} {letter} {name}" + (f"\t[{owner}]\n" if owner else "\n")
         for address, letter, name, owner in expected

@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from command import ksyms as ksyms_command
 from command import nm, refused
 from conftest import Kernel
 from elf_files import DYN, EXEC, REL, SHN_ABS, SHN_COMMON, Row, Section, compile_c, elf_file
+from ksyms._linker import Tables
 from ksyms._linker.elf_files import ElfLinker
 from ksyms._linker.elf_table import ModuleFile
 from ksyms._snapshot import freebsd, take
+from ksyms._snapshot.emitter import Emitter
 
 KERNEL_STRINGS = b"\0start\0data\0"
 MODULE_STRINGS = b"\0mod\0abs\0gone\0"
@@ -31,7 +34,7 @@ def write(path: Path, data: bytes) -> Path:
     return path
 
 
-def image_of(kernel: Path, *modules: tuple[Path, object]) -> bytes:
+def image_of(kernel: Path, *modules: tuple[Path, int]) -> bytes:
     return bytes(ksyms.snapshot(layout="freebsd", kernel=kernel, modules=modules).image)
 
 
@@ -83,9 +86,9 @@ def test_64_bit_by_hand(tmp_path: Path) -> None:
 
 def test_32_bit_big_endian_by_hand(tmp_path: Path) -> None:
     """As a compiler for 32-bit PowerPC lays the structure out: 304 bytes, no padding."""
-    shape = {"bits": 32, "order": ">", "machine": 20}
-    kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS[:1], b"\0start\0", **shape))
-    module = write(tmp_path / "m", elf_file(MODULE_ROWS[:1], b"\0mod\0", kind=EXEC, **shape))
+    made = partial(elf_file, bits=32, order=">", machine=20)
+    kernel = write(tmp_path / "kernel", made(KERNEL_ROWS[:1], b"\0start\0"))
+    module = write(tmp_path / "m", made(MODULE_ROWS[:1], b"\0mod\0", kind=EXEC))
     expected = (
         bytes.fromhex(
             "7f454c46 01 02 01 09 00 00000000000000"
@@ -128,10 +131,10 @@ def test_every_class_order_and_type(tmp_path: Path, bits: int, order: str, kind:
         *(Row(1, 4, 3), Row(5, 0 if kind == REL else 0x40, 8, 0x11, 2)),
         *(Row(9, 2, 0, 0x01, 3), Row(13, 32, 4, 0x11, SHN_COMMON)),
     ]
-    shape = {"bits": bits, "order": order, "machine": 21 if bits == 64 else 20}
-    kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS, KERNEL_STRINGS, **shape))
+    made = partial(elf_file, bits=bits, order=order, machine=21 if bits == 64 else 20)
+    kernel = write(tmp_path / "kernel", made(KERNEL_ROWS, KERNEL_STRINGS))
     names = b"\0fun\0var\0doc\0com\0"
-    module = elf_file(rows, names, kind=kind, sections=(text, data, note), **shape)
+    module = made(rows, names, kind=kind, sections=(text, data, note))
     out = tmp_path / "out"
     out.write_bytes(image_of(kernel, (write(tmp_path / "mod", module), 0x80000010)))
     listed = readelf(out)[len(KERNEL_ROWS) + 1 :]
@@ -175,7 +178,7 @@ def readelf(path: Path) -> list[tuple[int, str, str, str, int, str]]:
 
     Of a section's own symbol it prints the section's name, which is none in the image.
     """
-    command = ["readelf", "-s", "-W", path]
+    command: list[str | Path] = ["readelf", "-s", "-W", path]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     text = text.partition("table '.symtab'")[2]
     text = re.sub(r"bad section index\[ *(\d+)\]", r"\1", text)
@@ -218,7 +221,7 @@ def test_real_files(tmp_path: Path, functions: int, modules: int) -> None:
     kernel = assembled(
         tmp_path / "kernel", many_functions(functions, "k"), "-e0", "-Ttext=0x400000"
     )
-    files: list[tuple[Path, object]] = []
+    files: list[tuple[Path, int]] = []
     expected = readelf(kernel)
     for number in range(modules):
         name = f"mod{number}"
@@ -313,12 +316,12 @@ def test_a_file_that_changes_between_the_passes(
         strings = b"\0mod\0" + b"x\0" * (extra if which == "strings" else 0)
         write(path, elf_file(rows, strings))
 
-    def copy(*arguments: object) -> None:
+    def copy(tables: Tables, sizes: freebsd.Sizes, out: Emitter) -> None:
         nonlocal tries
         tries += 1
         if tries <= times:
             write_module(tries)
-        real(*arguments)
+        real(tables, sizes, out)
 
     write_module(0)
     real = freebsd.copy
@@ -339,18 +342,19 @@ def test_a_file_that_changes_and_keeps_its_size(
 ) -> None:
     """The driver would give half of each; here the file's times tell."""
     kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS, KERNEL_STRINGS))
-    real, tries = freebsd.copy, []
+    real, tries = freebsd.copy, 0
 
-    def copy(*arguments: object) -> None:
-        real(*arguments)
-        tries.append(None)
-        if len(tries) == 1:
+    def copy(tables: Tables, sizes: freebsd.Sizes, out: Emitter) -> None:
+        nonlocal tries
+        real(tables, sizes, out)
+        tries += 1
+        if tries == 1:
             write(kernel, elf_file(KERNEL_ROWS, KERNEL_STRINGS.upper()))
             os.utime(kernel, (1, 1))
 
     monkeypatch.setattr(freebsd, "copy", copy)
     table = ksyms.load(take(ElfLinker(str(kernel)), "freebsd").image)
-    assert len(tries) == 2
+    assert tries == 2
     assert [s.name for s in table] == ["START", "DATA"]
 
 

@@ -62,7 +62,7 @@ def test_an_archive(text: Path, packer: str | None, tmp_path: Path) -> None:
     path = tmp_path / "report"
     path.write_bytes(out.getvalue())
     if packer is not None:
-        command = [*packer.split(), "-c", path]
+        command: list[str | Path] = [*packer.split(), "-c", path]
         path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
     assert rows(path) == lines(text)
 
@@ -81,7 +81,9 @@ def test_a_system_map(tmp_path: Path) -> None:
     )
     table = ksyms.load(path)
     assert [(s.name, s.size) for s in table.find("first")] == [("first", 0x20)]
-    assert table.lookup(0xFFFFFFFF81000044).name == "first"  # type: ignore[union-attr]
+    found = table.lookup(0xFFFFFFFF81000044)
+    assert found is not None
+    assert found.name == "first"
     assert table.lookup(0x10) is None  # an offset is no address
     assert [(s.address, s.section) for s in table.find("offset")] == [(0x10, None)]
 
@@ -110,7 +112,7 @@ def test_packed_and_cut_anywhere(packer: str, tmp_path: Path) -> None:
     """Whatever is left of a file, it is refused or, cut of nothing that tells, the same."""
     whole = tmp_path / "whole"
     whole.write_text("ffffffff81000000 T _stext\nffffffff81000060 T _etext\n")
-    command = [*packer.split(), "-c", whole]
+    command: list[str | Path] = [*packer.split(), "-c", whole]
     packed = subprocess.run(command, capture_output=True, check=True).stdout
     cut = tmp_path / "cut"
     for length in range(len(packed)):

@@ -41,6 +41,7 @@ def place(elf: Path) -> tuple[int, int]:
     """Where the section is in the file, and its bytes, by pyelftools."""
     with elf.open("rb") as file:
         section = ELFFile(file).get_section_by_name(".ksyms.letters")
+        assert section is not None
         return section["sh_offset"], section["sh_size"]
 
 

@@ -93,7 +93,7 @@ def in_gdb(elf: Path, addresses: list[int]) -> list[tuple[str, int] | None]:
 
 
 def in_elfutils(elf: Path, addresses: list[int]) -> list[tuple[str, int] | None]:
-    command = ["eu-addr2line", "-S", "-e", elf, *(f"{a:#x}" for a in addresses)]
+    command = ["eu-addr2line", "-S", "-e", str(elf), *(f"{a:#x}" for a in addresses)]
     run = subprocess.run(command, capture_output=True, text=True)
     lines = [line.partition("+") for line in run.stdout.splitlines()[::2]]
     return [None if "?" in name else (name, int(more or "0", 16)) for name, _, more in lines]

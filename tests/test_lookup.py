@@ -600,7 +600,7 @@ PAIRED = [
 def test_every_line_has_an_answer(text: Path) -> None:
     """In its order, also one that is empty or asks nothing; with the line's number in JSON."""
     lines = "\n".join(PAIRED).encode("utf-8", "surrogateescape")
-    command = [COMMAND, "lookup", "--kallsyms", text, "-"]
+    command: list[str | Path] = [COMMAND, "lookup", "--kallsyms", text, "-"]
     rows = subprocess.run(command, input=lines, capture_output=True).stdout.splitlines()
     have = [row.decode().split()[:4] for row in rows]
     none = ["??", "?", "?"]
@@ -765,7 +765,7 @@ def test_single_ones_at_the_edges_of_what_is_kept_together(
 
 def test_an_answer_comes_before_the_next_question(text: Path) -> None:
     """As a program asks that holds both ends of a pipe."""
-    command = [COMMAND, "lookup", "--kallsyms", text, "-"]
+    command: list[str | Path] = [COMMAND, "lookup", "--kallsyms", text, "-"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as run:
         assert run.stdin
@@ -853,7 +853,7 @@ def test_what_is_not_there(what: str, text: Path) -> None:
 
 def test_a_range_over_everything(kernel: Kernel, placed: list[Line]) -> None:
     """It streams: whoever has enough after ten lines need not wait for the rest."""
-    arguments = ["lookup", "--from", kernel.elf, "0x0-0x10000000000000000"]
+    arguments: list[str | Path] = ["lookup", "--from", kernel.elf, "0x0-0x10000000000000000"]
     with subprocess.Popen([COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout
         head = [run.stdout.readline().split() for _ in range(10)]
@@ -874,7 +874,7 @@ def test_a_regular_expression_that_never_ends(tmp_path: Path) -> None:
     path = tmp_path / "kallsyms"
     names = {0: "_stext", 16: "a" * 60, 32: "_etext"}
     path.write_text("".join(f"{0x81000000 + at:x} T {name}\n" for at, name in names.items()))
-    command = [COMMAND, "lookup", "--kallsyms", path, "_stext", "-"]
+    command: list[str | Path] = [COMMAND, "lookup", "--kallsyms", path, "_stext", "-"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as run:
         assert run.stdin
@@ -990,9 +990,9 @@ def test_names_wherever_they_begin(
     rows += [Row(start, shndx=0) for start in starts]
     expected = defaultdict(list)
     for row in rows[: len(starts)]:
-        name, end, _ = strings[row.name :].partition(b"\0")
-        if end and name:
-            expected[name.decode("utf-8", "surrogateescape")].append(row.value)
+        word, end, _ = strings[row.name :].partition(b"\0")
+        if end and word:
+            expected[word.decode("utf-8", "surrogateescape")].append(row.value)
     table = library.load(memoryview(elf_file(rows, strings, bits=form[0], order=form[1])))
     for name in [*expected, "a", "b", "ab", "x" * 50, "abc", "bc", "c"]:
         assert [s.address for s in table.find(name)] == expected.get(name, [])

@@ -43,11 +43,12 @@ def pages(
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    found = {}
-    for page, source in {
+    sources: dict[str, list[str | Path]] = {
         "large": [saved["6.12.117+deb12-amd64-few"].elf],
         "small": ["--root", root],
-    }.items():
+    }
+    found = {}
+    for page, source in sources.items():
         found[page] = directory / f"{page}.html"
         run = ksyms("map", *source, "-o", found[page])
         assert (run.returncode, run.stderr) == (0, "")

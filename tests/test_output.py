@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -388,14 +388,18 @@ for number in range(10**9):
 SIZE = 4 << 20
 
 
-def writer(path: Path, **options: object) -> subprocess.Popen[bytes]:
+def writer(path: Path, preexec_fn: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
     """A process that writes ``path`` again and again, once it has begun."""
     command = [sys.executable, "-c", WRITER, str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        preexec_fn=preexec_fn,  # noqa: PLW1509 # the tests have no threads
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     process.stdout.close()
-    return process  # type: ignore[no-any-return]
+    return process
 
 
 def test_sigkill_leaves_nothing(top: Path) -> None:
@@ -455,7 +459,8 @@ def test_without_unnamed_files(number: int, top: Path) -> None:
     (top / "kallsyms").write_text(TEXT)
     (top / "work").mkdir()
     output = top / "work/kernel.elf"
-    command = [COMMAND, "snapshot", "--kallsyms", f"{top}/kallsyms", "-o", str(output)]
+    source = ["--kallsyms", f"{top}/kallsyms"]
+    command: list[str | Path] = [COMMAND, "snapshot", *source, "-o", output]
     run = subprocess.run(command, capture_output=True, preexec_fn=without_unnamed_files)
     assert run.returncode == 0, run.stderr
     assert nm(output) == names()

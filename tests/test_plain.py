@@ -176,7 +176,9 @@ def test_what_kallsyms_leaves_out_is_last(name: bytes) -> None:
 def test_letters_are_nms(vmlinux: Path, stock: dict[str, Path]) -> None:
     for path in (vmlinux, vmlinux.with_name("a.o"), Path("/bin/true"), *stock.values()):
         lines = subprocess.run(["nm", "-p", path], capture_output=True, text=True).stdout
-        expected = Counter((line[17], line[19:]) for line in lines.splitlines() if line)
+        expected: Counter[tuple[str | None, str]] = Counter(
+            (line[17], line[19:]) for line in lines.splitlines() if line
+        )
         try:
             table = ksyms.load(path)
         except ksyms.ImageError:  # stripped
@@ -254,8 +256,9 @@ def stock() -> dict[str, Path]:
 def asked(table: ksyms.SymbolTable, place: range) -> list[int]:
     rng = np.random.default_rng(18)
     starts = [s.address for s in table if s.address in place and s.letter not in ("a", "A")]
-    some = rng.choice(starts, 500).tolist()
-    return some + [a + 1 for a in some] + rng.integers(place.start, place.stop, 500).tolist()
+    some: list[int] = rng.choice(starts, 500).tolist()
+    anywhere: list[int] = rng.integers(place.start, place.stop, 500).tolist()
+    return some + [a + 1 for a in some] + anywhere
 
 
 def test_drgns_answers(vmlinux: Path) -> None:
@@ -428,10 +431,10 @@ def test_many_symbols_take_no_more_than_as_many(shape: str) -> None:
 
 
 def spent(shape: str, count: int) -> float:
-    value = {"one address": lambda n: 0x1000}.get(shape, lambda n: 0x1000 + n)
+    step = 0 if shape == "one address" else 1
     shndx = 2 if shape == "two sections" else 1
     kind = 0x10 if shape == "labels" else 0x12
-    rows = [Row(1, value(n), 0, kind, 1 + n % shndx) for n in range(count)]
+    rows = [Row(1, 0x1000 + n * step, 0, kind, 1 + n % shndx) for n in range(count)]
     places = tuple(Section(f".{n}", 8, 6, 0x1000, size=count) for n in "ab")
     names = b"\0.Lf\0" if shape == "labels" else b"\0f\0"
     begin = time.process_time()

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -96,13 +97,10 @@ def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(
-    *arguments: str | bytes | Path, **options: object
-) -> subprocess.CompletedProcess[bytes]:
+def run(*arguments: str | bytes | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run the command, and see that all it says can be shown."""
     done: subprocess.CompletedProcess[bytes] = subprocess.run(
-        [COMMAND, *arguments],  # type: ignore[call-overload]
-        **{"capture_output": True, **options},
+        [COMMAND, *arguments], capture_output=True, text=False, **options
     )
     assert_shown(done.stdout)
     assert_shown(done.stderr)
@@ -505,9 +503,10 @@ def test_any_locale(more: dict[str, str], elf: Path) -> None:
 
 
 def test_colours_are_all_that_a_terminal_gets(elf: Path) -> None:
-    for arguments in (["lookup", "--from", elf, "*"], ["info", elf], ["map", elf]):
+    file = str(elf)
+    for arguments in (["lookup", "--from", file, "*"], ["info", file], ["map", file]):
         plain = run(*arguments).stdout.decode()
-        coloured = on_terminal([str(argument) for argument in arguments])
+        coloured = on_terminal(arguments)
         assert "\x1b[" in coloured
         assert re.sub(r"\x1b\[[\d;]*m", "", coloured).replace("\r\n", "\n") == plain
 
@@ -556,7 +555,7 @@ def test_an_error_shows_its_names(tmp_path: Path) -> None:
 
 
 def test_complaints_need_no_stderr() -> None:
-    full = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)  # type: ignore
+    full = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)
     with redirect_stderr(full):
         output.complain("Nobody hears this.", "Nobody needs to.")
     full.detach().close()

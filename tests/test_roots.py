@@ -684,7 +684,9 @@ def test_numbers_that_are_none(what: str, tmp_path: Path) -> None:
             table = ksyms.load(path)
             for region, start, size in table.sections:
                 assert 0 <= start <= start + size <= 1 << 64, (text, region)
-            assert table.lookup(PLACES["f"] + 1).name == "f", text  # type: ignore[union-attr]
+            found = table.lookup(PLACES["f"] + 1)
+            assert found is not None, text
+            assert found.name == "f", text
         else:
             assert name == "proc/modules", (text, ended.err)
 

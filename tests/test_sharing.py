@@ -26,7 +26,9 @@ def taken(directory: Path, lines: list[str]) -> tuple[Path, bytes]:
     ksyms.snapshot(directory).write(elf)
     assert nm(elf) == names(text)
     with elf.open("rb") as file:
-        return elf, ELFFile(file).get_section_by_name(".strtab").data()
+        section = ELFFile(file).get_section_by_name(".strtab")
+        assert section is not None
+        return elf, section.data()
 
 
 def placed(*wanted: str) -> list[str]:

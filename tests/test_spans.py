@@ -247,7 +247,7 @@ def test_addresses_are_integers(asked: Any, two: ksyms.SymbolTable) -> None:
         (np.uint64(TOP), 1),
         (np.int64(-1), 2),
         (range(4095, 4097), [2, 0]),
-        (memoryview(np.array([1, TOP, 0], np.uint64)), [2, 1, 2]),
+        (memoryview(np.array([1, TOP, 0], np.uint64).data), [2, 1, 2]),
         (np.ma.array([4096, 4096, 5], np.uint64, mask=[False, True, False]), [0, 2, 2]),
         (np.ma.array([4096, -1, 4096], mask=[True, False, False]), [2, 2, 0]),
         ([], []),

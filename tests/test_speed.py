@@ -75,11 +75,13 @@ def test_text_is_read_while_it_is_taken_apart(live: Kernel, tmp_path: Path) -> N
     copy, pipe = tmp_path / "kallsyms", tmp_path / "pipe"
     copy.write_bytes((live.root / "proc/kallsyms").read_bytes())
     os.mkfifo(pipe)
-    command = [sys.executable, "-c", FEEDER, copy, pipe]
-    said = []
+    command: list[str | Path] = [sys.executable, "-c", FEEDER, copy, pipe]
+    said: list[bytes] = []
 
     def work(_: int) -> None:
         if not said:
+            assert feeder.stdin is not None
+            assert feeder.stdout is not None
             feeder.stdin.write(b"\n")
             ready = select.select([feeder.stdout], [], [], 40)[0]
             said.append(feeder.stdout.readline() if ready else b"nothing was read")

@@ -31,7 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     portable.write_bytes(snapshot.portable())
     for packer in ("gzip", "xz", "zstd -q"):
         packed = directory / packer[:2]
-        command = [*packer.split(), "-c", text]
+        command: list[str | Path] = [*packer.split(), "-c", text]
         packed.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
     return {p.name: p for p in directory.iterdir()}
 
@@ -117,7 +117,7 @@ def test_the_running_kernels_text(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["info", "lookup _stext --from", "lookup _stext --kallsyms"])
 def test_hidden_says_the_rule(where: str) -> None:
     """As without --from: which rule of this kernel hides them, and not that a copy is bad."""
-    command = [COMMAND, *where.split(), "/proc/kallsyms"]
+    command: list[str | Path] = [COMMAND, *where.split(), "/proc/kallsyms"]
     if os.geteuid() == 0:  # root gives up what shows the addresses
         command = ["setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog", *command]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

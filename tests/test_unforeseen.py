@@ -79,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a small snapshot."""
     path = tmp_path_factory.mktemp("unforeseen")
     (path / "kallsyms").write_text(TEXT)
-    command = [COMMAND, "snapshot", "--kallsyms", "kallsyms", "-o", "k.elf"]
+    command: list[str | Path] = [COMMAND, "snapshot", "--kallsyms", "kallsyms", "-o", "k.elf"]
     subprocess.run(command, check=True, cwd=path)
     return path
 
@@ -285,7 +285,8 @@ def test_a_reader_that_has_enough(arguments: str, place: Path) -> None:
 
 
 def sh(redirection: str, arguments: str, place: Path) -> subprocess.CompletedProcess[str]:
-    words = ["sh", "-c", f'exec "$@" {redirection}', "sh", COMMAND, *arguments.split()]
+    script = f'exec "$@" {redirection}'
+    words: list[str | Path] = ["sh", "-c", script, "sh", COMMAND, *arguments.split()]
     return subprocess.run(
         words, capture_output=True, text=True, cwd=place, env=QUIET, stdin=subprocess.DEVNULL
     )

@@ -87,7 +87,7 @@ def test_a_process_that_has_the_number_of_one_that_was_let_in(
     open_to_all: Served, place: Path, rules: dict[str, Path]
 ) -> None:
     rules["kptr_restrict"].write_text("1")
-    command = [place / "client", f"open={open_to_all.file}"]
+    command: list[str | Path] = [place / "client", f"open={open_to_all.file}"]
     first, answer = asked_as(None, *command)
     assert answer == "0\n"
     assert asked_as(first, *NOBODY, *command) == (first, "EACCES\n")
@@ -107,7 +107,8 @@ def asked_as(number: int | None, *command: str | Path) -> tuple[int, str]:
 
 def test_more_callers_than_files_are_kept_of(open_to_all: Served, place: Path) -> None:
     """Of each a file is kept, of no more than some; the first are let in again."""
-    asked = [place / "client", f"open={open_to_all.file}", "wait", f"open={open_to_all.file}"]
+    again = f"open={open_to_all.file}"
+    asked: list[str | Path] = [place / "client", again, "wait", again]
     callers = [
         subprocess.Popen(asked, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(100)
@@ -140,7 +141,7 @@ def test_a_pid_namespace_that_the_server_does_not_see_into(
 
 def test_a_proc_of_another_pid_namespace(place: Path) -> None:
     """There the numbers are other processes': nothing is served."""
-    command = ["unshare", "-pf", COMMAND, "serve", place / "blind"]
+    command: list[str | Path] = ["unshare", "-pf", COMMAND, "serve", place / "blind"]
     run = subprocess.run(command, capture_output=True, text=True)
     refused(run, "/proc is of another pid namespace", "--mount-proc")
     assert not (place / "blind").exists()
@@ -163,7 +164,7 @@ def test_by_default_the_mode_and_the_mount_keep_others_out(place: Path, client: 
     server = Served(place / "default")
     try:
         for caller in ("nobody", "nobody with CAP_SYSLOG"):
-            asked = [*CALLERS[caller], place / "client", f"open={server.device}"]
+            asked = [*CALLERS[caller], f"{place}/client", f"open={server.device}"]
             answer = subprocess.run(asked, capture_output=True, text=True).stdout.split()
             assert answer == ["EACCES"], caller
     finally:
@@ -178,7 +179,7 @@ def test_a_stat_by_who_may_not_read_takes_no_snapshot(
     program = load_bpf_program()
     try:
         taken = open_to_all.status()["taken"]
-        asked = [*NOBODY, place / "client", f"stat={open_to_all.file}"]
+        asked: list[str | Path] = [*NOBODY, place / "client", f"stat={open_to_all.file}"]
         assert subprocess.run(asked, capture_output=True).returncode == 0
         asked[-1] = f"open={open_to_all.file}"
         answer = subprocess.run(asked, capture_output=True, text=True).stdout.split()
@@ -192,7 +193,7 @@ def test_a_stat_by_who_may_not_read_takes_no_snapshot(
 
 def test_a_server_that_cannot_read_says_so(place: Path) -> None:
     """At its start, and mounts nothing."""
-    command = [*WITHOUT_SYSLOG, COMMAND, "serve", place / "blind"]
+    command: list[str | Path] = [*WITHOUT_SYSLOG, COMMAND, "serve", place / "blind"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1
     assert "without CAP_SYSLOG" in run.stderr

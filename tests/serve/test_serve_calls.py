@@ -144,7 +144,7 @@ def test_a_32_bit_program(served: Served, tmp_path: Path) -> None:
         """
     )
     subprocess.run(["as", "--32", code, "-o", code.with_suffix(".o")], check=True)
-    link = ["ld", "-m", "elf_i386", code.with_suffix(".o"), "-o", program]
+    link: list[str | Path] = ["ld", "-m", "elf_i386", code.with_suffix(".o"), "-o", program]
     subprocess.run(link, check=True)
     run = subprocess.run([program], capture_output=True)
     assert run.returncode == 0, -run.returncode & 0xFF

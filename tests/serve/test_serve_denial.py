@@ -61,7 +61,7 @@ def test_refusals_are_counted_and_said_once_a_second(client: Path) -> None:
         # To write: refused to nobody whatever the sysctls say who may see.
         server = Served(Path(place, "mount"), "--mode", "0666", "--allow-other")
         try:
-            asked = [*NOBODY, program, *[f"openw={server.device}"] * 3000]
+            asked: list[str | Path] = [*NOBODY, program, *[f"openw={server.device}"] * 3000]
             begun = time.monotonic()
             for _ in range(2):
                 run = subprocess.run(asked, capture_output=True, text=True, check=True)
@@ -143,7 +143,7 @@ def test_a_signal_ends_who_waits_for_a_stopped_server(
 ) -> None:
     server.process.send_signal(signal.SIGSTOP)
     try:
-        arguments = [COMMAND, *command.format(server.directory).split()]
+        arguments: list[str | Path] = [COMMAND, *command.format(server.directory).split()]
         with subprocess.Popen(arguments, stdin=subprocess.DEVNULL) as asked:
             wait_for(lambda: "request_wait" in waits(asked.pid), PATIENCE)
             asked.send_signal(number)

@@ -210,7 +210,7 @@ def test_a_path_with_dots_is_the_kernels(tmp_path: Path, client: Path) -> None:
     """``..`` after a symlink is what is above its target, for the directory and the link."""
     (tmp_path / "far" / "deep").mkdir(parents=True)
     (tmp_path / "near").symlink_to("far/deep")
-    command = [COMMAND, "serve", "near/../mount", "--link", "near/../link"]
+    command: list[str | Path] = [COMMAND, "serve", "near/../mount", "--link", "near/../link"]
     server = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: sorted(os.listdir(tmp_path / "far")) == ["deep", "link", "mount"])
@@ -309,11 +309,12 @@ def test_status_is_for_who_serves() -> None:
         os.chmod(place, 0o755)
         server = Served(Path(place, "mount"), "--mode", "0444", "--allow-other")
         try:
-            status = [COMMAND, "status", server.directory]
+            status: list[str | Path] = [COMMAND, "status", server.directory]
             assert "generation" in subprocess.run(status, capture_output=True, text=True).stdout
             run = subprocess.run([*nobody, *status], capture_output=True, text=True)
             refused(run, "does not say who uses it: Permission denied", "as the user that")
-            stat = [*nobody, "stat", "-c", "%a", server.device, server.directory / ".status"]
+            files = str(server.device), f"{server.directory}/.status"
+            stat = [*nobody, "stat", "-c", "%a", *files]
             assert subprocess.check_output(stat) == b"444\n400\n"
         finally:
             server.end()
@@ -336,7 +337,7 @@ def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
         server = Served(place / "mount", before=allowed)
         try:
             found = subprocess.run([*allowed, "cat", server.file], capture_output=True).stdout
-            told = [*allowed, "stat", "-c", "%s", server.file]
+            told = [*allowed, "stat", "-c", "%s", str(server.file)]
             assert len(found) == int(subprocess.check_output(told))
             assert len(ksyms.load(memoryview(found))) > 1000
             status = subprocess.run([*allowed, COMMAND, "status", server.directory])

@@ -139,7 +139,7 @@ def test_swapped_all_the_time(script: str, place: str, pause: str, top: Path) ->
         assert swapper.stdout.readline() == b"ready\n"
         try:
             for _ in range(5):
-                serve = [COMMAND, "serve", f"{top}/hers/{place}"]
+                serve: list[str | Path] = [COMMAND, "serve", f"{top}/hers/{place}"]
                 server = subprocess.Popen(serve, stderr=subprocess.PIPE, text=True)
                 wait_for(lambda server=server: mounts(top) or server.poll() is not None)
                 assert not [m for m in mounts(top) if m.startswith(f"{top}/victim")]
@@ -185,7 +185,7 @@ def test_a_link_through_a_link_of_another_user(script: str, top: Path) -> None:
 
 def begun(top: Path, *before: str) -> subprocess.Popen[str]:
     """A server that has mounted, this moment; or that has ended."""
-    command = [*before, COMMAND, "serve", f"{top}/hers/place"]
+    command: list[str | Path] = [*before, COMMAND, "serve", f"{top}/hers/place"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
     while not mounts(top) and server.poll() is None:  # without a pause: at that moment
@@ -242,7 +242,7 @@ def test_the_helper_dies_once_it_has_mounted(top: Path, everybodys_fuse: None) -
     helper.write_text(f'#!/bin/sh\n{real} "$@"\n{kill}\n')
     helper.chmod(0o755)
     environment = {**os.environ, "PATH": f"{top}/bin:{os.environ['PATH']}"}
-    command = [*NOBODY_WITH_SYSLOG, COMMAND, "serve", f"{top}/hers/place"]
+    command: list[str | Path] = [*NOBODY_WITH_SYSLOG, COMMAND, "serve", f"{top}/hers/place"]
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 1
     assert "place cannot be mounted: fusermount3 failed." in run.stderr
@@ -253,7 +253,7 @@ def test_the_helper_dies_once_it_has_mounted(top: Path, everybodys_fuse: None) -
 def test_the_helper_takes_a_path(mode: int, top: Path, everybodys_fuse: None) -> None:
     """So nobody else may put another directory there in between."""
     (top / "hers").chmod(mode)
-    command = [*NOBODY_WITH_SYSLOG, COMMAND, "serve", f"{top}/hers/place"]
+    command: list[str | Path] = [*NOBODY_WITH_SYSLOG, COMMAND, "serve", f"{top}/hers/place"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert re.search(r"hers can be written to by others \(chmod go-w\)\.", run.stderr)
     assert not mounts(top)

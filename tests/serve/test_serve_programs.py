@@ -32,7 +32,7 @@ def test_exec_unmaps_at_the_last_close(served: Served, client: Path) -> None:
     """Another descriptor keeps the mapping, and so does who shares the memory and closes."""
     device = f"open={served.device}"
     calls = [device, "dupclose", "addr", "vforkclose", "addr", "dup", "close", "addr", "close"]
-    command = [COMMAND, "exec", "--", client, *calls, device, "addr"]
+    command: list[str | Path] = [COMMAND, "exec", "--", client, *calls, device, "addr"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["0", "0", "2", "0", "2", "0", "0", "2", "0", "0", "2"]
 
@@ -40,9 +40,9 @@ def test_exec_unmaps_at_the_last_close(served: Served, client: Path) -> None:
 def test_exec_of_another_name(served: Served, client: Path, tmp_path: Path) -> None:
     link = tmp_path / "symbols"
     link.symlink_to(served.device)
-    calls = [client, f"open={link}", "addr"]
+    calls = [str(client), f"open={link}", "addr"]
     for options, answer in (([], "ENXIO"), (["--device", str(link)], "2")):
-        command = [COMMAND, "exec", *options, "--", *calls]
+        command: list[str | Path] = [COMMAND, "exec", *options, "--", *calls]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         assert run.stdout.split() == ["0", answer]
 
@@ -50,7 +50,7 @@ def test_exec_of_another_name(served: Served, client: Path, tmp_path: Path) -> N
 def test_exec_leaves_other_files_alone(tmp_path: Path) -> None:
     """A file called ksyms that is none, and a program's own status."""
     (tmp_path / "ksyms").write_text("words")
-    command = [COMMAND, "exec", "--", "sh", "-c", f"cat {tmp_path}/ksyms; exit 7"]
+    command = [str(COMMAND), "exec", "--", "sh", "-c", f"cat {tmp_path}/ksyms; exit 7"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (7, "words")
     refused(ksyms_command("exec", "--", "/no/such/program"), "cannot be run: No such file")
@@ -90,10 +90,11 @@ def test_the_tools_open_vmlinux(served: Served, tmp_path: Path) -> None:
 
 def test_perf_reports_with_vmlinux(served: Served, tmp_path: Path) -> None:
     """It opens the file, for it has the kernel's build-id, and names what was sampled."""
-    data = tmp_path / "perf.data"
+    data = str(tmp_path / "perf.data")
     record = ["perf", "record", "-q", "-e", "cpu-clock:k", "-o", data, "--", "find", "/usr"]
     subprocess.run(record, capture_output=True, check=True)
-    report = ["perf", "report", "-i", data, "--stdio", "--vmlinux", served.file, "-s", "sym"]
+    file = str(served.file)
+    report = ["perf", "report", "-i", data, "--stdio", "--vmlinux", file, "-s", "sym"]
     perf = subprocess.Popen(report, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, said = perf.communicate()
     found = re.findall(r"^ +\d+\.\d+% +\[k\] (\w+)", out, re.M)

@@ -216,8 +216,9 @@ def being_loaded(module: dict[str, Any]) -> bool:
     A Live one does until its loader lets go of it (kernel/module/main.c, do_init_module);
     nothing else here has a reference but the modules that depend on it.
     """
-    held = module["refcount"] > len(module["dependants"])
-    return module["state"] == "Loading" or (module["state"] == "Live" and held)
+    state: str = module["state"]
+    held: bool = module["refcount"] > len(module["dependants"])
+    return state == "Loading" or (state == "Live" and held)
 
 
 if __name__ == "__main__":

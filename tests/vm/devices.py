@@ -81,7 +81,7 @@ def serve_directory() -> Served:
 
 def blind(place: Path, arguments: list[str]) -> list[Any]:
     """What a server of ``place`` says that may not see addresses itself, and if it is left."""
-    command = [*WITHOUT_SYSLOG, COMMAND, "serve", *arguments]
+    command: list[str | Path] = [*WITHOUT_SYSLOG, COMMAND, "serve", *arguments]
     run = subprocess.run(command, capture_output=True, text=True)
     return [run.returncode, run.stderr, place.exists()]
 

@@ -21,7 +21,7 @@ def main(commands: list[list[str]]) -> None:
     for program, *arguments in commands:
         begun = time.monotonic()
         settle()
-        command = [sys.executable, Path(__file__).with_name(program), *arguments]
+        command = [sys.executable, str(Path(__file__).with_name(program)), *arguments]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         found.append(json.loads(done.stdout))
         print(program, round(time.monotonic() - begun, 1), file=sys.stderr, flush=True)

@@ -199,7 +199,8 @@ def test_decode(results: Path, kernels: dict[int, Name | None], tmp_path: Path) 
     """A text of bare addresses, as an oops prints what it has no name for."""
     text = tmp_path / "text"
     text.write_text("".join(f" ? 0x{address:016x}\n" for address in kernels))
-    command = [COMMAND, "decode", "--from", results / "kernel.elf", "--slide", "0", text]
+    source = ["--from", f"{results}/kernel.elf", "--slide", "0"]
+    command: list[str | Path] = [COMMAND, "decode", *source, text]
     run = subprocess.run(command, capture_output=True, text=True)
     ours: dict[int, Name | None] = {}
     for line in run.stdout.splitlines():
@@ -225,7 +226,8 @@ def test_decode_takes_the_kernels_own_words(
         "".join(f" {n.name}+{n.offset:#x}/{n.size:#x} [{n.module}]\n" for n in functions)
     )
     for file in ("kernel.elf", "exact.elf"):
-        command = [COMMAND, "decode", "--json", "--from", results / file, text]
+        source = ["--from", str(results / file)]
+        command: list[str | Path] = [COMMAND, "decode", "--json", *source, text]
         run = subprocess.run(command, capture_output=True, text=True)
         records = [json.loads(line) for line in run.stdout.splitlines()]
         assert len(records) == len(functions)
@@ -240,7 +242,7 @@ def test_decode_takes_the_kernels_own_words(
 def test_addr2line(results: Path, kernels: dict[int, Name | None]) -> None:
     """elfutils, on the file."""
     asked = [f"{address:#x}" for address in kernels]
-    command = ["eu-addr2line", "-S", "-e", results / "kernel.elf"]
+    command: list[str | Path] = ["eu-addr2line", "-S", "-e", results / "kernel.elf"]
     run = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True)
     ours: dict[int, Name | None] = {}
     for address, line in zip(kernels, run.stdout.splitlines()[::2], strict=True):
@@ -253,7 +255,7 @@ def test_gdb(results: Path, kernels: dict[int, Name | None], tmp_path: Path) -> 
     """gdb's ``info symbol``, on the file."""
     script = tmp_path / "script"
     script.write_text("".join(f"info symbol {address:#x}\n" for address in kernels))
-    command = ["gdb", "-batch", "-nx", "-x", script, results / "kernel.elf"]
+    command: list[str | Path] = ["gdb", "-batch", "-nx", "-x", script, results / "kernel.elf"]
     run = subprocess.run(command, capture_output=True, text=True)
     lines = [
         line for line in run.stdout.splitlines() if "ymbol" in line or " in section" in line

@@ -223,7 +223,8 @@ def is_right(record: dict[str, Any], symbols: Symbols) -> bool | None:
     if record["symbol"].startswith(".L"):
         return True
     if record["address"] is None:
-        return record["said"] == f"{record['symbol']}+{record['offset']:#x}"
+        said: str = record["said"]
+        return said == f"{record['symbol']}+{record['offset']:#x}"
     found = symbols.names(int(record["address"], 16))
     words = f"{record['symbol']}+{record['offset']:#x}"
     return found is None or words in {name.partition(" ")[0] for name in found}
@@ -249,7 +250,7 @@ def test_decoded_after_its_boot(results: Path, symbols: Symbols, name: str) -> N
 def test_decoded_in_that_boot(results: Path) -> None:
     """What the guest wrote is what is written here, byte for byte."""
     texts = sorted((results / "texts").iterdir())
-    command = [COMMAND, "decode", "--from", results / "kernel.elf", *texts]
+    command: list[str | Path] = [COMMAND, "decode", "--from", results / "kernel.elf", *texts]
     run = subprocess.run(command, capture_output=True, check=True)
     assert (results / "decoded").read_bytes() == run.stdout
     assert run.stdout != b"".join(path.read_bytes() for path in texts)
@@ -261,7 +262,7 @@ def test_decoded_with_another_boots_symbols(
     results: Path, panic: Path, symbols: Symbols, name: str, boot: bool
 ) -> None:
     """By the slide that names beside addresses tell; modules, where they tell of them too."""
-    options = ["--boot", results / "kernel.elf"] if boot else []
+    options: list[str | Path] = ["--boot", results / "kernel.elf"] if boot else []
     text = results / "texts" / name
     records = decoded("--from", panic / "kallsyms", *options, text)
     there = (panic / "kallsyms").read_text()

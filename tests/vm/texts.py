@@ -161,8 +161,8 @@ def chosen(kallsyms: str) -> list[int]:
     chance = random.Random(8)
     found = list(NOBODYS)
     for kind, count in ADDRESSES.items():
-        for address in chance.choices(kinds[kind], k=count):
-            found.append(address + chance.choice((0, 1, 5, 17, 300)))
+        for begin in chance.choices(kinds[kind], k=count):
+            found.append(begin + chance.choice((0, 1, 5, 17, 300)))
     return found
 
 
