@@ -182,6 +182,17 @@ SPOTS: dict[str, Callable[[str], str]] = {
     "overlayfs": lambda w: f"overlayfs: failed to resolve '{w}': -2",
     "a module's parameter": lambda w: f"dummy: unknown parameter '{w}' ignored",
     "the command line": lambda w: "Kernel command line: root=/dev/vda " + w.replace("\n", " "),
+    "a control group": lambda w: f"cgroup: fork rejected by pids controller in /user.slice/{w}",
+    "a tracer": lambda w: (  # lib/string_helpers.c, kstrdup_quotable_cmdline
+        'ptrace attach of "'
+        + w.replace("\n", r"\n").replace('"', r"\"")
+        + '"[1] was attempted by "a"[2]'
+    ),
+    "a mount's options": lambda w: (
+        f"EXT4-fs (loop0): mounted filesystem without journal. Opts: {w}"
+    ),
+    "a server's name": lambda w: f"nfs: server {w} not responding, still trying",
+    "a share": lambda w: f"CIFS: Attempting to mount //{w}",
     "a device": lambda w: f"usb 1-1: Product: {w}",
     "a keyboard": lambda w: f"input: {w} as /devices/pci0000:00/usb1/1-1/input/input7",
     "the audit": lambda w: f'audit: type=1701 audit(1.2:3): uid=0 exe="/tmp/{hexed(w)}" sig=11',

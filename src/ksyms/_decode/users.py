@@ -124,6 +124,16 @@ _MESSAGES: Final = (
         0,
         _NAME,
     ),
+    # kernel/cgroup/pids.c, pids_can_fork; security/yama/yama_lsm.c, __report_access; of mounts
+    # fs/ext4/super.c, net/sunrpc/clnt.c, fs/smb/client/connect.c
+    _Message(
+        (b"cgroup: ", b"ptrace ", b"Opts: ", b"nfs: ", b"CIFS: "),
+        re.compile(
+            rb"cgroup: |ptrace \w+ of |EXT[234]-fs \(|nfs: " + _COLOURS + rb"server |CIFS: "
+        ),
+        0,
+        _PATH,
+    ),
     _Message(  # what wrote into /dev/kmsg without a facility
         (b"]: ",),
         re.compile(rb"(?:systemd|dracut|udevd|cloud-init|plymouth)[\w-]{0,32}\[\d{1,7}\]: "),
