@@ -193,6 +193,14 @@ SPOTS: dict[str, Callable[[str], str]] = {
     ),
     "a server's name": lambda w: f"nfs: server {w} not responding, still trying",
     "a share": lambda w: f"CIFS: Attempting to mount //{w}",
+    "a key": lambda w: f"Option '{w}' to dns_resolver key: bad/missing value",
+    "a key's key": lambda w: (
+        f"trusted_key: encrypted_key: master key parameter '{w}' is invalid"
+    ),
+    "a control group without memory": lambda w: f"Memory cgroup stats for /{w}:",
+    "an interpreter": lambda w: (
+        f"binfmt_misc: register: failed to install interpreter file /{w}"
+    ),
     "a device": lambda w: f"usb 1-1: Product: {w}",
     "a keyboard": lambda w: f"input: {w} as /devices/pci0000:00/usb1/1-1/input/input7",
     "the audit": lambda w: f'audit: type=1701 audit(1.2:3): uid=0 exe="/tmp/{hexed(w)}" sig=11',
@@ -432,6 +440,15 @@ def test_what_programs_log(tag: str, form: str, table: ksyms.SymbolTable) -> Non
         text = decode(table, "".join([*chunks[:2], line, *chunks[2:]]))[0]
         lines = text.splitlines(True)
         assert "".join(lines[:2] + lines[3:]) == alone, line
+
+
+def test_a_programs_name_is_no_banner(table: ksyms.SymbolTable) -> None:
+    """``pr_warn("%s (%d): ...")`` goes on as a banner does (fs/proc/base.c, __set_oom_adj)."""
+    panic = "".join(
+        f"[    9.{n:06d}] {line}\n" for n, line in enumerate(LOGS["the panic tells"])
+    )
+    line = "[    1.000000] Linux version 9 (21034): /proc/21034/oom_adj is deprecated\n"
+    assert decode(table, line + panic)[0] == line + decode(table, panic)[0]
 
 
 @pytest.mark.parametrize("at", [1, 3])

@@ -53,7 +53,8 @@ _TAINTED: Final = rb"(?:Not tainted|Tainted: ?[A-Z][A-Z ()-]{0,63}?)"
 # init/version.c, linux_banner: who built it, and where, is in parentheses. Before it ppc64 says
 # "Preparing to boot Linux version" (arch/powerpc/kernel/prom_init.c).
 _BANNER: Final = re.compile(
-    rb"Linux version " + _COLOURS + rb"(\d[\w.+~-]{0,255})(?= \([^()\n]{1,255}\))"
+    # "%s (%d): " has a program's name, of 15 bytes, before its number.
+    rb"Linux version " + _COLOURS + rb"(\d[\w.+~-]{0,255})(?= \((?!\d+\))[^()\n]{1,255}\))"
 )
 # lib/dump_stack.c, dump_stack_print_info; RHEL's has dashes between, some old ones parentheses.
 # kernel/hung_task.c and old oopses have it without "Comm:".

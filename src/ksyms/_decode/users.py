@@ -134,6 +134,23 @@ _MESSAGES: Final = (
         0,
         _PATH,
     ),
+    # net/dns_resolver/dns_key.c and security/keys/encrypted-keys, of add_key(2);
+    # mm/memcontrol.c; fs/binfmt_misc.c, of a user's namespace too
+    _Message(
+        (
+            b"Option '",
+            b"encrypted_key: ",
+            b"emory cgroup stats",
+            b"Tasks in ",
+            b"binfmt_misc: ",
+        ),
+        re.compile(
+            rb"Option '|(?:trusted_key: )?" + _COLOURS + rb"encrypted_key: "
+            rb"|Memory cgroup stats for |Tasks in |binfmt_misc: "
+        ),
+        0,
+        _PATH,
+    ),
     _Message(  # what wrote into /dev/kmsg without a facility
         (b"]: ",),
         re.compile(rb"(?:systemd|dracut|udevd|cloud-init|plymouth)[\w-]{0,32}\[\d{1,7}\]: "),

@@ -183,8 +183,7 @@ class Device:
         if not self._loaded:
             raise _error(errno.ENXIO, "The device is not loaded.", "Load it.")
         limit = self.policy.opens_per_process
-        count = sum(softc.process == process for softc in self._softcs.values())
-        if limit is not None and count >= limit:
+        if limit is not None and self._opens_of(process) >= limit:
             raise _error(
                 errno.EBUSY,
                 f"Process {process.pid} has the device open already.",
@@ -194,6 +193,9 @@ class Device:
         self._next += 1
         self._softcs[handle] = _Softc(process=process)
         return handle
+
+    def _opens_of(self, process: Process) -> int:
+        return sum(softc.process == process for softc in self._softcs.values())
 
     def _forget(self, handle: int) -> _Softc | None:
         with self._lock:

@@ -210,7 +210,9 @@ class Directory(Operations):
 
     def _getattr(self, request: Request, wait: bool) -> Answer:
         if request.node == protocol.ROOT_NODE:
-            mode = stat.S_IFDIR | 0o555
+            # Who can list a directory can keep its lock for ever, and with it all lookups of
+            # new names: by getdents(2) into a page that never comes (fs/readdir.c, filldir64).
+            mode = stat.S_IFDIR | 0o511
             attributes = Attributes(1, mode, links=2, time=self._begun).pack()
             valid = _FOR_EVER
         else:
