@@ -48,7 +48,7 @@ def build_modules(package: str, directory: Path) -> None:
 
 
 # QEMU without KVM can run an int3 that the kernel has patched into its text and taken out
-# again (arch/x86/kernel/alternative.c, smp_text_poke_batch_finish): nothing of ours.
+# again (arch/x86/kernel/alternative.c, text_poke_bp_batch): nothing of ours.
 _DIED_IN_QEMU = "Oops: int3"
 
 
