@@ -70,13 +70,13 @@ def run(commands: Sequence[Sequence[Any]], size: int = 0) -> list[Ended]:
 
 
 def _main(size: int) -> None:
-    import numpy  # noqa: F401
-    import zstandard  # noqa: F401
+    import numpy  # noqa: F401 # its memory is no input's
+    import zstandard  # noqa: F401 # its memory is no input's
 
     import ksyms._cli.main
     import ksyms._linker.members
     import ksyms._snapshot.linux
-    import ksyms._symbols.spans  # noqa: F401
+    import ksyms._symbols.spans  # noqa: F401 # its memory is no input's
 
     for command in json.load(sys.stdin):
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -13,12 +13,12 @@ import os
 import stat
 from functools import cache
 
+from ._paths import LINKS
 from ._typing import Final
 
 _OPENAT2: Final = 437  # of every machine but alpha, whose 437 is no system call
 _RESOLVE_NO_MAGICLINKS: Final = 0x02  # include/uapi/linux/openat2.h
 _RESOLVE_IN_ROOT: Final = 0x10
-_LINKS: Final = 40  # MAXSYMLINKS, include/linux/namei.h
 _RACES: Final = 16  # EAGAIN: something was renamed while .. was looked at
 _KINDS: Final = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -160,7 +160,7 @@ def walked(top: int, path: str, flags: int) -> int:
             try:
                 if stat.S_ISLNK(mode):
                     links += 1
-                    if links > _LINKS:
+                    if links > LINKS:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                     left += _led(os.readlink("", dir_fd=fd), places)
                     continue

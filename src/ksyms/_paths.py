@@ -14,9 +14,9 @@ from contextlib import suppress
 
 from ._typing import Final
 
-_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_LINKS: Final = 40
+LINKS: Final = 40
 """How many links may be on the way (include/linux/namei.h, MAXSYMLINKS)."""
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class UntrustedError(ValueError):
@@ -71,7 +71,7 @@ def descend(path: str, *, alone: bool = False, make: int | None = None) -> int:
             below, target = _step(at, name, make)
             if target is not None:
                 links += 1
-                if links > _LINKS:
+                if links > LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 names += target.split("/")[::-1]
                 if not target.startswith("/"):
@@ -96,7 +96,7 @@ def judge_file(path: str) -> None:
     """
     if not path.startswith("/"):
         raise UntrustedError(f"{path} depends on the current directory")
-    for _ in range(_LINKS):
+    for _ in range(LINKS):
         parent, name = os.path.split(path)
         directory = descend(parent, alone=True)
         try:

@@ -356,7 +356,7 @@ class Texts(Target):
                 how = "records moved" if more else "records blinded"
                 raise Fault(f"{how} by {what}", f"{one} and not {two}, of {true.name}")
 
-    @lru_cache(maxsize=8)  # noqa: B019
+    @lru_cache(maxsize=8)  # noqa: B019 # there is one target a process
     def _plainly(self, number: int) -> tuple[bytes, list[dict[str, Any]]]:
         """A true text as it is without an attacker."""
         true = self._true(number)

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 from .._compressed import most_of
+from .._paths import LINKS
 from .._typing import Final, NamedTuple
 
 _KALLSYMS: Final = "proc/kallsyms"
@@ -23,7 +24,6 @@ _BLOCK: Final = 512
 _HEADER: Final = 1 << 20
 """Bytes that what is told of one member may have: its headers, its long names."""
 _PATH: Final = 4096  # PATH_MAX: what has a longer name is no file that could be asked for
-_LINKS: Final = 40  # MAXSYMLINKS, include/linux/namei.h
 _STEPS: Final = 256
 """Names that a path may have with those of the links on it."""
 _MEMBER: Final = 512
@@ -113,7 +113,7 @@ class Archive:
             entry = self._entries.get("/".join(place))
             if isinstance(entry, _Link):
                 links += 1
-                if links > _LINKS:
+                if links > LINKS:
                     return None
                 place.pop()
                 if entry.target.startswith("/"):

@@ -417,8 +417,10 @@ class SymbolTable(Sequence[Symbol]):
         if len(starts) * _COPIED > len(self._strings):
             strings = bytes(self._strings)
             find = strings.find
-            if strings.endswith(b"\0") and max(starts) < len(strings):
-                return [strings[start : find(b"\0", start)] for start in starts]
+            ends = [find(b"\0", start) for start in starts]
+            if all(0 <= end - start < _LONG for start, end in zip(starts, ends)):
+                return [strings[start:end] for start, end in zip(starts, ends)]
+            return [self._string(strings, start) for start in starts]
         return [self._name_at(start) for start in starts]
 
     def numbered(self, number: int) -> Symbol:
