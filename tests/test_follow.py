@@ -214,13 +214,11 @@ def table(symbols: Path) -> library.SymbolTable:
     return library.load(symbols)
 
 
-@settings(deadline=None, max_examples=400)
-@given(found=st.lists(parts, max_size=40))
-def test_pauses_change_nothing(found: list[bytes | None], table: library.SymbolTable) -> None:
-    """Wherever a text halts, and a line is shown so far, what comes out is the same."""
-    clock = Clock()
-    decoder = Decoder(table, Boot())
-    out: list[bytes] = []
+def followed(
+    found: list[bytes | None], decoder: Decoder, tell: Callable[[], object]
+) -> list[bytes]:
+    """What is put out of a text that comes in these parts."""
+    clock, out = Clock(), list[bytes]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(follow, "time", clock)
         Follower(
@@ -228,8 +226,17 @@ def test_pauses_change_nothing(found: list[bytes | None], table: library.SymbolT
             decoder,
             lambda block: decoder.decode(block[0]) if block[1] else block[0],
             out.append,
-            lambda: pytest.fail("nothing is to be told"),
+            tell,
         ).run()
+    return out
+
+
+@settings(deadline=None, max_examples=400)
+@given(found=st.lists(parts, max_size=40))
+def test_pauses_change_nothing(found: list[bytes | None], table: library.SymbolTable) -> None:
+    """Wherever a text halts, and a line is shown so far, what comes out is the same."""
+    decoder = Decoder(table, Boot())
+    out = followed(found, decoder, lambda: pytest.fail("nothing is to be told"))
     whole = b"".join(part or b"" for part in found)
     assert b"".join(out) == Decoder(table, Boot()).decode(whole)
 
@@ -240,19 +247,10 @@ def test_nothing_is_lost_or_twice_where_the_boot_is_unknown(
     found: list[bytes | None], table: library.SymbolTable
 ) -> None:
     """With what tells the boot at the end: held and shown parts make the same text."""
-    clock, late = Clock(), list[bool]()
+    late = list[bool]()
     decoder, reference = Decoder(table), Decoder(table)
-    out: list[bytes] = []
     found = [*found, b"\n", TOLD]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(follow, "time", clock)
-        Follower(
-            Parts(found, clock),
-            decoder,
-            lambda block: decoder.decode(block[0]) if block[1] else block[0],
-            out.append,
-            lambda: late.append(True),
-        ).run()
+    out = followed(found, decoder, lambda: late.append(True))
     assert len(late) < 2
     whole = b"".join(part or b"" for part in found)
     reference.look_ahead([whole])
