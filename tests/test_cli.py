@@ -332,7 +332,7 @@ def test_info_names_what_is_missing(alone: bool, root: Path) -> None:
     expected = {s["name"] for s in facts["sources"] if (root / s["name"]).exists()}
     assert there == (set() if alone else expected)
     assert "proc/modules" in expected
-    assert "sys/kernel/uevent_seqnum" in {s["name"] for s in facts["sources"]}
+    assert len(expected) < len(facts["sources"])
 
 
 def test_info_of_a_machine_that_cannot(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from bpf import load_bpf_program, sysctl
 MODULES = ("dummy", "fuse", "loop", "ext4", "nf_tables", "bridge")
 SAVED_MODULES = ("dummy", "bridge")
 TRACING = Path("/sys/kernel/tracing")
+MOVING = 15
+"""Snapshots while a module comes and goes without a pause."""
 
 # Another user, who may still search the directories that the checkout is in.
 NOBODY = (
@@ -58,7 +60,8 @@ def main(src: str, results: Path) -> None:
     with subprocess.Popen(
         ["bash", "-c", "while modprobe -r dummy && modprobe dummy; do :; done"]
     ) as moving:
-        steps.run("moving")
+        for number in range(MOVING):
+            steps.run(f"moving/{number}")
         still_moving = moving.poll() is None
         moving.kill()
     (results / "moving/moved").write_text(f"{still_moving}")

@@ -20,14 +20,16 @@ _SOURCES: Final = (
     ("proc/modules", "which modules there are, and in which order they were loaded"),
     ("proc/iomem", "where rodata, data and bss lie"),
     ("sys/kernel/notes", "the kernel's build-id"),
-    ("sys/kernel/uevent_seqnum", "whether modules came and went"),
     ("proc/sys/kernel/random/boot_id", "which boot this is"),
     ("proc/version", "which kernel this is"),
 )
 
 _EVERYTHING: Final = "functions and data"
 
-_EVENTS: Final = ("perf_event_open", "whether BPF programs and trampolines came and went")
+_EVENTS: Final = (
+    ("NETLINK_KOBJECT_UEVENT", "whether modules came and went"),
+    ("perf_event_open", "whether BPF programs and trampolines came and went"),
+)
 
 _EXAMPLES: Final = """\
 examples:
@@ -197,7 +199,7 @@ def of_machine(root: Root) -> dict[str, Any]:
             "symbols": counts,
         }
         absent |= files.absent
-    asked = [*_SOURCES, _EVENTS] if counts and root.live else _SOURCES
+    asked = [*_SOURCES, *_EVENTS] if counts and root.live else _SOURCES
     facts["sources"] = [
         {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in asked
     ]

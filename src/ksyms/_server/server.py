@@ -89,7 +89,7 @@ class Server(ABC):
             "pid": os.getpid(),
             "generation": {
                 "modules": None if generation.text is None else len(generation.modules),
-                "uevent_seqnum": generation.events and int(generation.events),
+                "uevents": generation.events and sum(generation.events.values()),
                 "perf_events": generation.symbols,
             },
             "sources_missing": dict(latest.missing),
