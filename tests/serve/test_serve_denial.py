@@ -17,8 +17,9 @@ import pytest
 from bpf import load_bpf_program
 from callers import NOBODY
 from command import COMMAND, refused
-from served import Served, wait_for
+from served import Served, answers, inodes, wait_for
 from test_denial import seqnum, uevents
+from unanswered import readers, unanswered, waiting, waits
 
 PATIENCE = 60
 """Seconds that nothing here takes unless it hangs."""
@@ -92,6 +93,106 @@ def test_uevents_that_are_no_modules_make_no_new_snapshot(server: Served, client
     assert (status["taken"], status["shared"]) == (taken, True)
 
 
+# -- a caller whose memory is a file system of its own -------------------------------------
+
+
+def in_the_way(client: Path, server: Served, page: Path, number: int) -> subprocess.Popen[str]:
+    """Somebody, by now nobody, of whose lookups that many wait for ``page``."""
+    opens = [f"open={server.file}"] * number
+    asked: list[str | Path] = [client, *opens, f"pages={page}", "nobody", f"ask={number}"]
+    caller = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: waiting(server.process.pid) == min(number, 4))
+    return caller
+
+
+def lookup(client: Path, server: Served) -> list[str]:
+    """What others are answered meanwhile."""
+    calls = [f"open={server.device}", "symbol=ksyms_no", "mmap", "addr"]
+    return answers(client, *calls, timeout=PATIENCE)
+
+
+MET = ["0", "ENOENT", "0", "1"]
+
+
+def test_a_page_that_nobody_can_be_killed_for(
+    client: Path, server: Served, tmp_path: Path
+) -> None:
+    """Others are answered, and so is the caller; one signal ends the server."""
+    with unanswered(tmp_path / "never") as page:
+        caller = in_the_way(client, server, page, 8)
+        assert lookup(client, server) == MET
+        out, _ = caller.communicate(timeout=PATIENCE)
+        assert sorted(out.split()) == ["0"] * 10 + ["EAGAIN"] * 4 + ["EFAULT"] * 4
+        # It has had all that it can have: who asks once more does not wait.
+        stuck = readers(server.process.pid)
+        calls = [f"open={server.file}", f"pages={page}", "nobody", "ask=1"]
+        assert answers(client, *calls, timeout=PATIENCE)[3:] == ["EAGAIN"]
+        assert readers(server.process.pid) == stuck
+        assert lookup(client, server) == MET
+        assert server.end() == 0
+        assert str(server.directory) not in Path("/proc/self/mountinfo").read_text()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in stuck))
+
+
+def test_readers_that_are_gone_make_room(client: Path, server: Served, tmp_path: Path) -> None:
+    """The same user is answered as before, once nothing of its own waits."""
+    with unanswered(tmp_path / "never") as page:
+        in_the_way(client, server, page, 4).communicate(timeout=PATIENCE)
+    calls = [f"open={server.file}", "nobody", "symbol=ksyms_no"]
+    wait_for(lambda: answers(client, *calls, timeout=PATIENCE) == ["0", "0", "ENOENT"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_end_while_a_page_is_waited_for(
+    client: Path, server: Served, tmp_path: Path, number: int
+) -> None:
+    """The mount answers ENOTCONN at once, or is gone: nobody has /dev/fuse open any more."""
+    with unanswered(tmp_path / "never") as page:
+        caller = in_the_way(client, server, page, 1)
+        if number == signal.SIGTERM:
+            server.process.send_signal(number)
+            wait_for(lambda: "busy (vmlinux open 1 times)" in server.words())
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE) == (0 if number == signal.SIGTERM else -number)
+        out, _ = caller.communicate(timeout=PATIENCE)
+        assert out.split()[-1] in ("ENOTCONN", "ECONNABORTED")
+        asked: list[str | Path] = ["stat", server.directory / "ksyms"]
+        run = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE)
+        assert "not connected" in run.stderr or "No such file" in run.stderr
+        again = Served(server.directory, "--allow-other")
+        assert lookup(client, again) == MET
+        assert again.end() == 0
+
+
+def test_a_reader_that_waits_ends_with_the_server(client: Path, server: Served) -> None:
+    """Where it can be killed: nothing is left of a server that was."""
+    calls = [f"stuck=1,{server.file}", "wait"]
+    with subprocess.Popen([client, *calls], stdin=-1, stdout=-1, text=True) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "1\n"
+        [reader] = readers(server.process.pid)
+        server.process.kill()
+        wait_for(lambda: not Path(f"/proc/{reader}/fd/0").exists())
+        caller.communicate("\n", timeout=PATIENCE)
+
+
+def test_a_reader_has_nothing_of_the_server(client: Path, server: Served) -> None:
+    """It has its socket, and its working directory keeps no file system in use."""
+    assert readers(server.process.pid) == []
+    assert lookup(client, server) == MET
+    [reader] = readers(server.process.pid)
+    opened = sorted(name.partition(":")[0] for name in inodes(reader))
+    assert opened == ["/dev/null", "/dev/null", "socket"]
+    assert os.readlink(f"/proc/{reader}/cwd") == "/"
+    os.kill(reader, signal.SIGKILL)  # as the kernel does where there is no memory
+    assert lookup(client, server) == MET
+    killed = reader
+    [reader] = readers(server.process.pid)
+    assert reader != killed
+    server.process.kill()
+    wait_for(lambda: not Path(f"/proc/{reader}").exists())
+
+
 # -- no room ---------------------------------------------------------------------------------
 
 
@@ -155,11 +256,6 @@ def test_a_signal_ends_who_waits_for_a_stopped_server(
     finally:
         server.process.send_signal(signal.SIGCONT)
     assert server.status()["openers"] == []
-
-
-def waits(pid: int) -> str:
-    """The functions of the kernel in which a process waits."""
-    return Path(f"/proc/{pid}/stack").read_text()
 
 
 # -- no /proc --------------------------------------------------------------------------------

@@ -104,6 +104,7 @@ class DirectoryServer(Server):
                 files,
                 latest,
                 self.gate,
+                self.readers,
                 lambda: {**self.facts(latest), "directory": self.directory},
                 self.event,
             )

@@ -20,7 +20,8 @@ from typing import Any, Final, Protocol
 from .._device import Device, Process, asks_caller
 from . import protocol
 from .backing import Backing
-from .callers import Gate, Memory
+from .callers import Gate
+from .memory import Memory, Readers, lane
 from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Attributes, Channel, Request
 
@@ -83,6 +84,7 @@ class Directory(Operations):
         files: a device for each name.
         snapshots: what an open is given.
         gate: who may open.
+        readers: what reads the memory of who calls.
         facts: what else ``.status`` says.
         event: told in words what else happens.
     """
@@ -94,6 +96,7 @@ class Directory(Operations):
         files: dict[str, Device],
         snapshots: Snapshots,
         gate: Gate,
+        readers: Readers,
         facts: Callable[[], dict[str, Any]],
         event: Callable[[str], None],
     ) -> None:
@@ -102,6 +105,7 @@ class Directory(Operations):
         self._files = files
         self._snapshots = snapshots
         self._gate = gate
+        self._readers = readers
         self._facts = facts
         self._event = event
         self._lock = threading.Lock()
@@ -291,14 +295,15 @@ class Directory(Operations):
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
-            raise WaitError((request.node, handle))  # the caller's memory
+            raise WaitError(lane(request, handle))
         node = self._node(request.node)
         if node.name == STATUS:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
         size = node.backing.size if node.backing else 0
-        memory = Memory(request.pid, self._device, node.number, size)
+        who = self._readers, request.uid, request.pid
+        memory = Memory(*who, self._device, node.number, size)
         answer = self._files[node.name].ioctl(handle, number, memory, data)
         return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))
 
