@@ -100,6 +100,16 @@ def test_addresses_where_only_another_boots_kernel_is(kernel: Kernel, at: At) ->
     assert " ksys_write+0x4/" in decoded(kernel, both)[3]
 
 
+def test_what_bounds_a_region_is_no_address_of_another_boots(kernel: Kernel, at: At) -> None:
+    """A multiple of 2 MiB is a size or a limit (MODULES_VADDR): two bytes on it is a place."""
+    start = min(place for place in at.places.values() if place >= 0xFFFFFFFF80000000)
+    for distance in (-0x1000000, -0x200000):
+        bound = (start & -0x200000) + distance
+        lines = [f"{bound + more:016x}\n{at.raw('cuse_channel_release')}\n" for more in (0, 2)]
+        assert " cuse_channel_release+0x4/" in decoded(kernel, lines[0])[1]
+        assert decoded(kernel, lines[1])[:2] == lines[1].splitlines()
+
+
 def test_a_moved_module_does_not_leave_the_kernel_where_it_was(kernel: Kernel, at: At) -> None:
     module = f"{at.named('cuse_channel_release', 0x3000)} [cuse]"
     text = f"{module}\n{at.raw('vfs_write')}\n{at.raw('cuse_fc_release', 0x3000)}\n"

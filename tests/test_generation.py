@@ -11,7 +11,7 @@ import pytest
 
 import ksyms
 from bpf import load_bpf_program
-from ksyms._linker import Linker
+from ksyms._linker import Generation, Linker
 from ksyms._linker.ksymbols import KernelEvents, _records
 
 CAME_OR_WENT = ["a BPF program or a trampoline of ftrace or kprobes came or went"]
@@ -23,6 +23,37 @@ def listed() -> list[str]:
         ["grep", r"\[bpf\]", "/proc/kallsyms"], capture_output=True, text=True, check=False
     )
     return run.stdout.splitlines()
+
+
+LOADED = "foo 16384 {} - {} 0xffffffffc0000000\nbar 4096 0 - Live 0xffffffffc0100000\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved", "released"),
+    [
+        (LOADED.format(1, "Live"), LOADED.format(1, "Live"), [], []),
+        # do_init_module drops its reference as it frees the init symbols, after the state.
+        (LOADED.format(1, "Live"), LOADED.format(0, "Live"), [], ["foo"]),
+        (
+            LOADED.format(1, "Loading"),
+            LOADED.format(0, "Live"),
+            ["module foo is Live"],
+            ["foo"],
+        ),
+        # A kernel that cannot unload counts none.
+        (LOADED.format("-", "Live"), LOADED.format("-", "Live"), [], []),
+        # One that came or went has let go of nothing.
+        ("", LOADED.format(1, "Live"), ["module bar came", "module foo came"], []),
+        (LOADED.format(1, "Live"), "", ["module bar went", "module foo went"], []),
+    ],
+)
+def test_what_the_modules_tell(
+    before: str, after: str, moved: list[str], released: list[str]
+) -> None:
+    """By two texts of /proc/modules, as the kernel prints them while a module is loaded."""
+    first, second = (Generation(text.encode(), b"1", 0, {}) for text in (before, after))
+    assert first.moved(second) == moved
+    assert first.released(second) == released
 
 
 def test_a_program_is_seen_by_the_next_question() -> None:
