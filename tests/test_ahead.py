@@ -46,6 +46,30 @@ def test_what_has_come_is_handed_on_before_a_buffer_is_full() -> None:
     assert len(pieces) > len(LINES) >> 18
 
 
+PAIR = "ffffffff81000010 t __pfx_vfs_read\nffffffff81000020 T vfs_read\n"
+BUFFER = 1 << 18
+
+
+@pytest.mark.parametrize("digits", [8, 16])
+@pytest.mark.parametrize("line", ["vfs_read", "__pfx_"], ids=["second", "first"])
+def test_no_block_ends_between_the_names_of_a_pair(digits: int, line: str) -> None:
+    """Wherever the buffer's end falls in the pair, or right behind one of its lines.
+
+    ``foo`` is the tail of ``__pfx_foo`` only where one block has both.
+    """
+    pair = "".join(text[16 - digits :] for text in PAIR.splitlines(True)).encode()
+    for end in range(len(pair) + 1):  # how much of the pair the first buffer has
+        filler = b"81000000 t a\n"[8 - digits :] if digits == 8 else b"f" * 16 + b" t a\n"
+        count, odd = divmod(BUFFER - end, len(filler))
+        text = filler * (count - 1) + filler[:-1] + b"b" * odd + b"\n" + pair + filler
+        if line == "__pfx_":  # the pair is the last of the text
+            text = text[: -len(filler)]
+        with ReadAhead(io.BytesIO(text), "text", lambda: NEVER) as ahead:
+            pieces = [bytes(b.buffer[b.start : b.end]) for b in ahead.blocks()]
+        assert b"".join(pieces) == text
+        assert [pair in piece for piece in pieces].count(True) == 1, end
+
+
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("live", [False, True])
 def test_a_text_that_nobody_wants_any_more(begun: bool, live: bool) -> None:

@@ -575,14 +575,12 @@ def _read_terminal(master: int) -> bytes:
 
 def test_the_start_is_instant() -> None:
     """No command's help waits for numpy or rich."""
-    begun = time.monotonic()
     run = subprocess.run(
         [sys.executable, "-X", "importtime", COMMAND, "snapshot", "--help"],
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0
-    assert time.monotonic() - begun < 5
     assert not re.search(r"\| +(numpy|rich)$", run.stderr, re.M)
 
 

@@ -20,6 +20,7 @@ from command import COMMAND, refused
 from served import Served, answers, inodes, wait_for
 from test_denial import seqnum, uevents
 from unanswered import readers, unanswered, waiting, waits
+from undisturbed import undisturbed
 
 PATIENCE = 60
 """Seconds that nothing here takes unless it hangs."""
@@ -83,14 +84,18 @@ def said(server: Served) -> int:
 
 
 def test_uevents_that_are_no_modules_make_no_new_snapshot(server: Served, client: Path) -> None:
-    taken = server.status()["taken"]
-    with uevents():
+    def fifty_opens() -> None:
+        opened(client, server)  # the snapshot of now, if others made the kernel move
+        taken = server.status()["taken"]
         for _ in range(50):
             before = seqnum()
             assert opened(client, server) == ["0"]
             wait_for(lambda n=before: seqnum() > n)
-    status = server.status()
-    assert (status["taken"], status["shared"]) == (taken, True)
+        status = server.status()
+        assert (status["taken"], status["shared"]) == (taken, True)
+
+    with uevents():
+        undisturbed(fifty_opens, uevents=False)
 
 
 # -- a caller whose memory is a file system of its own -------------------------------------

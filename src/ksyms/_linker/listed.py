@@ -11,7 +11,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .files import Role, Symbols
