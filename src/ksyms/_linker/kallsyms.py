@@ -24,7 +24,6 @@ from .ahead import LONGEST, PAD, Block, ReadAhead, too_long
 from .generation import Generation
 from .marks import mapping_symbols
 from .respelled import has_crlf, respelled
-from .sharing import Sharing
 from .windows import U8, U64, Index, Mask, Windows
 
 U32 = npt.NDArray[np.uint32]
@@ -80,7 +79,7 @@ class Kallsyms(NamedTuple):
     ``address`` (uint64), ``letter`` (uint8) and ``name`` (uint32) have one item a line;
     ``name`` is an offset into ``strings`` (uint8), the names in the text's order, each with
     a NUL behind it; ``foo`` is the tail of ``__pfx_foo`` where the text has one right after
-    the other, and names of data can lie in others (sharing.py). ``ignored`` are the lines
+    the other. ``ignored`` are the lines
     that the kernel lists and that name nothing (marks.py), ascending.
     ``runs`` says which lines are whose: the first line of each run, and
     its bracketed name or None for the kernel's own. ``digits`` is the number of digits of an
@@ -167,7 +166,6 @@ class _Parser:
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
         self.name = _Column(np.uint32, _LINES)
-        self.sharing = Sharing()
         self.strings = _Column(np.uint8, 24 * _LINES, win.SIZE)
 
     @property
@@ -186,7 +184,6 @@ class _Parser:
         generation: Generation | None = None
         for buffer, start, end, asked in blocks:
             self._take_block(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
-            self.sharing.look(*self._own_names())
             if progress is not None:
                 progress(end - start)
             if generation is None or self._own:
@@ -195,7 +192,6 @@ class _Parser:
                 generation = asked
         if generation is None:
             return None
-        self.strings.length = self.sharing.share(*self._own_names())
         return Kallsyms(
             self.address.filled,
             self.letter.filled,
@@ -219,12 +215,6 @@ class _Parser:
         for kernel, some in ((True, own), (False, ~own)):
             ignored[some] = mapping_symbols(strings, name[some], kernel)
         return lines[ignored]
-
-    def _own_names(self) -> tuple[U64, U8, U32, U8]:
-        """What :class:`Sharing` is told of the lines so far."""
-        own = next((start for start, owner in self.runs if owner is not None), None)
-        strings = self.strings.items[: self.strings.length + win.SIZE]
-        return self.address.filled[:own], self.letter.filled[:own], self.name.filled, strings
 
     def _take_block(self, text: U8) -> None:
         """Take a block apart; one that is refused a second time, as it is meant.

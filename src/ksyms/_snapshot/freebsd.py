@@ -21,7 +21,7 @@ from .._linker import LinkerFile, Tables
 from .._linker.elf_files import ElfLinker
 from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .emitter import Emitter
-from .symtab import measure
+from .symtab import file_sections_and_sizes
 
 if TYPE_CHECKING:
     from .._linker import Linker
@@ -46,7 +46,7 @@ def gather(linker: Linker | ElfLinker, reading: Any) -> Tables:
     if isinstance(linker, ElfLinker):
         return linker.tables(reading)
     files = linker.files(reading)
-    made = zip(files.files, measure(files.files))
+    made = zip(files.files, file_sections_and_sizes(files.files))
     return Tables(
         files.host.format,
         files.host.e_machine,

@@ -20,7 +20,10 @@ from .._linker.files import Role
 from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .._version import __version__
 from .emitter import Emitter
-from .symtab import Order, Places, arrange, count, fill, letters, local, order
+from .symbol_columns import count_true
+from .symbol_order import SymbolOrder, is_local, letter_runs, order_symbols
+from .symbol_sections import RegionIndex, index_regions
+from .symtab import write_symbols
 
 if TYPE_CHECKING:
     from .._linker import Linker
@@ -48,8 +51,8 @@ class Sizes(NamedTuple):
 
     total: int
     format: Format
-    places: Places
-    order: Order
+    regions: RegionIndex
+    order: SymbolOrder
     headers: bytes
     symbols: int
     tail: tuple[bytes, ...]
@@ -67,24 +70,24 @@ def size(files: Files) -> Sizes:
         LayoutError: more sections than an ELF file can number, or one where it can say none.
     """
     fmt = files.host.format
-    places = arrange(files.files)
-    by_address = order(files.files)
+    index = index_regions(files.files)
+    order = order_symbols(files.files)
     more = sum(file.btf is not None for file in files.files)
-    _check(places, more, fmt)
-    segments = [r for r in places.regions if r.end > r.start]
+    _check(index, more, fmt)
+    segments = [r for r in index.regions if r.end > r.start]
     symbols = 1 + sum(len(file.symbols.address) for file in files.files)
-    locals_ = 1 + sum(count(local(file.symbols.info)) for file in files.files)
+    locals_ = 1 + sum(count_true(is_local(file.symbols.info)) for file in files.files)
     strings = len(_NO_NAME) + sum(len(file.symbols.strings) for file in files.files)
     start = fmt.ehdr.size + len(segments) * fmt.phdr.size
     table = _Table(fmt, start)
-    for region in places.regions:
+    for region in index.regions:
         table.region(region)
     symtab = table.add(
         ".symtab", elf.SHT_SYMTAB, symbols * fmt.sym.size, 8, fmt.sym.size, info=locals_
     )
     table.add(".strtab", elf.SHT_STRTAB, strings, 1)
     table.headers[symtab] = table.headers[symtab]._replace(sh_link=symtab + 1)
-    letters_ = _letters(files, by_address, table)
+    letters_ = _letters(files, order, table)
     tail = (*letters_, *_notes(files, fmt, table), *_btf(files, table))
     names = table.close()
     shoff = table.at
@@ -108,8 +111,8 @@ def size(files: Files) -> Sizes:
     return Sizes(
         total=shoff + len(table.headers) * fmt.shdr.size,
         format=fmt,
-        places=places,
-        order=by_address,
+        regions=index,
+        order=order,
         headers=fmt.ehdr.pack(ehdr) + b"".join(_segment(r, fmt) for r in segments),
         symbols=symbols,
         tail=(*tail, *names, *(fmt.shdr.pack(header) for header in table.headers)),
@@ -124,7 +127,7 @@ def copy(files: Files, sizes: Sizes, out: Emitter) -> None:
     out.emit(_NO_NAME)
     for file in files.files:
         out.emit(file.symbols.strings)
-    fill(files.files, len(_NO_NAME), sizes.places, sizes.order, symbols[1:])
+    write_symbols(files.files, len(_NO_NAME), sizes.regions, sizes.order, symbols[1:])
     for data in sizes.tail:
         out.emit(data)
 
@@ -199,15 +202,15 @@ class _Table:
         return at
 
 
-def _check(places: Places, more: int, fmt: Format) -> None:
+def _check(index: RegionIndex, more: int, fmt: Format) -> None:
     """Refuse what an ELF file cannot say; ``more`` is how many sections are no regions."""
-    if len(places.regions) + more >= elf.SHN_LORESERVE - 16:
+    if len(index.regions) + more >= elf.SHN_LORESERVE - 16:
         raise LayoutError(
-            f"The symbols lie in {len(places.regions)} regions, more than an ELF file can "
+            f"The symbols lie in {len(index.regions)} regions, more than an ELF file can "
             "number.",
             "Unload BPF programs or modules, or save /proc/kallsyms as text.",
         )
-    beyond = [r for r in places.regions if r.end > 1 << 32]
+    beyond = [r for r in index.regions if r.end > 1 << 32]
     if fmt.elf_class == elf.ELFCLASS32 and beyond:
         raise LayoutError(
             f"{beyond[0].name} ends at {beyond[0].end:#x}, and a kernel of 32 bits before.",
@@ -235,10 +238,10 @@ def _segment(region: Region, fmt: Format) -> bytes:
     )
 
 
-def _letters(files: Files, by_address: Order, table: _Table) -> tuple[bytes, ...]:
+def _letters(files: Files, order: SymbolOrder, table: _Table) -> tuple[bytes, ...]:
     """Add the section of letters; gives its bytes, with what pads them."""
     word = "<u4" if table.format.byteorder == "little" else ">u4"
-    data = letters(files.files, by_address).astype(word).tobytes()
+    data = letter_runs(files.files, order).astype(word).tobytes()
     zeros = table.pad(4)
     table.add(_note.LETTERS, elf.SHT_PROGBITS, len(data), 4, _note.LETTERS_RUN)
     return zeros, data
@@ -311,7 +314,7 @@ def _facts(files: Files) -> dict[str, Any]:
         "lists": files.lists,
         "files": [_file_facts(*pair) for pair in zip(files.files, _names(files))],
         "sizes": {
-            "exact": sum(count(file.symbols.exact) for file in files.files),
+            "exact": sum(count_true(file.symbols.exact) for file in files.files),
             "inferred": "to the next symbol, section or region end",
         },
         "absent": files.absent,
@@ -335,7 +338,7 @@ def _file_facts(file: LinkerFile, names: int) -> dict[str, Any]:
         "kind": _kind(file),
         "symbols": len(file.symbols.address),
         "names": names,
-        "absolute": count(file.symbols.role >= Role.ABSOLUTE),
+        "absolute": count_true(file.symbols.role >= Role.ABSOLUTE),
         "build_id": file.build_id.hex() if file.build_id else None,
         "unplaced": file.unplaced,
         "debug": file.debug,
