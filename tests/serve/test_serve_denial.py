@@ -193,6 +193,51 @@ def test_a_reader_has_nothing_of_the_server(client: Path, server: Served) -> Non
     wait_for(lambda: not Path(f"/proc/{reader}").exists())
 
 
+# -- the end -----------------------------------------------------------------------------------
+
+HOLDS = {
+    "a working directory": "cd {0} && echo in && exec cat",
+    "a descriptor without rights": """exec python3 -c '
+import os; os.open("{0}/ksyms", os.O_PATH); print("in", flush=True); input()'""",
+}
+
+
+@pytest.mark.parametrize("how", HOLDS)
+def test_who_may_not_open_does_not_hold_up_the_end(
+    client: Path, server: Served, how: str
+) -> None:
+    """One signal ends the server, and the next can begin at once."""
+    asked = [*NOBODY, "sh", "-c", HOLDS[how].format(server.directory)]
+    with subprocess.Popen(asked, stdin=-1, stdout=-1, text=True, cwd="/") as standing:
+        assert standing.stdout is not None
+        assert standing.stdout.readline() == "in\n"
+        assert server.end() == 0
+        assert str(server.directory) not in Path("/proc/self/mountinfo").read_text()
+        again = Served(server.directory, "--allow-other")
+        assert lookup(client, again) == MET
+        assert again.end() == 0
+        standing.communicate("\n")
+
+
+def test_what_is_open_goes_on_whoever_stands_there(client: Path, server: Served) -> None:
+    """The driver's rule for who has it open: it is waited for, and reads to its last close."""
+    asked = [*NOBODY, "sh", "-c", HOLDS["a working directory"].format(server.directory)]
+    calls = [f"open={server.file}", "wait", "read=4", "symbol=ksyms_no"]
+    with (
+        subprocess.Popen(asked, stdin=-1, stdout=-1, text=True, cwd="/") as standing,
+        subprocess.Popen([client, *calls], stdin=-1, stdout=-1, text=True) as opener,
+    ):
+        assert standing.stdout is not None
+        assert standing.stdout.readline() == "in\n"
+        wait_for(lambda: server.status()["openers"])
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "busy (vmlinux open 1 times)" in server.words())
+        out, _ = opener.communicate("\n", timeout=PATIENCE)
+        assert out.split() == ["0", "0", "4", "ENOENT"]
+        assert server.process.wait(PATIENCE) == 0
+        standing.communicate("\n")
+
+
 # -- no room ---------------------------------------------------------------------------------
 
 
