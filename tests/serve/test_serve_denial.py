@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,32 @@ def test_what_is_open_goes_on_whoever_stands_there(client: Path, server: Served)
         standing.communicate("\n")
 
 
+# -- what a server says of many ---------------------------------------------------------------
+
+
+def test_a_status_of_more_opens_than_it_names(client: Path, server: Served) -> None:
+    """It is whole, and counts them; as JSON and for people."""
+    with ExitStack() as stack:
+        asked: list[str | Path] = [client, f"opens=10000,{server.file}", "wait"]
+        openers = [
+            stack.enter_context(subprocess.Popen(asked, stdin=-1, stdout=-1, text=True))
+            for _ in range(3)
+        ]
+        for opener in openers:
+            assert opener.stdout is not None
+            assert opener.stdout.readline() == "10000\n"
+        found = server.status()
+        assert found["handles"] == 30_000
+        assert len(found["openers"]) == 1000
+        assert {o["pid"] for o in found["openers"]} <= {opener.pid for opener in openers}
+        assert found["more_openers"] == 29_000
+        told: list[str | Path] = [COMMAND, "status", server.directory]
+        shown = subprocess.check_output(told, text=True).splitlines()
+        assert shown[-1].split() == ["more", "29000"]
+        for opener in openers:
+            opener.communicate("\n")
+
+
 # -- no room ---------------------------------------------------------------------------------
 
 
@@ -268,6 +295,24 @@ def test_a_lane_without_memory_answers(beyond: int, server: Served, client: Path
         os.close(program)
     assert "Fatal" not in server.words()
     assert server.end() == 0
+
+
+def test_python_says_nothing_of_its_own(client: Path, tmp_path: Path) -> None:
+    """Where there is no memory to tell of what there was none for, too: lines of ours only."""
+    server = Served(tmp_path / "mount", before=["env", "-u", "KSYMS_TRACEBACK"])
+    try:
+        for beyond in (0, 2, 4, 8, 12, 16, 24, 40, 64):
+            usual = limited(server, STACK + beyond)
+            calls = [f"open={server.device}", "symbol=ksyms_no"]
+            told = answers(client, *calls, timeout=PATIENCE)
+            assert told[0] in ("EAGAIN", "ENOMEM", "0")
+            resource.prlimit(server.process.pid, resource.RLIMIT_AS, usual)
+        assert lookup(client, server) == MET
+        assert server.end() == 0
+        lines = server.words().splitlines()
+        assert [line for line in lines if not re.match("[0-9:]{8} ", line)] == []
+    finally:
+        server.clean_up()
 
 
 # -- a server that is stopped ---------------------------------------------------------------

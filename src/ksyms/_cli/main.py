@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refused = options.refused
         if not writable:
             return refused
-        _watch_threads()
+        watch_threads()
         status = EXIT_OK if run(options) else EXIT_REFUSED
         sys.stdout.flush()
         return status
@@ -141,13 +141,13 @@ def _unwritable(why: str) -> KsymsError:
     return KsymsError(what, "Give it a place that has room.")
 
 
-def _watch_threads() -> None:
-    """Have what nobody foresaw in a thread, or while an object goes, said in words too."""
+def watch_threads(tell: Callable[[str, str], None] = complain) -> None:
+    """Have what nobody foresaw in a thread, or while an object goes, told in words too."""
 
     def say(failure: Any) -> None:
         if isinstance(failure.exc_value, Exception):
             told = _unforeseen(failure.exc_value)
-            complain(told.what, told.remedy)
+            tell(told.what, told.remedy)
 
     if not os.environ.get(TRACEBACK):
         sys.unraisablehook = say
