@@ -815,6 +815,7 @@ STATUS: dict[str, Any] = {
     "bytes": 7,
     "handles": 1,
     "openers": [{"file": "ksyms", "pid": 7}],
+    "more_openers": 0,
 }
 
 

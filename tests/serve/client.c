@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -237,6 +238,13 @@ static void act(const char *what, const char *with)
         told(got < 0 ? -1 : 0);
         if (got >= 0)
             fds[count++] = got;
+    } else if (!strcmp(what, "opens")) { /* number,path: how many could be opened at once */
+        struct rlimit files = {number + 100, number + 100};
+        setrlimit(RLIMIT_NOFILE, &files);
+        long got = 0;
+        while (got < number && open(strchr(with, ',') + 1, O_RDONLY) >= 0)
+            got++;
+        told(got);
     } else if (!strcmp(what, "reopen")) {
         char path[64];
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);

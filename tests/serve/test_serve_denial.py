@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,77 @@ def test_a_reader_has_nothing_of_the_server(client: Path, server: Served) -> Non
     wait_for(lambda: not Path(f"/proc/{reader}").exists())
 
 
+# -- the end -----------------------------------------------------------------------------------
+
+HOLDS = {
+    "a working directory": "cd {0} && echo in && exec cat",
+    "a descriptor without rights": """exec python3 -c '
+import os; os.open("{0}/ksyms", os.O_PATH); print("in", flush=True); input()'""",
+}
+
+
+@pytest.mark.parametrize("how", HOLDS)
+def test_who_may_not_open_does_not_hold_up_the_end(
+    client: Path, server: Served, how: str
+) -> None:
+    """One signal ends the server, and the next can begin at once."""
+    asked = [*NOBODY, "sh", "-c", HOLDS[how].format(server.directory)]
+    with subprocess.Popen(asked, stdin=-1, stdout=-1, text=True, cwd="/") as standing:
+        assert standing.stdout is not None
+        assert standing.stdout.readline() == "in\n"
+        assert server.end() == 0
+        assert str(server.directory) not in Path("/proc/self/mountinfo").read_text()
+        again = Served(server.directory, "--allow-other")
+        assert lookup(client, again) == MET
+        assert again.end() == 0
+        standing.communicate("\n")
+
+
+def test_what_is_open_goes_on_whoever_stands_there(client: Path, server: Served) -> None:
+    """The driver's rule for who has it open: it is waited for, and reads to its last close."""
+    asked = [*NOBODY, "sh", "-c", HOLDS["a working directory"].format(server.directory)]
+    calls = [f"open={server.file}", "wait", "read=4", "symbol=ksyms_no"]
+    with (
+        subprocess.Popen(asked, stdin=-1, stdout=-1, text=True, cwd="/") as standing,
+        subprocess.Popen([client, *calls], stdin=-1, stdout=-1, text=True) as opener,
+    ):
+        assert standing.stdout is not None
+        assert standing.stdout.readline() == "in\n"
+        wait_for(lambda: server.status()["openers"])
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "busy (vmlinux open 1 times)" in server.words())
+        out, _ = opener.communicate("\n", timeout=PATIENCE)
+        assert out.split() == ["0", "0", "4", "ENOENT"]
+        assert server.process.wait(PATIENCE) == 0
+        standing.communicate("\n")
+
+
+# -- what a server says of many ---------------------------------------------------------------
+
+
+def test_a_status_of_more_opens_than_it_names(client: Path, server: Served) -> None:
+    """It is whole, and counts them; as JSON and for people."""
+    with ExitStack() as stack:
+        asked: list[str | Path] = [client, f"opens=10000,{server.file}", "wait"]
+        openers = [
+            stack.enter_context(subprocess.Popen(asked, stdin=-1, stdout=-1, text=True))
+            for _ in range(3)
+        ]
+        for opener in openers:
+            assert opener.stdout is not None
+            assert opener.stdout.readline() == "10000\n"
+        found = server.status()
+        assert found["handles"] == 30_000
+        assert len(found["openers"]) == 1000
+        assert {o["pid"] for o in found["openers"]} <= {opener.pid for opener in openers}
+        assert found["more_openers"] == 29_000
+        told: list[str | Path] = [COMMAND, "status", server.directory]
+        shown = subprocess.check_output(told, text=True).splitlines()
+        assert shown[-1].split() == ["more", "29000"]
+        for opener in openers:
+            opener.communicate("\n")
+
+
 # -- no room ---------------------------------------------------------------------------------
 
 
@@ -228,6 +300,24 @@ def test_a_lane_without_memory_answers(beyond: int, server: Served, client: Path
         os.close(program)
     assert "Fatal" not in server.words()
     assert server.end() == 0
+
+
+def test_python_says_nothing_of_its_own(client: Path, tmp_path: Path) -> None:
+    """Where there is no memory to tell of what there was none for, too: lines of ours only."""
+    server = Served(tmp_path / "mount", before=["env", "-u", "KSYMS_TRACEBACK"])
+    try:
+        for beyond in (0, 2, 4, 8, 12, 16, 24, 40, 64):
+            usual = limited(server, STACK + beyond)
+            calls = [f"open={server.device}", "symbol=ksyms_no"]
+            told = answers(client, *calls, timeout=PATIENCE)
+            assert told[0] in ("EAGAIN", "ENOMEM", "0")
+            resource.prlimit(server.process.pid, resource.RLIMIT_AS, usual)
+        assert lookup(client, server) == MET
+        assert server.end() == 0
+        lines = server.words().splitlines()
+        assert [line for line in lines if not re.match("[0-9:]{8} ", line)] == []
+    finally:
+        server.clean_up()
 
 
 # -- a server that is stopped ---------------------------------------------------------------

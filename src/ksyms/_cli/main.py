@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refused = options.refused
         if not writable:
             return refused
-        _watch_threads()
+        watch_threads()
         status = EXIT_OK if run(options) else EXIT_REFUSED
         sys.stdout.flush()
         return status
@@ -139,13 +139,13 @@ def _unwritable(why: str) -> KsymsError:
     return KsymsError(what, "Give it a place that has room.")
 
 
-def _watch_threads() -> None:
+def watch_threads(tell: Callable[[str, str], None] = complain) -> None:
     """Describe unforeseen errors in threads and in destructors in words too."""
 
     def say(failure: Any) -> None:
         if isinstance(failure.exc_value, Exception):
             described = _unforeseen(failure.exc_value)
-            complain(described.what, described.remedy)
+            tell(described.what, described.remedy)
 
     if not os.environ.get(TRACEBACK):
         sys.unraisablehook = say

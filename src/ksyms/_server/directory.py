@@ -34,7 +34,7 @@ from .server import DEVICE, PATIENCE, Server
 
 FILE: Final = "vmlinux"
 _PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LARGEST: Final = 1 << 20  # bytes of .status: a thousand openers have a tenth
+_LARGEST: Final = 1 << 20  # bytes of .status: the openers that it names have a tenth
 _NUMBER: Final = (int, type(None))
 _FACTS: Final[dict[str, Any]] = {
     "pid": int,
@@ -47,6 +47,7 @@ _FACTS: Final[dict[str, Any]] = {
     "bytes": int,
     "why_no_passthrough": (str, type(None)),
     "openers": [{"file": str, "pid": int}],
+    "more_openers": int,
 }
 """What ``.status`` has, as :func:`~.._note.has` takes it."""
 

@@ -28,6 +28,8 @@ from .protocol import Attributes, Channel, Request
 STATUS: Final = ".status"
 _FORGOTTEN: Final = 4096
 """How many threads that never came again after an ESTALE are remembered."""
+_NAMED: Final = 1000
+"""How many openers ``.status`` names; it counts all."""
 _FOR_EVER: Final = 1 << 30
 _DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: read though the size is 0
 _WANTED: Final = (
@@ -262,7 +264,7 @@ class Directory(Operations):
             "passthrough": self.passthrough is None,
             "why_no_passthrough": self.passthrough,
         }
-        facts = {**self._facts(), **passthrough, **self.counts(), "openers": self.openers()}
+        facts = {**self._facts(), **passthrough, **self.counts(), **self._openers()}
         text = json.dumps(facts)
         with self._lock:
             handle = self._next
@@ -274,13 +276,15 @@ class Directory(Operations):
     def _forget_text(self, handle: int) -> None:
         self._texts.pop(handle, None)
 
-    def openers(self) -> list[dict[str, Any]]:
-        """Who has which file open."""
-        return [
-            {"file": name, "pid": process.pid}
+    def _openers(self) -> dict[str, Any]:
+        """Who has which file open: the first of them, and how many more there are."""
+        opens = [
+            (name, process)
             for name, device in self._files.items()
             for process in device.openers().values()
         ]
+        named = [{"file": name, "pid": process.pid} for name, process in opens[:_NAMED]]
+        return {"openers": named, "more_openers": len(opens) - len(named)}
 
     def _read(self, request: Request, wait: bool) -> Answer:
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)

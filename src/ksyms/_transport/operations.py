@@ -13,9 +13,9 @@ import _thread
 import errno
 import os
 import struct
+import sys
 import threading
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -216,6 +216,6 @@ def _tell(told: Told | None, request: Request, number: int, begun: float) -> Non
 
 
 def _complain() -> None:
-    """Print what nobody foresaw, if there is the memory to."""
+    """Have what nobody foresaw said as that of any thread is, if there is the memory to."""
     with suppress(MemoryError):
-        traceback.print_exc()
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), None)))
