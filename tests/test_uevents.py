@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,7 @@ def test_where_the_kernel_tells(place: str, told: bool) -> None:
     """Where a device's event is heard the modules' are; elsewhere every event counts."""
     with subprocess.Popen(
         [*place.split(), sys.executable, "-c", LISTENS],
+        cwd=Path(__file__).parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -87,11 +87,12 @@ class Server(ABC):
         """What ``ksyms status`` says of every server."""
         generation = latest.generation
         assert generation is not None
+        events = generation.events
         return {
             "pid": os.getpid(),
             "generation": {
                 "modules": None if generation.text is None else len(generation.modules),
-                "uevents": generation.events and sum(generation.events.values()),
+                "uevents": None if events is None else sum(events.values()),
                 "perf_events": generation.symbols,
             },
             "sources_missing": dict(latest.missing),
