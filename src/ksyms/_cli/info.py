@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from .._linker import Root
+    from .._note.facts import NoteFacts, RangeFacts
     from .._symbols import SymbolTable
 
 _SOURCES: Final = (
@@ -109,7 +110,7 @@ def _identity(table: SymbolTable) -> dict[str, Any]:
     }
 
 
-def of_portable(told: dict[str, Any], file: str) -> dict[str, Any]:
+def of_portable(told: NoteFacts, file: str) -> dict[str, Any]:
     """What a packed snapshot says of itself; what only unpacking it tells is None."""
     places = [place for linked in told["files"] for place in linked["ranges"]]
     return {
@@ -131,7 +132,7 @@ def of_portable(told: dict[str, Any], file: str) -> dict[str, Any]:
     }
 
 
-def _start(place: dict[str, Any]) -> int:
+def _start(place: RangeFacts) -> int:
     return int(place["start"] or "0", 16)
 
 
