@@ -58,7 +58,7 @@ def test_what_the_modules_tell(
     before: str, after: str, moved: list[str], released: list[str]
 ) -> None:
     """By two texts of /proc/modules, as the kernel prints them while a module is loaded."""
-    first, second = (Generation(text.encode(), b"1", 0, {}) for text in (before, after))
+    first, second = (Generation(text.encode(), {}, 0) for text in (before, after))
     assert first.moved(second) == moved
     assert first.released(second) == released
 

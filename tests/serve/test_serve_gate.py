@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ksyms._device import Device, Event, Policy
-from ksyms._transport import Backing, Channel, Directory, Gate, Request, protocol
+from ksyms._transport import Backing, Channel, Directory, Gate, Readers, Request, protocol
 from started import start_as
 
 ROOT_NODE = 1
@@ -50,7 +50,7 @@ class Kernel:
         device.modevent(Event.LOAD)
         channel = Channel(-1)  # which is asked for passthrough alone
         directory = Directory(
-            *(channel, b"00:2a", {"vmlinux": device}, snapshots, gate),
+            *(channel, b"00:2a", {"vmlinux": device}, snapshots, gate, Readers()),
             *(lambda: {}, lambda words: None),
         )
         self._handlers = directory.handlers()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from .._linker import Root
+    from .._note.facts import NoteFacts, RangeFacts
     from .._symbols import SymbolTable
 
 _SOURCES: Final = (
@@ -111,7 +112,7 @@ def _identity(table: SymbolTable) -> dict[str, Any]:
     }
 
 
-def of_portable(told: dict[str, Any], file: str) -> dict[str, Any]:
+def of_portable(told: NoteFacts, file: str) -> dict[str, Any]:
     """Return a packed snapshot's facts; those that only unpacking tells are None."""
     places = [place for linked in told["files"] for place in linked["ranges"]]
     return {
@@ -133,7 +134,7 @@ def of_portable(told: dict[str, Any], file: str) -> dict[str, Any]:
     }
 
 
-def _start(place: dict[str, Any]) -> int:
+def _start(place: RangeFacts) -> int:
     return int(place["start"] or "0", 16)
 
 

@@ -126,16 +126,14 @@ def take_snapshot(
     from .._snapshot import take
     from .progress import Progress
 
-    linker: Linker | ElfLinker
     with Progress("reading symbols") as progress:
         if getattr(options, "kernel", None) is not None:
             from .._linker.elf_files import ElfLinker
 
-            linker = ElfLinker(options.kernel, options.module, progress.advance)
-        else:
-            btf = getattr(options, "btf", False)
-            linker = Linker(options.root, options.kallsyms, progress.advance, debug, btf)
-        with linker:
+            with ElfLinker(options.kernel, options.module, progress.advance) as files:
+                return take(files, layout)
+        btf = getattr(options, "btf", False)
+        with Linker(options.root, options.kallsyms, progress.advance, debug, btf) as linker:
             return take(linker, layout)
 
 

@@ -13,8 +13,8 @@ import queue
 from collections.abc import Callable, Iterator
 
 from .._errors import KallsymsError, ServeError
-from .._memory import mapped
-from .._note import TWIN
+from .._memory import anonymous_mmap
+from .._note import PFX_PREFIX
 from .._threads import begin
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .generation import Generation
@@ -34,7 +34,7 @@ _LOOK: Final = 0.0005  # seconds until it is looked again whether a live text ha
 _PATIENCE: Final = 1.0  # seconds until it is looked whether the thread died without a word
 _FEW: Final = 2  # buffers that the reader may be ahead
 _MANY: Final = 24  # the same where the kernel prints the text, which takes longer than all else
-_PREFIX: Final = b" " + TWIN
+_PREFIX: Final = b" " + PFX_PREFIX
 
 
 class Block(NamedTuple):
@@ -221,7 +221,7 @@ class ReadAhead:
         if self._free.empty() and self._still_to_make:
             self._still_to_make -= 1
             # Of malloc's memory it would stay: 24 are an image more at a process' start.
-            return mapped(_ROOM + _BUFFER + PAD)
+            return anonymous_mmap(_ROOM + _BUFFER + PAD)
         return self._free.get()
 
     def _fill(self, buffer: mmap.mmap) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._errors import KallsymsError
-from .._note import TWIN
+from .._note import PFX_PREFIX
 from .._typing import Final, NamedTuple
 from . import windows as win
 from .ahead import LONGEST, PAD, Block, ReadAhead, too_long
@@ -409,11 +409,13 @@ def _prefixed(windows: Windows, first: U64, names: Index, length: Index) -> Mask
     """Which names are the tail of a ``__pfx_`` name in the line before."""
     tail = np.zeros(len(names), np.bool_)
     six = np.uint64((1 << 48) - 1)
-    prefix = np.uint64(int.from_bytes(TWIN, "little"))
+    prefix = np.uint64(int.from_bytes(PFX_PREFIX, "little"))
     at = np.flatnonzero(
-        ((first[:-1] & six) == prefix) & (length[:-1] == length[1:] + len(TWIN))
+        ((first[:-1] & six) == prefix) & (length[:-1] == length[1:] + len(PFX_PREFIX))
     )
-    tail[at + 1] = win.equal(windows, names[at] + len(TWIN), names[at + 1], length[at + 1])
+    tail[at + 1] = win.equal(
+        windows, names[at] + len(PFX_PREFIX), names[at + 1], length[at + 1]
+    )
     return tail
 
 

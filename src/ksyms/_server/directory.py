@@ -13,7 +13,7 @@ from typing import Any, Final
 from .._beneath import open_regular
 from .._device import Device
 from .._errors import ServeError, reason
-from .._note import has
+from .._note.schema import has
 from .._paths import UntrustedError, descend, place
 from .._threads import begin
 from .._transport import (
@@ -49,7 +49,7 @@ _FACTS: Final[dict[str, Any]] = {
     "openers": [{"file": str, "pid": int}],
     "more_openers": int,
 }
-"""What ``.status`` has, as :func:`~.._note.has` takes it."""
+"""What ``.status`` has, as :func:`~.._note.schema.has` takes it."""
 
 
 class DirectoryServer(Server):

@@ -43,7 +43,7 @@ def similar(table: SymbolTable, name: str) -> list[str]:
         slip = own != wanted
         if slip and (own_call != call or not one_slip(own, wanted)):
             continue
-        padding = low.startswith(_note.TWIN, begin)
+        padding = low.startswith(_note.PFX_PREFIX, begin)
         found.add((slip, padding, abs(end - begin - len(name)), strings[begin:end]))
     names = (each[-1].decode("utf-8", "surrogateescape") for each in sorted(found))
     return list(
@@ -113,6 +113,6 @@ def _begins(low: bytes, start: int, end: int) -> Iterator[int]:
     if low.startswith(_HIDDEN, start, end):
         return
     yield start
-    for before in _note.BEFORE:
+    for before in _note.SHARING_PREFIXES:
         if low.startswith(before, start, end):
             yield start + len(before)
