@@ -26,6 +26,13 @@ from command import COMMAND, refused
 from command import ksyms as ksyms_command
 from served import Served, answers, inodes, wait_for
 
+ASK = """
+import ctypes, fcntl, struct, sys
+name = ctypes.create_string_buffer(b"schedule")
+asked = struct.pack("PQ", ctypes.addressof(name), 0)
+answer = fcntl.ioctl(open(sys.argv[1]), 0xC0106C04, asked)  # KIOCGVALUE
+print(struct.unpack("PQ", answer)[1])
+"""
 SECONDS = int(os.environ.get("KSYMS_STRESS", "60"))
 KILLS = 200
 
@@ -341,6 +348,10 @@ def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
             assert len(ksyms.load(memoryview(found))) > 1000
             status = subprocess.run([*allowed, COMMAND, "status", server.directory])
             assert status.returncode == 0
+            asked = [*allowed, "python3", "-c", ASK, str(server.file)]
+            value = int(subprocess.check_output(asked))
+            table = ksyms.load(memoryview(found))
+            assert value in [s.address for s in table.find("schedule") if s.module is None]
             assert server.words().count("reads go through the server") == 1
         finally:
             server.end()

@@ -44,6 +44,8 @@ class _Reader:
             self._process = subprocess.Popen(
                 # Isolated, and without the packages of a site: it begins sooner.
                 [sys.executable, "-I", "-S", _PROGRAM],
+                # The program that runs, whether its path leads this user to it or not.
+                executable="/proc/self/exe",
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
