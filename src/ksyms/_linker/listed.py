@@ -11,7 +11,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .files import Role, Symbols
@@ -263,7 +262,7 @@ def _late(module: Listed, page: U64, late: Mask) -> Mask:
     else:
         own = ~doubtful
         if not own.any():
-            return own
+            return np.zeros_like(late)
     if own[:first].any():
         doubtful[: int(np.argmax(own))] = False
     return np.asarray(doubtful & ~np.isin(page, page[~doubtful]))
