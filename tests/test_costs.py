@@ -179,7 +179,7 @@ def test_a_text_that_unpacks_without_an_end(packer: str, source: str, tmp_path: 
     """As a stream and as a file: what was packed bounds what is unpacked."""
     symbols, path = tmp_path / "kallsyms", tmp_path / "text"
     symbols.write_bytes(TEXT)
-    path.write_bytes(PACKERS[packer](bytes(32 * MIB)) * 3)
+    path.write_bytes(PACKERS[packer](bytes(32 * MIB)) * 12)
     size = path.stat().st_size
     with path.open("rb") as stdin:
         told = subprocess.run(
@@ -188,20 +188,20 @@ def test_a_text_that_unpacks_without_an_end(packer: str, source: str, tmp_path: 
             capture_output=True,
         )
     assert told.returncode == 1
-    assert b"more than 64 MiB and 256 times its size" in told.stderr
-    assert len(told.stdout) <= 64 * MIB + 256 * size + 4 * MIB  # and what one sip makes
+    assert b"more than 256 MiB and 256 times its size" in told.stderr
+    assert len(told.stdout) <= 256 * MIB + 256 * size + 4 * MIB  # and what one sip makes
 
 
-@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("packer", ["gzip", "zstd"])
 def test_what_a_packed_text_may_be(packer: str) -> None:
-    """More than 64 MiB of a log that packs well, and no endless one."""
+    """More than 256 MiB of a log that packs well, and no endless one."""
     log = b"".join(
         b"[%5d.%06d]  alpha+0x4/0x10\n" % (n, n * 7919 % 10**6) for n in range(200_000)
     )
     packed = PACKERS[packer](log + bytes(4 * MIB))
-    count = 80 * MIB // (len(log) + 4 * MIB) + 1
+    count = 300 * MIB // (len(log) + 4 * MIB) + 1
     got = sum(len(part) for part in Encoded().feed(packed * count))
-    assert got == count * (len(log) + 4 * MIB) > 64 * MIB
+    assert got == count * (len(log) + 4 * MIB) > 256 * MIB
     endless, text = [PACKERS[packer](bytes(32 * MIB))] * 100, Encoded()
     sizes = (len(part) for one in endless for part in text.feed(one))
     with pytest.raises(ValueError, match="256 times its size unpacked"):

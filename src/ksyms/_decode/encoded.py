@@ -12,7 +12,7 @@ _SIP: Final = 64
 """Packed bytes that are unpacked at once: what comes right before damage is lost with it."""
 _ENOUGH: Final = 1 << 16
 """Unpacked bytes that are handed on together."""
-_FREE: Final = 64 << 20
+_FREE: Final = 256 << 20
 _TIMES: Final = 256
 """How many bytes a text may have unpacked, and how many more for each packed one: of logs 50
 are usual, and of a few bytes can be made a text without end."""
