@@ -1,18 +1,17 @@
 r"""The output of commands: aligned columns and lines for people, and whole files.
 
 All output for people passes here, where bytes that a terminal would obey or hide are escaped
-(``_printable``). Two blanks separate columns. No cell has two blanks together, or one at an
-end: such blanks are written ``\x20``.
+(``_printable``). Two blanks separate columns. No cell, line or message has two blanks together,
+or one at an end: such blanks are written ``\x20``.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 
-from .._printable import printable
+from .._printable import blanks_shown, printable
 from .._typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -56,14 +55,15 @@ def columns(
     print("\n".join(lines))
 
 
-def line(text: str) -> None:
+def line(text: str, indent: int = 0) -> None:
     """Print a line for people."""
-    print(printable(text))
+    print(" " * indent + blanks_shown(printable(text)))
 
 
 def complain(what: str, remedy: str = "") -> None:
     """Print on stderr what is wrong and what to do; ignore a stderr that cannot be written."""
-    lines = f"ksyms: {printable(what)}" + (f"\n       {printable(remedy)}" if remedy else "")
+    what, remedy = (blanks_shown(printable(text)) for text in (what, remedy))
+    lines = f"ksyms: {what}" + (f"\n       {remedy}" if remedy else "")
     try:  # noqa: SIM105 # to import contextlib lasts as long as to look an address up
         print(lines, file=sys.stderr)
     except OSError:
@@ -109,11 +109,7 @@ def _shown(column: Sequence[str]) -> Sequence[str]:
     plain = whole.isascii() and not whole.encode().translate(None, _PLAIN)
     if plain and (" " not in whole or not any(blanks in whole for blanks in _WIDE)):
         return column
-    return [re.sub(r"\A +| +\Z| {2,}", _blanks, printable(cell)) for cell in column]
-
-
-def _blanks(match: re.Match[str]) -> str:
-    return r"\x20" * len(match[0])
+    return [blanks_shown(printable(cell)) for cell in column]
 
 
 def _coloured() -> bool:

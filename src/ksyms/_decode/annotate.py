@@ -220,13 +220,18 @@ class Decoder:
         return b"".join(out).split(b"\n")
 
     def _name_at(self, found: Found, at: int) -> bytes:
-        """Give the name alone of an address; b"" where it has none or is not to have one."""
+        r"""Give the name alone of an address; b"" where it has none or is not to have one.
+
+        A semicolon is between frames here, so one of a name is ``\x3b``.
+        """
         key = found.keys[at]
         said = forms.parse_annotation(key[self._digits :])
         if said.form.style in (Style.NO_ADDRESS, Style.KEPT):
             return b""
         place = self.map.place(int(key[: self._digits], 16), found.boot)
-        return b"" if place is None else _encoded(self.names.printed(place.symbol))
+        if place is None:
+            return b""
+        return _encoded(self.names.printed(place.symbol)).replace(b";", rb"\x3b")
 
     def _behind(self, key: Key) -> bytes:
         """Give what stays behind an address whose name takes its place."""

@@ -262,7 +262,7 @@ def _late(module: Listed, page: U64, late: Mask) -> Mask:
     else:
         own = ~doubtful
         if not own.any():
-            return np.asarray(own)
+            return np.zeros_like(late)
     if own[:first].any():
         doubtful[: int(np.argmax(own))] = False
     return np.asarray(doubtful & ~np.isin(page, page[~doubtful]))

@@ -36,6 +36,7 @@ from .modules import (
     module_build_id,
     module_facts,
     read_sections,
+    refuse_many,
 )
 from .regions import (
     PAGE,
@@ -205,8 +206,10 @@ class Members:
         modules, landmarks = text.generation.modules, text.landmarks
         image = Range(landmarks.get("_stext", 0), landmarks.get("_end", 0))
         brackets = [name for name in lines if name is not None and name not in PSEUDO]
+        names = dict.fromkeys([*brackets, *modules])
+        refuse_many(len(names), self.root.kallsyms)
         members, firsts = [], list[Listed]()
-        for name in dict.fromkeys([*brackets, *modules]):
+        for name in names:
             runs, found, module = lines.get(name, []), self._sysfs(name), modules.get(name)
             symbols = symbol_table(text, runs)
             symbols = with_role(symbols, module_roles(symbols, module, found, image))

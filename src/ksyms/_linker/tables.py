@@ -20,6 +20,9 @@ from .._typing import Final
 from .files import Role, Symbols, all_name
 from .kallsyms import Kallsyms
 
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+
 
 def _infos() -> npt.NDArray[np.uint8]:
     table = np.zeros(256, np.uint8)
@@ -69,35 +72,52 @@ def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
 
 
 def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
-    tables = [_slice(text, part) for part in lines]
-    if len(tables) == 1:
-        return tables[0]
-    shift, names = 0, []
-    for table in tables:
-        names.append(table.name + np.uint32(shift))
-        shift += len(table.strings)
-    empty = Symbols(*(np.zeros(0, t) for t in ("u8", "u4", "u1", "u1", "u1", "u8", "?", "u1")))
-    columns = [np.concatenate(column) for column in zip(empty, *tables)]
-    if names:
-        columns[1] = np.concatenate(names)
-    return Symbols(*columns)
+    """The symbols of some runs of lines, in their order, with the strings of these alone."""
+    if len(lines) == 1:
+        return _table(text, lines[0], *_run(text, lines[0]))
+    # By arrays: a text has as many runs as somebody wanted.
+    starts = np.array([part.start for part in lines], np.int64)
+    count = np.array([part.stop for part in lines], np.int64) - starts
+    behind = np.cumsum(count)
+    rows = np.arange(behind[-1] if len(lines) else 0) + np.repeat(
+        starts - behind + count, count
+    )
+    ends = np.append(text.name, np.uint32(len(text.strings)))[starts + count].astype(np.int64)
+    begins = text.name[starts].astype(np.int64)
+    parts = [text.strings[a:b] for a, b in zip(begins.tolist(), ends.tolist())]
+    strings = np.concatenate([np.zeros(0, np.uint8), *parts])
+    length = ends - begins
+    moved = np.repeat(np.cumsum(length) - length - begins, count)
+    name = (text.name[rows] + moved).astype(np.uint32)
+    ignored = np.flatnonzero(np.isin(rows, text.ignored))
+    return _table(text, rows, name, strings, ignored)
 
 
-def _slice(text: Kallsyms, lines: slice) -> Symbols:
+def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, npt.NDArray[np.intp]]:
+    """Names, strings, and which lines are ignored, of one run of lines."""
     start = int(text.name[lines.start])
     last = lines.stop == len(text.address)
     end = len(text.strings) if last else int(text.name[lines.stop])
-    strings = text.strings[start:end]
     name = text.name[lines] - np.uint32(start) if start else text.name[lines]
+    low, high = (bisect_left(text.ignored, line) for line in (lines.start, lines.stop))
+    return name, text.strings[start:end], text.ignored[low:high] - lines.start
+
+
+def _table(
+    text: Kallsyms,
+    lines: slice | npt.NDArray[np.int64],
+    name: U32,
+    strings: U8,
+    ignored: npt.NDArray[np.intp],
+) -> Symbols:
     letter = text.letter[lines]
     # The same as LETTER_INFO[letter], in a third of the time.
     info = np.frombuffer(bytearray(letter.tobytes().translate(_TRANSLATED)), np.uint8)
     count = len(name)
     role = np.broadcast_to(np.uint8(Role.NAMES), count)
-    low, high = (bisect_left(text.ignored, line) for line in (lines.start, lines.stop))
-    if low < high:
+    if len(ignored):
         role = role.copy()
-        role[text.ignored[low:high] - lines.start] = Role.LABEL
+        role[ignored] = Role.LABEL
     symbols = Symbols(
         address=text.address[lines],
         name=name,
