@@ -119,7 +119,7 @@ def test_a_kernel_that_never_stands_still(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_moves_comes_with_what_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel of few symbols: its generation was asked before what moves, all the same."""
-    monkeypatch.setattr("ksyms._linker.ahead._BUFFER", 1 << 24)
+    monkeypatch.setattr("ksyms._linker.reader_thread._BUFFER", 1 << 24)
     program = load_bpf_program()
     with Linker(debug=None) as linker:
         reading = linker.read()

@@ -220,7 +220,7 @@ def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
             continue
         length, told = found
         if told & 0xF in (elf.STT_FUNC, elf.STT_OBJECT) and info[row] & 0xF:
-            info[row] = told  # but one that the kernel ignores stays so: tables.py
+            info[row] = told  # but one that the kernel ignores stays so: kallsyms_symbols.py
         if length:
             size[row], known[row] = length, True
     longest: dict[int, int] = {}

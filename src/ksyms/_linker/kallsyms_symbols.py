@@ -1,4 +1,4 @@
-"""The lines of a kallsyms text as the symbol tables of linker files."""
+"""The symbol tables of linker files, from the columns of a kallsyms text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .files import Role, Symbols, all_name
 from .kallsyms import Kallsyms
 
 
-def _infos() -> npt.NDArray[np.uint8]:
+def _letters_to_info() -> npt.NDArray[np.uint8]:
     table = np.zeros(256, np.uint8)
     for letter in range(256):
         char = chr(letter)
@@ -33,15 +33,13 @@ def _infos() -> npt.NDArray[np.uint8]:
     return table
 
 
-LETTER_INFO: Final = _infos()
+LETTER_INFO: Final = _letters_to_info()
 """``st_info`` by kallsyms' letter (uint8, 256)."""
-
-
-_TRANSLATED: Final = LETTER_INFO.tobytes()
+_LETTER_INFO_BYTES: Final = LETTER_INFO.tobytes()
 
 
 def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
-    """The lines of each bracket, None for the kernel's; a bracket can come again."""
+    """Return the runs of lines of each bracket, None for the kernel's own."""
     lines: dict[str | None, list[slice]] = {}
     ends = [start for start, _ in text.runs[1:]] + [len(text.address)]
     for (start, name), end in zip(text.runs, ends):
@@ -52,7 +50,7 @@ def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
 def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
     """Return ``symbols`` in the given roles (uint8, one a symbol).
 
-    ELF has no word for a symbol that is listed and names no address. Those, but for the
+    ELF has no type for a symbol that is listed and names no address. Such symbols, but for the
     absolute ones, are STT_NOTYPE, which readers of ELF files do not take for a function.
     """
     if all_name(role):
@@ -63,15 +61,17 @@ def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
     silent = role == Role.SILENT
     info[silent] &= 0xF0  # STT_NOTYPE is 0
     exact = symbols.exact
-    if exact.any():  # such a symbol's size says that it names nothing
+    if exact.any():  # a silent symbol has size 1 or 0, whatever a file says
         exact = exact & ~silent
     return symbols._replace(info=info, role=role, exact=exact)
 
 
 def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
-    tables = [_slice(text, part) for part in lines]
+    """Return the symbols of some runs of lines, as one table with strings of its own."""
+    tables = [_run_symbols(text, run) for run in lines]
     if len(tables) == 1:
         return tables[0]
+
     shift, names = 0, []
     for table in tables:
         names.append(table.name + np.uint32(shift))
@@ -83,21 +83,25 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     return Symbols(*columns)
 
 
-def _slice(text: Kallsyms, lines: slice) -> Symbols:
+def _run_symbols(text: Kallsyms, lines: slice) -> Symbols:
+    """Return the symbols of a run of lines, whose names lie together in the text's strings."""
     start = int(text.name[lines.start])
     last = lines.stop == len(text.address)
     end = len(text.strings) if last else int(text.name[lines.stop])
     strings = text.strings[start:end]
     name = text.name[lines] - np.uint32(start) if start else text.name[lines]
+
     letter = text.letter[lines]
     # The same as LETTER_INFO[letter], in a third of the time.
-    info = np.frombuffer(bytearray(letter.tobytes().translate(_TRANSLATED)), np.uint8)
+    info = np.frombuffer(bytearray(letter.tobytes().translate(_LETTER_INFO_BYTES)), np.uint8)
+
     count = len(name)
     role = np.broadcast_to(np.uint8(Role.NAMES), count)
     low, high = (bisect_left(text.ignored, line) for line in (lines.start, lines.stop))
     if low < high:
         role = role.copy()
         role[text.ignored[low:high] - lines.start] = Role.LABEL
+
     symbols = Symbols(
         address=text.address[lines],
         name=name,
