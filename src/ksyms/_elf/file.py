@@ -59,6 +59,6 @@ class FileData:
     def _unread(self, why: str, errno: int | None) -> SourceError:
         return SourceError(
             f"{self.path} cannot be read: {why}.",
-            "Try again when nobody writes to it.",
+            "Try again when no program writes to it.",
             errno=errno,
         )

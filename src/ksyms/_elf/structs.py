@@ -183,7 +183,7 @@ class Structure(_Of[T]):
         self._struct = Struct(order + "".join(self.codes))
         self.size = self._struct.size
         self._columns: dict[str, Struct] = {}
-        # T is a NamedTuple, and the type system has no bound that says so.
+        # T is a NamedTuple, which no bound of a type variable can express.
         self._tuple: Callable[[tuple[Any, ...]], T] = partial(tuple.__new__, make)
         # The position in the file of each of the tuple's fields: Phdr and Sym have their fields
         # in another order in one of the classes.

@@ -6,7 +6,7 @@ is moved in one window, whatever its length, and the few longer ones in several.
 
     text:    a b NUL . . . . . .     w x y z NUL . . .
     first:   [a b NUL . . . . .]                             window of the first string
-    second:          [w x y z NUL . . .]                     written over what is too much
+    second:          [w x y z NUL . . .]                     overwrites the surplus
     out:      a b NUL w x y z NUL . . .
 """
 

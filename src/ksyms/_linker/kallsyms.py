@@ -42,7 +42,7 @@ Item = TypeVar("Item", np.uint8, np.uint32, np.uint64)
 _LINES: Final = 1 << 17
 """Lines that there is room for at first."""
 _BEGINS_LABEL: Final = np.array([chr(c) in "$.L" for c in range(256)])
-"""By a name's first byte, whether it can be one that the kernel ignores (``marks.py``)."""
+"""True for a first byte of the names that the kernel can ignore (``marks.py``)."""
 _NOT_A_MODULE: Final = re.compile(rb"[\0-\x20\[\]]")
 """The bytes that the name in a bracket never has."""
 _HASHES: Final = 1 << 16
@@ -128,7 +128,7 @@ class _Parser:
         self.landmarks: dict[str, int] = {}
         self.wanted = {name.encode() for name in landmarks}
         self.may_be_wanted = np.zeros(_HASHES, np.bool_)
-        """By a name's hash, whether it can be one of ``wanted``."""
+        """True for the hashes of ``wanted``."""
         for name in self.wanted:
             first = np.frombuffer(name[:4] + bytes(4), "<u8")
             self.may_be_wanted[_hash(first, np.array([len(name)]))] = True
@@ -157,9 +157,9 @@ class _Parser:
             if progress is not None:
                 progress(end - start)
             if generation is None or self._has_only_kernel:
-                # The kernel prints up to a page ahead of what is read. So the generation asked
-                # before the block with the first bracket can be too late, and the one before
-                # that counts.
+                # The kernel prints up to a page ahead of what is read. So it may have printed
+                # the first bracket before the generation of that bracket's block was asked
+                # for: the generation of the block before counts.
                 generation = asked
         if generation is None:
             return None

@@ -61,7 +61,7 @@ def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
     silent = role == Role.SILENT
     info[silent] &= 0xF0  # STT_NOTYPE is 0
     exact = symbols.exact
-    if exact.any():  # a silent symbol has size 1 or 0, whatever a file says
+    if exact.any():  # a silent symbol has size 1 or 0, also if a file has another
         exact = exact & ~silent
     return symbols._replace(info=info, role=role, exact=exact)
 
