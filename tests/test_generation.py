@@ -240,7 +240,7 @@ def test_labels_and_what_has_no_size_are_no_repeats(tmp_path: Path) -> None:
 
 def test_what_moves_comes_with_what_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel of few symbols: its generation was asked before what moves, all the same."""
-    monkeypatch.setattr("ksyms._linker.ahead._BUFFER", 1 << 24)
+    monkeypatch.setattr("ksyms._linker.reader_thread._BUFFER", 1 << 24)
     undisturbed(_a_program_goes_after_the_read)
 
 

@@ -86,11 +86,11 @@ def _read_header(file: io.BufferedIOBase, label: str) -> NoteFacts | None:
     if not content.startswith(_NAME[: len(content)]):
         return None  # a skippable frame of another program
     if size > _LARGEST or len(content) < size:
-        raise _wrong(label, "what it says of itself is cut short, or too long")
+        raise _wrong(label, "its first frame is cut short, or too long")
     title, _, facts = content.partition(b"\n")
     version = title.removeprefix(_NAME)
     if not version.isdigit() or len(version) > 9:
-        raise _wrong(label, "what it says of itself has no version")
+        raise _wrong(label, "its first frame has no version")
     _note.check_version(int(version), label)
     return _note.read(facts, label)
 
@@ -102,7 +102,7 @@ def check_matches(header: NoteFacts, note: Mapping[str, object], label: str) -> 
         ImageError: they differ.
     """
     if header != note:
-        raise _wrong(label, "what it says of itself is not what its image says")
+        raise _wrong(label, "its first frame has other facts than its image")
 
 
 def _descriptor(image: memoryview) -> bytes:

@@ -1,4 +1,4 @@
-"""The ELF structures: what the snapshot is written with and symbols are read with."""
+"""The ELF structures, by which snapshots are written and symbol tables read."""
 
 from . import constants
 from .file import FileData

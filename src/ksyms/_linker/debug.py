@@ -221,7 +221,7 @@ def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
             continue
         length, own = found
         if own & 0xF in (elf.STT_FUNC, elf.STT_OBJECT) and info[row] & 0xF:
-            info[row] = own  # a label that the kernel ignores stays NOTYPE: tables.py
+            info[row] = own  # a label that the kernel ignores stays NOTYPE: kallsyms_symbols.py
         if length:
             size[row], known[row] = length, True
     longest: dict[int, int] = {}

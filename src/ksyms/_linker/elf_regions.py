@@ -23,8 +23,8 @@ from .elf_table import (
     sections_of,
 )
 from .files import KERNEL_ID, LinkerFile, Region, Role, Symbols
+from .kallsyms_symbols import LETTER_INFO, with_role
 from .marks import mapping_symbols
-from .tables import LETTER_INFO, with_role
 
 if TYPE_CHECKING:
     from .files import Kind

@@ -7,10 +7,10 @@ from functools import cached_property
 
 from .._errors import KallsymsError
 from .._typing import TYPE_CHECKING, Final
-from .ahead import ReadAhead
 from .generation import UNASKED, Generation, Watch
 from .host import STEADY, hidden
 from .machines import MACHINE_LANDMARKS
+from .reader_thread import ReaderThread
 from .root import Root
 
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ class Linker:
         """
         source = self.root.open_kallsyms()
         live = self.root.live
-        with ReadAhead(source, self.root.kallsyms, self._watch.glance, live) as ahead:
+        with ReaderThread(source, self.root.kallsyms, self._watch.glance, live) as ahead:
             # The kernel prints its own symbols first, which never move.
             self._watch.begin()
             # And with these numpy, which takes longer to import than the kernel to print.
             from .bpf import NAME, read_programs
             from .kallsyms import read_kallsyms
+            from .kallsyms_symbols import lines_of
             from .members import Reading, came
             from .regions import LANDMARKS
-            from .tables import lines_of
 
             if live:
                 self.root.keep(STEADY)  # until there is something to take apart

@@ -16,6 +16,7 @@ from .generation import Generation
 from .host import Host, at_least, read_host
 from .iomem import read_iomem
 from .kallsyms import Kallsyms
+from .kallsyms_symbols import symbol_table, with_role
 from .link_time import LinkTime, read_link_time
 from .listed import (
     Listed,
@@ -49,7 +50,6 @@ from .regions import (
     unplaced,
 )
 from .root import Root
-from .tables import symbol_table, with_role
 
 _APART: Final = (6, 4)
 """The version that allocates a module's code and data apart (ac3b43283923)."""

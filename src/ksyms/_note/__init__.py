@@ -1,4 +1,4 @@
-"""``.note.ksyms``: the note in which a snapshot says which kernel and boot it is of."""
+"""``.note.ksyms``: the note with a snapshot's facts, on its kernel, boot and linker files."""
 
 from .note import (
     BTF_ALIGN,

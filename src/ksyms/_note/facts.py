@@ -1,7 +1,7 @@
 """The facts in ``.note.ksyms``: version 1 of its members and their types.
 
-The classes are the only statement of what the note has. mypy holds what is written against
-them, and :mod:`.schema` what is read. docs/format.md has the source of each member.
+mypy checks the facts that are written against these classes, and :mod:`.schema` those that are
+read. docs/format.md has the source of each member.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Addresses(TypedDict):
 
 
 class LinkTimeFacts(Addresses):
-    """The addresses of the same symbols at link time, and the file that told them."""
+    """The addresses of the same symbols at link time, and the file that has them."""
 
     source: str | None
 
@@ -101,7 +101,7 @@ class WriterFacts(TypedDict):
 
 
 class NoteFacts(WriterFacts):
-    """All that ``.note.ksyms`` says."""
+    """The whole content of ``.note.ksyms``."""
 
     release: str | None
     version: str | None

@@ -33,7 +33,7 @@ PFX_PREFIX: Final = b"__pfx_"
 In ``.strtab`` the function's name is the tail of that symbol's string.
 """
 SHARING_PREFIXES: Final = (PFX_PREFIX, b"__ksymtab_", b"__")
-"""What can stand in ``.strtab`` before a name that has no string of its own.
+"""The prefixes that a name without a string of its own can have in another name's string.
 
 Images written until November 2026 have the last two; those written since have the first only.
 """

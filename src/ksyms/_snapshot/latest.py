@@ -25,7 +25,7 @@ class Latest(Generic[Kept]):
 
     Args:
         linker: where the symbols come from.
-        keep: turns a snapshot into what is kept and returned in its place.
+        keep: called with a new snapshot; its result is kept and returned.
     """
 
     def __init__(self, linker: Linker, keep: Callable[[Snapshot], Kept]) -> None:

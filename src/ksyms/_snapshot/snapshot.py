@@ -32,7 +32,7 @@ class Source(Protocol[Reading]):
 
     @property
     def remedy(self) -> str:
-        """What to do if the files keep moving, in one sentence."""
+        """Advice for a user whose files keep moving, in one sentence."""
 
     @property
     def reads_late(self) -> bool:
@@ -49,14 +49,14 @@ class Source(Protocol[Reading]):
 
 
 class _Moment(Protocol):
-    """What the passes work on: linker files, or their tables, of one generation."""
+    """The input of the passes: linker files, or their tables, of one generation."""
 
     @property
     def generation(self) -> Generation: ...
 
 
 class _Sizes(Protocol):
-    """What a size pass found: bytes of the image, symbols without symbol 0, the note."""
+    """The result of a size pass: bytes of the image, symbols without symbol 0, the note."""
 
     @property
     def total(self) -> int: ...
@@ -76,7 +76,7 @@ class Layout(Protocol[Gathered, Sizes]):
     """The layout of an image: a module with the driver's two passes."""
 
     def gather(self, source: Source[Reading], reading: Reading, /) -> Gathered:
-        """Return what the passes work on."""
+        """Return the input of the passes."""
 
     def size(self, gathered: Gathered, /) -> Sizes:
         """Return the size of the image, and of its parts (size pass)."""
@@ -93,7 +93,7 @@ class Snapshot:
     """The kernel's symbols of one moment, as one ELF image that never changes.
 
     ``generation`` is that moment's. ``symbols`` is the number of symbols in the image, without
-    symbol 0; ``facts`` is what its note says (docs/format.md), None in the ``freebsd`` layout,
+    symbol 0; ``facts`` are those of its note (docs/format.md), None in the ``freebsd`` layout,
     which has no note.
     """
 

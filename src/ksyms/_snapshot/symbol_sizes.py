@@ -1,4 +1,4 @@
-"""The sizes of symbols: exact where a file told them, else inferred.
+"""The sizes of symbols: exact if a file has them, else inferred.
 
 An inferred size ends at whatever comes first: the next address at which a symbol begins, the
 end of the symbol's region, or a section's start that its linker file gave::

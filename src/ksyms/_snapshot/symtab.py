@@ -1,7 +1,7 @@
 """``.symtab`` of the ``linux`` layout: its rows, written in blocks.
 
-The tables are copied in blocks (the driver's are of 256 symbols), which keeps what is
-worked on in the processor's cache and peak memory near the size of the image. The order of
+The rows are written in blocks, as the driver's are (256 symbols there). A block stays in the
+processor's cache, and peak memory stays near the size of the image. The order of
 the rows is in ``symbol_order.py``, their sections in ``symbol_sections.py``, their sizes in
 ``symbol_sizes.py``.
 """
