@@ -17,7 +17,6 @@ from ._elf import read_image
 from ._errors import ImageError
 from ._typing import Any, Final
 
-SUFFIX: Final = ".zst"
 _MAGIC: Final = 0x184D2A5B  # one of the sixteen; zstd's own tools use 0x184D2A50 and ...5E
 _FRAME: Final = struct.Struct("<II")  # magic, bytes that follow
 _NAME: Final = _note.NAME + b" "

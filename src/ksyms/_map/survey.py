@@ -15,9 +15,6 @@ from .._elf import constants as elf
 from .._errors import ImageError
 from .._symbols import Symbol, SymbolTable, is_mark, link_slide
 
-KINDS: Final = ("text", "rodata", "data", "bss", "percpu")
-"""What a section can be."""
-
 FEW: Final = 5
 """How many symbols a group has at least; those of smaller ones are its section's rest."""
 
@@ -44,7 +41,8 @@ class Section(NamedTuple):
     """A section, its ``address`` and ``size`` in bytes, and its symbols by address.
 
     ``exact`` is false where a rule gave its end (docs/format.md, "The end of a region");
-    ``kind`` is one of KINDS; ``unnamed`` the bytes that no symbol answers for.
+    ``kind`` is text, rodata, data, bss or percpu; ``unnamed`` the bytes that no symbol
+    answers for.
     """
 
     name: str
