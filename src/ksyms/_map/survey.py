@@ -15,9 +15,6 @@ from .._elf import constants as elf
 from .._errors import ImageError
 from .._symbols import Symbol, SymbolTable, is_mark, link_slide
 
-KINDS: Final = ("text", "rodata", "data", "bss", "percpu")
-"""Kinds of sections."""
-
 FEW: Final = 5
 """Least number of symbols in a group; smaller groups are not shown apart."""
 
@@ -44,7 +41,8 @@ class Section(NamedTuple):
     """A section, its ``address`` and ``size`` in bytes, and its symbols by address.
 
     ``exact`` is False if its end was inferred (docs/format.md, "The end of a region").
-    ``kind`` is one of KINDS. ``unnamed`` is the number of bytes in no symbol.
+    ``kind`` is text, rodata, data, bss or percpu. ``unnamed`` is the number of bytes in no
+    symbol.
     """
 
     name: str
