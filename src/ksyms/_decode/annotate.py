@@ -358,7 +358,7 @@ class Decoder:
         places += places_of(pieces) if count <= _FEW else []
         spans = users.find(self._before, text, places if count <= _FEW else None)
         before = None if alone else self._before
-        contexts = Contexts(before, text, pieces, keys, self._digits, spans)
+        contexts = Contexts(before, text, pieces, keys, self._digits, told, spans)
         if spans:
             named = [one for one in named if not is_in(spans, one[0])]
             ignored = [one for one in said if is_in(spans, one.place)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -158,6 +158,7 @@ class Contexts:
             lines are some of a block.
         text: the block, and ``pieces`` and ``keys`` what it was split into.
         digits: how many an address has.
+        told: by number, keys with names that stand in lines of their own.
         spans: what users wrote for sure.
     """
 
@@ -168,13 +169,14 @@ class Contexts:
         pieces: Sequence[bytes],
         keys: Sequence[bytes],
         digits: int,
+        told: Mapping[int, bytes],
         spans: Sequence[Span] = (),
     ) -> None:
         self.are_alone = before is None
         """Whether the lines do not follow each other, so that nobody knows: all is evidence."""
         self._before, self._text = before or b"", text
         self._pieces, self._keys, self._digits = pieces, keys, digits
-        self._spans = spans
+        self._told, self._spans = told, spans
         self._numbers: dict[bytes, list[int]] = {}
         self._places: list[int] = []
         self._known: dict[bytes, bool] = {}
@@ -197,6 +199,8 @@ class Contexts:
         if not self._numbers:
             self._places = list(accumulate(map(len, self._pieces)))[:-1:2]
             for number, one in enumerate(self._keys):
+                self._numbers.setdefault(one, []).append(number)
+            for number, one in self._told.items():
                 self._numbers.setdefault(one, []).append(number)
 
     def _is_said_at(self, number: int) -> bool:
