@@ -412,7 +412,7 @@ HEADERS = [
     "CPU: 1 UID: 0 PID: 2210 Comm: cat Tainted: G        W  O       {r} #1 PREEMPT(lazy) ",
     "CPU: 1 UID: 0 PID: 2210 Comm: kworker/u8:2 Not tainted {r} #1 Debian x ",
     "# os release : {r}",
-    "OSRELEASE={r}",
+    "OSRELEASE={r}\nPAGESIZE=4096",
     "     RELEASE: {r}",
     "kernel: Linux version {r} (x@y) #1 SMP",
     "RELEASE: {r}  VERSION: #1 SMP",

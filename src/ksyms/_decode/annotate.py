@@ -14,17 +14,18 @@ import numpy as np
 
 from .._symbols import SymbolTable
 from .._symbols.spans import NOBODY
-from . import forms
+from . import forms, users
 from .address_map import AddressMap, Place
-from .belief import SURE, Belief, Change, Key, Part, Plan, State, places_of
+from .belief import ELSEWHERE, NOTHING, SURE, Belief, Change, Key, Part, Plan, State, places_of
 from .boot import Boot
+from .contexts import BEHIND, Contexts
 from .forms import Annotation, Style, Tells, text_of
 from .names import Names
 from .repeats import Repeats
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
-from .users import ACROSS, Span, Users, hidden, is_in
+from .users import ACROSS, hidden, is_in
 
 if TYPE_CHECKING:
     from .._errors import DecodeError
@@ -107,8 +108,8 @@ class Block(NamedTuple):
     Every second of ``pieces`` is an address with its annotation; ``keys`` has these, with a
     name that stands before its address marked. ``named`` are names between them that have an
     offset and no address; ``said`` are the statements of its kernel. ``told`` has the numbers
-    of keys whose names stand in lines of their own, with these. ``users`` are keys of which a
-    user of the machine wrote each: they tell nothing.
+    of keys whose names stand in lines of their own, with these. ``contexts`` knows which keys
+    stand where the kernel prints frames: the others tell nothing.
     """
 
     text: bytes
@@ -117,7 +118,7 @@ class Block(NamedTuple):
     named: list[Named]
     said: list[Statement]
     told: dict[int, Key]
-    users: frozenset[Key]
+    contexts: Contexts
 
 
 class Decoder:
@@ -147,7 +148,7 @@ class Decoder:
         """Where addresses are in a text, in capitals too; :meth:`read` is quicker."""
         self._capitals = self.map.first.upper()
         self._stretches = Stretches(digits, not self.map.telling)
-        self._users = Users()
+        self._before = b""
         self._answers: dict[Key, bytes] = {}
         self._boot: Boot | None = None
         self._modules = 0
@@ -255,6 +256,7 @@ class Decoder:
         trial, looked = self._new_belief(), 0
         self._trial = trial
         boots: dict[int, Change] = {}
+        self._before = b""
         for text in texts:
             if self._may_tell(trial, text, looked < _LOOKED_AT):
                 looked += 1
@@ -264,14 +266,14 @@ class Decoder:
                 for part in parts:
                     self._plan(boots, trial, part)
             trial.line += text.count(b"\n")
-        self._trial = None
+            self.pass_by(text)
+        self._trial, self._before = None, b""
         self._answers = {}  # what has one already would count as nothing new
         if trial.several:
             self._find_own(boots)
         plan = Plan(boots, trial.several, trial.foreign, trial.firmware)
         self.belief = self._new_belief(plan)
         self._stretches = Stretches(self._digits, not self.map.telling)
-        self._users = Users()
         return None if trial.names_something else trial.refusal
 
     def _plan(self, boots: dict[int, Change], trial: Belief, part: Part) -> None:
@@ -331,8 +333,15 @@ class Decoder:
         has_addresses = not self.map.telling or self.map.first in text or self._capitals in text
         return has_addresses and (few or any(hint in text for hint in _TELLING))
 
-    def read(self, text: bytes) -> Block:
-        """Split a text at its addresses, and find what it says of its kernel."""
+    def pass_by(self, text: bytes) -> None:
+        """Keep what the next block needs of the text before it."""
+        self._before = (self._before + text[-BEHIND:])[-BEHIND:]
+
+    def read(self, text: bytes, alone: bool = False) -> Block:
+        """Split a text at its addresses, and find what it says of its kernel.
+
+        ``alone`` is whether its lines do not follow each other in the text.
+        """
         seldom = self._capitals in text or any(hint in text for hint in forms.LONG)
         pieces = (self.pattern if seldom else self._usual).split(text)
         told: dict[int, Key] = {}
@@ -348,28 +357,35 @@ class Decoder:
         # Most texts have a name with an offset only where an address is.
         elsewhere = text.count(b"+0x") > b"".join(keys).count(b"+0x")
         named = _named(pieces, keys, self._digits) if elsewhere else []
-        said = statements(text)
-        users = frozenset[Key]()
+        said, ignored = statements(text), list[Statement]()
         count = len(keys) + len(named) + len(said)
         places = [s.place for s in said] + [place for place, _ in named]
         places += places_of(pieces) if count <= _FEW else []
-        spans = self._users.find(text, places if count <= _FEW else None)
+        spans = users.find(self._before, text, places if count <= _FEW else None)
+        before = None if alone else self._before
+        contexts = Contexts(before, text, pieces, keys, self._digits, told, spans)
         if spans:
             named = [one for one in named if not is_in(spans, one[0])]
-            users = _only_in(spans, keys, places_of(pieces))
-            self._ignore(text, [one for one in said if is_in(spans, one.place)])
-            said = statements(hidden(text, spans))
-        if ids := [*self._modules_of(keys, pieces), *self._modules_named(named)]:
-            ids = [one for one in ids if not is_in(spans, one.place)]
-            said = sorted([*said, *ids], key=lambda statement: statement.place)
-        return Block(text, pieces, keys, named, said, told, users)
+            ignored = [one for one in said if is_in(spans, one.place)]
+        if said:
+            kept = statements(hidden(text, spans), contexts.goes_on)
+            ignored += [one for one in said if one not in kept and one not in ignored]
+            said = kept
+        self._ignore(text, ignored)
+        said += [one for one in self._modules_of(keys, pieces) if contexts.is_key(one.place)]
+        said += [one for one in self._modules_named(named) if contexts.is_printed(one.place)]
+        said.sort(key=lambda statement: statement.place)
+        return Block(text, pieces, keys, named, said, told, contexts)
 
-    def _ignore(self, text: bytes, said: list[Statement]) -> None:
+    def _ignore(self, text: bytes, said: Iterable[Statement]) -> None:
         """Keep what a user of the machine made a block say of its kernel."""
+        for one in said:
+            self._ignore_words(text, one.place, one.words)
+
+    def _ignore_words(self, text: bytes, place: int, words: str) -> None:
+        line = self.belief.line + text.count(b"\n", 0, place)
         if self._trial is None and len(self.ignored) < _IGNORED:
-            for one in said:
-                line = self.belief.line + text.count(b"\n", 0, one.place)
-                self.ignored.append((line, one.words))
+            self.ignored.append((line, words))
 
     def _once(self, pieces: list[bytes]) -> list[bytes]:
         """Join to what is around it an address right before itself with a name."""
@@ -481,11 +497,31 @@ class Decoder:
             divided: Parts = [(parts[0], found)]
         else:
             divided = [(part, self._found_in(part, block.keys)) for part in parts]
+        if block.contexts.unsaid:
+            self._leave(block, divided)
         for _, where in divided:
             if where is not None and where.boot.own:
                 self.belief.modules_told |= any(key[-1:] == b"]" for key in where.agreed)
                 self._modules += where.named - where.inside
         return divided
+
+    def _leave(self, block: Block, divided: Parts) -> None:
+        """Leave without a name what has one that tells another, and is no evidence.
+
+        Where nothing surer tells the boot, one of both is wrong.
+        """
+        said = {key: self.belief.told(key) for key in block.contexts.unsaid}
+        unsaid = {key for key, told in said.items() if told not in (NOTHING, ELSEWHERE)}
+        for key in unsaid:
+            words = key.replace(forms.BEFORE, b"").decode("utf-8", "replace")
+            self._ignore_words(block.text, block.contexts.unsaid[key], words)
+        for part, found in divided:
+            if found is None or part.state in SURE:
+                continue
+            for at in found.hard.tolist():
+                key = found.keys[at]
+                if key in unsaid:
+                    found.words[at] = _as_it_was(key, self._digits)
 
     def _quiet(self, belief: Belief, block: Block) -> tuple[list[Part], Found] | None:
         """Find a block's one part and its addresses; None if it changes the belief."""
@@ -496,12 +532,15 @@ class Decoder:
         if len(self._answers) > _KEPT:
             self._answers = {}
         found = self._find(block.keys, boot)
-        odd, agreed = found.odd, len(found.agreed)
-        if block.users:
-            odd = [key for key in odd if key not in block.users]
-            agreed = sum(key not in block.users for key in found.agreed)
-        if belief.tells([*odd, *block.told.values()], agreed > 0):
+        agreed, is_evidence = len(found.agreed), block.contexts.is_evidence
+        if agreed and not belief.settled:
+            if block.contexts.are_alone:
+                return None
+            agreed = sum(map(is_evidence, found.agreed))
+        if belief.tells([*found.odd, *block.told.values()], agreed > 0, is_evidence):
             return None
+        for key in block.contexts.unsaid:  # elsewhere it may be evidence
+            self._answers.pop(key, None)
         counts = found.named, found.inside, agreed
         return [belief.part(0, len(block.keys), *counts)], found
 
@@ -514,7 +553,7 @@ class Decoder:
         said, keys, told = belief.news(block.said), block.keys, block.told
         asked = [told.get(n, key) for n, key in enumerate(keys)] if told else keys
         places = partial(places_of, block.pieces)
-        return belief.parts(block.text, said, asked, places, block.users)
+        return belief.parts(block.text, said, asked, places, block.contexts.is_evidence)
 
     def _found_in(self, part: Part, keys: list[Key]) -> Found | None:
         """Find the addresses of a part; None where its boot is unknown."""
@@ -712,13 +751,6 @@ def _named(pieces: list[bytes], keys: list[Key], digits: int) -> list[Named]:
             matches.pop()
         found += [(begins[2 * number] + match.start(), match) for match in matches]
     return found
-
-
-def _only_in(spans: list[Span], keys: list[Key], places: list[int]) -> frozenset[Key]:
-    """Give the keys of which each is in one of ``spans``."""
-    inside = [is_in(spans, place) for place in places]
-    others = {key for key, is_inside in zip(keys, inside) if not is_inside}
-    return frozenset(compress(keys, inside)) - others
 
 
 def _without(spans: list[tuple[int, int]], pieces: list[bytes]) -> list[bytes]:
