@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import accumulate, compress
+from operator import add, not_
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from .belief import ELSEWHERE, NOTHING, SURE, Belief, Change, Key, Part, Plan, S
 from .boot import Boot
 from .contexts import BEHIND, Contexts
 from .forms import Annotation, Style, Tells, text_of
+from .hints import Pairs
 from .names import Names
 from .repeats import Repeats
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
@@ -50,11 +52,9 @@ _LISTED: Final = 1 << 17
 """How many addresses without a name are told apart, by the reason."""
 _IGNORED: Final = 100
 """How many words of users are kept, in a text of any length."""
-_COLUMNS: Final = 5
-"""How many parts a frame has as it is written: what is before it, and its own four."""
 _BLANK: Final = -42
 """Where the blank is before a module's build-id, of 40 digits and a bracket."""
-_OPENED: Final = {opener[-2:] for opener in forms.OPENERS} | {b"3C"}
+_OPENED: Final = {opener[-2:] for opener in forms.OPENERS} | {b"3C", b"0x"}
 CLOSED: Final = frozenset((b"", b">", b">]", b"]", b")", b"&gt;", b"&gt;]"))
 """What is behind most addresses that have no name."""
 _USUAL: Final = 1 << 12
@@ -75,9 +75,10 @@ _LOOKED_AT: Final = 2
 class Found(NamedTuple):
     """Where ``keys`` lie in ``boot``: an item of each column for a key.
 
-    ``words`` are the keys with what they are to be followed by, ``offsets`` (uint64) in bytes
-    from the symbols of ``numbers`` (int64). ``hard`` (intp) are the places in all these of what
-    is more than an address whose symbol is known: of the others the word is the key.
+    ``words`` are what stands for the keys in the text, ``offsets`` (uint64) are in bytes from
+    the symbols of ``numbers`` (int64). ``hard`` (intp) are the places in all these of what is
+    more than an address whose symbol is known, and ``fits`` whether the name there is right as
+    it stands.
 
     ``agreed`` are keys, seen for the first time, that have the right name; ``odd`` those whose
     name is another than the boot would have it, or which lie in no symbol. ``named`` is how
@@ -90,6 +91,7 @@ class Found(NamedTuple):
     offsets: U64
     numbers: Index
     hard: Index
+    fits: list[bool]
     agreed: list[Key]
     odd: list[Key]
     named: int
@@ -150,6 +152,7 @@ class Decoder:
         self._stretches = Stretches(digits, not self.map.telling)
         self._before = b""
         self._answers: dict[Key, bytes] = {}
+        self._agreed: set[Key] = set()
         self._boot: Boot | None = None
         self._modules = 0
         self.unknown: dict[str, set[bytes]] = {}
@@ -186,15 +189,12 @@ class Decoder:
 
     def _with_names(self, block: Block, parts: Parts) -> list[bytes]:
         """Give the lines of a block with names."""
-        out = [b""] * (_COLUMNS * len(block.keys) + 1)
-        out[::_COLUMNS], out[1::_COLUMNS] = block.pieces[::2], block.pieces[1::2]
+        out = list(block.pieces)
         for part, found in parts:
             if found is None:
                 self._count_unknown(block, part)
-                continue
-            first, end = _COLUMNS * part.first, _COLUMNS * part.end
-            for column, words in enumerate(self._columns(found), 1):
-                out[first + column : end + column : _COLUMNS] = words
+            else:
+                out[2 * part.first + 1 : 2 * part.end + 1 : 2] = found.words
         return b"".join(out).split(b"\n")
 
     def name_only(self, text: bytes) -> bytes:
@@ -268,7 +268,7 @@ class Decoder:
             trial.line += text.count(b"\n")
             self.pass_by(text)
         self._trial, self._before = None, b""
-        self._answers = {}  # what has one already would count as nothing new
+        self._forget()  # what has an answer already would count as nothing new
         if trial.several:
             self._find_own(boots)
         plan = Plan(boots, trial.several, trial.foreign, trial.firmware)
@@ -323,7 +323,7 @@ class Decoder:
 
     def _may_tell(self, trial: Belief, text: bytes, few: bool) -> bool:
         """Return whether a block can change what a look ahead found out."""
-        if any(hint in text for hint in HINTS):
+        if Pairs(text).any(HINTS):
             return True
         if trial.settled and (self._proven(trial.boot) or self.map.is_in_image(text)):
             return False  # what is left to be told, if anything, is where modules lie
@@ -331,7 +331,7 @@ class Decoder:
             return True
         text = text.replace(_UNKNOWN + b" (", b"")  # of perf script, and no name
         has_addresses = not self.map.telling or self.map.first in text or self._capitals in text
-        return has_addresses and (few or any(hint in text for hint in _TELLING))
+        return has_addresses and (few or Pairs(text).any(_TELLING))
 
     def pass_by(self, text: bytes) -> None:
         """Keep what the next block needs of the text before it."""
@@ -342,22 +342,24 @@ class Decoder:
 
         ``alone`` is whether its lines do not follow each other in the text.
         """
-        seldom = self._capitals in text or any(hint in text for hint in forms.LONG)
+        pairs = Pairs(text)
+        seldom = pairs.any((self._capitals, *forms.LONG))
         pieces = (self.pattern if seldom else self._usual).split(text)
         told: dict[int, Key] = {}
         if len(pieces) > 1 or not self.map.telling:
-            if spans := self._stretches.find(text):
+            if spans := self._stretches.find(text, pairs):
                 pieces = _without(spans, pieces)
-            if any(hint in text for hint in forms.TWICE):
+            if pairs.any(forms.TWICE):
                 pieces = self._once(pieces)
-            if lines := list(forms.pairs(text)):
+            if lines := list(forms.pairs(text)) if pairs.any(forms.PAIR_HINTS) else []:
                 numbers = {place: number for number, place in enumerate(places_of(pieces))}
                 told = {numbers[place]: key for place, key in lines if place in numbers}
         keys = self._keys(pieces)
         # Most texts have a name with an offset only where an address is.
         elsewhere = text.count(b"+0x") > b"".join(keys).count(b"+0x")
         named = _named(pieces, keys, self._digits) if elsewhere else []
-        said, ignored = statements(text), list[Statement]()
+        said = statements(text) if pairs.any(HINTS) else []
+        ignored = list[Statement]()
         count = len(keys) + len(named) + len(said)
         places = [s.place for s in said] + [place for place, _ in named]
         places += places_of(pieces) if count <= _FEW else []
@@ -410,7 +412,7 @@ class Decoder:
         opened = [
             number
             for number, before in enumerate(pieces[:-1:2])
-            if (before[-2:] if before[-2:] != b"0x" else before[-4:-2]) in _OPENED
+            if before[-2:] in _OPENED and (before[-2:] != b"0x" or before[-4:-2] in _OPENED)
         ]
         usual = forms.USUAL_BEFORE.search
         for number in opened:
@@ -462,7 +464,7 @@ class Decoder:
         """
         if not self.map.telling or text.count(self.map.first) * _SPARSE < len(text):
             return False
-        return not any(hint in text for hint in _ACROSS)
+        return not Pairs(text).any(_ACROSS)
 
     def parts(self, block: Block) -> Parts:
         """Divide a block by the boots that it is of; with each part where its addresses lie.
@@ -496,7 +498,7 @@ class Decoder:
         if found is not None and parts[0].boot is found.boot:
             divided: Parts = [(parts[0], found)]
         else:
-            divided = [(part, self._found_in(part, block.keys)) for part in parts]
+            divided = [(part, self._found_in(part, block)) for part in parts]
         if block.contexts.unsaid:
             self._leave(block, divided)
         for _, where in divided:
@@ -529,9 +531,9 @@ class Decoder:
         # What cannot be known in a boot is said, so on a trial only its own one is tried.
         if boot is None or not (belief is self.belief or boot.own) or belief.news(block.said):
             return None
-        if len(self._answers) > _KEPT:
-            self._answers = {}
-        found = self._find(block.keys, boot)
+        if len(self._answers) + len(self._agreed) > _KEPT:
+            self._forget()
+        found = self._find(block.keys, block.pieces[1::2], boot)
         agreed, is_evidence = len(found.agreed), block.contexts.is_evidence
         if agreed and not belief.settled:
             if block.contexts.are_alone:
@@ -541,6 +543,7 @@ class Decoder:
             return None
         for key in block.contexts.unsaid:  # elsewhere it may be evidence
             self._answers.pop(key, None)
+            self._agreed.discard(key)
         counts = found.named, found.inside, agreed
         return [belief.part(0, len(block.keys), *counts)], found
 
@@ -555,25 +558,15 @@ class Decoder:
         places = partial(places_of, block.pieces)
         return belief.parts(block.text, said, asked, places, block.contexts.is_evidence)
 
-    def _found_in(self, part: Part, keys: list[Key]) -> Found | None:
+    def _found_in(self, part: Part, block: Block) -> Found | None:
         """Find the addresses of a part; None where its boot is unknown."""
         if part.boot is None:
             return None
-        return self._find(keys[part.first : part.end], part.boot)
+        words = block.pieces[2 * part.first + 1 : 2 * part.end : 2]
+        return self._find(block.keys[part.first : part.end], words, part.boot)
 
-    def _columns(self, found: Found) -> tuple[list[bytes], ...]:
-        """Give what stands for each key, in four columns that follow each other."""
-        offsets, numbers = found.offsets.tolist(), found.numbers.copy()
-        hexes = [_HEX[offset] if offset < _USUAL else b"%x" % offset for offset in offsets]
-        numbers[found.hard] = NOBODY
-        for at in found.hard.tolist():
-            hexes[at] = b""
-        places = numbers.tolist()
-        heads, tails = self.names.heads, self.names.tails
-        return found.words, [heads[at] for at in places], hexes, [tails[at] for at in places]
-
-    def _find(self, keys: list[Key], boot: Boot) -> Found:
-        """Find where ``keys`` lie in ``boot``."""
+    def _find(self, keys: list[Key], words: list[bytes], boot: Boot) -> Found:
+        """Find where ``keys`` lie in ``boot``; ``words`` are what the text has of them."""
         digits = self._digits
         text = b"".join(keys)
         bare: Bools | None = None
@@ -589,42 +582,49 @@ class Decoder:
         known = numbers != NOBODY if boot.own else kernel
         hard = np.flatnonzero(~known if bare is None else ~(known & bare))
         counts = int(known.sum()), int(kernel.sum())
-        found = Found(keys, boot, keys.copy(), offsets, numbers, hard, [], [], *counts)
+        found = Found(keys, boot, words, offsets, numbers, hard, [], [], [], *counts)
         self._fill(found, known)
         return found
 
     def _fill(self, found: Found, known: Bools) -> None:
-        """Find the words for what is more than an address whose symbol is known."""
-        keys, boot, numbers = found.keys, found.boot, found.numbers
-        if boot is not self._boot:
-            self._boot, self._answers = boot, {}
-        answers, digits = self._answers, self._digits
-        heads, tails = self.names.heads, self.names.tails
-        hard = found.hard.tolist()
-        wanted = [keys[at] for at in hard]
-        first = {key: at for key, at in zip(wanted, hard) if key not in answers}
-        fresh, places = list(first), list(first.values())
-        offsets, there, named = (
-            column[places].tolist() for column in (found.offsets, numbers, known)
+        """Put names behind addresses, and look at what is more than an address."""
+        heads, tails = (
+            column[found.numbers].tolist() for column in (self.names.heads, self.names.tails)
         )
-        names = [heads[number] + b"%x" % offset for number, offset in zip(there, offsets)]
-        fits = [
-            has and key.endswith((name, name + tails[number]))
-            for key, name, number, has in zip(fresh, names, there, named)
+        offsets = found.offsets.tolist()
+        hexes = [_HEX[offset] if offset < _USUAL else b"%x" % offset for offset in offsets]
+        names = list(map(add, heads, hexes))
+        wholes = list(map(add, names, tails))
+        hard = found.hard.tolist()
+        if len(hard) < len(wholes):
+            kept = [found.words[at] for at in hard]
+            found.words[:] = map(add, found.words, wholes)
+            for at, word in zip(hard, kept):
+                found.words[at] = word
+        if found.boot is not self._boot:
+            self._boot = found.boot
+            self._forget()
+        keys = [found.keys[at] for at in hard]
+        found.fits[:] = fits = [
+            has and key.endswith((names[at], wholes[at]))
+            for at, key, has in zip(hard, keys, known[found.hard].tolist())
         ]
-        found.agreed.extend(compress(fresh, fits))
-        answers.update(zip(fresh, fresh))  # as most annotations stay
-        for at, (key, fit) in enumerate(zip(fresh, fits)):
-            if fit:
-                if not key[digits]:
-                    answers[key] = _as_it_was(key, digits)
-            elif named[at] and key[digits:] == _UNKNOWN:
-                answers[key] = key[:digits] + names[at]
+        agreed = set(compress(keys, fits)) - self._agreed
+        self._agreed |= agreed
+        found.agreed.extend(agreed)
+        digits = self._digits
+        for at, key in compress(zip(hard, keys), map(not_, fits)):
+            if key[digits:] == _UNKNOWN and known[at]:
+                found.words[at] = key[:digits] + names[at]
             else:
-                number = there[at] if named[at] else NOBODY
-                answers[key] = self._make_answer(found, key, number, offsets[at])
-        for at, key in zip(hard, wanted):
-            found.words[at] = answers[key]
+                if key not in self._answers:
+                    number = int(found.numbers[at]) if known[at] else NOBODY
+                    self._answers[key] = self._make_answer(found, key, number, offsets[at])
+                found.words[at] = self._answers[key]
+
+    def _forget(self) -> None:
+        """Forget the answers, which are a boot's, and which keys agreed with it."""
+        self._answers, self._agreed = {}, set()
 
     def _make_answer(self, found: Found, key: Key, number: int, offset: int) -> bytes:
         """Find the words for ``key``, which is in the symbol ``number`` if that is somebody."""

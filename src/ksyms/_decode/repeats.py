@@ -15,7 +15,7 @@ _Made = TypeVar("_Made")
 
 _KEPT: Final = 1 << 16
 """How many lines are kept."""
-_TRIED: Final = 1 << 16
+_TRIED: Final = 1 << 14
 """After how many lines it is seen whether they repeat."""
 _SELDOM: Final = 8
 """If fewer than one line of so many was there before, none is looked for any more."""
