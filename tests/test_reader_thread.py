@@ -46,31 +46,6 @@ def test_what_has_come_is_handed_on_before_a_buffer_is_full() -> None:
     assert len(pieces) > len(LINES) >> 18
 
 
-@pytest.mark.parametrize("step", [997, 3584, 1 << 17])
-def test_no_block_ends_between_the_names_of_a_pair(
-    step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wherever the reads and the buffers end; but the text's own last line can be of a pair."""
-    monkeypatch.setattr("ksyms._linker.reader_thread._BUFFER", 1 << 14)
-    monkeypatch.setattr("ksyms._linker.reader_thread._ENOUGH", 1)
-
-    class Pieces(io.BytesIO):
-        def readinto(self, buffer: Any) -> int:
-            return super().readinto(memoryview(buffer)[:step])
-
-    text = "".join(
-        f"ffffffff81{n:06x} t __pfx_f{n}\nffffffff81{n:06x} t f{n}\n" for n in range(9000)
-    )
-    text += "ffffffff82000000 t __pfx_last\n"
-    blocks = []
-    with ReaderThread(Pieces(text.encode()), "text", lambda: NEVER, live=True) as reader:
-        for block in reader.blocks():
-            blocks.append(bytes(block.buffer[block.start : block.end]))
-    assert b"".join(blocks) == text.encode()
-    assert len(blocks) > len(text) >> 15
-    assert not [block for block in blocks[:-1] if b" __pfx_" in block.splitlines()[-1]]
-
-
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("live", [False, True])
 def test_a_text_that_nobody_wants_any_more(begun: bool, live: bool) -> None:

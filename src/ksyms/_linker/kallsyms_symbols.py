@@ -35,7 +35,7 @@ def _letters_to_info() -> npt.NDArray[np.uint8]:
 
 LETTER_INFO: Final = _letters_to_info()
 """``st_info`` by kallsyms' letter (uint8, 256)."""
-_LETTER_INFO_BYTES: Final = LETTER_INFO.tobytes()
+_TRANSLATED: Final = LETTER_INFO.tobytes()
 
 
 def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
@@ -67,11 +67,9 @@ def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
 
 
 def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
-    """Return the symbols of some runs of lines, as one table with strings of its own."""
-    tables = [_run_symbols(text, run) for run in lines]
+    tables = [_slice(text, part) for part in lines]
     if len(tables) == 1:
         return tables[0]
-
     shift, names = 0, []
     for table in tables:
         names.append(table.name + np.uint32(shift))
@@ -83,25 +81,21 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     return Symbols(*columns)
 
 
-def _run_symbols(text: Kallsyms, lines: slice) -> Symbols:
-    """Return the symbols of a run of lines, whose names lie together in the text's strings."""
+def _slice(text: Kallsyms, lines: slice) -> Symbols:
     start = int(text.name[lines.start])
     last = lines.stop == len(text.address)
     end = len(text.strings) if last else int(text.name[lines.stop])
     strings = text.strings[start:end]
     name = text.name[lines] - np.uint32(start) if start else text.name[lines]
-
     letter = text.letter[lines]
     # The same as LETTER_INFO[letter], in a third of the time.
-    info = np.frombuffer(bytearray(letter.tobytes().translate(_LETTER_INFO_BYTES)), np.uint8)
-
+    info = np.frombuffer(bytearray(letter.tobytes().translate(_TRANSLATED)), np.uint8)
     count = len(name)
     role = np.broadcast_to(np.uint8(Role.NAMES), count)
     low, high = (bisect_left(text.ignored, line) for line in (lines.start, lines.stop))
     if low < high:
         role = role.copy()
         role[text.ignored[low:high] - lines.start] = Role.LABEL
-
     symbols = Symbols(
         address=text.address[lines],
         name=name,
