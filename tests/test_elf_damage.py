@@ -239,6 +239,29 @@ def test_a_modules_sections_by_hand(tmp_path: Path) -> None:
             ksyms.snapshot(layout="freebsd", kernel=kernel, modules=[(path, BASE)])
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_index_of_the_table_of_names(bits: int, order: str, tmp_path: Path) -> None:
+    """Sections are numbered from 0, so that their count is the number of none (gABI)."""
+    good = elf_file(ROWS, NAMES, bits=bits, order=order)
+    _, shoff, _, count = header_fields(good)
+    field, link = (50, 24) if bits == 32 else (62, 40)  # e_shstrndx, and section 0's sh_link
+    path = tmp_path / "file"
+
+    def load(index: int, escaped: int = 0) -> ksyms.SymbolTable:
+        data = bytearray(good)
+        struct.pack_into(f"{order}H", data, field, index)
+        struct.pack_into(f"{order}I", data, shoff + link, escaped)
+        path.write_bytes(data)
+        return ksyms.load(path)
+
+    for right in ((count - 1, 0), (SHN_XINDEX, count - 1)):
+        assert [symbol.name for symbol in load(*right)] == ["one", "two"]
+    for wrong_ in ((count, 0), (count + 1, 0), (0xFFFE, 0), (SHN_XINDEX, count)):
+        with pytest.raises(ksyms.ImageError, match=f"e_shstrndx is [0-9]+ of {count} sections"):
+            load(*wrong_)
+
+
 def test_nothing_is_read_that_is_no_file(tmp_path: Path) -> None:
     """A FIFO that nobody writes to, a device that never ends: packed or not, by its name."""
     kernel = tmp_path / "kernel"
