@@ -8,7 +8,6 @@ import numpy as np
 
 from .._typing import Final, NamedTuple
 from . import bpf
-from .ahead import LONGEST
 from .btf import read_btf
 from .debug import DebugFiles, Exact, with_exact
 from .files import KERNEL_ID, Files, LinkerFile, Region, Role, Symbols
@@ -39,6 +38,7 @@ from .modules import (
     read_sections,
     refuse_many,
 )
+from .reader_thread import LONGEST
 from .regions import (
     PAGE,
     TOP,
