@@ -49,7 +49,7 @@ def module_of(image: Image) -> str | None:
     if found is None:
         return None
     told = _modinfo(image).get(b"name")
-    if told is None:  # there is no such tag before Linux 4.16 (3e2e857f9c3a)
+    if told is None:  # the tag is missing before Linux 4.16 (3e2e857f9c3a)
         start = _NAME[image.format.elf_class]
         told = bytes(image.contents(found)[start : start + _LONGEST]).partition(b"\0")[0]
     return told.decode("utf-8", "replace") or None

@@ -69,7 +69,7 @@ def core(name: bytes) -> tuple[bytes, bool]:
 
 
 def one_slip(one: bytes, other: bytes) -> bool:
-    """Return True if one character differs, is missing or added, or two neighbours are swapped.
+    """Return True for one character more, less or changed, or two neighbours swapped.
 
     False for names shorter than :data:`_SHORT`.
     """
@@ -84,7 +84,7 @@ def one_slip(one: bytes, other: bytes) -> bool:
 
 
 def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the begin and end of each name that shares a half with ``wanted``.
+    """Yield the start and end of each name that shares a half with ``wanted``.
 
     One typo leaves one half as it is, unless it swaps the two characters in the middle.
     """
@@ -109,7 +109,7 @@ def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _begins(low: bytes, start: int, end: int) -> Iterator[int]:
-    """Yield each offset in a string at which a name may begin: names can share a tail."""
+    """Yield each offset in a string at which a name may start: names can share a tail."""
     if low.startswith(_HIDDEN, start, end):
         return
     yield start
