@@ -620,7 +620,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def has_prototypes(self) -> bool:
-        """True if the file has the kernel's BTF, or a module's file BTF that has its base."""
+        """True if the file has the kernel's BTF; a module's file only has an extension."""
         types = self._btf(None)
         return types is not None and types.whole
 
@@ -951,7 +951,7 @@ class SymbolTable(Sequence[Symbol]):
         return self.printed_name(_encoded(name)).decode("utf-8", "surrogateescape")
 
     def printed_name(self, name: bytes) -> bytes:
-        """Return the same for a name as it is in the file."""
+        """Return the word that the kernel prints for a ``name`` as it is in the file."""
         if b"." not in name and b"$" not in name:
             return name
         from .printed import printed
