@@ -74,10 +74,11 @@ class Handle:
         return self._table
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        """``length`` bytes from ``offset``, all that follow if None; fewer at the end.
+        """Return ``length`` bytes from ``offset``, fewer at the end; all that follow for None.
 
         Raises:
-            SourceError: EFAULT, if ``offset`` is negative or past the end; or as read().
+            SourceError: EFAULT, if ``offset`` is negative or past the end; or the errno of
+            read().
         """
         if not 0 <= offset <= self.size:
             raise SourceError(

@@ -15,7 +15,7 @@ from .._paths import UntrustedError, descend, judge_file
 
 _SOURCE: Final = Path(__file__).with_name("preload.c")
 _OF_ROOT: Final = "/var/cache"
-"""Where root's is, whatever the environment says: ``sudo -E`` leaves it another user's."""
+"""The directory of root's cache; not set by the environment, which ``sudo -E`` takes over."""
 _COMPILERS: Final = ("cc", "gcc", "clang")
 
 
