@@ -25,7 +25,7 @@ _WILD: Final = "*?["
 _SIGNS: Final = f"+-:/<> \t{_WILD}"
 """Characters of which one is in every text that is more than a name."""
 _PLAIN: Final = r"0[xX](?![0-9a-fA-F]{6}\Z)[0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}"
-"""A 64-bit address that cannot be a name."""
+"""An address of 64 bits or less that cannot be a name."""
 _DIGITS: Final = 8  # an address of this many digits can be a name
 _BLANKS: Final = " \t\r\n\v\f"
 _SHOWN: Final = 120
@@ -76,8 +76,7 @@ def question(text: str) -> Question:
         9p:v9fs_*                   module, pattern
 
     Raises:
-        ValueError: a range is empty, or a regular expression is not valid; the message says
-        which.
+        ValueError: a range is empty, or a regular expression is not valid; it says which.
     """
     text = text.strip(_BLANKS)
     if is_address(text):
@@ -131,6 +130,7 @@ def _question(text: str, what: str) -> Question:
     bounds = re.fullmatch(_RANGE, what)
     if bounds and is_address(bounds[1]) and (bounds[2] is None or is_address(bounds[2])):
         return _range(text, *bounds.groups())
+
     module, name, offset, size = None, what, None, None
     if part := re.fullmatch(_MODULE, what):
         module, name = part.groups()
@@ -144,6 +144,10 @@ def _question(text: str, what: str) -> Question:
 
 
 def _range(text: str, first: str, last: str | None, length: str | None) -> Question:
+    """Parse FIRST-LAST or FIRST+LENGTH.
+
+    If FIRST has eight digits, the latter can be NAME+OFFSET too.
+    """
     start = int(first, 16)
     end = int(last, 16) if last is not None else start + _number(length or "")
     if end <= start:
@@ -190,6 +194,7 @@ def answers(table: SymbolTable, asked: Question) -> Iterable[Found]:
 
 
 def _can_be_name(asked: Question) -> bool:
+    """Return True if the question's text can be a symbol's name."""
     return (asked.start is None or bool(asked.name)) and not asked.wrong
 
 
@@ -203,6 +208,7 @@ def _others(table: SymbolTable, asked: Question) -> Iterator[Found]:
 
     if not is_build(table, asked):
         return
+
     found: Iterable[Symbol]
     if asked.pattern is not None:
         found = search.matching(table, asked.pattern)

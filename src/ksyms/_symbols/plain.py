@@ -142,12 +142,14 @@ class Plain:
         best: list[tuple[int, Sym]] = []
         for section, run in self.runs.items():
             found = self._nearest(section, run, address, answers)
-            if self._unlinked:
+
+            if self._unlinked:  # the first section that contains the address decides
                 first, stop = self.places[section]
                 if found and self._reaches(found[0][1], found):
                     return min(found)[0]
                 if first <= address < stop:
                     return 0
+
             if not found:
                 continue
             start = found[0][1].st_value
@@ -169,6 +171,7 @@ class Plain:
         passed = 0
         ends: list[tuple[int, Sym]] = []
         while at > 0 and passed < _NESTED:
+            # Collect the symbols at the next lower address.
             group = []
             value = self._values[run[at - 1]]
             while at > 0 and self._values[run[at - 1]] == value:
@@ -178,6 +181,7 @@ class Plain:
                     group.append((run[at], sym))
             if not group:
                 continue
+
             longest = max(sym.st_size for _, sym in group)
             if not longest and not passed and start <= value < stop:
                 # All are of size 0, and no symbol that can answer lies between.
@@ -276,6 +280,7 @@ class Plain:
         return self._sizes[place]
 
     def _inferred(self, section: int, value: int, answers: Answers) -> int:
+        """Return :meth:`size` of a symbol by its section and value."""
         run = self.runs[section]
         start, stop = self.places[section]
         inside = start <= value < stop
@@ -319,10 +324,14 @@ class Plain:
         size, reaches = self._sized(section, value, told)
 
         if self._unlinked:
+            # Sections are layers, in the order in which they are searched. Symbols that mark
+            # the end of one come behind all of them.
             runs = list(self.runs)
             layers = np.zeros(elf.SHN_LORESERVE, np.int64)
             layers[runs] = np.arange(len(runs))
             layer = layers[section] + np.where(reaches, 0, len(runs))
+
+            # Add a row without a symbol for each section, for addresses between its symbols.
             held = [n for n, run in enumerate(runs) if self.places[run][1]]
             sizes = np.array([self.places[runs[n]][1] for n in held], np.uint64)
             return Rows(
@@ -351,6 +360,12 @@ class Plain:
         self, section: Index, value: U64, told: U64
     ) -> tuple[U64, npt.NDArray[np.bool_]]:
         """Infer the sizes that are 0.
+
+        In a section from 0x1000 to 0x1100, for example::
+
+            value    0x1000    0x1040    0x1040    0x1100
+            told     0         0         0x10      0
+            size     0x40      0x10      0x10      0         the last marks the section's end
 
         Returns:
             ``told``, with :meth:`size` instead of each 0; and an array that is True for symbols
@@ -383,6 +398,7 @@ class Plain:
         follows[:-1] = own[1:] == own[:-1]
         follows[:-1] &= start[1:] - np.uint64(1) < last[:-1]
         last[:-1] = np.where(follows[:-1], start[1:] - np.uint64(1), last[:-1])
+
         inferred = np.where(inside, last - start, 0)
         inferred += inside & (inferred < np.uint64(_TOP - 1))
         inferred = np.where(longest > 0, longest, inferred)

@@ -77,6 +77,7 @@ def spans(rows: Rows) -> Spans:
     The nearest is the one that starts last; of those that start together, the one with the
     smallest ``order``. A symbol without a size takes its own address only.
     """
+    # Sort the symbols by value, then by precedence, and find the last address of each.
     layer = np.zeros(len(rows.value), np.int64) if rows.layer is None else rows.layer
     order = np.lexsort((rows.order, layer, rows.value))
     number, value = rows.number[order], rows.value[order]
@@ -143,12 +144,14 @@ def _joined(parts: Iterable[_Part]) -> Spans:
     """Merge the parts by address, from address 0 on."""
     starts, numbers = zip(*parts)
     start, number = np.concatenate(starts), np.concatenate(numbers)
+
     # At an address where one symbol ends and another starts, keep the latter.
     order = np.lexsort((number != NOBODY, start))
     start, number = start[order], number[order]
     kept = np.ones(len(start), np.bool_)
     kept[:-1] = start[1:] != start[:-1]
     start, number = start[kept], number[kept]
+
     if not start[0]:
         return Spans(start, number)
     return Spans(

@@ -90,6 +90,8 @@ class SymbolTable(Sequence[Symbol]):
         self._table = image.contents(self._symtab)
         self._strings = image.contents(self._strtab)
         self._driver = is_driver_image(image)
+
+        # A snapshot has a note, and the letters of its symbols.
         by_name = {
             name: index
             for index, section in image.stored.items()
@@ -107,6 +109,7 @@ class SymbolTable(Sequence[Symbol]):
             if len(letters) or len(self._note)
             else None
         )
+
         self._in: dict[int, tuple[str | None, str | None]] = {}
         self._types: dict[str | None, Btf | None] = {}
         self._values = _values(image, self._symtab)
@@ -664,6 +667,7 @@ class SymbolTable(Sequence[Symbol]):
         if self._scans():
             found = [(index, self._sym(index)) for index in self._named(self._starts(wanted))]
             return [row for row in found if row[1].st_shndx != elf.SHN_UNDEF]
+
         found = []
         string = wanted + b"\0"
         for index in self._by_name.find(wanted):
@@ -705,6 +709,8 @@ class SymbolTable(Sequence[Symbol]):
             wanted = set(starts)
             rows = enumerate(self._row.unpack_all(self._table))
             return [index for index, sym in rows if sym.st_name in wanted and index]
+
+        # Find the bytes of each st_name, which is the first field of a row.
         table = bytes(self._table)
         found = []
         for start in starts:
@@ -718,14 +724,20 @@ class SymbolTable(Sequence[Symbol]):
         return self._image.contents(self._image.sections[index])
 
     def _sym(self, index: int) -> Sym:
+        """Return the row with the index ``index`` of ``.symtab``."""
         return self._row.unpack(self._table, index * self._row.size)
 
     def _by_address(self) -> Sequence[int]:
+        """Return the numbers of all symbols, by address; they are sorted once."""
         if self._order is None:
             self._order = sorted(range(1, len(self._values)), key=self._values.__getitem__)
         return self._order
 
     def _runs(self) -> Sequence[Sequence[int]]:
+        """Return the numbers of all symbols, in one or two sequences sorted by address.
+
+        A snapshot has two, its local symbols and the others, which need no sorting.
+        """
         return self._halves if len(self._note) else (self._by_address(),)
 
     def _nearest(self, run: Sequence[int], address: int) -> Iterator[int]:
@@ -735,6 +747,7 @@ class SymbolTable(Sequence[Symbol]):
             at = bisect_right(values, address, run.start, run.stop) - run.start
         else:
             at = bisect_right(run, address, key=values.__getitem__)
+
         found, passed = None, 0
         while at > 0 and passed < _NESTED:
             at -= 1
@@ -766,11 +779,14 @@ class SymbolTable(Sequence[Symbol]):
         """Return the rows of all symbols that can name an address."""
         import numpy as np
 
+        # Keep symbols with an address and a type that can have one.
         rows = self.rows[1:]
         kind = rows["st_info"] & 0xF
         good = ~np.isin(rows["st_shndx"], _NOWHERE) & ~np.isin(kind, _UNNAMED)
         if self._plain is not None:
             good &= np.isin(np.arange(1, len(rows) + 1), self._plain.numbers())
+
+        # Drop symbols without a type: all of a snapshot's, and those with a mark's name.
         number = np.flatnonzero(good)
         untyped = number[kind[number] == elf.STT_NOTYPE]
         if not len(self._note):
@@ -784,6 +800,7 @@ class SymbolTable(Sequence[Symbol]):
                 mark |= same
             untyped = untyped[mark]
         good[untyped] = False
+
         number = np.flatnonzero(good)
         if self._plain is not None:
             return self._plain.rows(self.rows, number + 1)
@@ -1005,6 +1022,8 @@ class SymbolTable(Sequence[Symbol]):
             return {}
         if not self._scans():
             return dict(self._words.get(wanted, ())) if self._is_lto else {}
+
+        # Scan the strings for longer names: those with a dot or a dollar sign behind the word.
         starts = self._starts(wanted, b".")
         if b"$" in bytes(self._strings):  # seldom true, and quick to test
             starts += self._starts(wanted, b"$")
@@ -1018,6 +1037,7 @@ class SymbolTable(Sequence[Symbol]):
             why = words(name, self._rules).get(wanted)
             if why is not None:
                 reasons[start] = why
+
         named = ((number, self._sym(number)) for number in self._named(list(reasons)))
         return {
             number: reasons[sym.st_name]
@@ -1032,6 +1052,7 @@ class SymbolTable(Sequence[Symbol]):
 
         from .printed import LONGEST, words
 
+        # A name can be a longer one if a dot or a dollar sign comes before its NUL.
         strings = bytes(self._strings)
         text = np.frombuffer(strings, np.uint8)
         signs = np.flatnonzero((text == ord(".")) | (text == ord("$")))
@@ -1043,6 +1064,7 @@ class SymbolTable(Sequence[Symbol]):
         )
         longer = (sign < end) & (end - start < LONGEST)
         longer &= self.rows["st_shndx"] != elf.SHN_UNDEF
+
         numbers = np.flatnonzero(longer)
         found: dict[bytes, list[tuple[int, int]]] = {}
         columns = (numbers, start[numbers], end[numbers])
