@@ -47,19 +47,19 @@ _PACKED: Final = 1 << 11  # bytes unpacked at once: zstd may make 32,768 times a
 
 
 def contents(path: str, copy: bool = False) -> bytes | mmap.mmap:
-    """Return the file's bytes, unpacked; those of a plain file mapped, or copied if asked.
+    """Return the file's bytes, unpacked; a plain file is mapped, or copied for ``copy``.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no regular file, is damaged, is larger unpacked than :func:`most_of`
-            its size, or was truncated while it was copied.
+        its size, or was truncated while it was copied.
     """
     # Without O_NONBLOCK, open() of a FIFO waits for a writer.
     return contents_of(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), copy)
 
 
 def contents_of(fd: int, copy: bool = False) -> bytes | mmap.mmap:
-    """Return the same for an open file, and close it.
+    """Return the bytes of an open file as :func:`contents` does, and close it.
 
     Raises:
         OSError, ValueError: as :func:`contents`.
@@ -208,10 +208,10 @@ def compression(head: bytes) -> str | None:
 
 
 def limited(pieces: Iterator[bytes], most: int, how: str = " unpacked") -> Iterator[bytes]:
-    """Yield ``pieces`` until they have more than ``most`` bytes in all.
+    """Yield ``pieces``, which may have ``most`` bytes in all.
 
     Raises:
-        ValueError: they have.
+        ValueError: they have more.
     """
     length = 0
     for piece in pieces:

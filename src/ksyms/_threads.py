@@ -67,7 +67,7 @@ def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
 def _can_end() -> bool:
     """Return True if a thread can end: glibc then loads an unwinder, or aborts the process.
 
-    Its words are "libgcc_s.so.1 must be installed for pthread_exit to work" (nptl/unwind.c),
+    Its message is "libgcc_s.so.1 must be installed for pthread_exit to work" (nptl/unwind.c),
     also if there is no memory to load it. So it is loaded here, before the first thread.
     """
     try:

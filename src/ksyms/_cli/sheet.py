@@ -53,8 +53,8 @@ class Sheet(ABC):
     def add(self, asked: Question, line: int | None = None) -> None:
         """Print all answers to a question, or that there is none.
 
-        ``line`` is the number of its line in standard input, if it came from there. Then stdout
-        has an answer in any case.
+        For a question from standard input ``line`` is its line number. Such a question has an
+        answer on stdout in any case.
         """
         none = True
         for symbol, offset in answers(self.table, asked):
@@ -141,7 +141,7 @@ class Sheet(ABC):
     def _aliases(self, symbol: Symbol) -> list[str]:
         """Return the other names of the symbol's address.
 
-        After many, the addresses of several symbols are found first, and only those are
+        After many calls, addresses with several symbols are found first; others are not
         searched.
         """
         self._told += 1

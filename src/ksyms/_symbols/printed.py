@@ -137,7 +137,7 @@ def _is_rust(name: bytes) -> bool:
 
 
 def _whole(name: bytes) -> bytes:
-    """Keep it: since fb6a421fb615, "Match symbols exactly with CONFIG_LTO_CLANG"."""
+    """Cut nothing: since fb6a421fb615, "Match symbols exactly with CONFIG_LTO_CLANG"."""
     return name
 
 

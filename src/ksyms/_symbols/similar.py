@@ -14,7 +14,7 @@ MOST: Final = 3
 _SHORT: Final = 4
 """Least length of a name for which typos are considered."""
 _COMMON: Final = 3_000
-"""Largest number of occurrences of one part of a name that are looked at."""
+"""Largest number of occurrences of one part of a name that are examined."""
 _ALONE: Final = 8
 """Shorter names are searched for as a whole too, for their halves can be too common."""
 _LONGEST: Final = 512
