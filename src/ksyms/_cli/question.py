@@ -41,7 +41,7 @@ class Question(NamedTuple):
         text: the question itself.
         start: an address; with ``end``, the first address of a range.
         end: the first address after the range.
-        name: a symbol's name, also if it could be the address.
+        name: a symbol's name or a glob; also a name that could be the address.
         pattern: found in the names of all symbols that are asked for.
         module: a glob for the modules of the symbols.
         offset: in bytes from the symbol's start; symbols that are shorter are left out.
@@ -73,7 +73,7 @@ def question(text: str) -> Question:
         0xffffffff81000000          start
         0xffffffff81000000+0x100    start, end
         schedule+0x12/0xc0          name, offset, size
-        9p:v9fs_*                   module, pattern
+        9p:v9fs_*                   module, name, pattern
 
     Raises:
         ValueError: a range is empty, or a regular expression is not valid; it says which.
