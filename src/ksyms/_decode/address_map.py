@@ -154,6 +154,7 @@ class AddressMap:
         symbol = self.names.at(address - boot.slide)
         if symbol is not None and (symbol.module is None or boot.own):
             return Place(symbol, address - boot.slide - symbol.address, address - boot.slide)
+
         found = [
             Place(symbol, address - move - symbol.address, address - move)
             for section, move in boot.moves.items()
@@ -161,6 +162,7 @@ class AddressMap:
             if (symbol := self.names.at(address - move)) and symbol.section == section
             if self._reaches(symbol, address - move)
         ]
+
         # Two sections can have been at one address: one was unloaded before the other came.
         return found[0] if len(found) == 1 else None
 
@@ -259,15 +261,18 @@ class AddressMap:
         if not places:
             return Within(None, None)
         own = any(address in place for place in places)
+
         # An address outside of all symbols can have a symbol in another boot.
         held = own if own or self.names.at(address) is not None else None
         if not tells:
             return Within(frozenset([0]) if own else None, held)
+
         found = set()
         for place in places:
             offset = (address - place.start) % self.step
             if offset < place.stop - place.start:
                 found.add(address - place.start - offset)
+
         return Within(frozenset(slide for slide in found if self._can_lie(slide)), held)
 
     def _extent(self, name: str) -> tuple[list[range], bool]:

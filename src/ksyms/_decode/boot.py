@@ -56,15 +56,18 @@ def boot_of(table: SymbolTable, other: SymbolTable, force: bool = False) -> Boot
     slide = slide_between(table, other)
     if slide is None:
         return None
+
     there = _only_ones(other)
     votes: dict[str | None, list[int]] = {None: []}
     for key, symbol in _only_ones(table).items():
         if key in there:
             section = symbol.section if symbol.module else None
             votes.setdefault(section, []).append(there[key].address - symbol.address)
+
     kernel = votes.pop(None)
     if 2 * kernel.count(slide) <= len(kernel) and not force:
         return None
+
     # A section moves as one piece. If its symbols disagree, its slide is unknown.
     moves = {str(section): found[0] for section, found in votes.items() if len({*found}) == 1}
     return Boot(slide, False, moves)

@@ -45,7 +45,7 @@ class Encoded:
         self._kind: _Kind | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Give the text that ``data`` continues, as far as it is known now.
+        """Yield the text that ``data`` continues, as far as it is known now.
 
         Raises:
             ValueError: the packed bytes are damaged.
@@ -60,7 +60,7 @@ class Encoded:
         yield from self._kind.feed(data)
 
     def end(self) -> Iterator[bytes]:
-        """Give the rest of the text at the end of the input.
+        """Yield the rest of the text at the end of the input.
 
         Raises:
             ValueError: the input ends too soon.
@@ -126,7 +126,7 @@ class _Packed:
             yield from self._text.feed(piece)
 
     def _unpacked(self, data: bytes) -> Iterator[bytes]:
-        """Give the bytes that ``data`` unpacks to; before an error, the good ones first."""
+        """Yield the bytes that ``data`` unpacks to; before an error, the good ones first."""
         found: list[bytes] = []
         size = 0
         try:

@@ -36,8 +36,8 @@ class Follower:
 
     Only whole lines are decoded, so that evidence, and a name with its address, are never cut.
     If a line stays incomplete for longer than :data:`_PART`, as a prompt does, its first part
-    is written unchanged: up to the first address, or up to what may become one. That is any
-    hexadecimal digits at the end, with 0x before them:
+    is written unchanged: up to the first address, or up to the start of one that may follow.
+    Such a start is any hexadecimal digits at the end, with 0x before them:
 
         login: fa     "login: " is written, since "fa" can be the start of an address
         login: fast   all of it is written, since no address has a "t"
@@ -96,7 +96,7 @@ class Follower:
             self._put(each)
 
     def _ahead(self) -> Iterator[bytes]:
-        """Give the blocks to search for evidence, and hold them, until one limit is reached."""
+        """Yield the blocks to search for evidence, and hold them, until a limit is reached."""
         size = 0
         while size < AHEAD:
             data = self._text.read(0)

@@ -271,12 +271,15 @@ def parse_annotation(rest: bytes) -> Annotation:
     match = _CLOSED.match(rest)
     assert match is not None
     closed, tail = match[0], rest[match.end() :]
+
     said = _ANY_FORM.fullmatch(tail) if tail else None
     if said is None:
         return Annotation(NONE, closed, tail)
+
     number = int((said.lastgroup or "")[1:])
     groups = _GROUPS[number]
     begin, end = said.span(groups["is"]) if "is" in groups else (0, len(tail))
+
     words = {key: text_of(said[group]) for key, group in groups.items() if said[group]}
     decimal = words.get("decimal")
     return Annotation(
@@ -344,6 +347,7 @@ def _annotation(long: bool) -> bytes:
         for begin, whole in patterns
         if begin.startswith(_OPTIONAL) or not begin.startswith(_BLANKS)
     ]
+
     following = rb"(?![ \t]{1,2}(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w)| \w++: )"
     return (
         _CLOSING
@@ -379,10 +383,12 @@ def addresses(digits: int, first: bytes, long: bool = True) -> re.Pattern[bytes]
     """
     rest = digits - len(re.sub(rb"\[[^\]]*\]", b"0", first))
     address = first + rb"[0-9a-fA-F]{%d}" % rest
+
     behind = rb".{%d}" % digits
     after = [rb"(?<![\w@]" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
     after += [_opens(behind), _opens(rb"0[xX]" + behind)]
     before = rb"(?:" + rb"|".join(after) + rb")"
+
     annotation = rb"(?:(?!" + _BEHIND + rb")|" + _annotation(long) + rb")"
     ends = rb"(?!(?!" + _SUFFIX + rb")\w)"
     return re.compile(
@@ -474,7 +480,7 @@ _ALONE: Final = {
 }
 """The patterns of a name without an offset before an address, by the opener behind it."""
 _CONTEXT: Final = 20
-"""The bytes before a name that are searched too: a colour has at most so many."""
+"""The bytes before a name that are searched too: the length of the longest colour."""
 USUAL_BEFORE: Final = re.compile(rb" (" + _WORDS + rb") <\Z")
 """The usual text before an address with its name before it, as ftrace prints it."""
 _OPENER: Final = re.compile(rb" (?:<|\\u003[cC]|&lt;|\(|at |= )(?:0x)?$")
@@ -490,15 +496,18 @@ def name_before(text: bytes) -> tuple[bytes, bytes]:
     opener = _OPENER.search(text, max(0, len(text) - 9))
     if opener is None:
         return b"", b""
+
     end, word = opener.start(), opener[0].removesuffix(b"0x").lower()
     first = max(0, end - LONGEST)
     # The name begins behind the last blank, but for the blank before its module.
     begin = text.rfind(b" [", first, end) if text[end - 1 : end] == b"]" else end
     begin = max(text.rfind(b" ", first, begin) + 1, first)
+
     match = _WITH_OFFSET.fullmatch(text, begin, end)
     if match is None:
         head = text[max(0, begin - _CONTEXT) : end]
         match = _WITH_OFFSET_BEHIND.search(head)
         if match is None and word in _ALONE:
             match = _ALONE[word].search(head)
+
     return (match[0], OPENERS[word]) if match else (b"", b"")

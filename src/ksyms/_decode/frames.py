@@ -90,7 +90,7 @@ class Frames:
         self._static: dict[Symbol, _Static] = {}
 
     def lines(self, text: bytes) -> Iterator[str]:
-        """Give a JSON object for each frame of ``text``, in its order.
+        """Yield a JSON object for each frame of ``text``, in its order.
 
         From the text: ``text`` is the frame itself, ``line`` the number of its line,
         ``address`` its address, ``said`` the name that the text has for it, and ``agrees`` is
@@ -121,6 +121,7 @@ class Frames:
             # A symbol beside its address was found twice. Of two frames that overlap the one
             # that begins first is taken, else the longer one.
             found = sorted([*found, *others], key=lambda frame: (frame[0], -frame[1]))
+
         taken, at, line = -1, 0, 0
         for place, end, record in found:
             if place < taken:
@@ -133,12 +134,13 @@ class Frames:
         return lines
 
     def _addresses(self, block: Block, parts: Parts) -> Iterator[_Frame]:
-        """Give the frames with an address."""
+        """Yield the frames with an address."""
         digits, places = self._decoder.map.digits, places_of(block.pieces)
         for part, found in parts:
             usual: list[_Told | None] = [None] * (part.end - part.first)
             if found and not self._typed:
                 usual = self._usual(found)
+
             for number, known in enumerate(usual, part.first):
                 key, start = block.keys[number], places[number]
                 told = known or self._address(key, part)
@@ -159,6 +161,7 @@ class Frames:
         fits: list[bool | None] = [False] * len(found.keys)
         for at, is_right in zip(found.hard.tolist(), found.fits):
             fits[at] = is_right or None
+
         offsets, made = found.offsets.tolist(), list[_Told | None]()
         for key, static, offset, fit in zip(found.keys, self._statics(found), offsets, fits):
             if fit is None or static is None:
@@ -198,6 +201,7 @@ class Frames:
             self._boot, self._records = part.boot, {}
         if key in self._records:
             return self._records[key]
+
         digits = self._decoder.map.digits
         address, rest = int(key[:digits], 16), key[digits:]
         said = self._decoder.meant(parse_annotation(rest))
@@ -206,6 +210,7 @@ class Frames:
         words = said.name or None
         if words is not None and said.offset is not None:
             words += f"+{said.offset:#x}"
+
         place = part.boot and self._decoder.map.place(address, part.boot)
         agrees = None
         if place is None:
@@ -214,18 +219,20 @@ class Frames:
             if words is not None:
                 agrees = self._decoder.agrees(said, place)
             record = self._is(place.symbol, place.offset)
+
         # A bracket that closes an address without a name is not part of the frame.
         length = digits if said.form is NONE else len(key)
         if rest.startswith(BEFORE):
             length = digits + len(said.closed)
         told = length, _head(address, words, agrees) + record
+
         # Not kept: the reason why there is no symbol, and the slide of a module, can change.
         if place is not None and place.symbol.module is None:
             self._records[key] = told
         return told
 
     def _symbols(self, block: Block, parts: Parts) -> Iterator[_Frame]:
-        """Give the frames without an address, of which the text has a symbol and offset."""
+        """Yield the frames without an address, for which the text has a symbol and offset."""
         begins = [part.begin for part, _ in parts]
         for place, match in block.named:
             part, _ = parts[bisect_right(begins, place) - 1]
@@ -235,6 +242,7 @@ class Frames:
             length = match.end() - match.start()
             offset = int(match["offset"], 16)
             yield place, place + length, self._symbol(match, offset, verdict, part)
+
         if b"+" in block.text:
             for match in DECIMAL_FRAMES.finditer(block.text):
                 if self._called(match):
@@ -283,10 +291,12 @@ class Frames:
         quoted = _quoted(printed)
         listed = f'"listed": {dumps(name)}, ' if printed != name else ""
         others = dumps(aliases(self._table, symbol)) if address in self._shared else "[]"
+
         where = self._where.get((module, section))
         if where is None:
             where = f'"module": {_quoted(module)}, "section": {_quoted(section)}'
             self._where[module, section] = where
+
         start = self._starts.get(section) if section else None
         return _Static(
             quoted[1:-1],

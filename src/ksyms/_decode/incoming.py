@@ -17,8 +17,8 @@ class Incoming:
 
     Args:
         fd: the descriptor to read.
-        stop: a descriptor that becomes readable when the reader shall no longer wait; what
-            has arrived by then is still read.
+        stop: a descriptor that becomes readable when the reader shall no longer wait; input
+            that has arrived by then is still read.
     """
 
     def __init__(self, fd: int, stop: int | None = None) -> None:
@@ -34,7 +34,7 @@ class Incoming:
         """The error that ended the text early, or None."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give the text to its end."""
+        """Yield the text to its end."""
         while data := self.read():
             yield data
 
@@ -71,7 +71,7 @@ class Incoming:
         return bool(ready)
 
     def _come(self) -> Iterator[bytes]:
-        """Read once, and give the text of that; at the end, the rest of the text."""
+        """Read once and yield the text of that; at the end of input, the rest of the text."""
         if self._over:
             return
         if data := os.read(self._fd, BLOCK):

@@ -93,6 +93,7 @@ def image_start(table: SymbolTable, release: str | None) -> ImageStart:
     """
     text, stext, start = (_address(table, n) for n in ("_text", "_stext", "_start"))
     release = table.release or release
+
     exact: set[int | None] = {text}
     if table.machine in ("aarch64", "arm64"):
         exact = {_arm64_start(text, stext, release)}
@@ -103,6 +104,7 @@ def image_start(table: SymbolTable, release: str | None) -> ImageStart:
         exact.add(start)
         if text is not None and table.digits > 8 and text % _ARM64_BLOCK == _ARM64_TEXT_OFFSET:
             exact.add(text - _ARM64_TEXT_OFFSET)
+
     return ImageStart(frozenset(a for a in exact if a is not None), stext)
 
 
@@ -139,12 +141,15 @@ def slides_where_unmoved(table: SymbolTable, release: str | None) -> frozenset[i
     """
     if table.machine in _I386:
         return None
+
     if (linked := link_slide(table)) is not None:
         return frozenset([-linked])
+
     starts = image_start(table, release).exact
     if len(starts) != 1:
         return None
     [start] = starts
+
     unmoved = {
         "x86_64": start == _X86_START,
         "aarch64": start % _ARM64_BASES == 0,

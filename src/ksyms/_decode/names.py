@@ -66,17 +66,22 @@ class Names:
         return addresses - self._values[numbers]
 
     def _fill(self, numbers: Index) -> None:
+        """Fill ``heads``, ``tails`` and ``kernel`` for ``numbers``, in which each is once."""
         self._filled[numbers] = True
         names, sizes, modules = self._table.briefly(numbers)
+
         self.kernel[numbers] = [module is None for module in modules]
+
         printed = self._table.printed_name
         # A name without a dot or a dollar sign is printed unchanged.
         words = _words([n if b"." not in n and b"$" not in n else printed(n) for n in names])
         self.heads[numbers] = (b" " + b"+0x\0 ".join(words) + b"+0x").split(b"\0")
+
         known = self._tails.get
         self.tails[numbers] = [known(key) or self._tail(*key) for key in zip(sizes, modules)]
 
     def _tail(self, size: int, module: str | None) -> bytes:
+        """Return and keep the text behind an offset: ``/0xf0 [xfs]``, or ``/0xf0``."""
         bracket = "" if module is None or module in self.listed else f" [{word(module)}]"
         tail = b"/%#x%b" % (size, bracket.encode())
         self._tails[size, module] = tail

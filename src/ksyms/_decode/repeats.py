@@ -48,17 +48,25 @@ class Repeats(Generic[_Made]):
         return made
 
     def _lines(self, text: bytes) -> list[_Made]:
+        """Return the results from the cache, and decode the other lines as one block.
+
+        The whole block is decoded, without the cache, if lines seldom repeat, or if its lines
+        cannot be decoded one by one.
+        """
         decoder = self._decoder
         if self._is_varied or not decoder.has_single_lines(text):
             block = decoder.read(text)
             return self._make(block, decoder.parts(block))
+
         if self._held != decoder.belief.held or len(self._known) > _KEPT:
             self._known = {}
+
         lines = text.split(b"\n")
         made = list(map(self._known.get, lines))
         fresh = [line for line, one in zip(lines, made) if one is None]
         self._seen += len(lines)
         self._fresh += len(fresh)
+
         new: list[_Made] = []
         if fresh:
             block = decoder.read(b"\n".join(fresh), alone=True)
@@ -68,7 +76,9 @@ class Repeats(Generic[_Made]):
                 return self._make(block, decoder.parts_by_news(block))
             new = self._make(block, parts)
             self._keep(block, fresh, new)
+
         decoder.belief.line += len(lines) - max(len(fresh), 1)
+
         rest = iter(new)
         return [next(rest) if one is None else one for one in made]
 

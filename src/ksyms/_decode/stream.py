@@ -29,7 +29,7 @@ def seekable(fd: int) -> bool:
 
 
 def blocks(pieces: Iterable[bytes], pattern: re.Pattern[bytes]) -> Iterator[Block]:
-    """Give the bytes of ``pieces`` in the blocks of a :class:`Cutter`."""
+    """Yield the bytes of ``pieces`` in the blocks of a :class:`Cutter`."""
     cutter = Cutter(pattern)
     for piece in pieces:
         yield from cutter.feed(piece)
@@ -63,11 +63,13 @@ class Cutter:
             found.append((data[: word.end()], False))
             data = data[word.end() :]
             self._inside = not data
+
         end = data.rfind(b"\n") + 1
         if not end and len(data) >= BLOCK:
             end = _cut(data, self._pattern)
             self._inside = not end
             end = end or len(data)
+
         if self._inside or end:
             found.append((data[:end], not self._inside))
         self.begun = data[end:]
@@ -82,8 +84,8 @@ class Cutter:
 def _cut(line: bytes, pattern: re.Pattern[bytes]) -> int:
     """Return the offset at which to cut a long line; 0 if there is no such offset.
 
-    It is behind the last of ``_ENDS`` before an address that begins near the line's end: what
-    belongs to that address may not have arrived yet.
+    It is behind the last of ``_ENDS`` before an address that begins near the line's end: the
+    rest of that address's annotation may not have arrived yet.
     """
     late = pattern.search(line, len(line) - LONGEST)
     before = late.start() if late else len(line)

@@ -46,10 +46,12 @@ def frames(text: bytes) -> Iterator[re.Match[bytes]]:
     while at >= 0:
         lowest = end if at - end < LONGEST else at - LONGEST
         begin = text.rfind(b" ", lowest, at) + 1 or lowest
+
         match = FRAMES.match(text, begin)
         if match is None or match.end() <= at:
             name = NAME_END.search(text, begin, at)
             match = name and FRAMES.match(text, name.start())
+
         end = at + 3
         if match is not None:
             yield match
@@ -92,6 +94,7 @@ class Tally:
         words = [match[0] for match in matches]
         fit = self.fit
         first = dict(zip(words, matches))
+
         for word, count in Counter(words).items():
             if first[word]["size"] is None:
                 continue
@@ -103,6 +106,7 @@ class Tally:
             else:
                 self.misfits[verdict.why] += count
                 self.examples.setdefault(verdict.why, text_of(word))
+
         return self.fit > fit
 
     def judge(self, match: re.Match[bytes]) -> Verdict:
@@ -127,14 +131,17 @@ class Tally:
         same = [s for s in called if self._names.module(s) == module]
         if not same:
             return Verdict(None, False, self._missing(called, name, module))
+
         if size is None:
             fits = [s for s in same if offset <= max(s.size, 1)]
             why = f"{name} has no {offset:#x} bytes"
         else:
             fits = [s for s in same if prints_size(self._table, s, size)]
             why = f"the symbol of that name has {same[0].size:#x} bytes, not {size:#x}"
+
         if offset > (offset if size is None else size):
             return Verdict(None, False, f"{name} has no {offset:#x} bytes")
+
         if len(fits) == 1:
             return Verdict(fits[0], True)
         if fits:
@@ -143,6 +150,7 @@ class Tally:
         return Verdict(None, False, why)
 
     def _missing(self, called: list[Symbol], name: str, module: str | None) -> str:
+        """Return the reason why ``name`` is not of ``module`` in the file."""
         if module is not None and module not in self._modules:
             return f"the file has no module {module}"
         if called:

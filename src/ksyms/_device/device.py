@@ -159,8 +159,10 @@ class Device:
         """
         if writing:
             raise _error(errno.EACCES, "The device cannot be written to.", "Open it to read.")
+
         with self._lock:
             handle = self._admit(process)
+
         try:
             image = take().image
         except MemoryError:
@@ -171,6 +173,7 @@ class Device:
         except BaseException:
             self._forget(handle)
             raise
+
         with self._lock:
             softc = self._softcs.get(handle)
             if softc is not None:  # it was removed if the process has exited meanwhile
@@ -179,6 +182,7 @@ class Device:
         raise _error(errno.EINTR, "The process went while its snapshot was taken.", "Open it.")
 
     def _admit(self, process: Process) -> int:
+        """Make a handle for ``process`` without its snapshot yet; the lock must be held."""
         if not self._loaded:
             raise _error(errno.ENXIO, "The device is not loaded.", "Load it.")
         limit = self.policy.opens_per_process
@@ -188,6 +192,7 @@ class Device:
                 f"Process {process.pid} has the device open already.",
                 "Close it before it is opened again.",
             )
+
         handle = self._next
         self._next += 1
         self._softcs[handle] = _Softc(process=process)
@@ -201,6 +206,7 @@ class Device:
             return self._softcs.pop(handle, None)
 
     def _image(self, handle: int) -> tuple[_Softc, memoryview]:
+        """Return the softc and the snapshot of a handle; EBADF if it is not open."""
         with self._lock:
             softc = self._softcs.get(handle)
         if softc is None or softc.image is None:
@@ -256,6 +262,7 @@ class Device:
                 f"{request:#x} is no request of this device.",
                 "Ask KIOCGSIZE or KIOCGADDR.",
             )
+
         if known.call == "size":
             return _word(len(image), known.word, known.signed)
         if known.call == "address":
@@ -287,6 +294,7 @@ class Device:
             raise _error(
                 errno.EACCES, "The snapshot cannot be mapped to write.", "Map it read-only."
             )
+
         end = offset + length + -length % PAGE
         if offset < 0 or offset % PAGE or length <= 0 or end > len(image) + -len(image) % PAGE:
             raise _error(
@@ -295,6 +303,7 @@ class Device:
                 f"{len(image)} bytes.",
                 "Map pages within it.",
             )
+
         data = image[offset:end]
         return Pages(data, end - offset - len(data))
 
@@ -326,12 +335,14 @@ def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: by
     form = GVALUE if call == "value" else GSYMBOL
     if len(data) != form.size:
         raise _error(errno.EFAULT, "The request's structure is not whole.", "Give it whole.")
+
     pointer = form.unpack(data)[0]
     name = caller.string_at(pointer, LONGEST_NAME)
     if name is None:
         raise _error(errno.EFAULT, f"No name can be read at {pointer:#x}.", "Point to one.")
     if len(name) >= LONGEST_NAME:
         raise _error(errno.ENAMETOOLONG, "The name is too long.", "Ask for another.")
+
     if softc.table is None:
         softc.table = load(image)
     found = softc.table.find_best(name.decode("utf-8", "surrogateescape"))
@@ -341,12 +352,18 @@ def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: by
             f"No symbol is called {name.decode('utf-8', 'replace')!r}.",
             "Ask for another.",
         )
+
     if call == "value":
         return form.pack(pointer, found.st_value)
     return form.pack(pointer, _ELF64_SYM.pack(found))
 
 
 def _word(value: int, width: int, signed: bool = False) -> bytes:
+    """Return a number as ``width`` bytes in this machine's byte order.
+
+    Raises:
+        DeviceError: EOVERFLOW, if it does not fit.
+    """
     try:
         return value.to_bytes(width, sys.byteorder, signed=signed)
     except OverflowError:

@@ -92,6 +92,7 @@ class DirectoryServer(Server):
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
             life = Life(files, end, self.event)
+
             # From here on a signal is counted and raises nothing, so no mount is left behind.
             stack.enter_context(life.signals())
             self._recover(at)  # another server may have mounted meanwhile
@@ -109,6 +110,7 @@ class DirectoryServer(Server):
                 lambda: {**self.facts(latest), "directory": self.directory},
                 self.event,
             )
+
             self.serve(life, channel, tree, self._linked())
         self.event("ended")
 
@@ -141,6 +143,7 @@ class DirectoryServer(Server):
                     "Name one, or a place for one.",
                     errno=error.errno,
                 ) from None
+
             stack.callback(os.close, at)
             self._empty(at)
             yield at
@@ -181,18 +184,21 @@ class DirectoryServer(Server):
             self._remove(directory, found.kind, at, name)
 
     def _remove(self, directory: str, kind: str, at: int, name: str) -> None:
+        """Unmount the mount at ``directory``; ServeError if it is not a dead one of ours."""
         if kind != KIND:
             raise ServeError(
                 f"Something else ({kind}) is mounted at {directory}.",
                 "Name another directory, or unmount it.",
                 errno=errno.EBUSY,
             )
+
         if answers(directory):
             raise ServeError(
                 f"{directory} is served already.",
                 "Name another directory, or stop that server.",
                 errno=errno.EBUSY,
             )
+
         try:
             unmount(at, name, os.geteuid() != 0, FORCE)
         except OSError as error:
@@ -213,9 +219,11 @@ class DirectoryServer(Server):
 
     @contextmanager
     def _link(self) -> Iterator[None]:
+        """Make the symlink, and remove it at the end. A failure is only reported."""
         if self.link is None:
             yield
             return
+
         target = os.path.join(self.directory, DEVICE)
         with ExitStack() as stack:
             parent, name = os.path.split(self.link)

@@ -102,6 +102,7 @@ class Life:
                     if time.monotonic() > due:
                         self._force("in use, but not open: ends all the same")
                         return
+
             # A close does not write to the pipe, so poll once a signal has come.
             select.select([self._woken], [], [], 0.2 if self._asked else None)
             with suppress(BlockingIOError):

@@ -105,6 +105,7 @@ class Server(ABC):
         }
 
     def _kept(self, snapshot: Snapshot) -> Backing:
+        """Keep a snapshot for its opens, and report it."""
         backing = Backing(snapshot.image)
         self._taken = time.time()
         self.event(f"snapshot of {backing.size} bytes taken")

@@ -78,6 +78,7 @@ class Callers:
                 return self._new(task)
 
     def _new(self, task: int) -> Caller:
+        """Read the thread's status and process, and keep its file if it is a program's."""
         file = StandingFile(f"/proc/{task}/status")
         try:
             status = _text(file)
@@ -85,9 +86,11 @@ class Callers:
         except OSError:
             file.close()
             raise
+
         if process is None:
             file.close()
             return Caller(None, status)
+
         if len(self._kept) == _KEPT:
             self._drop(next(iter(self._kept)))
         self._kept[task] = file, process
@@ -99,9 +102,11 @@ class Callers:
 
 
 def _process_of(task: int, status: bytes) -> Process | None:
+    """Return the process of a thread with this status; None if it is not a program's."""
     match = _TGID.search(status)
     if match is None:
         return None
+
     pid = int(match[1])
     fields = _stat(pid)
     own = fields if task == pid else _stat(task)
@@ -111,6 +116,7 @@ def _process_of(task: int, status: bytes) -> Process | None:
 
 
 def _stat(task: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat after the name; none if it cannot be read."""
     # The name stands in parentheses and can itself contain parentheses and blanks.
     return _read(f"/proc/{task}/stat").rpartition(b")")[2].split()
 

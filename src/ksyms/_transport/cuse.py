@@ -117,6 +117,7 @@ class CharacterDevice(Operations):
         return Answer((answer, f"DEVNAME={self._name}\0".encode()), after=self._ready)
 
     def _open(self, request: Request, wait: bool) -> Answer:
+        """Open the device for the caller; WaitError if a snapshot has to be taken first."""
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         with self._gate.told(self._name, request):
@@ -125,6 +126,7 @@ class CharacterDevice(Operations):
             if found is None:
                 raise WaitError
             handle = self._device.open(process, lambda: found, writing)
+
         with self._lock:
             self._places[handle] = _Place(0, 0)
         answer = protocol.OPEN_OUT.pack(handle, 0, 0)

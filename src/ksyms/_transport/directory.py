@@ -199,6 +199,7 @@ class Directory(Operations):
         if name in self._files:
             with self._gate.told(name, request):
                 node = self._looked_up(name, request.pid, wait)
+
         with self._lock:
             self._nodes[node.number] = node  # it may have been swept since it was found
             node.lookups += 1
@@ -219,13 +220,16 @@ class Directory(Operations):
             sent = self._sent.get(task)
         if last is not None and sent is None:
             return last
+
         process = self._gate.seeing(task)
         if process is None:
             return last or self._empty[name]
+
         if sent is not None and sent.found is not None:
             found, sent.found = sent.found, None
             if found.name == name and sent.process == process:
                 return found
+
         backing = self._snapshots.get() if wait else self._snapshots.current()
         if backing is None:
             raise WaitError
@@ -276,13 +280,16 @@ class Directory(Operations):
     def _open(self, request: Request, wait: bool) -> Answer:
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+
         node = self._node(request.node)
         if node.name == STATUS:
             return self._open_status(writing)
+
         with self._gate.told(node.name, request):
             process = self._gate.admit(request, self.closing)
             backing = self._fresh(request.pid, process, node)
             handle = self._files[node.name].open(process, lambda: backing, writing)
+
         with self._lock:
             node.handles.add(handle)
             opened, number = self._how(node, backing)
@@ -290,6 +297,7 @@ class Directory(Operations):
         return Answer((answer,), lambda: self._close(node, handle))
 
     def _open_status(self, writing: bool) -> Answer:
+        """Open ``.status``: its text is made now, and kept for the handle."""
         if writing:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         passthrough = {
@@ -298,6 +306,7 @@ class Directory(Operations):
         }
         facts = {**self._facts(), **passthrough, **self.counts(), **self._openers()}
         text = json.dumps(facts)
+
         with self._lock:
             handle = self._next
             self._next += 1
@@ -363,6 +372,7 @@ class Directory(Operations):
             sent = self._sent.pop(task, None)
         if backing is not None and sent is not None and sent.process == process:
             return backing
+
         if backing is not None and self._snapshots.current() is backing:
             return backing
         with self._lock:
@@ -384,6 +394,7 @@ class Directory(Operations):
         return protocol.FOPEN_KEEP_CACHE | protocol.FOPEN_NOFLUSH, 0
 
     def _passes(self, backing: Backing) -> bool:
+        """Return True if passthrough works; the first refusal by the kernel is reported."""
         if self.passthrough is None:
             try:
                 backing.register(self._channel.fd)
@@ -412,7 +423,7 @@ class Directory(Operations):
         return node.attributes, _FOR_EVER if node.backing else 0
 
     def _packed(self, number: int, name: str, size: int) -> bytes:
-        """Return packed attributes with the time of now; ``.status`` has the files' owner."""
+        """Return packed attributes with the current time; ``.status`` has the files' owner."""
         policy = self._files.get(name, next(iter(self._files.values()))).policy
         return Attributes(
             number,
@@ -452,6 +463,7 @@ class Directory(Operations):
         return node
 
     def _drop(self, number: int, lookups: int) -> None:
+        """Subtract from a node's lookup count, and forget the node if nothing uses it."""
         with self._lock:
             node = self._nodes.get(number)
             if node is not None:

@@ -131,6 +131,7 @@ class Readers:
             reader.end()
 
     def _admit(self, user: int) -> None:
+        """Raise EAGAIN if too many readers that were given up still exist."""
         with self._lock:
             self._stuck = {r: own for r, own in self._stuck.items() if not r.gone()}
             stuck = list(self._stuck.values())
@@ -138,6 +139,10 @@ class Readers:
             raise _again()
 
     def _asked(self, reader: _Reader, user: int, message: bytes) -> bytes:
+        """Ask a reader, and keep it as idle afterwards, or end it.
+
+        It is given up, with EFAULT, if it does not answer in time.
+        """
         try:
             answer = reader.ask(message)
         except TimeoutError:
@@ -148,6 +153,7 @@ class Readers:
         except BaseException:  # MemoryError, say: its answer may still come, so do not reuse it
             reader.end()
             raise
+
         with self._lock:
             kept = bool(answer) and len(self._idle) < _EACH
             if kept:
@@ -194,6 +200,7 @@ def lane(request: Request, handle: int) -> tuple[int, int]:
 
 
 def _begun() -> _Reader:
+    """Start a reader; EAGAIN if that fails for another reason than want of room."""
     try:
         return _Reader()
     except OSError as error:
@@ -203,6 +210,11 @@ def _begun() -> _Reader:
 
 
 def _found(answer: bytes) -> bytes | None:
+    """Return the bytes of a reader's answer; None if it found nothing.
+
+    Raises:
+        OSError: the reader had no room; EAGAIN, if it gave no answer.
+    """
     kind, found = answer[:1], answer[1:]
     if kind == b"+":
         return found

@@ -82,6 +82,7 @@ def mount(at: int, allow_other: bool) -> Mount:
     """
     by_helper = os.geteuid() != 0
     directory = place(at)
+
     try:
         fd = (_by_helper if by_helper else _by_root)(at, directory, allow_other)
     except OSError as error:
@@ -116,6 +117,7 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
             busy = "busy" in run.stderr.lower()
             raise OSError(errno.EBUSY if busy else errno.EIO, run.stderr.strip())
         return
+
     # ``at`` is the directory beneath the mount. From it the kernel goes on to the mount itself
     # (LOOKUP_MOUNTPOINT; fs/namei.c, handle_lookup_down), even if the directory was renamed.
     way = f"/proc/self/fd/{at}/{name}" if name else f"/proc/self/fd/{at}"
@@ -151,6 +153,7 @@ def mounted(directory: str) -> Mounted | None:
 
 
 def _mounts() -> list[Mounted]:
+    """Return all mounts of this mount namespace, in the order of /proc/self/mountinfo."""
     found = []
     # Not splitlines(): a directory's name can contain the other line ends.
     for line in _MOUNTS.text().split(b"\n")[:-1]:
@@ -165,18 +168,22 @@ def _mounts() -> list[Mounted]:
 
 
 def _take_back(at: int, by_helper: bool) -> None:
+    """Undo a mount that failed half-way, as far as that is possible."""
     with suppress(OSError, ServeError):
         unmount(at, "", by_helper, FORCE)
 
 
 def _by_root(at: int, directory: str, allow_other: bool) -> int:
+    """Open /dev/fuse and mount with mount(2); return the connection's descriptor."""
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise _no_fuse(error) from None
+
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions"
     if allow_other:
         options += ",allow_other"
+
     libc = ctypes.CDLL(None, use_errno=True)
     where = f"/proc/self/fd/{at}".encode()
     if libc.mount(b"ksyms", where, KIND.encode(), _FLAGS, options.encode()):
@@ -200,10 +207,12 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
         os.close(descend(directory, alone=True))
     except UntrustedError as error:
         raise _not_mounted(directory, str(error), error.errno) from None
+
     ours, theirs = socket.socketpair()
     options = "default_permissions,nosuid,nodev,noexec,fsname=ksyms,subtype=ksyms"
     if allow_other:
         options += ",allow_other"
+
     with ours, theirs:
         run = subprocess.run(
             [_helper(), "-o", options, "--", directory],
@@ -217,17 +226,20 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
         numbers = array.array("i")
         space = socket.CMSG_SPACE(numbers.itemsize)
         _, messages, _, _ = ours.recvmsg(1, space)
+
     if run.returncode or not messages:
         if run.returncode <= 0:  # it may have mounted, and the descriptor did not arrive
             _take_back(at, True)
         why = run.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
         raise _not_mounted(directory, why[0].rstrip("."))
+
     numbers.frombytes(messages[0][2][: numbers.itemsize])
     os.set_inheritable(numbers[0], False)
     return numbers[0]
 
 
 def _helper() -> str:
+    """Return the path of fusermount3, or fusermount; ServeError if neither is installed."""
     from shutil import which
 
     found = which("fusermount3") or which("fusermount")

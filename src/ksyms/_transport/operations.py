@@ -91,10 +91,12 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
     while (request := channel.receive()) is not None:
         if request.opcode == protocol.INTERRUPT:
             continue
+
         handler = handlers.get(request.opcode)
         if handler is None:
             _finish(channel, request, errno.ENOSYS, time.monotonic(), told)
             continue
+
         try:
             _answer(channel, request, handler, False, told)
         except WaitError as error:
@@ -158,6 +160,7 @@ class _Lanes:
         self._snapshots.acquire()
 
     def _run(self, lane: Hashable) -> None:
+        """Do a lane's work in order, and end the lane when it has none."""
         while True:
             with self._lock:
                 if not self._work[lane]:
@@ -174,6 +177,7 @@ class _Lanes:
 def _answer(
     channel: Channel, request: Request, handler: Handler, wait: bool, told: Told | None
 ) -> None:
+    """Call the handler and send its answer, or an errno for its exception."""
     begun = time.monotonic()
     try:
         answer = handler(request, wait)
@@ -195,6 +199,7 @@ def _answer(
 
 
 def _reply(channel: Channel, request: Request, answer: Answer) -> None:
+    """Send an answer, and call its ``after``, or its ``undo`` if it could not be sent."""
     if request.opcode in protocol.NO_REPLY:
         return
     try:
@@ -225,6 +230,7 @@ def _finish(
 
 
 def _tell(told: Told | None, request: Request, number: int, begun: float) -> None:
+    """Report a request that was answered to ``told``, if there is one."""
     if told is not None:
         with suppress(MemoryError):
             told(request, number, time.monotonic() - begun)

@@ -157,6 +157,7 @@ class Channel:
                 raise
             if length < IN_HEADER.size:
                 return None
+
             header = IN_HEADER.unpack_from(self._buffer)
             _, opcode, unique, node, uid, gid, pid, _, _ = header
             body = bytes(memoryview(self._buffer)[IN_HEADER.size : length])
@@ -180,6 +181,7 @@ class Channel:
         return self._send([OUT_HEADER.pack(OUT_HEADER.size, -number, request.unique)])
 
     def _send(self, parts: Sequence[Buffer]) -> bool:
+        """Write a reply; return False if the kernel takes none any more."""
         try:
             os.writev(self.fd, parts)
         except OSError as error:
