@@ -43,7 +43,7 @@ _ARM64_BASES: Final = 1 << 27
 _RISCV_START: Final = 0xFFFFFFFF80000000
 """KERNEL_LINK_ADDR of 64 bits (arch/riscv/include/asm/pgtable.h)."""
 _MODULE_AREA: Final = 1 << 28
-"""Bytes around the file's modules that can have another boot's modules, beside on x86-64."""
+"""Bytes around the file's modules that can have another boot's modules, except on x86-64."""
 _BRANCH: Final = 1 << 31
 """Bytes around the kernel within which arm64, RISC-V and s390 place modules: the reach of a
 branch.

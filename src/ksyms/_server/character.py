@@ -45,7 +45,7 @@ class CharacterServer(Server):
         self.event("ended")
 
     def _ready(self) -> None:
-        """Give the node the mode and owner of the policy: it comes with the kernel's."""
+        """Give the node the policy's mode and owner: the kernel makes it with others."""
         path = f"/dev/{self.name}"
         with suppress(OSError):
             os.chown(path, self.policy.owner, self.policy.group)
