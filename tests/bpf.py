@@ -33,7 +33,7 @@ def name() -> str:
 
 
 def load_bpf_program(called: str = "") -> int:
-    """Load a program that does nothing, of :func:`name` or as ``called``; give its descriptor."""
+    """Load a program that does nothing, as ``called`` or :func:`name`; give a descriptor."""
     return _load(RETURN, (called or name()).encode())
 
 
