@@ -34,6 +34,7 @@ _UNKNOWN: Final = ", ".join(
         '"link_address": null',
     ]
 )
+LEFT: Final = "its name tells of another boot, and stands where a user of the machine can write"
 _WORDS: Final = {None: "null", True: "true", False: "false"}
 _Frame = tuple[int, int, str]
 """Where a frame begins and ends in its block, and its record without line and text."""
@@ -113,9 +114,12 @@ class Frames:
             if part.boot is not self._boot or len(self._records) > _KEPT:
                 self._boot, self._records = part.boot, {}
             records = self._records
+            left = {part.first + at for at in found.left} if found else frozenset[int]()
             for number, symbol in enumerate(symbols, part.first):
                 key, start = block.keys[number], places[number]
-                if key in records:
+                if number in left:
+                    told = self._address(key, part._replace(boot=None, why=LEFT), None)
+                elif key in records:
                     told = records[key]
                 else:
                     told = self._address(key, part, symbol)
