@@ -8,6 +8,7 @@ the running kernel prints such names itself, of programs that crash, and dmesg p
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import ksyms
 from command import COMMAND
 from form import FORMS as SYMBOLS
 from form import decode, oracle
+from ksyms._decode import Decoder, Frames
 
 RELEASE = "6.12.9"
 SLIDE = 0x1000000
@@ -576,6 +578,18 @@ def test_the_same_words_where_the_kernel_prints_them(table: ksyms.SymbolTable) -
     assert decode(table, text)[0].endswith(f"{raw_one} {said('kfree+0x1c').split('] ')[1]}\n")
     first = "".join(stamp(record) + record.text + "\n" for record in records(log[:1]))
     assert decode(table, first)[0] == first
+
+
+def test_records_of_what_is_no_evidence(table: ksyms.SymbolTable) -> None:
+    """A name that tells of another boot is left alone, in each way that a text is printed."""
+    frame, own = said("vfs_read+0x2c", 0x200000), raw("kfree+0x1c")
+    text = f"[    1.000000] tmpfs: Unknown parameter '{frame}'\n[    2.000000]  [<{own}>]\n"
+    decoder = Decoder(table)
+    records = [json.loads(line) for line in Frames(decoder, table).lines(text.encode())]
+    assert [record["symbol"] for record in records] == [None, "kfree"]
+    assert [bool(record["why"]) for record in records] == [True, False]
+    line = text.partition("\n")[0].encode()
+    assert Decoder(table).name_only(text.encode()).startswith(line + b"\n")
 
 
 PROGRAM = """

@@ -82,7 +82,8 @@ class Found(NamedTuple):
 
     ``agreed`` are keys, seen for the first time, that have the right name; ``odd`` those whose
     name is another than the boot would have it, or which lie in no symbol. ``named`` is how
-    many have a symbol, ``inside`` how many lie in the kernel.
+    many have a symbol, ``inside`` how many lie in the kernel. ``left`` are the places of what
+    keeps its own name, which tells of another boot where it is no evidence.
     """
 
     keys: list[Key]
@@ -96,6 +97,7 @@ class Found(NamedTuple):
     odd: list[Key]
     named: int
     inside: int
+    left: set[int]
 
 
 Parts = list[tuple["Part", "Found | None"]]
@@ -227,7 +229,7 @@ class Decoder:
         """
         key = found.keys[at]
         said = forms.parse_annotation(key[self._digits :])
-        if said.form.style in (Style.NO_ADDRESS, Style.KEPT):
+        if at in found.left or said.form.style in (Style.NO_ADDRESS, Style.KEPT):
             return b""
         place = self.map.place(int(key[: self._digits], 16), found.boot)
         if place is None:
@@ -524,6 +526,7 @@ class Decoder:
                 key = found.keys[at]
                 if key in unsaid:
                     found.words[at] = _as_it_was(key, self._digits)
+                    found.left.add(at)
 
     def _quiet(self, belief: Belief, block: Block) -> tuple[list[Part], Found] | None:
         """Find a block's one part and its addresses; None if it changes the belief."""
@@ -538,7 +541,7 @@ class Decoder:
         if agreed and not belief.settled:
             if block.contexts.are_alone:
                 return None
-            agreed = sum(map(is_evidence, found.agreed))
+            agreed *= any(map(is_evidence, found.agreed))  # the others say the same
         if belief.tells([*found.odd, *block.told.values()], agreed > 0, is_evidence):
             return None
         for key in block.contexts.unsaid:  # elsewhere it may be evidence
@@ -582,7 +585,7 @@ class Decoder:
         known = numbers != NOBODY if boot.own else kernel
         hard = np.flatnonzero(~known if bare is None else ~(known & bare))
         counts = int(known.sum()), int(kernel.sum())
-        found = Found(keys, boot, words, offsets, numbers, hard, [], [], [], *counts)
+        found = Found(keys, boot, words, offsets, numbers, hard, [], [], [], *counts, set())
         self._fill(found, known)
         return found
 

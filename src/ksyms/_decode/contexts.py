@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -120,6 +120,8 @@ _MOST: Final = 1 << 12
 """Bytes of a line before a frame in which its words are looked for."""
 BEHIND: Final = 1 << 13
 """Bytes of a text before a block that a message which goes on in it can begin in."""
+_AT_ONCE: Final = 1 << 8
+"""How many keys of a block are looked through before it is asked whether one was found."""
 _HOST: Final = re.compile(rb"(?<![^ ])([A-Za-z][\w.:@-]{0,255}) \Z(?<!kernel: )")
 """What may be a host's name at the end of a prefix, or a message's first word."""
 _ZERO: Final = re.compile(rb"\[ *0\.0+\]?")
@@ -178,7 +180,7 @@ class Contexts:
         self._pieces, self._keys, self._digits = pieces, keys, digits
         self._told, self._spans = told, spans
         self._numbers: dict[bytes, list[int]] = {}
-        self._places: list[int] = []
+        self._indexed = 0
         self._known: dict[bytes, bool] = {}
         self._silent: dict[int, bool] = {}
         self.unsaid: dict[bytes, int] = {}
@@ -188,20 +190,32 @@ class Contexts:
         """Return whether a key stands where the kernel prints frames, at one place or more."""
         known = self._known.get(key)
         if known is None:
-            self._index()
-            numbers = self._numbers.get(key, [])
-            known = self._known[key] = any(map(self._is_said_at, numbers))
-            if not known and numbers:
+            known = self._known[key] = any(map(self._is_said_at, self._numbers_of(key)))
+            if not known and (numbers := self._numbers.get(key)):
                 self.unsaid[key] = self._places[numbers[0]]
         return known
 
-    def _index(self) -> None:
-        if not self._numbers:
-            self._places = list(accumulate(map(len, self._pieces)))[:-1:2]
-            for number, one in enumerate(self._keys):
-                self._numbers.setdefault(one, []).append(number)
+    def _numbers_of(self, key: bytes) -> Iterator[int]:
+        """Give the numbers that a key has in the block; most need one, which comes soon."""
+        if not self._indexed:
             for number, one in self._told.items():
                 self._numbers.setdefault(one, []).append(number)
+        given = 0
+        while True:
+            numbers = self._numbers.get(key, [])
+            yield from numbers[given:]
+            given = len(numbers)
+            begin = self._indexed
+            if begin == len(self._keys):
+                return
+            self._indexed = min(begin + _AT_ONCE, len(self._keys))
+            for number in range(begin, self._indexed):
+                self._numbers.setdefault(self._keys[number], []).append(number)
+
+    @cached_property
+    def _places(self) -> list[int]:
+        """Where in the block each key is."""
+        return list(accumulate(map(len, self._pieces)))[:-1:2]
 
     def _is_said_at(self, number: int) -> bool:
         place = self._places[number]
@@ -211,7 +225,6 @@ class Contexts:
 
     def is_key(self, place: int) -> bool:
         """Return whether the address at a place stands where the kernel prints frames."""
-        self._index()
         return self._is_said_at(bisect_left(self._places, place))
 
     def is_printed(self, place: int, number: int | None = None) -> bool:

@@ -35,6 +35,7 @@ _UNKNOWN: Final = ", ".join(
     ]
 )
 _UNNAMED: Final = 'null, "agrees": null'
+LEFT: Final = "its name tells of another boot, and stands where a user of the machine can write"
 _WORDS: Final = {None: "null", True: "true", False: "false"}
 _Told = tuple[int, str]
 """The length in bytes of an address's frame, and its record without line and text."""
@@ -84,7 +85,7 @@ class Frames:
         self._line = 1
         self._repeats = Repeats(decoder, self._of_lines)
         self._boot: Boot | None = None
-        self._records: dict[Key, _Told | None] = {}
+        self._records: dict[Key, _Told] = {}
         self._known: dict[int, _Static | None] = {NOBODY: None}
         self._where: dict[tuple[str | None, str | None], str] = {}
         self._static: dict[Symbol, _Static] = {}
@@ -140,10 +141,14 @@ class Frames:
             usual: list[_Told | None] = [None] * (part.end - part.first)
             if found and not self._typed:
                 usual = self._usual(found)
+            left = {part.first + at for at in found.left} if found else set[int]()
 
             for number, known in enumerate(usual, part.first):
                 key, start = block.keys[number], places[number]
-                told = known or self._address(key, part)
+                if number in left:
+                    told = self._record(key, part._replace(boot=None, why=LEFT))
+                else:
+                    told = known or self._address(key, part)
                 if told is None:
                     continue
                 length, record = told
@@ -199,9 +204,9 @@ class Frames:
         """Return the length of an address's frame and its record; None if it is no address."""
         if part.boot is not self._boot or len(self._records) > _KEPT:
             self._boot, self._records = part.boot, {}
-        if key in self._records:
-            return self._records[key]
+        return self._records.get(key) or self._record(key, part)
 
+    def _record(self, key: Key, part: Part) -> _Told | None:
         digits = self._decoder.map.digits
         address, rest = int(key[:digits], 16), key[digits:]
         said = self._decoder.meant(parse_annotation(rest))
