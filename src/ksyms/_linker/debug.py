@@ -28,10 +28,10 @@ _ENDINGS: Final = (".ko", ".ko.debug", *(f".ko{ending}" for ending in COMPRESSED
 
 
 class Exact(NamedTuple):
-    """The symbols of a debug file, by address and name: ``st_size`` and ``st_info``.
+    """The symbols of a debug file: ``st_size`` and ``st_info`` by address and name.
 
-    ``sections`` has the sizes in bytes of its sections by name; ``slide`` is the distance of
-    the running code from the file's link addresses.
+    ``sections`` has the sizes of its sections in bytes, by name. ``slide`` is the difference
+    between the running kernel's addresses and the file's link addresses.
     """
 
     path: str
@@ -65,9 +65,9 @@ class _Candidate(NamedTuple):
 
 
 class DebugFiles:
-    """Finds debug files in ``directories`` and in the usual places under a root.
+    """Finds debug files in ``directories``, and in the usual directories under a root.
 
-    ``refused`` has by path the reason why a file is not trusted. ``progress`` is called with
+    ``refused`` has the reason why a file is not trusted, by path. ``progress`` is called with
     the number of bytes after a file has been read.
     """
 
@@ -90,7 +90,7 @@ class DebugFiles:
     def module(
         self, name: str, build_id: bytes | None, sections: Sections, symbols: Symbols
     ) -> Exact | None:
-        """Return the exact symbols of module ``name``, moved to where its sections are now."""
+        """Return the exact symbols of module ``name``, at the addresses of its sections now."""
         if build_id is None or not sections.starts:
             return None
         for candidate in self._module_candidates().get(name, ()):
@@ -101,7 +101,7 @@ class DebugFiles:
         return None
 
     def kernel(self, build_id: bytes | None, stext: int | None) -> Exact | None:
-        """Return the kernel's exact symbols, moved so that ``_stext`` is where it is now."""
+        """Return the kernel's exact symbols, moved by the slide that ``_stext`` has now."""
         if build_id is None or stext is None:
             return None
         for candidate in self._kernel_candidates(build_id):

@@ -60,8 +60,8 @@ class Bases(NamedTuple):
 class ElfTable:
     """The tables of the file at ``path``: the kernel's, or a module's if ``module`` is given.
 
-    A file that is not of ``target`` is refused, once that is set. ``progress`` is called with
-    the number of bytes after each read.
+    Once ``target`` is set, a file of another class, byte order or machine is refused.
+    ``progress`` is called with the number of bytes after each read.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class ElfTable:
             yield from self.blocks_of(image, count)
 
     def blocks_of(self, image: Image, count: int) -> Iterator[Rows]:
-        """Do as :meth:`blocks` with an image that is open already."""
+        """Yield the same as :meth:`blocks`, from an image that is open already."""
         found = find_symtab(image)
         if found is None:
             return
@@ -192,7 +192,7 @@ class ElfTable:
 
 
 def section_bases(image: Image, module: ModuleFile) -> Bases:
-    """Return what to add to the values of each section of ``module``, by section number.
+    """Return the number to add to the values of each section's symbols, by section number.
 
     Raises:
         ImageError: the address does not fit the file.
@@ -316,7 +316,7 @@ def _make_absolute(
 
 
 def _last_name(image: Image, strtab: Shdr) -> int:
-    """Return the last offset at which a name can begin and still end within the table."""
+    """Return the last offset at which a name can start and still end within the table."""
     if not strtab.sh_size:
         return 0
     start = strtab.sh_offset
