@@ -422,7 +422,7 @@ class _Call:
         return self._strings[number]
 
     def _tell(self, fd: int, info: ctypes.Structure) -> None:
-        """Have the kernel fill in ``info`` for the object behind the descriptor ``fd``."""
+        """Let the kernel fill in ``info`` for the object of the descriptor ``fd``."""
         place = ctypes.addressof(info)
         self._ask(_OBJ_GET_INFO_BY_FD, fd, ctypes.sizeof(info), place)
 

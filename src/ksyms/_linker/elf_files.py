@@ -56,7 +56,7 @@ class ElfLinker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing stays open between two reads."""
+        """Do nothing: no file stays open between two reads."""
 
     def read(self) -> ElfReading:
         """Return the present state of the files.

@@ -50,8 +50,8 @@ _RANGES: Final[tuple[tuple[int, int, Machine], ...]] = (
     (0x9000000000000000, 0x9001000000000000, Machine("loongarch64", None)),
     # arch/powerpc/Kconfig, KERNEL_START
     (0xC000000000000000, 0xC001000000000000, _POWER),
-    # arch/arm64/include/asm/memory.h, KIMAGE_VADDR with 48 bits (to where alpha begins) and
-    # with 39, and with 39 the linear map before Linux 4.6
+    # arch/arm64/include/asm/memory.h: KIMAGE_VADDR with 48 bits (up to the addresses of alpha)
+    # and with 39, and the linear map with 39 before Linux 4.6
     (0xFFFF800000000000, 0xFFFFFC0000000000, Machine("aarch64", None)),
     (0xFFFFFF8000000000, 0xFFFFFFE000000000, Machine("aarch64", None)),
     # arch/riscv/Kconfig, PAGE_OFFSET before Linux 5.13
