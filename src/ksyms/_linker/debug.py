@@ -41,7 +41,7 @@ class Exact(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A symbol as it lies in its file."""
+    """A symbol of a debug file; ``value`` is an offset into its section in a module's file."""
 
     name: bytes
     section: str | None

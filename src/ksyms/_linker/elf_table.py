@@ -155,7 +155,7 @@ class ElfTable:
             yield rows
 
     def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the string table as it lies in the file, in pieces."""
+        """Yield the bytes of the string table, in pieces."""
         with self.opened() as image:
             found = find_symtab(image)
             if found is None:
@@ -297,7 +297,11 @@ def extended_numbers(image: Image, symtab: int) -> npt.NDArray[np.uint32] | None
 def _make_absolute(
     image: Image, rows: Rows, section: npt.NDArray[np.int64], bases: Bases, first: int
 ) -> None:
-    """Add to each defined symbol's value the distance that its section was moved by."""
+    """Add the base of its section to each defined symbol's value.
+
+    Raises:
+        ImageError: a symbol is in a section in memory whose address was not given.
+    """
     inside = np.flatnonzero(section >= 0)
     placed = bases.known[section[inside]]
     for row in inside[~placed].tolist():

@@ -62,7 +62,7 @@ _PAIR: Final = b" " + PFX_PREFIX
 class Block(NamedTuple):
     """Whole lines: the bytes from ``start`` to ``end`` of ``buffer``, with PAD bytes after.
 
-    ``asked`` is the generation before any of them was read.
+    ``asked`` is the generation that was taken before any of them was read.
     """
 
     buffer: bytearray | mmap.mmap
@@ -72,7 +72,7 @@ class Block(NamedTuple):
 
 
 class _Begun(NamedTuple):
-    """A buffer that is being read into; ``asked`` is the generation before that began."""
+    """A buffer that is being read into; ``asked`` is the generation taken before that."""
 
     buffer: mmap.mmap
     asked: Generation
@@ -91,9 +91,9 @@ class _Part(NamedTuple):
 class ReaderThread:
     """Reads ``source`` to its end and closes it, in a thread that starts at once.
 
-    If the system has no thread to give, each buffer is read when it is asked for.
+    If the system cannot start a thread, each buffer is read when the parser asks for it.
 
-    A context manager: on exit the reader stops, and the rest of the text is not read.
+    A context manager: on exit the reader stops, and does not read the rest of the text.
 
     Args:
         source: the text.
@@ -218,11 +218,10 @@ class ReaderThread:
                 self._check_alive()
 
     def _check_alive(self) -> None:
-        """Check that the thread lives, or has said how it ended.
+        """Check that the thread still runs, or has put its result or an error into the queues.
 
         Raises:
-            MemoryError: it ended without a word: it had no memory left to put an error into
-                the queues.
+            MemoryError: it ended without either, since no memory was left for the error.
         """
         ended = self._thread is not None and not self._thread.locked()
         if ended and self._begun.empty() and self._ended.empty():

@@ -49,7 +49,7 @@ class ModuleFacts(TypedDict):
 
 
 class ProgramFacts(TypedDict):
-    """A function of a BPF program; also what ``ksyms collect`` writes of each.
+    """A function of a BPF program; ``ksyms collect`` writes the same members.
 
     ``lines`` has for each source file offsets into the function and line numbers, in turn.
     """
