@@ -199,6 +199,7 @@ class _Reader:
                 for _ in self._pieces:  # so that the compressed file's checksum is verified
                     pass
                 return
+
             _check(header)
             self._keep(_MEMBER)
             kind, size = header[156:157], _number(header[124:136])
@@ -206,10 +207,12 @@ class _Reader:
                 yield header, told
                 told, room = _Told(self._global), _HEADER
                 continue
+
             room -= _BLOCK + size
             if room < 0:
                 raise ValueError(f"a member's headers have more than {_HEADER >> 20} MiB")
             self._keep(_TOLD * size)
+
             text = self._contents(size)
             if kind == _LONG_NAME:
                 told = told._replace(name=_text(text))
@@ -229,11 +232,13 @@ class _Reader:
             if kind == _HARD:
                 return found.get(_path(link))
             return _linked(link) if kind == _SYMBOLIC else None
+
         size = _number(header[124:136])
         if b"size" in told.records:
             size = _decimal(told.records[b"size"])
         name = _name(header, told)
         sparse = kind == _SPARSE or _SPARSE_KEYS in told.records
+
         if kind == _SPARSE and header[482]:
             while self._read(_BLOCK)[504]:  # another block of the sparse map follows
                 pass
@@ -326,6 +331,7 @@ def _records(text: bytes) -> dict[bytes, bytes]:
         key, equals, value = text[at + len(digits) + 1 : end].partition(b"=")
         if not equals or not value.endswith(b"\n") or end > len(text):
             raise ValueError("a pax header of the archive in it is damaged")
+
         if key.startswith(_SPARSE_KEYS):
             found[_SPARSE_KEYS] = b""
         elif key in _KEYS:

@@ -204,9 +204,11 @@ def told_of(symbols: Symbols, programs: Programs | None, release: str | None) ->
     """
     if programs is None:
         return Told(symbols)
+
     known = {function.address: function for function in programs.functions}
     sized = at_least(release, _TRAMPOLINES_SIZED) is not False
     whole = (_DISPATCHER,) if sized else (_DISPATCHER, _TRAMPOLINE)
+
     size = np.zeros(len(symbols.address), np.uint64)
     functions, images = [], []
     strings = symbols.strings.tobytes()
@@ -220,6 +222,7 @@ def told_of(symbols: Symbols, programs: Programs | None, release: str | None) ->
             size[row] = programs.page
         elif not name.startswith(_PROGRAM):
             images.append(address)
+
     symbols = symbols._replace(size=size, exact=size > 0)
     return Told(symbols, tuple(functions), tuple(images), programs.page)
 
@@ -234,10 +237,12 @@ def reaching(
     """
     if not symbols.exact.any():
         return regions
+
     starts = sorted(region.start for owned in regions.values() for region in owned)
     begin = symbols.address[symbols.exact]
     order = np.argsort(begin, kind="stable")
     begin, end = begin[order], (begin + symbols.size[symbols.exact])[order]
+
     longer = []
     for region in regions.get(number, ()):
         inside = slice(*np.searchsorted(begin, (region.start, region.end)).tolist())
@@ -357,10 +362,12 @@ class _Call:
             info = self._info_of(fd)
         finally:
             os.close(fd)
+
         room, count = self._room, info.nr_jited_ksyms
         tags = bytes(room.tags)
         # The symbol of the entry function has the tag of the whole program.
         tags = bytes(info.tag) + tags[_TAG:]
+
         kind = _TYPES[info.type] if info.type < len(_TYPES) else f"{info.type}"
         name = info.name.decode("utf-8", "backslashreplace")
         lines = self._lines(info) if info.btf_id else None
@@ -397,6 +404,7 @@ class _Call:
         address = np.frombuffer(bytes(self._room.addresses), np.uint64, count)
         place = words[_LINE_SOURCE::_LINE_WORDS].astype(np.uint64) << np.uint64(32)
         place |= words[_LINE_PLACE::_LINE_WORDS] >> np.uint32(_LINE_SHIFT)
+
         if not (address[1:] >= address[:-1]).all():  # functions lie in any order
             # Stable, since of several records at one address the last counts.
             order = np.argsort(address, kind="stable")
@@ -464,12 +472,15 @@ def _by_source(start: int, size: int, lines: _Lines) -> dict[str, list[int]]:
     bounds = np.array((start, start + size), np.uint64)
     own = slice(*np.searchsorted(lines.address, bounds).tolist())
     address, place = lines.address[own], lines.place[own]
+
     last = np.ones(len(address), np.bool_)
     np.not_equal(address[1:], address[:-1], out=last[:-1])
     address, place = address[last], place[last]
+
     new = np.ones(len(address), np.bool_)
     np.not_equal(place[1:], place[:-1], out=new[1:])
     address, place = address[new], place[new]
+
     source = place >> np.uint64(32)
     pairs = np.column_stack((address - bounds[0], place & np.uint64((1 << 32) - 1)))
     found: dict[str, list[int]] = {}

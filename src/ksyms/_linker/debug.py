@@ -123,6 +123,7 @@ class DebugFiles:
             for directory in self.directories:
                 for above, _, names in os.walk(directory):
                     candidates += [_given(os.path.join(above, name)) for name in sorted(names)]
+
             if self._named:
                 base = f"lib/modules/{self.release}"
                 listed = (self.root.read(f"{base}/modules.dep") or b"").decode(
@@ -130,6 +131,7 @@ class DebugFiles:
                 )
                 names = [line.partition(":")[0] for line in listed.splitlines()]
                 candidates += [self._below(f"{base}/{name}") for name in names]
+
             for candidate in candidates:
                 stem, dot, ending = os.path.basename(candidate.path).partition(".")
                 if dot + ending in _ENDINGS:
@@ -147,6 +149,7 @@ class DebugFiles:
                 f"lib/modules/{release}/vmlinux",
             ]
             usual.insert(2, f"lib/modules/{release}/build")
+
         found = [_given(os.path.join(base, n)) for base in self.directories for n in names]
         found += [self._below(os.path.join(base, name)) for base in usual for name in names]
         return list({candidate.path: candidate for candidate in found}.values())
@@ -194,6 +197,7 @@ class DebugFiles:
             return None
         if found == build_id:
             return _read(path, image)
+
         own = found.hex() if found else "none"
         self.refused[path] = f"its build-id is {own}, and {build_id.hex()} runs"
         return None
@@ -224,6 +228,7 @@ def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
             info[row] = own  # a label that the kernel ignores stays NOTYPE: kallsyms_symbols.py
         if length:
             size[row], known[row] = length, True
+
     longest: dict[int, int] = {}
     for address, length in zip(symbols.address[known].tolist(), size[known].tolist()):
         longest[address] = max(length, longest.get(address, 0))
@@ -294,6 +299,7 @@ def _placed(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> Ex
     bases = {percpu[row.name] - row.value for row in own}
     if len(bases) == 1:  # symbols of one name could give several bases
         starts = {**starts, _PERCPU: bases.pop()}
+
     found: dict[tuple[int, bytes], tuple[int, int]] = {}
     for name, section, value, size_and_info in file.rows:
         if section in starts:

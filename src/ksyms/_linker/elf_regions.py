@@ -127,6 +127,7 @@ def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Regi
         if end >= 1 << 64:
             raise image.wrong(f"section {number} ends past the last address")
         found.append(Region(prefix + name, start, end, _kind(section), False, _SOURCE))
+
     found.sort(key=lambda region: (region.start, region.end))
     for before, after in pairwise(found):
         if after.start < before.end:
@@ -163,10 +164,12 @@ def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
     found = find_symtab(image)
     if found is None:
         return np.zeros(0, image.format.sym.dtype), np.zeros(0, np.int64), b""
+
     rows = np.concatenate(
         [np.zeros(0, image.format.sym.dtype), *table.blocks_of(image, _BLOCK)]
     )
     section = sections_of(image, rows, 0, extended_numbers(image, found.number))
+
     kind = rows["st_info"] & 0xF
     named = (rows["st_name"] != 0) & (kind != elf.STT_SECTION) & (kind != elf.STT_FILE)
     memory = np.array([bool(s.sh_flags & elf.SHF_ALLOC) for s in image.sections] or [False])
@@ -189,15 +192,18 @@ def _symbols(
     """
     address = rows["st_value"].astype(np.uint64)
     name, own = _names(image, rows, strings)
+
     letter = _letters(image, rows, section)
     info = LETTER_INFO[letter]
     told = np.isin(rows["st_info"] & 0xF, (elf.STT_FUNC, elf.STT_OBJECT))
     told &= rows["st_info"] >> 4 <= elf.STB_WEAK
     info[told] = rows["st_info"][told]
+
     table = np.frombuffer(own, np.uint8)
     nowhere = ~_touches(address, regions) | (section < 0) | _is_tls(image, section)
     role = np.where(nowhere, Role.ABSOLUTE, Role.NAMES).astype(np.uint8)
     role[mapping_symbols(table, name, kernel)] = Role.LABEL
+
     symbols = Symbols(
         address=address,
         name=name,

@@ -136,6 +136,7 @@ class ElfTable:
         bases = None if self.module is None else section_bases(image, self.module)
         extended = extended_numbers(image, found.number)
         size = image.format.sym.size
+
         for first in range(0, found.symtab.sh_size // size, count):
             start = found.symtab.sh_offset + first * size
             stop = min(start + count * size, found.symtab.sh_offset + found.symtab.sh_size)
@@ -202,6 +203,7 @@ def section_bases(image: Image, module: ModuleFile) -> Bases:
     for address in (module.base or 0, *module.sections.values()):
         if not 0 <= address < 1 << bits:
             raise _misplaced(module, f"{address:#x} is no address of {bits} bits")
+
     if image.header.e_type == elf.ET_REL:
         if module.base is None:
             return _at_given_addresses(image, module, bits)
@@ -267,6 +269,7 @@ def sections_of(
     beyond = np.flatnonzero(section == elf.SHN_XINDEX)
     section[section >= elf.SHN_LORESERVE] = -1
     section[section == elf.SHN_UNDEF] = -1
+
     if len(beyond):
         if extended is None:
             raise image.wrong(
@@ -275,6 +278,7 @@ def sections_of(
         if first + int(beyond[-1]) >= len(extended):
             raise image.wrong("its table of section numbers (SHT_SYMTAB_SHNDX) is too short")
         section[beyond] = extended[first + beyond]
+
     wrong = np.flatnonzero(section >= len(image.sections))
     if len(wrong):
         raise image.wrong(
@@ -314,6 +318,7 @@ def _make_absolute(
                 "given.",
                 f"Give its address too: {name}=0x...",
             )
+
     moved = inside[placed]
     value = rows["st_value"][moved].astype(np.uint64) + bases.add[section[moved]]
     rows["st_value"][moved] = value.astype(rows.dtype["st_value"])

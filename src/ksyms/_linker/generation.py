@@ -68,11 +68,13 @@ class Generation(NamedTuple):
                 moved[f"module {name}"] = "came"
             elif before[name].placed != after[name].placed:
                 moved[f"module {name}"] = f"is {after[name].state}"
+
         old, new = self.events or {}, later.events or {}
         for what in sorted(new.keys() - moved.keys()):
             times = new[what] - old.get(what, 0)
             if times:
                 moved[what] = "came or went" if times == 1 else "came and went"
+
         words = [f"{what} {how}" for what, how in moved.items()]
         if self.symbols != later.symbols:
             words.append("a BPF program or a trampoline of ftrace or kprobes came or went")
@@ -122,6 +124,7 @@ class Watch:
             self._events = KernelEvents()
         except OSError as error:
             self.root.missed("perf_event_open", error)
+
         from .uevents import ModuleEvents  # imported here, since a saved copy does not need it
 
         try:

@@ -116,8 +116,10 @@ def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
     if release is None and version is not None:
         match = re.match(r"Linux version (\S+)", version)
         release = match[1] if match else None
+
     bits = digits * 4
     machine, number = _machine(root, bits, landmarks)
+
     order = root.text("sys/kernel/cpu_byteorder")
     if order not in ("little", "big"):
         order = "big" if machine in _BIG else "little"
@@ -143,6 +145,7 @@ def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> Machine:
     """
     if told := root.text("proc/sys/kernel/arch"):  # since Linux 6.1
         return Machine(told, None)
+
     found = machine_of(bits, landmarks)
     if root.live and found == NO_MACHINE:
         here = os.uname().machine

@@ -32,6 +32,7 @@ def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, in
         if text:
             root.absent["proc/iomem"] = "it names no kernel code"
         return {}
+
     start, end = found["code"]
     if end - start == 1:
         root.absent["proc/iomem"] = "its addresses are hidden from this process"
@@ -39,6 +40,7 @@ def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, in
     if end - start != landmarks["_etext"] - landmarks["_text"]:
         root.absent["proc/iomem"] = "its kernel code is not [_text, _etext)"
         return {}
+
     away = landmarks["_text"] - start
     places = {name: (low + away, high + away) for name, (low, high) in found.items()}
     if not all(0 <= low < high <= 1 << 64 for low, high in places.values()):

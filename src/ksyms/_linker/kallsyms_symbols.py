@@ -122,6 +122,10 @@ def _table(
     strings: U8,
     ignored: npt.NDArray[np.intp],
 ) -> Symbols:
+    """Return the symbols of ``lines``, whose names are at the offsets ``name`` of ``strings``.
+
+    ``ignored`` are the positions in ``lines`` of those that the kernel's lookup ignores.
+    """
     letter = text.letter[lines]
     # The same as LETTER_INFO[letter], in a third of the time.
     info = np.frombuffer(bytearray(letter.tobytes().translate(_LETTER_INFO_BYTES)), np.uint8)

@@ -135,6 +135,7 @@ def _records(ring: _Ring) -> Iterator[tuple[int, bytes]]:
              begin                        head     room = size - (head - begin)
     """
     head, begin = _POSITIONS.unpack_from(ring.pages, _HEAD)
+
     tail = begin
     while tail < head:
         kind, _, size = _HEADER.unpack(_bytes(ring, tail, _HEADER.size))
@@ -180,14 +181,17 @@ def _open(cpu: int) -> _Ring:
     number = _SYSCALL.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into("=IIQ", attr, 0, _PERF_TYPE_SOFTWARE, _ATTR_SIZE, _PERF_COUNT_SW_DUMMY)
     struct.pack_into("=Q", attr, 40, _KSYMBOL | _TEXT_POKE)
+
     buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(attr)
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.syscall(number, buffer, -1, cpu, -1, _FLAG_FD_CLOEXEC)
     if fd < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
     try:
         pages = mmap.mmap(fd, (1 + _DATA_PAGES) * mmap.PAGESIZE)
     except OSError:

@@ -36,6 +36,7 @@ def read_link_time(root: Root, release: str | None, now: dict[str, int]) -> Link
     """
     if release is None or "_text" not in now:
         return None
+
     for name in (f"boot/System.map-{release}", f"lib/modules/{release}/System.map"):
         data = root.read(name, LARGE)
         there = {m[2].decode(): int(m[1], 16) for m in _LINE.finditer(data or b"")}

@@ -110,6 +110,7 @@ class Linker:
             if live:
                 self.root.keep(STEADY)  # in the time until the first text arrives
             text = read_kallsyms(ahead, LANDMARKS | MACHINE_LANDMARKS, self.progress)
+
         if not text.address.any():
             raise hidden(self.root)
         if ("_stext" in text.landmarks) != ("_etext" in text.landmarks):
@@ -119,8 +120,10 @@ class Linker:
                 "it is not whole.",
                 "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
             )
+
         if text.generation is UNASKED:  # lines that can change came before the watch had begun
             return self.read()
+
         lines = lines_of(text)
         # Read before moved() is called, which then covers them too.
         programs = read_programs(self.root) if NAME in lines else None
@@ -132,13 +135,16 @@ class Linker:
         before, now = reading.text.generation, self.generation()
         if before == now and not self._watch.unsure and not reading.came:
             return []
+
         words = before.moved(now)
+
         # The kernel stops listing a module's init symbols only after its state is Live and its
         # event was sent; at the same time it drops a reference (kernel/module/main.c,
         # do_init_module). So a changed reference count is the only sign of it.
         if released := before.released(now):
             for name in sorted(self._members.initializing(reading).intersection(released)):
                 words.append(f"module {name} let go of its init section")
+
         listed: set[int] = set()
         for part in reading.lines.get("bpf", ()):
             listed.update(reading.text.address[part].tolist())

@@ -93,10 +93,12 @@ def kernel_roles(
     if absolute.any():
         at = np.flatnonzero(absolute)
         absolute[at] = ~within(address[at], known)
+
     silent = np.ones(len(address), np.bool_)
     for start, end in named_ranges(listed, landmarks):
         silent &= (address < np.uint64(start)) | (address >= np.uint64(end))
     silent &= ~absolute
+
     if not absolute.any() and not silent.any():
         return symbols.role
     role = symbols.role.copy()
@@ -131,14 +133,17 @@ def module_roles(
     letter = symbols.letter | np.uint8(0x20)  # "?" stays: 0x3f has the bit
     absolute = letter == ord("a")
     undefined = (letter == ord("u")) | (letter == ord("?")) | (letter == ord("n"))
+
     weak = (letter == ord("w")) | (letter == ord("v"))
     if weak.any():
         inside = (symbols.address >= np.uint64(image.start)) & (
             symbols.address < np.uint64(image.end)
         )
         undefined |= weak & (inside | (symbols.address == 0))
+
     if module is not None and "K" in module.taint:
         undefined |= ~absolute & _in_freed_init(symbols.address, found, module)
+
     if not absolute.any() and not undefined.any():
         return symbols.role
     role = symbols.role.copy()
@@ -227,14 +232,18 @@ def freed_functions(modules: Sequence[Listed]) -> list[Mask]:
     freed = [_behind_its_own(module) for module in modules]
     if not modules:
         return freed
+
     count = np.array([len(module.symbols.address) for module in modules])
     role = np.concatenate([module.symbols.role for module in modules])
     page = np.concatenate([module.symbols.address for module in modules]) // np.uint64(PAGE)
+
+    # A line is late if the first line on its page is another module's.
     placed = np.flatnonzero((role < Role.ABSOLUTE) & ~np.concatenate(freed))
     owner = np.repeat(np.arange(len(modules)), count)[placed]
     _, first, back = np.unique(page[placed], return_index=True, return_inverse=True)
     late = np.zeros(len(page), np.bool_)
     late[placed] = owner != owner[first][back]
+
     starts = np.cumsum(count) - count
     for number in np.flatnonzero(np.bincount(owner[late[placed]])).tolist():
         lines = slice(starts[number], starts[number] + count[number])
@@ -279,6 +288,7 @@ def _late(module: Listed, page: U64, late: Mask) -> Mask:
     """
     symbols, first, _, line = module
     doubtful = late & (symbols.letter == _REMEMBERED)
+
     if line is not None and line.address:
         base = np.uint64(line.address // PAGE * PAGE)
         doubtful &= (symbols.address < base) | (
@@ -289,6 +299,7 @@ def _late(module: Listed, page: U64, late: Mask) -> Mask:
         own = ~doubtful
         if not own.any():
             return np.zeros_like(late)
+
     if own[:first].any():
         doubtful[: int(np.argmax(own))] = False
     return np.asarray(doubtful & ~np.isin(page, page[~doubtful]))
@@ -331,20 +342,24 @@ def name_freed(
         if not freed.any():
             results.append(Freed(symbols.role, (), ()))
             continue
+
         role = symbols.role.copy()
         ranges: list[Range] = []
         stops: list[int] = []
+
         addresses = sorted({*symbols.address[freed].tolist()})
         for place, address in enumerate(addresses):
             following = addresses[place + 1] if place + 1 < len(addresses) else _TOP
             end = min(max(following - padding, address + 1), page_end(address))
             if following - page_end(address) < PAGE:  # it continues to the next one's page
                 end = max(following - padding, address + 1)
+
             if _holds(occupied, address):
                 role[freed & (symbols.address == np.uint64(address))] = Role.UNDEFINED
                 continue
             ranges.append(Range(address, _cut(occupied, address, end)))
             stops.append(ranges[-1].end)
+
         for found in ranges:
             occupied.insert(bisect_left(occupied, found), found)
         results.append(Freed(role, tuple(ranges), tuple(stops)))
@@ -352,6 +367,7 @@ def name_freed(
 
 
 def _holds(ranges: list[Range], address: int) -> bool:
+    """Return True if one of the sorted ``ranges`` holds ``address``."""
     at = bisect_right(ranges, address, key=lambda one: one.start) - 1
     return at >= 0 and address < ranges[at].end
 

@@ -85,10 +85,12 @@ def machine_of(bits: int, landmarks: dict[str, int]) -> Machine:
         for width, machine, names in _NAMES
         if width == bits and any(name in landmarks for name in names)
     }
+
     if bits == 64 and start is not None:
         found |= {machine for low, high, machine in _RANGES if low <= start < high}
         if start not in _X86_TEXT:
             found -= {_X86}
+
     if len(found) > 1:
         found -= {_POWER}  # ppc64 is the more exact answer
     return found.pop() if len(found) == 1 else NO_MACHINE

@@ -43,6 +43,7 @@ def mapping_symbols(
     """
     # The bytes after a name's end can be anything, and those after the last one do not exist.
     first, second, third, fourth = (strings.take(name + n, mode="clip") for n in range(4))
+
     local = (first == ord(".")) & (second == ord("L"))
     dollar = first == ord("$")
     if not own:

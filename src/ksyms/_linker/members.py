@@ -105,12 +105,16 @@ def _repeats(text: Kallsyms) -> bool:
     count = len(text.address)
     first = next((start for start, name in text.runs if name is not None), count)
     end = next((start for start, name in text.runs if name in PSEUDO), count)
+
+    # The lines of modules, without labels.
     low, high = np.searchsorted(text.ignored, (first, end))
     lines = np.delete(np.arange(first, end), text.ignored[low:high] - first)
+
     address = text.address[lines]
     pairs = address[:-1] * _SPREAD ^ address[1:]
     order = np.argsort(pairs)
     same = np.flatnonzero(pairs[order[1:]] == pairs[order[:-1]])
+
     seen = set()
     for at in {*order[same].tolist(), *order[same + 1].tolist()}:
         one, two = ((int(address[n]), _name(text, lines[n])) for n in (at, at + 1))
@@ -121,6 +125,7 @@ def _repeats(text: Kallsyms) -> bool:
 
 
 def _name(text: Kallsyms, line: int) -> bytes:
+    """Return the name in a line of the text."""
     begin = text.name[line]
     return text.strings[begin : begin + LONGEST].tobytes().partition(b"\0")[0]
 
@@ -157,6 +162,7 @@ class Members:
         """Return the linker files of ``reading``; ``ask`` returns the present generation."""
         text, landmarks = reading.text, reading.text.landmarks
         host = read_host(self.root, text.digits, landmarks)
+
         debug = self._debug_files(host.release)
         members = _unmoved(list(self._members(reading, host)), ask())
         if debug is not None:
@@ -164,26 +170,31 @@ class Members:
                 _completed(member, self._exact_of(member, landmarks.get("_stext"), debug))
                 for member in members
             ]
+
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
         listed = lists(members[0].symbols.letter, landmarks)
         role = kernel_roles(members[0].symbols, listed, known, landmarks)
         members[0] = members[0]._replace(symbols=with_role(members[0].symbols, role))
+
         apart = at_least(host.release, _APART) is True
         owners = [m.owner(number, apart) for number, m in enumerate(members, KERNEL_ID)]
         named_to = landmarks.get("_end", 0) if listed == "all" else 0
         regions = inferred_regions(owners, known, landmarks, named_to)
+
         for owner, member in zip(owners, members):
             if member.told is not None:
                 regions = bpf.reaching(regions, owner.id, member.symbols)
                 members[owner.id - KERNEL_ID] = member._replace(
                     stops=bpf.stops(member.told, owners)
                 )
+
         regions[KERNEL_ID] = _sorted((*known, *regions.get(KERNEL_ID, ())))
         members, regions = _with_freed(members, regions)
         files = [
             _file(owner, member, regions.get(owner.id, ()))
             for owner, member in zip(owners, members)
         ]
+
         linked = read_link_time(self.root, host.release, landmarks)
         if members[0].debug is not None and {"_text", "_stext"} <= landmarks.keys():
             slide, path = members[0].debug.slide, members[0].debug.path
@@ -224,6 +235,7 @@ class Members:
         brackets = [name for name in lines if name is not None and name not in PSEUDO]
         names = dict.fromkeys([*brackets, *modules])
         refuse_many(len(names), self.root.kallsyms)
+
         members, firsts = [], list[Listed]()
         for name in names:
             runs, found, module = lines.get(name, []), self._sysfs(name), modules.get(name)
@@ -233,6 +245,7 @@ class Members:
             members.append(_Member(name, symbols, module=module, freed_at=listed))
             first = runs[0].stop - runs[0].start if runs else 0
             firsts.append(Listed(symbols, first, found, module))
+
         freed = freed_functions(firsts)
         return [
             member._replace(
@@ -247,6 +260,7 @@ class Members:
         types = read_btf(self.root) if self.btf else None
         kernel = symbol_table(text, lines.get(None, []))
         yield _Member("kernel", kernel, host.build_id, btf=types)
+
         modules = text.generation.modules
         members = {member.name: member for member in self._modules(reading)}
         # kallsyms lists modules as /proc/modules does, the newest first.
@@ -259,6 +273,7 @@ class Members:
                 copied=_copied(member, host.bits),
                 btf=read_btf(self.root, name) if types and module else None,
             )
+
         for name in PSEUDO:
             if name in lines:
                 symbols, told = symbol_table(text, lines[name]), None
@@ -267,6 +282,7 @@ class Members:
                 yield _pseudo(name, symbols, told)
 
     def _debug_files(self, release: str | None) -> DebugFiles | None:
+        """Return the finder of debug files for a release; None if all sizes are inferred."""
         if self.debug is None:
             return None
         if self._debug is None or self._debug.release != release:
@@ -381,6 +397,7 @@ def _with_freed(
     freed = [n for n, m in enumerate(members) if m.freed is not None and m.freed.any()]
     if not freed:
         return members, regions
+
     freed.sort(key=lambda number: members[number].freed_at)
     members, regions = list(members), dict(regions)
     # Modules have whole pages, so a page with a region in it is taken.
@@ -389,6 +406,7 @@ def _with_freed(
         for own in regions.values()
         for r in own
     )
+
     padding = padding_of(members[0].symbols)
     tables = [(members[n].symbols, _mask(members[n])) for n in freed]
     for number, found in zip(freed, name_freed(tables, taken, padding)):

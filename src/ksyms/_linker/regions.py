@@ -189,6 +189,7 @@ def inferred_regions(
     marks = _marks(owners, known, image, named_to)
     if not len(marks.address):
         return {}
+
     fresh = np.ones(len(marks.address), np.bool_)
     fresh[1:] = (
         (marks.file[1:] != marks.file[:-1])
@@ -200,8 +201,10 @@ def inferred_regions(
     # An address that a known region claims too gets a region of length 0.
     inside = within(marks.address, known)
     fresh[1:] |= (inside[1:] | inside[:-1]) & (np.diff(marks.address) > 0)
+
     first = np.flatnonzero(fresh)
     last = np.append(first[1:], len(fresh)) - 1
+
     by_id = {owner.id: owner for owner in owners}
     named: dict[int, Counter[str]] = {owner.id: Counter() for owner in owners}
     named[KERNEL_ID].update(region.name for region in known)
@@ -247,6 +250,7 @@ def _run(
     4. for data and bss: the end of the page that the copy of the symbol table ends on
     5. the end of the page that holds the last mark
     """
+    # The region may not reach past the next known region or the next mark.
     gap = int(marks.gap[a])
     barrier = known[gap].start if gap < len(known) else TOP
     if gap and int(marks.address[a]) < known[gap - 1].end:
@@ -254,6 +258,7 @@ def _run(
     start, final = int(marks.address[a]), int(marks.address[z])
     follower = int(marks.address[z + 1]) if z + 1 < len(marks.address) else barrier
     limit = min(barrier, follower)
+
     told = int(marks.end[a : z + 1].max())
     kind = _KINDS[marks.kind[a]]
     goes_on, end, inferred = False, page_end(final), True
@@ -272,8 +277,10 @@ def _run(
             end, inferred = module.address + module.size, False
     elif kind in ("data", "bss"):
         end = page_end(final + owner.copied)
+
     if end > limit:
         end, inferred = limit, True
+
     if owner.id == KERNEL_ID:
         init = landmarks.get("__init_begin", 1) <= start < landmarks.get("__init_end", 0)
         name = f".init.{kind}" if init else f".gap.{kind}"
@@ -302,15 +309,18 @@ def _settled(pieces: list[_Piece], owner: Owner) -> tuple[Region, ...]:
         return tuple(regions)
     if any(owner.sections.ends):  # the ends are those of the module's debug file
         return tuple(regions)
+
     length, start = 0, None
     for region, _, last in pieces:
         start = region.start if start is None else start
         if last:
             length += page_end(max(region.end - 1, start)) - start // PAGE * PAGE
             start = None
+
     left = module.size - length
     # After an allocation follows a page that belongs to no allocation.
     room = {n: (pieces[n].most // PAGE - 1) * PAGE - regions[n].end for n in open_}
+
     longer = [n for n in open_ if room[n] > 0]
     if left == 0 or (left > 0 and len(longer) == 1 and room[longer[0]] >= left):
         for n in open_:
@@ -335,6 +345,10 @@ class _Own(NamedTuple):
 def _own(
     owner: Owner, known: tuple[Region, ...], image: tuple[int, int], named_to: int
 ) -> _Own:
+    """Return the marks of the symbols of ``owner``.
+
+    The kernel's own symbols in a known region are left out.
+    """
     address, letter = owner.address, owner.letter
     if owner.id != KERNEL_ID:
         adjoins = np.full(len(address), _one_allocation(owner))
@@ -344,6 +358,7 @@ def _own(
     between = address < np.uint64(named_to)
     out = ~within(address, known, end=True) | (between & ~within(address, known))
     address, kind = address[out], LETTER_KIND[letter[out]]
+
     # A symbol of the linker script between the sections can have any letter, so only the
     # letters of code are evidence; the others count as data.
     ends = np.array([region.end for region in known], np.uint64)
@@ -355,6 +370,14 @@ def _own(
 def _marks(
     owners: list[Owner], known: tuple[Region, ...], image: tuple[int, int], named_to: int
 ) -> _Marks:
+    """Return the marks of all linker files: the starts of sections, and the symbols.
+
+    Args:
+        owners: the linker files.
+        known: the result of :func:`known_regions`.
+        image: the range of the kernel's image, [start, end).
+        named_to: as for :func:`inferred_regions`.
+    """
     parts: list[tuple[U64, I32, npt.NDArray[np.int8], Mask, Mask, U64, Mask]] = []
     for owner in owners:
         address, kind, adjoins, label = _own(owner, known, image, named_to)
@@ -370,6 +393,7 @@ def _marks(
                 np.append(np.zeros(count, np.bool_), label),
             )
         )
+
     columns = list(zip(*parts))
     parts.clear()
     address, file, kind, section, adjoins, end, label = (
@@ -377,17 +401,21 @@ def _marks(
     )
     if not len(address):
         return _Marks(address, file, kind, file, adjoins, adjoins, end)
+
     order = np.lexsort((~section, file, address))
     address, file, kind = address[order], file[order], kind[order]
     section, adjoins = section[order], adjoins[order]
     gap = np.searchsorted(np.array([r.start for r in known], np.uint64), address, "right")
+
     told = ~section & (kind != _UNKNOWN)
     near = _near(owners, address, file)
+
     begins = section & (_begin_pages(address, file, adjoins) | ~near)
     # Of an allocation that holds all of a module, the kernel's lookup knows the end of the
     # text, and not the ends of the other parts.
     begins &= ~adjoins | ~near | _behind_text(file, kind, told)
     begins |= _doubtful(address, file, kind, told, label[order] & ~near)
+
     kind = _resolve(address, file, kind, section, begins)
     kind = _one_kind_an_address(address, file, kind, told)
     begins &= ~adjoins
@@ -466,11 +494,13 @@ def _resolve(
     """
     kind = kind.copy()
     files = np.flatnonzero(file[1:] != file[:-1]) + 1
+
     at = np.flatnonzero(begins)
     symbol = _after(np.flatnonzero(~section & (kind != _UNKNOWN)), at, len(kind))
     end = np.minimum(_after(at, at, len(kind)), _after(files, at, len(kind)))
     inside = symbol < end
     kind[at[inside]] = kind[symbol[inside]]
+
     first = np.append(True, file[1:] != file[:-1])
     kind[section & ~begins & ~first] = _UNKNOWN
     kind[begins & ~first & (kind == _UNKNOWN)] = _RODATA
@@ -518,6 +548,7 @@ def _one_kind_an_address(
 
 
 def _by_name(sections: Sections) -> list[int]:
+    """Return the kind of each section by its name; _UNKNOWN if the name is no evidence."""
     named = ((k for prefix, k in _NAME_KIND if n.startswith(prefix)) for n in sections.names)
     return [
         next(kinds, _TEXT if "text" in name else _UNKNOWN)
