@@ -17,7 +17,20 @@ from .._symbols import SymbolTable
 from .._symbols.spans import NOBODY
 from . import forms, users
 from .address_map import AddressMap, Place
-from .belief import ELSEWHERE, NOTHING, SURE, Belief, Change, Key, Part, Plan, State, places_of
+from .belief import (
+    ELSEWHERE,
+    NOTHING,
+    SURE,
+    Belief,
+    Change,
+    Evidence,
+    Key,
+    Part,
+    Plan,
+    State,
+    contradicts,
+    places_of,
+)
 from .boot import Boot
 from .contexts import BEHIND, Contexts
 from .forms import Annotation, Style, Tells, text_of
@@ -524,7 +537,7 @@ class Decoder:
                 continue
             for at in found.hard.tolist():
                 key = found.keys[at]
-                if key in unsaid:
+                if key in unsaid and _differs(said[key], found.boot):
                     found.words[at] = _as_it_was(key, self._digits)
                     found.left.add(at)
 
@@ -766,6 +779,12 @@ def _without(spans: list[tuple[int, int]], pieces: list[bytes]) -> list[bytes]:
         else:
             kept += [word, after]
     return kept
+
+
+def _differs(told: Evidence, boot: Boot) -> bool:
+    """Return whether the name that a text has for an address is not what lies there."""
+    is_held = told.within is None or told.within.held is not False
+    return told.against or not is_held or contradicts(told, boot)
 
 
 def _says(key: Key, head: bytes, offset: int) -> bool:

@@ -157,6 +157,14 @@ _SILENT: Final = Within(None, None)
 _NO_PLAN: Final = Plan({})
 
 
+def contradicts(told: Evidence, boot: Boot) -> bool:
+    """Return whether a frame tells of another boot than ``boot``."""
+    known = 0 if boot.own else None
+    return (bool(told.slides) and boot.slide not in told.slides) or any(
+        boot.moves.get(section, known) != move for section, move in told.moves.items()
+    )
+
+
 def _all(_: Key) -> bool:
     return True
 
@@ -657,10 +665,7 @@ class Belief:
         agreed = self.state is State.AGREED
         if within is not None and agreed and boot.slide not in (within.near or ()):
             return True
-        known = 0 if boot.own else None
-        return (bool(told.slides) and boot.slide not in told.slides) or any(
-            boot.moves.get(section, known) != move for section, move in told.moves.items()
-        )
+        return contradicts(told, boot)
 
     def told(self, key: Key) -> Evidence:
         """Return what an address and its name tell of the boot; of a foreign one nothing."""
