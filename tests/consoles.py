@@ -32,8 +32,6 @@ from moved import BESIDE, OFFSET, Machine, Moves, linked_at, machine, moved, tok
 from oracle import FRAME, NOBODY, Answer, Oracle, Said
 
 COMMAND = Path(sys.executable).parent / "ksyms"
-DRIVERS = re.compile(r"\] texts: ")
-"""What the module of tests/vm prints: words that a driver puts before a frame tell nothing."""
 KINDS = {
     "own": "as the boot printed it",
     "moved": "by another boot: kernel and modules elsewhere",
@@ -174,13 +172,11 @@ class Text:
             moves = self.moves(number)
             if moves is None:
                 continue
-            # i386 prints it though it moved (arch/x86/kernel/setup.c, dump_kernel_offset).
-            unmoved = "Kernel Offset: disabled" in line and self.oracle.base >> 32
-            if OFFSET.search(line) or unmoved:
+            if OFFSET.search(line) or "Kernel Offset: disabled" in line:
                 kernel = self._place(number, self.oracle.base + moves.slide)
                 found.setdefault(kernel, number)
             for match in BESIDE.finditer(line):
-                if match["beside"] and not DRIVERS.search(line, 0, match.start()):
+                if match["beside"]:
                     found.setdefault(self._place(number, int(match["beside"], 16)), number)
         return found
 

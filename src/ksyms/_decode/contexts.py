@@ -145,6 +145,11 @@ _REPORT_LINES: Final = (
     rb"Linux version |Dumping ftrace buffer",
 )
 _REPORT: Final = re.compile(rb"(?:" + rb"|".join(_REPORT_LINES) + rb")")
+_DRIVER: Final = re.compile(rb"[A-Za-z][\w-]{0,31}: (?:0x)?")
+_ALONE: Final = re.compile(
+    rb"[0-9a-f]{8,16} is [A-Za-z_.$][\w.$]{0,511}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}"
+    rb"(?: \[[\w-]{1,64}(?: [0-9a-f]{40})?\])?[ \t\r]*(?:\n|\Z|\\n|\")"
+)
 _MOST: Final = 1 << 12
 """Bytes of a line before a frame in which its words are looked for."""
 BEHIND: Final = 1 << 13
@@ -268,8 +273,17 @@ class Contexts:
             return False
         words = self._text[line:place] if number is None else self._words(number, line)
         words = forms.FRAMES.sub(FRAME, words)
-        said = is_said(self._content(words)) or is_said(words)
+        content = self._content(words)
+        said = is_said(content) or is_said(words) or self._is_drivers(content, place)
         return said and not self.goes_on(line)
+
+    def _is_drivers(self, words: bytes, place: int) -> bool:
+        """Return whether a driver's word is before a frame, and nothing behind its name.
+
+        As ``pr_info("%px is %pS", ...)`` of a module prints it, with its pr_fmt before it
+        (include/linux/printk.h). Messages with a user's words in them have others beside these.
+        """
+        return _DRIVER.fullmatch(words) is not None and bool(_ALONE.match(self._text, place))
 
     def _content(self, line: bytes) -> bytes:
         """Give a line without what printk and loggers put before a message.
