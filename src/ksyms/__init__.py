@@ -99,7 +99,8 @@ def snapshot(
         kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
         debug_dirs: directories in which a vmlinux and modules' files with exact sizes are
             looked for, before the usual places below ``root``.
-        kernel: the kernel's own ELF file; ``root`` is then not read.
+        kernel: the kernel's own file, ELF or an image such as a vmlinuz; ``root`` is then
+            not read.
         modules: with ``kernel``: each module's ELF file, and the address it was loaded to;
             for an object file a mapping of its sections' names to their addresses will do.
         btf: put the kernel's and the modules' types (BTF) into the image too, where the
@@ -126,7 +127,7 @@ def snapshot(
     if btf and (kernel is not None or layout != "linux"):
         raise ValueError("btf is the linux layout's, and not with kernel")
     if kernel is not None:
-        from ._linker.elf_files import ElfLinker
+        from ._images import kernel_linker
         from ._linker.elf_table import ModuleFile
 
         files = [
@@ -135,7 +136,7 @@ def snapshot(
             else ModuleFile(os.fspath(path), None, place)
             for path, place in modules
         ]
-        return take(ElfLinker(os.fspath(kernel), files), layout)
+        return take(kernel_linker(os.fspath(kernel), files), layout)
     if modules:
         raise ValueError("modules need a kernel")
     alone = None if kallsyms is None else os.fspath(kallsyms)

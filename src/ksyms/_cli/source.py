@@ -10,6 +10,7 @@ from .stopping import mortal
 if TYPE_CHECKING:
     import argparse
 
+    from .._linker.elf_files import ElfLinker
     from .._linker.elf_table import ModuleFile
     from .._snapshot import Snapshot
     from .._symbols import SymbolTable
@@ -48,7 +49,7 @@ def add_elf_source(
     parser: argparse.ArgumentParser, group: argparse._MutuallyExclusiveGroup
 ) -> None:
     """The arguments that name ELF files to take the kernel's and modules' symbols from."""
-    group.add_argument("--kernel", metavar="FILE", help="the kernel's own ELF file")
+    group.add_argument("--kernel", metavar="FILE", help="the kernel's own file")
     parser.add_argument(
         "--module",
         metavar="FILE@ADDRESS",
@@ -129,9 +130,9 @@ def take_snapshot(
     linker: Linker | ElfLinker
     with Progress("reading symbols") as progress:
         if getattr(options, "kernel", None) is not None:
-            from .._linker.elf_files import ElfLinker
+            from .._images import kernel_linker
 
-            linker = ElfLinker(options.kernel, options.module, progress.advance)
+            linker = kernel_linker(options.kernel, options.module, progress.advance)
         else:
             btf = getattr(options, "btf", False)
             linker = Linker(options.root, options.kallsyms, progress.advance, debug, btf)

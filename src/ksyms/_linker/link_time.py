@@ -26,8 +26,10 @@ def read_link_time(root: Root, release: str | None, now: dict[str, int]) -> Link
 
     A System.map has no build-id; it is trusted where it is named for ``release`` and every
     boundary in it lies as far from ``_text`` as it does ``now``. Debian ships one that
-    holds a sentence and no symbols.
+    holds a sentence and no symbols. A kernel's image has no other addresses.
     """
+    if root.linked and {"_text", "_stext"} <= now.keys():
+        return LinkTime(now["_text"], now["_stext"], root.path)
     if release is None or "_text" not in now:
         return None
     for name in (f"boot/System.map-{release}", f"lib/modules/{release}/System.map"):

@@ -30,7 +30,8 @@ class Linker:
         debug: directories to look for files with exact sizes in, besides the usual ones;
             None for sizes inferred from the text alone.
         btf: whether the kernel's and the modules' BTF is read too.
-        data: what the text or the archive has, where it has been read and can be read once.
+        data: what the text or the archive has, where it has been read and can be read once;
+            or the files that a kernel's image stands for (:mod:`~.._images`).
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.
@@ -49,7 +50,7 @@ class Linker:
         progress: Callable[[int], None] | None = None,
         debug: tuple[str, ...] | None = (),
         btf: bool = False,
-        data: bytes | None = None,
+        data: bytes | dict[str, bytes] | None = None,
     ) -> None:
         self.root = Root(root, kallsyms, data)
         self.btf = btf

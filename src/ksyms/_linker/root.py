@@ -38,7 +38,8 @@ class Root:
     ``kallsyms`` is a kallsyms text given by itself, in which case there is no root and
     everything else is absent. ``absent`` maps the name of each file that was asked for and
     could not be read to the reason, in words. ``data`` is what the text or the archive has,
-    where it has been read already; else what comes through a pipe is read here, once.
+    where it has been read already; else what comes through a pipe is read here, once. Or it is
+    the files that a kernel's image at ``path`` stands for, by their names (:mod:`~.._images`).
 
     A saved copy is somebody else's: no link in it leads out of it (:mod:`~.._beneath`), and
     only regular files are opened.
@@ -48,7 +49,10 @@ class Root:
     """
 
     def __init__(
-        self, path: str, kallsyms: str | None = None, data: bytes | None = None
+        self,
+        path: str,
+        kallsyms: str | None = None,
+        data: bytes | dict[str, bytes] | None = None,
     ) -> None:
         self.path = path
         self.kallsyms = os.path.join(path, _KALLSYMS) if kallsyms is None else kallsyms
@@ -62,8 +66,14 @@ class Root:
         """Whether the running kernel prints the text."""
         self.saved: int | None = None
         """When ``ksyms collect`` saved the files, in seconds since 1970; None if not known."""
-        self._text = data
+        self.linked = isinstance(data, dict)
+        """Whether its addresses are those that the kernel was linked for."""
+        self._text: bytes | None = None
         """A text that cannot be read again."""
+        if isinstance(data, dict):
+            self._archive = _image(data)
+            return
+        self._text = data
         if self.alone or os.path.isdir(path):
             return
         if data is None and os.path.exists(path) and is_stream(path):
@@ -117,7 +127,8 @@ class Root:
             archive = self._archive
             data = archive.read(name) if archive else _read_all(self.open(name), most)
             if data is None:
-                self.absent[name] = "it is not in the archive"
+                where = "image" if self.linked else "archive"
+                self.absent[name] = f"it is not in the {where}"
             elif len(data) > most:
                 raise ValueError(f"it is larger than {most >> 20} MiB")
         except (OSError, ValueError) as error:
@@ -203,6 +214,12 @@ def _read_all(fd: int, most: int) -> bytes:
             parts.append(part)
             left -= len(part)
     return b"".join(parts)
+
+
+def _image(files: dict[str, bytes]) -> Archive:
+    from .archive import Archive
+
+    return Archive.of(files)
 
 
 def _read_archive(path: str, data: bytes | None) -> Archive:

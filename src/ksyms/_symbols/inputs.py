@@ -31,7 +31,8 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
     Args:
         source: a file: an ELF image with a ``.symtab`` (a snapshot, a vmlinux, a module, a
             file of debug info), which is mapped and stays so while the table is in use; a
-            saved ``/proc/kallsyms`` or a System.map; or a tar with ``proc/kallsyms`` and
+            saved ``/proc/kallsyms`` or a System.map; the image of a kernel, such as a vmlinuz;
+            or a tar with ``proc/kallsyms`` and
             ``proc/modules`` somewhere in it. Each may be packed by gzip, bzip2, xz or zstd, as
             ``ksyms snapshot --portable`` does, and may come through a pipe, which is read to
             its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel. Or a
@@ -102,13 +103,47 @@ def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
     if data[_TAR] == b"ustar":
         return _taken(label, label, data=once)
     if data[: len(elf.ELFMAG)] == elf.ELFMAG:
-        return SymbolTable(read_image(memoryview(data), label))
+        return _of_elf(label, data)
     if re.match(_TEXT, data):
         return _taken(label, kallsyms=label, data=once)
-    raise ImageError(
-        f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive.",
-        "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux or a module.",
-    )
+    return _of_kernel(label, data)
+
+
+def _of_elf(label: str, data: bytes | mmap.mmap) -> SymbolTable:
+    """The table of an ELF file; of a kernel's without one, what its kallsyms are."""
+    try:
+        return SymbolTable(read_image(memoryview(data), label))
+    except ImageError as error:
+        from .._images import has_symbols
+
+        if has_symbols(data, label):
+            raise
+        try:
+            return _of_kernel(label, data)
+        except ImageError:
+            raise error from None
+
+
+def _of_kernel(label: str, data: bytes | mmap.mmap) -> SymbolTable:
+    """The table of a kernel's image, or of anything that has one in it.
+
+    Raises:
+        ImageError: it has none.
+    """
+    from .._images import HEADERS, files_of, is_kernel
+
+    try:
+        files = files_of(data, label)
+    except ImageError:
+        if is_kernel(data[:HEADERS]):
+            raise
+        raise ImageError(
+            f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive, "
+            "nor a kernel's image.",
+            "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux, a vmlinuz or a "
+            "module.",
+        ) from None
+    return _taken(label, label, data=files)
 
 
 def _contents(label: str, copy: bool) -> bytes | mmap.mmap:
@@ -133,9 +168,15 @@ def _unopened(label: str, error: OSError) -> SourceError:
 
 
 def _taken(
-    label: str, root: str = "/", kallsyms: str | None = None, data: bytes | None = None
+    label: str,
+    root: str = "/",
+    kallsyms: str | None = None,
+    data: bytes | dict[str, bytes] | None = None,
 ) -> SymbolTable:
-    """The table of a snapshot that is taken of a text, or of an archive with all it has."""
+    """The table of a snapshot that is taken of a text, or of an archive with all it has.
+
+    ``data`` as :class:`~.._linker.Linker` takes it.
+    """
     from .._linker import Linker
     from .._snapshot import take
 
