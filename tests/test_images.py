@@ -21,6 +21,8 @@ import zstandard
 
 import ksyms
 
+WEAK = b"Linux version 6.1.0-test (somebody) # SMP\n\0"
+"""init/version.c's of Linux 6.1 and later, which the link puts another in the place of."""
 BANNER = b"Linux version 6.1.0-test (somebody) #1 SMP\n\0"
 WORDS = (b"write_", b"sched", b"_init", b"__do_", b"trace", b"read")
 """Tokens that stand for more than one byte, at codes that no name has."""
@@ -87,7 +89,7 @@ def image(layout: Layout, bits: int, order: str) -> bytes:  # noqa: PLR0915 - on
     out = bytearray(b"\x90" * 4096)
     for _ in range(64):  # LIST_HEADs
         out += struct.pack(f"{end}2{word}", *[base + len(out)] * 2)
-    out += BANNER
+    out += WEAK + BANNER
 
     def label() -> int:
         out.extend(bytes(-len(out) % align))
@@ -168,7 +170,10 @@ def test_tables(version: str, bits: int, order: str, tmp_path: Path) -> None:
     path = tmp_path / "Image"
     path.write_bytes(image(layout, bits, order))
     assert said(path) == meant(layout, bits)
-    assert ksyms.load(path).release == "6.1.0-test"
+    facts = ksyms.load(path).facts
+    assert facts is not None
+    assert facts["release"] == "6.1.0-test"
+    assert facts["version"] == BANNER.decode().rstrip("\n\0")
 
 
 def zstd(data: bytes) -> bytes:

@@ -28,7 +28,10 @@ _KERNELS: Final = (b"Linux version ", b"\x1f\x8b\x08\0", b"\xfd7zXZ\0", b"\x28\x
 """What an ELF file has that is a kernel, or the loader that machines without a header have."""
 LARGEST: Final = 1 << 28
 """Bytes that an image may have: a flash has a few dozen MiB, an initramfs in it some more."""
-_BANNER: Final = re.compile(rb"Linux version \d{1,3}\.\d{1,5}[^\0\n]{1,1000}\n\0")
+_BANNER: Final = re.compile(
+    rb"Linux version \d{1,3}\.\d{1,5}[^\0\n]{0,999} #\d[^\0\n]{1,199}\n\0"
+)
+"""linux_banner; since 6.1 (2df8220cc511) there is a weak one too, whose build has no number."""
 _BUILD_ID: Final = {
     "little": b"\4\0\0\0\x14\0\0\0\3\0\0\0GNU\0",
     "big": b"\0\0\0\4\0\0\0\x14\0\0\0\3GNU\0",
