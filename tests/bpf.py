@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 BPF_SYSCALL = 321  # x86-64
 BPF_PROG_LOAD = 5
+BPF_PROG_GET_NEXT_ID = 11
 BPF_OBJ_GET_INFO_BY_FD = 15
 BPF_BTF_LOAD = 18
 BPF_PROG_TYPE_SOCKET_FILTER = 1
@@ -20,9 +23,38 @@ RETURN = [(0xB7, 0, 0, 0), (0x95, 0, 0, 0)]
 """``return 0``: instructions are code, registers, offset and immediate value."""
 
 
+own: set[int] = set()
+"""The numbers of the programs that this process has loaded, those that have gone too."""
+
+
+def name() -> str:
+    """What this process' programs are called: other tests on this kernel load some too."""
+    return f"ksyms_{os.getpid()}"
+
+
 def load_bpf_program() -> int:
-    """Load a program that does nothing; gives its descriptor."""
-    return _load(RETURN, b"ksyms_smoke")
+    """Load a program that does nothing, of that :func:`name`; gives its descriptor."""
+    return _load(RETURN, name().encode())
+
+
+def id_of(program: int) -> int:
+    """The number of a program, by its descriptor."""
+    info = Path(f"/proc/self/fdinfo/{program}").read_text()
+    [number] = re.findall(r"^prog_id:\t(\d+)$", info, re.M)
+    return int(number)
+
+
+def ids() -> list[int]:
+    """The numbers of all programs that are there."""
+    found: list[int] = []
+    number = 0
+    while True:
+        attributes = ctypes.create_string_buffer(struct.pack("<III", number, 0, 0), 12)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syscall(BPF_SYSCALL, BPF_PROG_GET_NEXT_ID, attributes, 12) < 0:
+            return found  # ENOENT: there is none above it
+        _, number, _ = struct.unpack("<III", attributes.raw)
+        found.append(number)
 
 
 class Function(NamedTuple):
@@ -92,8 +124,9 @@ def _load(
     infos: bytes = b"",
     lines: bytes = b"",
 ) -> int:
-    sysctl("bpf_jit_enable", 1, "net/core")
-    sysctl("bpf_jit_kallsyms", 1, "net/core")
+    for setting in ("bpf_jit_enable", "bpf_jit_kallsyms"):
+        value = Path("/proc/sys/net/core", setting).read_text().strip()
+        assert value != "0", f"net.core.{setting} is 0: kallsyms lists no programs"
     packed = b"".join(struct.pack("<BBhi", *instruction) for instruction in code)
     buffers = [
         ctypes.create_string_buffer(data, len(data) or 1)
@@ -112,7 +145,9 @@ def _load(
         attributes += struct.pack(
             "<IIQIIQI4x", btf, 8, func_info, len(infos) // 8, 16, line_info, len(lines) // 16
         )
-    return _bpf(BPF_PROG_LOAD, attributes)
+    program = _bpf(BPF_PROG_LOAD, attributes)
+    own.add(id_of(program))
+    return program
 
 
 def _bpf(command: int, attributes: bytes) -> int:
@@ -134,5 +169,6 @@ def native_code(program: int) -> bytes:
     return code.raw[:length]
 
 
-def sysctl(name: str, value: int, where: str = "kernel") -> None:
-    Path("/proc/sys", where, name).write_text(f"{value}")
+def sysctl(name: str, value: int) -> None:
+    """Set one of the kernel's; in a virtual machine, and not in one that others use."""
+    Path("/proc/sys/kernel", name).write_text(f"{value}")

@@ -7,6 +7,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+from started import start_as
+
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 WITHOUT_SYSLOG = ("setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog")
 NOBODY_WITH_SYSLOG = (*NOBODY, "--inh-caps=+syslog", "--ambient-caps=+syslog")
@@ -50,6 +52,33 @@ def after_the_open(client: Path, file: Path) -> dict[str, list[str]]:
         "handed": handed,
         "dropped": _said([client, f"open={file}", "nobody", *calls])[1:],
     }
+
+
+def judged_again(client: Path, file: Path) -> dict[str, list[str]]:
+    """What a thread is answered that opens ``file`` twice, then becomes root of a user
+    namespace, or nobody, and is shown kallsyms, and opens it again."""
+    ask = f"open={file}"
+    found = {}
+    for change in ("userns", "nobody"):
+        command: list[str | Path] = [client, ask, ask, change, "kallsyms=_stext", ask]
+        found[change] = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    return found
+
+
+def by_one_number(client: Path, file: Path) -> list[str]:
+    """What three processes of one number are answered to an open of ``file``: root's, then
+    nobody's, then root's."""
+    command: list[str | Path] = [client, f"open={file}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        found = [process.communicate()[0].strip()]
+    for before in (NOBODY, ()):
+        reading, writing = os.pipe()
+        start_as(process.pid, [*before, *command], writing)
+        os.close(writing)
+        with open(reading) as said:
+            found.append(said.read().strip())
+        os.waitpid(process.pid, 0)
+    return found
 
 
 def _said(command: list[str | Path], stdin: int | None = None) -> list[str]:

@@ -18,7 +18,6 @@ import ksyms
 from callers import NOBODY
 from command import COMMAND, TEXT, refused
 from conftest import SAVED, Kernel
-from ksyms._linker.generation import Generation, inodes
 from served import wait_for
 
 SEQNUM = Path("/sys/kernel/uevent_seqnum")
@@ -55,48 +54,6 @@ def test_uevents_that_are_no_modules_refuse_no_snapshot() -> None:
             before = seqnum()
             ksyms.snapshot()
             assert seqnum() > before, "this snapshot was not attacked"
-
-
-@pytest.fixture
-def kernfs() -> Iterator[Path]:
-    """A place where a test may make directories that are as sysfs': a control group's."""
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    place = next(Path(where) for _, where, kind, *_ in mounts if kind in ("cgroup", "cgroup2"))
-    directory = place / "ksyms-test"
-    directory.mkdir()
-    yield directory
-    for below in directory.iterdir():
-        if below.is_dir():
-            below.rmdir()
-    directory.rmdir()
-
-
-def modules(state: str) -> bytes:
-    """/proc/modules of one module."""
-    return b"mod 16384 0 - %s 0xffffffffc0000000\n" % state.encode()
-
-
-def test_a_module_that_was_loaded_again_is_another_instance(kernfs: Path) -> None:
-    """At the address where it was, and though the number of events were the same."""
-    place = kernfs / "mod"
-    place.mkdir()
-    before = Generation(modules("Live"), b"7", 0, inodes(str(kernfs)))
-    assert inodes(str(kernfs))["mod"] == place.stat().st_ino
-    assert before.moved(Generation(modules("Live"), b"9", 0, inodes(str(kernfs)))) == []
-    place.rmdir()
-    gone = Generation(modules("Live"), b"7", 0, inodes(str(kernfs)))
-    place.mkdir()
-    again = Generation(modules("Live"), b"7", 0, inodes(str(kernfs)))
-    for earlier, later in ((before, again), (before, gone), (gone, again)):
-        assert earlier.moved(later) == ["module mod came or went"]
-
-
-def test_an_event_counts_where_no_inode_tells() -> None:
-    """While a module is being unloaded, and where there is no sysfs."""
-    told = ["a device or module event came (7 to 8)"]
-    for state, instances in (("Unloading", {"mod": 1}), ("Loading", {}), ("Live", None)):
-        before = Generation(modules(state), b"7", 0, instances)
-        assert before.moved(before._replace(events=b"8")) == told
 
 
 # -- a file that is made shorter while it is loaded ----------------------------------------
@@ -185,7 +142,7 @@ PATIENCE = 120
 LIMITED = """\
 import re, resource, sys, numpy, ksyms
 from pathlib import Path
-from ksyms._linker import bpf, kallsyms, members, regions, tables
+from ksyms._linker import bpf, kallsyms, kallsyms_symbols, members, regions
 from ksyms._snapshot import linux
 [size] = re.findall("VmSize:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())
 stack = resource.getrlimit(resource.RLIMIT_STACK)[0] >> 10

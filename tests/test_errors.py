@@ -29,8 +29,8 @@ import ksyms as package
 from command import COMMAND, TEXT, ksyms, names, nm, refused, same_by_nm, write_root
 from ksyms import KallsymsError, KsymsError, Symbol, SymbolTable
 from ksyms._cli import main
-from ksyms._linker.ahead import ReadAhead
 from ksyms._linker.generation import Generation
+from ksyms._linker.reader_thread import ReaderThread
 
 ZEROS = re.sub(r"^\w{16}", "0" * 16, TEXT, flags=re.M)
 # This process, without the rights of root over files.
@@ -717,7 +717,7 @@ def test_long_lines_of_a_text_that_trickles(live: bool) -> None:
     body = "".join(
         f"ffffffff81000000 t {name}\n" for name in ("__pfx_" + "n" * 7000, "n" * 7000)
     )
-    ahead = ReadAhead(
+    ahead = ReaderThread(
         Trickle(body.encode()), "text", lambda: Generation(None, None, None), live
     )
     taken = [bytes(block.buffer[block.start : block.end]) for block in ahead.blocks()]

@@ -53,6 +53,19 @@ def test_the_last_frame_keeps_its_count(kernel: Kernel) -> None:
     assert run.stdout == "a;vfs_write 42\nb;0xffff8f1e4a2b6c00 1\n"
 
 
+def test_a_name_is_one_frame(tmp_path: Path) -> None:
+    """Whatever it is called: what is between frames, and before the count, is escaped in it."""
+    names = ["a;b;c", ";", "a;b 12", "f.constprop.0;x"]
+    lines = [f"{0xFFFFFFFF81000000 + 16 * n:x} T {name}\n" for n, name in enumerate(names)]
+    path = tmp_path / "kallsyms"
+    path.write_text("".join(lines) + "ffffffff81100000 T _end\n")
+    text = "".join(f"main;{line.split()[0]};{line.split()[0]}_[k] 7\n" for line in lines)
+    run = ksyms("decode", "--from", path, "--slide=0", "--no-offset", input=text)
+    told = [line.removesuffix(" 7").split(";") for line in run.stdout.splitlines()]
+    shown = [name.replace(";", r"\x3b").replace(" ", r"\x20") for name in names]
+    assert told == [["main", name, f"{name}_[k]"] for name in shown]
+
+
 def test_it_is_no_record(kernel: Kernel) -> None:
     run = ksyms("decode", "--from", kernel.elf, "--no-offset", "--json", input="")
     assert run.returncode == 2

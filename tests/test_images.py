@@ -176,6 +176,48 @@ def test_tables(version: str, bits: int, order: str, tmp_path: Path) -> None:
     assert facts["version"] == BANNER.decode().rstrip("\n\0")
 
 
+def row(order: str, address: int, symbol: int, kind: int, value: int) -> bytes:
+    """An Elf64_Rela."""
+    return struct.pack(f"{order}3Q", address, symbol << 32 | kind, value)
+
+
+def unrelocated(order: str) -> tuple[bytes, int, int]:
+    """A kernel whose words that are addresses are zero, its base, and where that word is."""
+    data = bytearray(image(LAYOUTS["6.1"], 64, "little" if order == "<" else "big"))
+    base = 0xFFFFFFFF81000000
+    word = data.index(struct.pack(f"{order}Q", base))
+    data[word : word + 8] = bytes(8)
+    data[4096 : 4096 + 64 * 16] = bytes(64 * 16)  # the LIST_HEADs
+    return bytes(data), base, word
+
+
+@pytest.mark.parametrize(("order", "kind"), [("<", 1027), ("<", 3), ("<", 22), (">", 12)])
+def test_a_base_that_is_in_a_relocation(order: str, kind: int, tmp_path: Path) -> None:
+    data, base, word = unrelocated(order)
+    lists = [base + 4096 + 8 * number for number in range(128)]
+    rows = [row(order, address, 0, kind, address) for address in lists]
+    path = tmp_path / "Image"
+    path.write_bytes(data + b"".join(rows) + row(order, base + word, 0, kind, base))
+    assert said(path) == meant(LAYOUTS["6.1"], 64)
+
+
+@pytest.mark.parametrize("named", [0, 0x40])
+def test_a_base_that_is_relocated_by_a_symbol(named: int, tmp_path: Path) -> None:
+    """s390 until 6.8: .dynsym, and .rela.dyn right behind it."""
+    data, base, word = unrelocated(">")
+    values = [base + 4096, base + named, base + 8192]
+    names = b"".join(struct.pack(">I2BH2Q", 1, 0x10, 0, 1, value, 0) for value in values)
+    lists = [base + 4096 + 8 * number for number in range(128)]
+    rows = [
+        row(">", address, n % 2 and 3, 22 if n % 2 else 12, 0)
+        for n, address in enumerate(lists)
+    ]
+    rows.insert(70, row(">", base + word, 2, 22, -named & (1 << 64) - 1))
+    path = tmp_path / "image"
+    path.write_bytes(data + b"\xff" * 8 + bytes(24) + names + b"".join(rows) + b"\xff" * 24)
+    assert said(path) == meant(LAYOUTS["6.1"], 64)
+
+
 def zstd(data: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(data)
 

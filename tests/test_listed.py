@@ -316,6 +316,73 @@ def test_modules_that_share_no_page_are_left_alone(tmp_path: Path) -> None:
     check(saved(tmp_path / "root", text, MODULES, SECTIONS), names)
 
 
+NEAR = """\
+ffffffffc0300f00 t n4_read\t[n4]
+ffffffffc0300f40 t n4_write\t[n4]
+"""
+IN_N4: Names = {0xFFFFFFFFC0300F48: "n4_write+0x8/0x40 [n4]"}
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (
+            "ffffffffc0300f80 t n5\t[n5]\n",
+            {0xFFFFFFFFC0300F80: "n5+0x0/0x80 [n5]", 0xFFFFFFFFC0300FFF: "n5+0x7f/0x80 [n5]"},
+        ),
+        ("ffffffffc0300f80 T n5\t[n5]\n", {0xFFFFFFFFC0300F80: "n5+0x0/0x80 [n5]"}),
+        (
+            "ffffffffc0300f80 t n5\t[n5]\nffffffffc0300f90 T more\t[n5]\n",
+            {
+                0xFFFFFFFFC0300F84: "n5+0x4/0x10 [n5]",
+                0xFFFFFFFFC0300F90: "more+0x0/0x70 [n5]",
+            },
+        ),
+        (
+            "ffffffffc0300f80 T n5\t[n5]\nffffffffc0301010 T more\t[n5]\n",
+            {
+                0xFFFFFFFFC0300F80: "n5+0x0/0x90 [n5]",
+                0xFFFFFFFFC0301010: "more+0x0/0xff0 [n5]",
+            },
+        ),
+        (  # no function that ftrace remembers has another letter
+            "ffffffffc0302000 t n5\t[n5]\nffffffffc0300f80 t more\t[n5]\n",
+            {
+                0xFFFFFFFFC0302000: "n5+0x0/0x1000 [n5]",
+                0xFFFFFFFFC0300F80: "more+0x0/0x1080 [n5]",
+            },
+        ),
+        (
+            "ffffffffc0300f80 t n5\t[n5]\nffffffffc0300fc0 T n6\t[n6]\n",
+            {0xFFFFFFFFC0300FBF: "n5+0x3f/0x40 [n5]", 0xFFFFFFFFC0300FC0: "n6+0x0/0x40 [n6]"},
+        ),
+    ],
+    ids=["alone", "global", "two", "on to the next page", "elsewhere too", "three modules"],
+)
+def test_modules_by_hand_that_share_a_page(tmp_path: Path, line: str, names: Names) -> None:
+    """No kernel has them, and each line says whose it is."""
+    check(saved(tmp_path / "root", KERNEL + NEAR + line), {**IN_N4, **names})
+
+
+@pytest.mark.parametrize(("start", "alive"), [(0xC0300F80, True), (0xC0302000, False)])
+def test_a_page_that_proc_modules_says_the_owner_of(
+    tmp_path: Path, start: int, alive: bool
+) -> None:
+    """A module whose only line is on another's page is there, or was."""
+    modules = f"n5 64 0 - Live 0xffffffff{start:x}\nn4 64 0 - Live 0xffffffffc0300f00\n"
+    text = KERNEL + NEAR + "ffffffffc0300f80 T n5\t[n5]\n"
+    told = "n5+0x0/0x80 [n5]" if alive else "n4_write+0x40/0xc0 [n4]"
+    table = ksyms.load(ksyms.snapshot(saved(tmp_path / "root", text, modules)).image)
+    assert words(table, 0xFFFFFFFFC0300F80) == told
+    assert bool(table.find("n5")) == alive
+
+
+def test_freed_functions_of_a_text_sorted_by_address(tmp_path: Path) -> None:
+    lines = sorted((BAR + DEAD + FOO).splitlines(keepends=True))
+    names = {address: LIVE[address] for address in list(LIVE)[1:]}
+    check(saved(tmp_path / "root", KERNEL + "".join(lines)), names)
+
+
 ONE = "one 16384 0 - Live 0xffffffffc0700000\n"
 
 

@@ -24,7 +24,7 @@ from command import ksyms, refused
 from conftest import Kernel
 from ksyms import Symbol
 from ksyms._map import Survey, survey
-from ksyms._map.survey import KINDS, own_sizes
+from ksyms._map.survey import own_sizes
 
 HOSTILE = (
     "</script><img/src=x:y/onerror=alert(1)>",
@@ -91,7 +91,7 @@ def test_sums_by_hand(small: Path) -> None:
     ]
     assert found.modules == [("mod", 0x1000, 2)]
     assert (found.symbols, found.elsewhere, found.bits) == (14, 0, 64)
-    own = {place.symbol.name: place.own for place in found.sections[0].places}
+    own = {row.symbol.name: row.own for row in found.sections[0].symbols}
     assert own == {
         **{"_stext": 0x10, "_text": 0, "alpha": 0x30, "beta": 0x40, "beta_alias": 0},
         **{"twin": 0xF80, "_etext": 0},
@@ -126,7 +126,7 @@ def test_symbols_are_nms(kernel: Kernel) -> None:
         address, size = (int(number, 16) for number in (*numbers, "0")[:2])
         expected.append((address, size, name))
     found = surveyed(kernel.elf)
-    symbols = [place.symbol for section in found.sections for place in section.places]
+    symbols = [row.symbol for section in found.sections for row in section.symbols]
     assert sorted((s.address, s.size, s.name) for s in symbols) == sorted(expected)
     assert found.elsewhere == absolute
     expected.sort()
@@ -137,7 +137,7 @@ def test_symbols_are_nms(kernel: Kernel) -> None:
             end = min(address + size, section.end)
             covered += max(0, end - max(at, address))
             at = max(at, end)
-        assert sum(place.own for place in section.places) == covered
+        assert sum(row.own for row in section.symbols) == covered
         assert section.unnamed == section.size - covered
 
 
@@ -147,13 +147,13 @@ def test_own_bytes_are_what_lookup_answers(saved: dict[str, Kernel]) -> None:
     for section in survey(table).sections:
         if section.module != "cuse":
             continue
-        asked = dict.fromkeys(range(len(section.places)), 0)
-        places = {place.symbol: index for index, place in enumerate(section.places)}
+        asked = dict.fromkeys(range(len(section.symbols)), 0)
+        rows = {row.symbol: index for index, row in enumerate(section.symbols)}
         for address in range(section.address, section.end):
             answer = table.lookup(address)
             if answer is not None:
-                asked[places[answer]] += 1
-        assert [place.own for place in section.places] == list(asked.values())
+                asked[rows[answer]] += 1
+        assert [row.own for row in section.symbols] == list(asked.values())
 
 
 def test_own_bytes_of_nested_symbols() -> None:
@@ -192,13 +192,13 @@ def test_groups(kernel: Kernel) -> None:
     """A group's symbols share their first word, five of them at least."""
     found = surveyed(kernel.elf)
     text = next(section for section in found.sections if section.name == ".text")
-    grouped = [place.symbol.name for place in text.places if place.group == "tcp"]
+    grouped = [row.symbol.name for row in text.symbols if row.group == "tcp"]
     first = re.compile(r"(__pfx_)?[_.$]*tcp([_.]|$)")
-    assert grouped == [p.symbol.name for p in text.places if first.match(p.symbol.name)]
+    assert grouped == [p.symbol.name for p in text.symbols if first.match(p.symbol.name)]
     assert len(grouped) > 100
     sizes: dict[str, int] = {}
-    for place in text.places:
-        sizes[place.group] = sizes.get(place.group, 0) + 1
+    for row in text.symbols:
+        sizes[row.group] = sizes.get(row.group, 0) + 1
     assert min(n for name, n in sizes.items() if name) >= 5
 
 
@@ -280,7 +280,7 @@ def test_what_is_written_can_be_read(scheme: str, page: str) -> None:
     colours = dict(re.findall(r"--([\w-]+): #(\w{6});", blocks[0]))
     if scheme == "dark":
         colours |= dict(re.findall(r"--([\w-]+): #(\w{6});", blocks[1]))
-    pairs = [(kind, f"{kind}-ink") for kind in KINDS]
+    pairs = [(kind, f"{kind}-ink") for kind in ("text", "rodata", "data", "bss", "percpu")]
     pairs += [("page", "ink"), ("page", "faint"), ("panel", "ink"), ("panel", "faint")]
     pairs += [("page", "link"), ("panel", "link")]
     for ground, ink in pairs:

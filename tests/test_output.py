@@ -479,3 +479,28 @@ def test_without_unnamed_files(number: int, top: Path) -> None:
 
 def scratch(output: Path) -> list[Path]:
     return list(output.parent.glob(".ksyms.*"))
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("unnamed", [False, True])
+def test_all_is_on_the_disk_before_it_has_its_name(
+    top: Path, there: bool, unnamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that loses its power leaves the old file or the whole of the new one."""
+    target = top / "kernel.elf"
+    if there:
+        target.write_text("old")
+    if not unnamed:  # a file system that makes no file without a name: EOPNOTSUPP
+        monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY | os.O_CREAT)
+    synced: list[tuple[int, bytes | None]] = []
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        fsync(fd)
+        synced.append((os.fstat(fd).st_ino, target.read_bytes() if target.exists() else None))
+        assert os.fstat(fd).st_size == len(DATA)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert write_whole(str(target), DATA) is None
+    assert synced == [(target.stat().st_ino, b"old" if there else None)]
+    assert target.read_bytes() == DATA

@@ -162,13 +162,13 @@ def test_one_that_says_another_thing_of_itself_is_refused(
     lie = content.replace(b'"kind":"module"', b'"kind":"listed"')
     assert lie != content
     error = _fails(tmp_path / "lie", _with(lie, rest))
-    assert "not what its image says" in error.what
+    assert "other facts than its image" in error.what
 
 
 def test_one_whose_contents_are_no_snapshot_is_refused(packed: bytes, tmp_path: Path) -> None:
     content, _ = _frames(packed)
     text = subprocess.check_output(["zstd", "-c"], input=TEXT.encode())
-    assert "not what its image says" in _fails(tmp_path / "text", _with(content, text)).what
+    assert "other facts than its image" in _fails(tmp_path / "text", _with(content, text)).what
 
 
 def test_a_version_that_is_not_known_is_refused(packed: bytes, tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ FILES: dict[str, bytes] = {
     "proc/sys/kernel/random/boot_id": b"5dd1c7e7-0000-4000-8000-000000000000\n",
     "proc/sys/kernel/kptr_restrict": b"0\n",
     "sys/kernel/notes": NOTES,
-    "sys/kernel/uevent_seqnum": b"1234\n",
     "sys/kernel/cpu_byteorder": b"little\n",
     "sys/module/mod/sections/.text": b"0xffffffffc0000000\n",
     "sys/module/mod/sections/.data": b"0xffffffffc0002000\n",
@@ -638,7 +637,6 @@ WITH: dict[str, tuple[str, Callable[[str], bytes]]] = {
     ),
     "a release": ("proc/sys/kernel/osrelease", lambda n: f"{n}.{n}.{n}".encode()),
     "a minor version": ("proc/sys/kernel/osrelease", lambda n: f"6.{n}".encode()),
-    "events": ("sys/kernel/uevent_seqnum", str.encode),
     "kptr_restrict": ("proc/sys/kernel/kptr_restrict", str.encode),
     "an address at link time": (
         "boot/System.map-6.12.0-x",
@@ -805,7 +803,7 @@ def test_a_portable_file_that_lies(tmp_path: Path) -> None:
 
 STATUS: dict[str, Any] = {
     "pid": 1,
-    "generation": {"modules": 3, "uevent_seqnum": None, "perf_events": 7},
+    "generation": {"modules": 3, "uevents": None, "perf_events": 7},
     "sources_missing": {"perf_event_open": "Permission denied"},
     "shared": True,
     "taken": 1,
@@ -817,6 +815,7 @@ STATUS: dict[str, Any] = {
     "bytes": 7,
     "handles": 1,
     "openers": [{"file": "ksyms", "pid": 7}],
+    "more_openers": 0,
 }
 
 

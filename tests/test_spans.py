@@ -52,15 +52,34 @@ def test_where_symbols_lie_in_each_other(rows: list[tuple[int, int]]) -> None:
     table = ksyms.load(memoryview(elf_file(made, strings)))
     edges = {v + d for v, s in rows for d in (-1, 0, 1, s - 1, s, s + 1)} | {0, TOP}
     addresses = sorted(a for a in edges if 0 <= a <= TOP)
+    before = [table.lookup(address) for address in addresses]  # by the symbols around each
     found = table.locate(np.array(addresses, np.uint64)).tolist()
-    for address, place in zip(addresses, found):
+    for address, place, first in zip(addresses, found, before):
         expected = by_hand(rows, address)
         name = None if expected is None else f"{expected:03d}"
+        assert (first.name if first else None) == name
         assert (table[place].name if place < len(table) else None) == name
         one = table.lookup(address)
         assert (one.name if one else None) == name
         same = [f"{n:03d}" for n, (value, _) in enumerate(rows) if value == address]
         assert [symbol.name for symbol in table.at(address)] == same
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 62])
+def test_behind_many_that_lie_in_one(count: int, tmp_path: Path) -> None:
+    """The symbol that encloses them has what lies behind the last, asked singly and at once;
+    of the file, and of a snapshot of it, which has its sizes."""
+    rows = [(0x1000, 64), *((0x1001 + n, 1) for n in range(count))]
+    strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
+    made = [Row(1 + 4 * n, value, size) for n, (value, size) in enumerate(rows)]
+    file = tmp_path / "kernel"
+    file.write_bytes(elf_file(made, strings))
+    for image in (memoryview(file.read_bytes()), ksyms.snapshot(kernel=file).image):
+        table = ksyms.load(image)
+        symbol = table.lookup(0x103F)
+        assert symbol is not None
+        assert symbol.name == "000"
+        assert table[int(table.locate([0x103F])[0])].name == "000"
 
 
 @settings(deadline=None, max_examples=40)

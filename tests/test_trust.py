@@ -205,6 +205,91 @@ SPOTS: dict[str, Callable[[str], str]] = {
     "a keyboard": lambda w: f"input: {w} as /devices/pci0000:00/usb1/1-1/input/input7",
     "the audit": lambda w: f'audit: type=1701 audit(1.2:3): uid=0 exe="/tmp/{hexed(w)}" sig=11',
 }
+OTHERS: dict[str, Callable[[str], str]] = {
+    # mm/memcontrol.c, mem_cgroup_print_oom_context; mm/page_alloc.c, warn_alloc; mm/oom_kill.c
+    "a control group's tasks": lambda w: f"Tasks in /{w} killed as a result of limit of /{w}",
+    "a cpuset": lambda w: (
+        f"evil: page allocation failure: order:4, mode:0xcc0(GFP_KERNEL), cpuset={w},mems=0"
+    ),
+    "a control group that has no memory": lambda w: (
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+        f"oom_memcg=/{w},task_memcg=/{w},task=evil,pid=28802,uid=1000"
+    ),
+    # mm/slub.c, slab_out_of_memory; mm/slab_common.c: caches had their control group's name
+    "slabs": lambda w: (
+        f"  cache: kmalloc-64(12:{w}), object size: 64, buffer size: 64, default order: 0"
+    ),
+    "slabs that stay": lambda w: (
+        f"kmem_cache_destroy kmalloc-64(12:{w}): Slab cache still has objects"
+    ),
+    # drivers/hid/hid-core.c, media/usb/uvc, usb/core/hub.c, thunderbolt/switch.c
+    "a device of HID": lambda w: (
+        f"hid-generic 0003:046D:C31C.0001: input,hidraw0: USB HID v1.10 Keyboard [{w}] on usb"
+    ),
+    "a camera": lambda w: f"uvcvideo: Found UVC 1.00 device {w} (046d:0825)",
+    "a serial number": lambda w: f"usb 1-1: SerialNumber: {w}",
+    "a dock": lambda w: f"thunderbolt 0-1: {w} Dock",
+    "a file of btrfs": lambda w: (  # fs/btrfs/scrub.c
+        "BTRFS warning (device vda1): checksum error at logical 1 on dev /dev/vda1, physical "
+        f"1, root 5, inode 257, offset 0, length 4096, links 1 (path: {w})"
+    ),
+    "a file of NFS": lambda w: f"NFS: nfs4_reclaim_locks: unhandled error -5. The file: {w}",
+    "a server of NFS": lambda w: (  # fs/nfs/nfs4state.c
+        f"NFS: state manager: lease expired failed on NFSv4 server {w} with error 5"
+    ),
+    "a server of CIFS": lambda w: (  # fs/smb/client/connect.c
+        rf"CIFS: VFS: \\{w} has not responded in 180 seconds. Reconnecting..."
+    ),
+    "a core dump": lambda w: f"Core dump to {w} pipe failed",  # fs/coredump.c
+    "an old hierarchy": lambda w: f"cgroup1: Unknown subsys name '{w}'",
+    "a value": lambda w: f"tmpfs: Bad value for '{w}'",  # fs/fs_parser.c
+    "a long name of FUSE's": lambda w: f"fuse: Unknown parameter '{'x' * 600}{w}'",
+    "a bond": lambda w: f"bond0: option mode: invalid value ({w})",
+    "a bearer": lambda w: f"tipc: Enabling of bearer <{w}> rejected, illegal name",
+    "a mapped file": lambda w: (  # mm/memory.c, print_bad_pte
+        f"file:{w} fault:ext4_filemap_fault mmap:ext4_file_mmap read_folio:ext4_read_folio"
+    ),
+    "a policy": lambda w: f"ima: Unable to open file: {w} (-2)",
+    "a swap file": lambda w: f"Adding 1024k swap on {w}.  Priority:-2 extents:1 across:1024k",
+    # Options of mounts, as their file systems had them before fs_parser
+    "ext4": lambda w: f'EXT4-fs (loop0): Unrecognized mount option "{w}" or missing value',
+    "FAT": lambda w: f'FAT-fs (loop0): Unrecognized mount option "{w}" or missing value',
+    "F2FS": lambda w: f'F2FS-fs (loop0): Unrecognized mount option "{w}" or missing value',
+    "JFS": lambda w: f'jfs: Unrecognized mount option "{w}", or missing value',
+    "UBIFS": lambda w: f'UBIFS error: unrecognized mount option "{w}" or missing value',
+    "AFFS": lambda w: f'affs: Unrecognized mount option "{w}" or missing value',
+    "NTFS": lambda w: f"NTFS-fs error: parse_options(): Unrecognized mount option {w}.",
+    "ISO 9660": lambda w: f'ISOFS: unable to parse mount option "{w}"',
+    "UDF": lambda w: f"UDF-fs: INFO Mounting volume '{w}', timestamp 2026/11/28 09:00 (1000)",
+    "overlayfs's option": lambda w: (
+        f'overlayfs: unrecognized mount option "{w}" or missing value'
+    ),
+    "ceph": lambda w: f"libceph: bad option at '{w}'",
+    "9p": lambda w: f"9pnet: Could not find request transport: {w}",
+    "a table of devices": lambda w: f"device-mapper: table: 253:0: {w}: unknown target type",
+}
+"""What else the kernel says with a user's words in it: none is in any list of ksyms'."""
+SPOTS |= OTHERS
+PROGRAMS: dict[str, Callable[[str], str]] = {
+    # kernel/locking/lockdep.c, lockdep_print_held_locks; mm/oom_kill.c, dump_task
+    "who holds a lock": lambda c: f"1 lock held by {c}/2210:",
+    "the table of tasks": lambda c: f"[  28802]  1000 28802   123456     12 98304 0 0 {c}",
+    "a task that hangs": lambda c: f"INFO: task {c}:2210 blocked for more than 120 seconds.",
+    "a page's owner": lambda c: f"{c}: page allocation failure: order:4, mode:0xcc0",
+    "who drops caches": lambda c: f"{c} (2210): drop_caches: 3",
+    "who sets a limit": lambda c: f"Process 2210({c}) has RLIMIT_CORE set to 1",
+    "who uses the stack": lambda c: f"{c} (2210) used greatest stack depth: 12345 bytes left",
+    "who uses the past": lambda c: f"warning: `{c}' uses 32-bit capabilities (legacy support)",
+    "who mounts btrfs": lambda c: (
+        f"BTRFS: device label a devid 1 transid 5 /dev/loop0 scanned by {c} (2210)"
+    ),
+    "who exits": lambda c: f"note: {c}[2210] exited with irqs disabled",
+    "who writes into ext4": lambda c: (
+        f"EXT4-fs warning (device vda1): ext4_dx_add_entry:2468: inode #2: comm {c}: "
+        "Directory index full!"
+    ),
+    "a bad page": lambda c: f"BUG: Bad page map in process {c}  pte:80000001 pmd:0001",
+}
 CLOSING = tuple(SPOTS)[:11]
 """Those whose end the kernel's own words tell; of the others the time does."""
 WITHOUT_TIME = ("dmesg -t", "dmesg -T -S", "dmesg -e")
@@ -471,6 +556,26 @@ def test_the_name_of_the_task_in_a_report(
         second, *others = answer(table, FORMS[form], records(same))
         assert first[:-1] == second[:-1]
         assert [why, misled] == others
+
+
+@pytest.mark.parametrize("spot", PROGRAMS)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_name_of_a_program(spot: str, form: str, table: ksyms.SymbolTable) -> None:
+    """It has 15 bytes, and what has fewer than the kernel's words is none of them."""
+    names = ["Not tainted 9.9", "\nRELEASE: 9.9.9", "Tainted: G 9.9", "\nTainted: G 9.9"]
+    names += ["\nOSRELEASE=9.9\n", "\nNot tainted 9.9", "Linux version 9", '{"', "\n9.9 #1 Not"]
+    attacks = [Record(100_001_500, 4, PROGRAMS[spot](name[:15])) for name in names]
+    assert not moved(table, form, LOGS["the panic tells"], attacks, 2)
+
+
+def test_the_same_words_where_the_kernel_prints_them(table: ksyms.SymbolTable) -> None:
+    """A frame tells what it tells, though a user has written it before."""
+    frame, raw_one = said("vfs_read+0x2c", SLIDE), f"R11: {raw('kfree+0x1c', SLIDE)}"
+    log = [f"tmpfs: Unknown parameter '{frame}'", f" {frame}", raw_one]
+    text = "".join(stamp(record) + record.text + "\n" for record in records(log))
+    assert decode(table, text)[0].endswith(f"{raw_one} {said('kfree+0x1c').split('] ')[1]}\n")
+    first = "".join(stamp(record) + record.text + "\n" for record in records(log[:1]))
+    assert decode(table, first)[0] == first
 
 
 PROGRAM = """

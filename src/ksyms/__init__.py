@@ -127,8 +127,8 @@ def snapshot(
     if btf and (kernel is not None or layout != "linux"):
         raise ValueError("btf is the linux layout's, and not with kernel")
     if kernel is not None:
-        from ._images import kernel_linker
         from ._linker.elf_table import ModuleFile
+        from ._snapshot.kernel_file import take_kernel
 
         files = [
             ModuleFile(os.fspath(path), place)
@@ -136,7 +136,7 @@ def snapshot(
             else ModuleFile(os.fspath(path), None, place)
             for path, place in modules
         ]
-        return take(kernel_linker(os.fspath(kernel), files), layout)
+        return take_kernel(os.fspath(kernel), files, layout)
     if modules:
         raise ValueError("modules need a kernel")
     alone = None if kallsyms is None else os.fspath(kallsyms)

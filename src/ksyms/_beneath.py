@@ -120,9 +120,14 @@ def _has_openat2() -> bool:
 _AT_FDCWD: Final = -100  # include/uapi/linux/fcntl.h
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _openat2(top: int, path: str, flags: int) -> int:
     how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     name = ctypes.c_char_p(os.fsencode(path))
     for _ in range(_RACES):
         size = ctypes.c_size_t(ctypes.sizeof(how))

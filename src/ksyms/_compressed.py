@@ -9,7 +9,7 @@ import select
 import stat
 from collections.abc import Callable, Iterator
 
-from ._memory import mapped
+from ._memory import anonymous_mmap
 from ._typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def contents_of(fd: int, copy: bool = False) -> bytes | mmap.mmap:
             return b""
         if not copy:
             return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-        data = mapped(status.st_size)
+        data = anonymous_mmap(status.st_size)
         if file.readinto(data) < len(data):
             raise ValueError("it was made shorter while it was read")
         return data

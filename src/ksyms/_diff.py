@@ -1,7 +1,7 @@
-"""What differs between two tables of symbols: of two boots, or of two builds.
+"""The differences between two symbol tables, of two boots or of two builds.
 
-Two boots of one build have no difference: the symbols of a section move together, and how far
-is taken out. docs/changed.md has the rules.
+Two boots of one build do not differ: the symbols of a section move together, and that distance
+is subtracted first. docs/changed.md has the rules.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from ._symbols import Symbol, SymbolTable, is_mark, slide_between
 _PAGE: Final = 4096
 """Since Linux 6.4 each part of a module has pages of its own (kernel/module/main.c)."""
 _LOOK: Final = 8
-"""How many symbols on one side of a symbol are looked at for one of another name."""
+"""Symbols searched on either side of a symbol for a neighbour with another name."""
 # Compilers number static variables and copies of functions: foo.12, foo.isra.0, .LC7.
 _NUMBER: Final = re.compile(r"(?<=\.LC)\d+$|(?<=.)\.\d+(?=\.|$)")
-# The second section of one name: which of them is the second depends on the addresses.
+# Sections of one name are numbered by address, so a boot can number them differently.
 _SECOND: Final = re.compile(r"(?<=.)\.\d+$")
 
-_NAME, _PLACE, _SIZE, _BEFORE, _AFTER = range(5)
+_NAME, _ADDRESS, _SIZE, _BEFORE, _AFTER = range(5)
 _EVIDENCE: Final = (
-    (_NAME, _PLACE, _SIZE),
+    (_NAME, _ADDRESS, _SIZE),
     (_NAME, _SIZE, _BEFORE, _AFTER),
     (_NAME, _SIZE, _BEFORE),
     (_NAME, _SIZE, _AFTER),
-    (_NAME, _PLACE),
+    (_NAME, _ADDRESS),
     (_NAME, _BEFORE),
     (_NAME, _AFTER),
     (_SIZE, _BEFORE),
     (_SIZE, _AFTER),
 )
-"""What tells which of several symbols of one name is which, the strongest first."""
+"""Traits that tell symbols of one name apart, the strongest combination first."""
 
 Group = tuple[str | None, str | None]
-"""A module, None for the kernel, and the name of a section, None for absolute symbols."""
+"""A module (None: the kernel) and a section's name (None: absolute symbols)."""
 Match = tuple[int, int]
-"""Where one symbol is in the old side's symbols, and where in the new side's."""
+"""The index of a symbol among the old side's symbols, and among the new side's."""
 
 
 class Pair(NamedTuple):
     """One symbol in the old table and in the new one.
 
-    ``by``: how many bytes it grew, or moved up within its section; None where it moved to
-    another section.
+    ``by`` is the number of bytes by which it grew, or moved up within its section; None if it
+    moved to another section.
     """
 
     old: Symbol
@@ -56,11 +56,11 @@ class Pair(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What differs; each list is in the order of addresses.
+    """The differences; each list is ordered by address.
 
-    ``slide`` is what was added to the kernel's addresses in the new table, in bytes; None
-    where a table has no ``_stext``. ``modules_went`` and ``modules_appeared`` have the
-    symbols of each module that is in one table only; the other lists have none of them.
+    ``slide`` is the distance in bytes from the kernel's addresses in the old table to those in
+    the new one; None if a table has no ``_stext``. ``modules_went`` and ``modules_appeared``
+    have the symbols of each module that only one table has; the other lists leave these out.
     """
 
     slide: int | None
@@ -73,17 +73,18 @@ class Comparison(NamedTuple):
 
     @property
     def different(self) -> bool:
-        """Whether anything differs; the slide is no difference."""
+        """Return True if anything differs; a slide alone is not a difference."""
         return any(self[1:])
 
 
 class _Side(NamedTuple):
-    """A table's symbols that name a place, by address.
+    """A table's symbols that name an address, ordered by address.
 
-    ``sized``: whether each one's size can be compared; ``modules``: where the symbols of each
-    module are, the kernel's under None; ``listed``: the names of what is listed as if it were
-    a module, whose symbols are made at run time, anywhere; ``builds``: the other modules with
-    their build-ids; ``starts``: where the sections of each name begin.
+    ``sized`` tells for each symbol if its size can be compared. ``modules`` has the indices of
+    each module's symbols, the kernel's under None. ``listed`` has the names that kallsyms
+    lists like modules (bpf, __builtin__ftrace), whose symbols are made at run time, anywhere.
+    ``builds`` has the other modules with their build-ids. ``starts`` has the lowest start of
+    the sections of each name.
     """
 
     symbols: list[Symbol]
@@ -95,9 +96,9 @@ class _Side(NamedTuple):
 
 
 class _Slides(NamedTuple):
-    """How far the two sides lie apart, in bytes; None where nothing tells.
+    """The distances from the old side to the new one, in bytes.
 
-    ``kernel`` is the kernel's distance, ``groups`` that of each group's symbols.
+    ``kernel`` is the kernel's (None if unknown), ``groups`` has that of each group's symbols.
     """
 
     kernel: int | None
@@ -105,7 +106,7 @@ class _Slides(NamedTuple):
 
 
 def compare(old: SymbolTable, new: SymbolTable) -> Comparison:
-    """What differs between ``old`` and ``new``.
+    """Compare ``old`` with ``new``.
 
     Raises:
         ImageError: a field of a table is wrong.
@@ -151,13 +152,13 @@ def compare(old: SymbolTable, new: SymbolTable) -> Comparison:
 
 @cache
 def group_of(module: str | None, section: str | None) -> Group:
-    """Where a symbol is compared: the sections of one name of a module, or of the kernel."""
+    """Return the group that a symbol is compared in: all sections of one name in its module."""
     return module, section and _SECOND.sub("", section)
 
 
 def _side(table: SymbolTable) -> _Side:
     files = table.facts.get("files", ())
-    symbols = [symbol for symbol in table if _names_a_place(symbol)]
+    symbols = [symbol for symbol in table if _names_an_address(symbol)]
     modules: dict[str | None, list[int]] = defaultdict(list)
     for at, symbol in enumerate(symbols):
         modules[symbol.module].append(at)
@@ -179,15 +180,15 @@ def _starts(table: SymbolTable) -> dict[str | None, int]:
     return starts
 
 
-def _names_a_place(symbol: Symbol) -> bool:
-    """Whether it is none of ELF's own (undefined, file, section), nor a mapping symbol."""
+def _names_an_address(symbol: Symbol) -> bool:
+    """Return False for ELF's own symbols (undefined, file, section) and mapping symbols."""
     if symbol.kind == "none" and symbol.section is None:
         return False
     return symbol.name != "" and not is_mark(symbol)
 
 
 def _ends(table: SymbolTable) -> dict[str | None, int]:
-    """Where each section ends of which the note says that no rule had to guess it."""
+    """Return the end of each section whose end the note does not call inferred."""
     told = {
         region.get("section")
         for file in table.facts.get("files", ())
@@ -198,10 +199,10 @@ def _ends(table: SymbolTable) -> dict[str | None, int]:
 
 
 def _sized(symbols: Sequence[Symbol], ends: dict[str | None, int]) -> list[bool]:
-    """Whether each symbol has a size that only its own section decides.
+    """Return for each symbol if its size depends on its own section only.
 
-    That is an exact one, or one inferred from the next symbol of the section, or from an
-    end of it that is known. Others say how far the next module is, or the page's end.
+    So does an exact size, and one inferred from the next symbol of the section or from the
+    section's known end. Any other size reaches to the next module or to the end of the page.
     """
     following: dict[str | None, tuple[int, int]] = {}
     sized = []
@@ -217,7 +218,7 @@ def _sized(symbols: Sequence[Symbol], ends: dict[str | None, int]) -> list[bool]
 
 
 def _only(one: _Side, other: _Side) -> list[str | None]:
-    """The modules that ``one`` has and ``other`` has not, by their first address."""
+    """Return the modules that only ``one`` has, ordered by their first address."""
     return [module for module in one.modules if module and module not in other.modules]
 
 
@@ -227,12 +228,12 @@ Key = tuple[str | None, str | None, str]
 def _grouped(
     side: _Side, without: Iterable[str | None], listed: set[str | None]
 ) -> dict[Key, list[int]]:
-    """The places of the symbols of each group and name, numbers taken out of the names."""
+    """Return the indices of the symbols of each group and name, without compilers' numbers."""
     groups: dict[Key, list[int]] = defaultdict(list)
-    for module, places in side.modules.items():
+    for module, indices in side.modules.items():
         if module in without:
             continue
-        for at in places:
+        for at in indices:
             symbol = side.symbols[at]
             section = None if module in listed else group_of(module, symbol.section)[1]
             groups[module, section, _base(symbol.name)].append(at)
@@ -244,7 +245,7 @@ def _base(name: str) -> str:
 
 
 def _unique(old: dict[Key, list[int]], new: dict[Key, list[int]]) -> list[Match]:
-    """Those that have their name to themselves on both sides, taken out of the groups."""
+    """Match names that one symbol has on either side, and take these out of the groups."""
     keys = [key for key, here in old.items() if len(here) == 1 == len(new.get(key, ()))]
     return [(old.pop(key)[0], new.pop(key)[0]) for key in keys]
 
@@ -252,9 +253,9 @@ def _unique(old: dict[Key, list[int]], new: dict[Key, list[int]]) -> list[Match]
 def _slides(
     sides: tuple[_Side, _Side], matches: Iterable[Match], kernel: int | None
 ) -> _Slides:
-    """How far each group moved: as more than half of its symbols did, or as its start.
+    """Return how far each group moved: as far as most of its symbols, else as its start.
 
-    The start alone would not do: a section can begin with the first symbol that is known.
+    The start alone is not enough: an inferred section begins with its first known symbol.
     """
     one, other = sides
     counts: dict[Group, Counter[int]] = defaultdict(Counter)
@@ -277,7 +278,7 @@ _Traits = tuple[Hashable, ...]
 
 
 def _slide_of(symbol: Symbol, slides: _Slides) -> int | None:
-    """How far an old symbol lies from where it would be if it had not moved."""
+    """Return the distance of an old symbol's group from the old side to the new one."""
     other = slides.kernel if symbol.module is None else None
     return slides.groups.get(group_of(symbol.module, symbol.section), other)
 
@@ -289,7 +290,7 @@ def _several(
     slides: _Slides,
     left: tuple[list[int], list[int]],
 ) -> list[Match]:
-    """The matches of the symbols of one group and name; the others are added to ``left``."""
+    """Match the symbols of one group and name; add the unmatched ones to ``left``."""
     if not here or not there:
         left[0].extend(here)
         left[1].extend(there)
@@ -301,7 +302,7 @@ def _several(
     for evidence in _EVIDENCE:
         if old and new:
             matches += _agreeing(old, new, evidence)
-    # What nothing tells apart is matched in the order of place.
+    # Symbols that nothing tells apart are matched in the order of their addresses.
     matches += _agreeing(old, new, (_NAME, _SIZE), _always)
     matches += _agreeing(old, new, (_NAME,))
     matches += _agreeing(old, new, (), _single)
@@ -311,7 +312,7 @@ def _several(
 
 
 def _traits(side: _Side, at: int, slide: int) -> _Traits:
-    """What is known of a symbol that can tell it from others of its name."""
+    """Return the traits (see _EVIDENCE) that can tell a symbol from others of its name."""
     symbol = side.symbols[at]
     base = _base(symbol.name)
     if symbol.module in side.listed:
@@ -327,7 +328,7 @@ def _traits(side: _Side, at: int, slide: int) -> _Traits:
 
 
 def _neighbour(base: str, symbols: Iterable[Symbol]) -> str | None:
-    """The first name that has nothing of ``base`` in it, as its __pfx_ and .cold have."""
+    """Return the first name without ``base`` in it, which __pfx_base and base.cold have."""
     return next((_base(s.name) for s in symbols if base not in s.name), None)
 
 
@@ -337,14 +338,15 @@ def _agreeing(
     evidence: tuple[int, ...],
     when: Callable[[int, int], bool] = int.__eq__,
 ) -> list[Match]:
-    """Take those out of ``old`` and ``new`` that agree in ``evidence``, in order of place.
+    """Match symbols of ``old`` and ``new`` that agree in ``evidence``, and take them out.
 
-    ``when`` is asked whether that decides it, by how many have the same on each side.
+    ``when`` gets the number of symbols on either side that have the same traits, and returns
+    True if these are to be matched, in the order of their addresses.
     """
     found: tuple[dict[Hashable, list[int]], ...] = defaultdict(list), defaultdict(list)
-    for traits, places in zip((old, new), found):
+    for traits, indices in zip((old, new), found):
         for at, values in traits.items():
-            places[tuple(values[trait] for trait in evidence)].append(at)
+            indices[tuple(values[trait] for trait in evidence)].append(at)
     matches: list[Match] = []
     for key, here in found[0].items():
         there = found[1].get(key, [])
@@ -366,10 +368,10 @@ def _single(here: int, there: int) -> bool:
 def _elsewhere(
     sides: tuple[_Side, _Side], left: tuple[list[int], list[int]], kernel: int | None
 ) -> list[Match]:
-    """Take those out of ``left`` that are in another section of their module now.
+    """Match symbols in ``left`` that are in another section of their module now.
 
-    They lie where the kernel's slide puts them, for one file can know more sections than
-    another; or theirs is the only one of the name that is left.
+    Such a symbol lies where the kernel's slide puts it (one file can know more sections than
+    the other), or is the only one left of its name.
     """
     old = _addresses(sides[0], left[0], kernel or 0)
     new = _addresses(sides[1], left[1], 0)
@@ -379,35 +381,35 @@ def _elsewhere(
     return matches
 
 
-def _addresses(side: _Side, places: Iterable[int], slide: int) -> dict[int, _Traits]:
-    """Name, module and address of each symbol, the slide added."""
+def _addresses(side: _Side, indices: Iterable[int], slide: int) -> dict[int, _Traits]:
+    """Return the name, module and slid address of each symbol."""
     return {
         at: (symbol.name, symbol.module, symbol.address + slide)
-        for at in sorted(places)
+        for at in sorted(indices)
         for symbol in (side.symbols[at],)
     }
 
 
 def _stayed(old: Symbol, new: Symbol, kernel: int | None) -> bool:
-    """Whether it is one of the kernel's and moved with it, whatever its section is called."""
+    """Return True if a symbol of the kernel moved with it, in whatever section."""
     return old.module is None and new.address - old.address == kernel
 
 
 def _moved(old: Symbol, new: Symbol, slides: _Slides, fixed: set[str | None]) -> int:
-    """How far a symbol moved up within its section, in bytes."""
+    """Return by how many bytes a symbol moved up within its section."""
     slide = _slide_of(old, slides)
     if slide is None or old.module in fixed:
         return 0
     if old.module is not None and old.section is None:
-        return 0  # a per-CPU variable: where it is in that memory is another place in each boot
+        return 0  # a per-CPU variable: its offset differs from boot to boot
     by = new.address - old.address - slide
     return by if old.module is None or by % _PAGE else 0
 
 
 def _resized(old: Symbol, new: Symbol) -> bool:
-    """Whether two sizes contradict each other.
+    """Return True if two sizes contradict each other.
 
-    An inferred size is the room for a symbol: an exact one may be less, and not more.
+    An inferred size is the room that a symbol has: its exact size may be smaller, not larger.
     """
     if old.exact == new.exact:
         return old.size != new.size

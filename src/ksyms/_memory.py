@@ -1,15 +1,15 @@
-"""Memory that is the system's again as soon as nobody has it."""
+"""Memory that goes back to the system as soon as it is released, unlike malloc's."""
 
 from __future__ import annotations
 
 import mmap
 
 
-def mapped(size: int) -> mmap.mmap:
-    """``size`` bytes, all zeros, of this process alone.
+def anonymous_mmap(size: int) -> mmap.mmap:
+    """Return ``size`` zero bytes in a private mapping.
 
     Raises:
-        MemoryError: there is not as much.
+        MemoryError: the system does not have that much.
     """
     try:
         return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

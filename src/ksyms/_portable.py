@@ -1,8 +1,8 @@
-"""A snapshot as the smallest file: one zstd file that says what it is of before it is unpacked.
+"""The portable file: a snapshot packed by zstd, with its facts readable without unpacking.
 
-RFC 8878: a skippable frame (3.1.2), which every reader of zstd passes over, with what
-``.note.ksyms`` holds; then a frame (3.1.1) of exactly the ELF image. So ``zstd -d`` gives
-the image, and ``ksyms info`` need not.
+RFC 8878: a skippable frame (3.1.2), which every reader of zstd passes over, with the content
+of ``.note.ksyms``; then a frame (3.1.1) of exactly the ELF image. So ``zstd -d`` gives the
+image, and ``ksyms info`` reads the first frame only.
 """
 
 from __future__ import annotations
@@ -10,33 +10,35 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from . import _note
 from ._elf import read_image
 from ._errors import ImageError
-from ._typing import Any, Final
+from ._typing import TYPE_CHECKING, Final
 
-SUFFIX: Final = ".zst"
+if TYPE_CHECKING:
+    from ._note.facts import NoteFacts
+
 _MAGIC: Final = 0x184D2A5B  # one of the sixteen; zstd's own tools use 0x184D2A50 and ...5E
 _FRAME: Final = struct.Struct("<II")  # magic, bytes that follow
 _NAME: Final = _note.NAME + b" "
-"""What the frame's content begins with; the note's version, a line end and its JSON follow."""
-_LARGEST: Final = _note.LARGEST + 64  # with what comes before them
+"""The first bytes of the skippable frame; then come the version, a line end and the JSON."""
+_LARGEST: Final = _note.LARGEST + 64  # with the name and the version
 _LEVEL: Final = 19
-"""Of zstd: 9 gives a file a sixth larger in a twentieth of the time, 22 none smaller."""
+"""zstd's level: 9 gives a file a sixth larger in a twentieth of the time, 22 no smaller one."""
 _PIECE: Final = 1 << 20
 
 
 def pack(image: memoryview, progress: Callable[[int], None] | None = None) -> bytes:
-    """The file that holds ``image``, a snapshot's.
+    """Return the portable file of ``image``, a snapshot's.
 
     Args:
         image: the ELF image, with its note.
         progress: called with the number of bytes each time some have been packed.
 
     Raises:
-        ImageError: the image has no note: it is of the ``freebsd`` layout.
+        ImageError: the image has no note, as in the ``freebsd`` layout.
     """
     import zstandard
 
@@ -52,55 +54,55 @@ def pack(image: memoryview, progress: Callable[[int], None] | None = None) -> by
     return b"".join([*parts, frame.flush()])
 
 
-def facts_of(path: str) -> dict[str, Any] | None:
-    """What the file ``path`` says of itself, without unpacking it; None if it is another kind.
+def read_header_facts(path: str) -> NoteFacts | None:
+    """Return the facts in a portable file's first frame; None if it is no portable file.
 
     Raises:
-        ImageError: it begins as such a file, and what it says is not whole.
-        NoteError: what it says is not what this version has, or it is of another one.
+        ImageError: it begins as such a file, and the frame is not whole.
+        NoteError: the facts are not those of this version, or are of another one.
         OSError: it cannot be read.
     """
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:
-        return _facts(file, path)
+        return _read_header(file, path)
 
 
-def facts_in(data: bytes, label: str) -> dict[str, Any] | None:
-    """The same of a file that has been read.
+def header_facts(data: bytes, label: str) -> NoteFacts | None:
+    """Return the same of a file that has been read.
 
     Raises:
-        ImageError, NoteError: as :func:`facts_of`.
+        ImageError, NoteError: as :func:`read_header_facts`.
     """
-    return _facts(io.BytesIO(data), label)
+    return _read_header(io.BytesIO(data), label)
 
 
-def _facts(file: io.BufferedIOBase, label: str) -> dict[str, Any] | None:
+def _read_header(file: io.BufferedIOBase, label: str) -> NoteFacts | None:
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size or _FRAME.unpack(head)[0] != _MAGIC:
         return None
     size = _FRAME.unpack(head)[1]
     content = file.read(min(size, _LARGEST + 1))
     if not content.startswith(_NAME[: len(content)]):
-        return None  # somebody else's frame
+        return None  # a skippable frame of another program
     if size > _LARGEST or len(content) < size:
-        raise _wrong(label, "what it says of itself is cut short, or too long")
+        raise _wrong(label, "its first frame is cut short, or too long")
     title, _, facts = content.partition(b"\n")
     version = title.removeprefix(_NAME)
     if not version.isdigit() or len(version) > 9:
-        raise _wrong(label, "what it says of itself has no version")
-    _note.known(int(version), label)
+        raise _wrong(label, "its first frame has no version")
+    _note.check_version(int(version), label)
     return _note.read(facts, label)
 
 
-def checked(facts: dict[str, Any], unpacked: dict[str, Any], label: str) -> None:
-    """Refuse a file that says of itself what its image's note does not.
+def check_matches(header: NoteFacts, note: Mapping[str, object], label: str) -> None:
+    """Refuse a portable file whose first frame and image have different facts.
 
     Raises:
         ImageError: they differ.
     """
-    if facts != unpacked:
-        raise _wrong(label, "what it says of itself is not what its image says")
+    if header != note:
+        raise _wrong(label, "its first frame has other facts than its image")
 
 
 def _descriptor(image: memoryview) -> bytes:

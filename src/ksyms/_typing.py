@@ -1,7 +1,8 @@
 """What ``typing`` has, for files that a lookup imports: typing takes as long as Python itself.
 
-For mypy these are typing's own. When a program runs all are None, for nothing looks at an
-annotation; but :class:`NamedTuple` makes a :func:`collections.namedtuple`.
+For mypy these are typing's own. When a program runs most are None, for nothing looks at an
+annotation; but :class:`NamedTuple` makes a :func:`collections.namedtuple`, and a
+:class:`TypedDict` keeps its annotations, of which ``_note`` makes a schema.
 """
 
 from __future__ import annotations
@@ -9,14 +10,33 @@ from __future__ import annotations
 TYPE_CHECKING = False
 """mypy takes what has this name for true."""
 
-__all__ = ["TYPE_CHECKING", "Any", "BinaryIO", "Final", "Literal", "NamedTuple", "overload"]
+__all__ = [
+    "TYPE_CHECKING",
+    "Any",
+    "BinaryIO",
+    "Final",
+    "Literal",
+    "NamedTuple",
+    "NotRequired",
+    "TypedDict",
+    "overload",
+]
 
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO, Final, Literal, NamedTuple, overload
+    from typing import (
+        Any,
+        BinaryIO,
+        Final,
+        Literal,
+        NamedTuple,
+        NotRequired,
+        TypedDict,
+        overload,
+    )
 else:
     from collections import namedtuple
 
-    Any = BinaryIO = Final = Literal = None
+    Any = BinaryIO = Final = Literal = NotRequired = None
 
     def overload(function):
         """The function as it is; the one that is written last is the one that runs."""
@@ -38,3 +58,6 @@ else:
 
     class NamedTuple(metaclass=_Fields):
         """As :class:`typing.NamedTuple`, of a file with annotations from ``__future__``."""
+
+    class TypedDict(dict):
+        """As :class:`typing.TypedDict`: its classes make dicts and have annotations."""

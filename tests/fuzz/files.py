@@ -70,7 +70,6 @@ ROOT: Final[dict[str, str | bytes]] = {
     "proc/sys/kernel/kptr_restrict": "1\n",
     "proc/sys/kernel/random/boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100\n",
     "sys/kernel/cpu_byteorder": "little\n",
-    "sys/kernel/uevent_seqnum": "1234\n",
     "sys/kernel/notes": NOTE,
     "sys/module/mod/sections/.text": "0xffffffffc0000000\n",
     "sys/module/mod/sections/.data": "0xffffffffc0002000\n",

@@ -31,7 +31,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fuzz.files import snapshot
 from fuzz.shared import EDGES, LARGE, Case, Fault, Target, damaged, number_of, program
 from ksyms._device import KIOCGADDR, KIOCGSIZE, KIOCGSYMBOL, KIOCGVALUE, Device, Event, Policy
-from ksyms._transport import Backing, Channel, CharacterDevice, Directory, Gate, protocol, serve
+from ksyms._transport import (
+    Backing,
+    Channel,
+    CharacterDevice,
+    Directory,
+    Gate,
+    Readers,
+    protocol,
+    serve,
+)
 from served import Served, inodes
 
 SESSION = 25
@@ -160,7 +169,9 @@ class Latest:
 class Session:
     """A server and its kernel's end, which is a socket that keeps the messages apart."""
 
-    def __init__(self, cuse: bool, backing: Backing, gate: Gate, random: Random) -> None:
+    def __init__(
+        self, cuse: bool, backing: Backing, gate: Gate, readers: Readers, random: Random
+    ) -> None:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -175,10 +186,17 @@ class Session:
             device.modevent(Event.LOAD)
         operations: CharacterDevice | Directory
         if cuse:
-            operations = CharacterDevice("ksyms", several, latest, gate, lambda: None)
+            operations = CharacterDevice("ksyms", several, latest, gate, readers, lambda: None)
         else:
             operations = Directory(
-                channel, b"00:2a", devices, latest, gate, lambda: {}, lambda words: None
+                channel,
+                b"00:2a",
+                devices,
+                latest,
+                gate,
+                readers,
+                lambda: {},
+                lambda words: None,
             )
         self._unique = 0
         self._thread = threading.Thread(target=serve, args=(channel, operations), daemon=True)
@@ -272,6 +290,9 @@ class Protocol(Target):
         self._backing = Backing(memoryview(snapshot()))
         # A server has one, which keeps files of those who called last.
         self._gate = Gate(lambda task, status: True, lambda words: None)
+        self._readers = Readers()
+        own = str(os.getpid()).encode(), str(ctypes.addressof(ALPHA)).encode()
+        assert self._readers.ask(0, b"string", *own, b"6") == b"alpha"  # one is there now
 
     def make(self, number: int) -> Case:
         random = self.random(number)
@@ -293,7 +314,7 @@ class Protocol(Target):
         cuse = case.facts["cuse"]
         with printed() as words:
             random = self.random(case.facts["number"], "waits")
-            session = Session(cuse, self._backing, self._gate, random)
+            session = Session(cuse, self._backing, self._gate, self._readers, random)
             try:
                 for wanted in case.facts["wanted"]:
                     session.ask(wanted)

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -94,6 +95,28 @@ static long long stuck(long number, const char *path)
     while (waiting < number && poll(&ready, 1, 2000) > 0)
         waiting += read(fd, &message, sizeof message) == sizeof message;
     return waiting;
+}
+
+/* The answer to a lookup by one of the opens, of the name at a page of its own: an errno. */
+static void *ask(void *number)
+{
+    int at = (int)(uintptr_t)number;
+    struct ksyms_gvalue value = {never + 4096 * at, 0};
+    return (void *)(uintptr_t)(ioctl(fds[at], KIOCGVALUE, &value) ? errno : 0);
+}
+
+/* That many of the opens ask at once; what each of them was answered. */
+static void ask_all(long number)
+{
+    pthread_t threads[64];
+    void *answer;
+    for (long n = 0; n < number; n++)
+        pthread_create(threads + n, NULL, ask, (void *)(uintptr_t)n);
+    for (long n = 0; n < number; n++) {
+        pthread_join(threads[n], &answer);
+        errno = (uintptr_t)answer;
+        told(errno ? -1 : 0);
+    }
 }
 
 /* The sum of all that can be read from now on; which is written to a file too, if named. */
@@ -215,6 +238,13 @@ static void act(const char *what, const char *with)
         told(got < 0 ? -1 : 0);
         if (got >= 0)
             fds[count++] = got;
+    } else if (!strcmp(what, "opens")) { /* number,path: how many could be opened at once */
+        struct rlimit files = {number + 100, number + 100};
+        setrlimit(RLIMIT_NOFILE, &files);
+        long got = 0;
+        while (got < number && open(strchr(with, ',') + 1, O_RDONLY) >= 0)
+            got++;
+        told(got);
     } else if (!strcmp(what, "reopen")) {
         char path[64];
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
@@ -277,6 +307,11 @@ static void act(const char *what, const char *with)
         told(ioctl(fd, KIOCGVALUE, &value));
     } else if (!strcmp(what, "stuck")) {
         told(stuck(number, strchr(with, ',') + 1));
+    } else if (!strcmp(what, "pages")) { /* of a file; names are looked for there then */
+        never = mmap(NULL, 64 * 4096, PROT_READ, MAP_PRIVATE, open(with, O_RDONLY), 0);
+        told(never == MAP_FAILED ? -1 : madvise(never, 64 * 4096, MADV_RANDOM));
+    } else if (!strcmp(what, "ask")) {
+        ask_all(number);
     } else if (!strcmp(what, "ioctl")) {
         told(ioctl(fd, number, buffer));
     } else if (!strcmp(what, "mmappart")) {

@@ -13,6 +13,7 @@ import pytest
 
 import ksyms
 from bpf import load_bpf_program
+from bpf import name as bpf_name
 from command import ksyms as ksyms_command
 from command import nm
 from served import Served, answers, wait_for
@@ -219,13 +220,13 @@ def test_a_change_is_in_the_very_next_open(served: Served, tmp_path: Path) -> No
         for _ in range(5):
             file = stack.enter_context(served.file.open("rb"))
             earlier.append((file, file.read()))
-            assert "ksyms_smoke" not in names(earlier[-1][1], tmp_path)
+            assert bpf_name() not in names(earlier[-1][1], tmp_path)
             program = load_bpf_program()
             try:
-                assert "ksyms_smoke" in names(served.file.read_bytes(), tmp_path)
+                assert bpf_name() in names(served.file.read_bytes(), tmp_path)
             finally:
                 os.close(program)
-            wait_for(lambda: "ksyms_smoke" not in names(served.file.read_bytes(), tmp_path))
+            wait_for(lambda: bpf_name() not in names(served.file.read_bytes(), tmp_path))
         for file, content in earlier:
             file.seek(0)
             assert file.read() == content
@@ -274,7 +275,7 @@ def test_a_snapshot_an_open_without_perf_events(tmp_path: Path, client: Path) ->
         first = server.status()
         assert "perf_event_open" in first["sources_missing"]
         program = load_bpf_program()
-        assert "ksyms_smoke" in names(server.file.read_bytes(), tmp_path)
+        assert bpf_name() in names(server.file.read_bytes(), tmp_path)
         os.close(program)
         assert answers(client, f"loop=3,{server.device}", f"stat={server.file}")[0] == "0"
         assert server.status()["taken"] - first["taken"] == 4

@@ -25,7 +25,14 @@ from typing import Any
 from opens import under_churn
 
 from bpf import sysctl
-from callers import CALLERS, WITHOUT_SYSLOG, after_the_open, shown
+from callers import (
+    CALLERS,
+    WITHOUT_SYSLOG,
+    after_the_open,
+    by_one_number,
+    judged_again,
+    shown,
+)
 from command import COMMAND
 from served import Served, Serving, answers, wait_for
 
@@ -64,6 +71,8 @@ def main(client: str, opens: int) -> None:
     step("tools", tools)
     step("seen", seen)
     step("after the open", lambda: {str(f): after_the_open(CLIENT, f) for f in FILES})
+    step("judged again", lambda: {str(f): judged_again(CLIENT, f) for f in FILES})
+    step("by one number", lambda: {str(f): by_one_number(CLIENT, f) for f in FILES})
     step("churn", lambda: under_churn(list(map(str, FILES)), opens))
     found["passthrough"] = directory.status()["passthrough"]
     found["directory"] = [directory.end(), DIRECTORY.exists()]

@@ -40,6 +40,7 @@ def main() -> None:
         "module loaded": lambda: modprobe("dummy"),
         "module reloaded": reload_module,
         "module unloaded": lambda: modprobe("-r", "dummy"),
+        "module loaded and unloaded": load_and_unload,
         "kprobe placed": place_kprobe,
         "kprobe removed": remove_kprobe,
         "tracer begun": begin_tracer,
@@ -79,6 +80,12 @@ def reload_module() -> None:
     """Away and back: with nothing else going on, to the address where it was."""
     modprobe("-r", "dummy")
     modprobe("dummy")
+
+
+def load_and_unload() -> None:
+    """All is as before, but for what was read meanwhile."""
+    modprobe("dummy")
+    modprobe("-r", "dummy")
 
 
 def place_kprobe() -> None:

@@ -102,6 +102,19 @@ def test_an_open_descriptor_stays_good(said: dict[str, Any]) -> None:
         assert found["handed"] == found["dropped"] == ["0", address, content, "EACCES"]
 
 
+def test_who_was_let_in_is_judged_again(said: dict[str, Any]) -> None:
+    """A thread that opened it twice, or was busy with it, and then has less than it had."""
+    assert len(said["judged again"]) == 3
+    for file, found in said["judged again"].items():
+        again = "0" if file.endswith("vmlinux") else "EBUSY"
+        expected = ["0", again, "0", "0", "EACCES"]
+        assert found == {"userns": expected, "nobody": expected}, file
+
+
+def test_a_process_that_has_the_number_of_one_that_was_let_in(said: dict[str, Any]) -> None:
+    assert list(said["by one number"].values()) == [["0", "EACCES", "0"]] * 3
+
+
 @pytest.mark.parametrize("kind", ["--cuse", "/run/blind"])
 def test_a_server_that_cannot_read_says_so(said: dict[str, Any], kind: str) -> None:
     """At its start, and makes nothing."""

@@ -45,8 +45,9 @@ def test_every_kind_of_change_is_seen(said: dict[str, Any]) -> None:
     assert silent == {"nothing", "nothing again", "uevents of no module"}, changes
     assert "module dummy came" in changes["module loaded"]
     assert "module dummy went" in changes["module unloaded"]
-    # At the address where it was: /proc/modules is as before, and the inode in sysfs tells.
+    # /proc/modules is as before, where the address is: the kernel's events tell.
     assert changes["module reloaded"][0].startswith("module dummy ")
+    assert changes["module loaded and unloaded"] == ["module dummy came and went"]
 
 
 def test_nothing_torn_is_given_out(said: dict[str, Any]) -> None:

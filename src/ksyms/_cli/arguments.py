@@ -1,4 +1,4 @@
-"""The arguments of every command, by argparse: what it reads, its help, what it refuses."""
+"""The parser of all commands' arguments, with its help and its messages."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ ksyms diff: 0 no difference, 1 some, 2 trouble"""
 
 
 _DIGITS: Final = 6
-"""How many of a terminal's width are looked at."""
+"""Digits of COLUMNS that are read."""
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help with the lines of its examples as they are, as wide as the terminal.
+    """A help formatter as wide as the terminal, which keeps the examples' lines.
 
-    argparse makes one for every argument that is added, and would import shutil, which
-    unpacks archives, to ask for the width.
+    argparse makes one for each argument that is added, and would import shutil, which imports
+    five compression modules, to ask for the width.
     """
 
     def __init__(self, prog: str) -> None:
@@ -49,17 +49,17 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser, of the whole or of a command, with such help."""
+    """A parser, of ksyms or of one command, with such help."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Help, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments, which is in their words, and end."""
+        """Print the message, which may quote the arguments, and end."""
         super().error(printable(message))
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """As argparse's, which does not say that it could not write to stdout."""
+        """Print as argparse does, but let a failed write to stdout raise its error."""
         if file is not None and file is sys.stdout:
             file.write(message)
             file.flush()
@@ -68,7 +68,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.ArgumentParser:
-    """The parser of the commands in ``files`` here; ``defaults`` where they set none."""
+    """Return the parser of the commands in ``files`` of this room.
+
+    ``defaults`` are options that a command may set otherwise.
+    """
     parser = _Parser(
         prog="ksyms",
         description="The kernel's symbols as one consistent ELF file.",
@@ -76,7 +79,7 @@ def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.Arg
     )
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
     parser.set_defaults(**defaults)
-    # With prog, argparse does not format its usage to find that out, for which it imports more.
+    # Without prog, argparse would format its usage to find it, for which it imports more.
     commands = parser.add_subparsers(
         title="commands", prog=parser.prog, metavar="COMMAND", required=True
     )
@@ -86,7 +89,7 @@ def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.Arg
 
 
 def _columns() -> int:
-    """As shutil.get_terminal_size has them."""
+    """Return the terminal's width, as shutil.get_terminal_size does."""
     asked = os.environ.get("COLUMNS", "")[:_DIGITS]
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)

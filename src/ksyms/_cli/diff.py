@@ -116,7 +116,7 @@ def _print(heads: tuple[dict[str, Any], ...], found: Comparison) -> None:
         rows = [_row(symbol) for symbol in symbols if not symbol.name.startswith(_PADDING)]
         _print_part(title, rows, _STYLES[1:])
         if len(rows) < len(symbols):
-            output.line(f"  and {len(symbols) - len(rows)} {_PADDING} symbols")
+            output.line(f"and {len(symbols) - len(rows)} {_PADDING} symbols", indent=2)
 
 
 _STYLES: Final = ("", "dim", "dim", "name")

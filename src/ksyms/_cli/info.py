@@ -1,4 +1,4 @@
-"""``ksyms info``: what a file holds, or what this machine would show."""
+"""``ksyms info``: the contents of a file, or what this machine would show."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ if TYPE_CHECKING:
     import argparse
 
     from .._linker import Root
+    from .._note.facts import NoteFacts, RangeFacts
     from .._symbols import SymbolTable
 
 _SOURCES: Final = (
     ("proc/modules", "which modules there are, and in which order they were loaded"),
     ("proc/iomem", "where rodata, data and bss lie"),
     ("sys/kernel/notes", "the kernel's build-id"),
-    ("sys/kernel/uevent_seqnum", "whether modules came and went"),
     ("proc/sys/kernel/random/boot_id", "which boot this is"),
     ("proc/version", "which kernel this is"),
 )
 
 _EVERYTHING: Final = "functions and data"
 
-_EVENTS: Final = ("perf_event_open", "whether BPF programs and trampolines came and went")
+_EVENTS: Final = (
+    ("NETLINK_KOBJECT_UEVENT", "whether modules came and went"),
+    ("perf_event_open", "whether BPF programs and trampolines came and went"),
+)
 
 _EXAMPLES: Final = """\
 examples:
@@ -53,7 +56,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Print it; true unless there could be no snapshot."""
+    """Print the facts; return False if no snapshot could be taken."""
     if options.file is not None:
         from .._symbols import told_by
 
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
-    """What is known of a file: its note's members, its sections, its counts."""
+    """Return the facts of a file: its note's members, its sections, its counts."""
     places = {name: 0 for name, _, _ in table.sections}
     absolute = exact = 0
     for symbol in table:
@@ -96,7 +99,7 @@ def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
 
 
 def _identity(table: SymbolTable) -> dict[str, Any]:
-    """What an ELF file that is no snapshot tells of its kernel, by the note's names."""
+    """Return the note's members that an ELF file without a note has."""
     from .._symbols.slide import linked_stext
 
     linked = linked_stext(table)
@@ -109,8 +112,8 @@ def _identity(table: SymbolTable) -> dict[str, Any]:
     }
 
 
-def of_portable(told: dict[str, Any], file: str) -> dict[str, Any]:
-    """What a packed snapshot says of itself; what only unpacking it tells is None."""
+def of_portable(told: NoteFacts, file: str) -> dict[str, Any]:
+    """Return a packed snapshot's facts; those that only unpacking tells are None."""
     places = [place for linked in told["files"] for place in linked["ranges"]]
     return {
         "file": file,
@@ -131,12 +134,12 @@ def of_portable(told: dict[str, Any], file: str) -> dict[str, Any]:
     }
 
 
-def _start(place: dict[str, Any]) -> int:
+def _start(place: RangeFacts) -> int:
     return int(place["start"] or "0", 16)
 
 
 def answers(facts: dict[str, Any]) -> dict[str, str]:
-    """What can be asked of a file with these facts, and what it cannot answer, in words."""
+    """Say which questions a file with these facts can answer, and which not."""
     symbols, exact = facts["symbols"], facts["exact_sizes"]
     words = {"names of addresses": f"yes, {symbols} symbols"}
     if "files" not in facts:  # not a snapshot
@@ -161,7 +164,7 @@ def answers(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _lists(facts: dict[str, Any]) -> str:
-    """What the kernel lists, in words; nothing where that is not known."""
+    """Say which symbols the kernel lists; nothing if that is unknown."""
     lists = facts.get("lists")
     if lists == "functions":
         return "functions only: the kernel was built without CONFIG_KALLSYMS_ALL"
@@ -169,7 +172,7 @@ def _lists(facts: dict[str, Any]) -> str:
 
 
 def of_machine(root: Root) -> dict[str, Any]:
-    """What a snapshot of ``root`` would have: whether it could be, and each source."""
+    """Return what a snapshot of ``root`` would have: if it could be taken, and each source."""
     from .._errors import KsymsError
     from .._linker import Linker, read_access
 
@@ -197,7 +200,7 @@ def of_machine(root: Root) -> dict[str, Any]:
             "symbols": counts,
         }
         absent |= files.absent
-    asked = [*_SOURCES, _EVENTS] if counts and root.live else _SOURCES
+    asked = [*_SOURCES, *_EVENTS] if counts and root.live else _SOURCES
     facts["sources"] = [
         {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in asked
     ]

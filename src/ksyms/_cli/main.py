@@ -1,4 +1,4 @@
-"""Arguments, exit statuses, and what an error looks like."""
+"""The process ``ksyms``: one command, its exit status, and its error messages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from types import FrameType
 
 from .._errors import KsymsError, reason
 from .._typing import TYPE_CHECKING, Any, Final
 from .output import complain
-from .plain import Plain
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -25,9 +23,9 @@ EXIT_TROUBLE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 TRACEBACK: Final = "KSYMS_TRACEBACK"
-"""Set in the environment to see the traceback of what nobody foresaw, as the tests do."""
+"""The environment variable that shows tracebacks of unforeseen errors, as the tests do."""
 _LONGEST: Final = 300
-"""Characters of what is said of it."""
+"""Longest description of such an error, in characters."""
 
 COMMANDS: Final = {
     "snapshot": "snapshot",
@@ -41,7 +39,7 @@ COMMANDS: Final = {
     "status": "serve",
     "exec": "execute",
 }
-"""Each command's file here, in the order of the help."""
+"""Each command's file in this room, in the order of the help."""
 
 _NO_MEMORY: Final = KsymsError(
     "There is not enough memory for this.", "Free some, or allow this process more."
@@ -49,31 +47,31 @@ _NO_MEMORY: Final = KsymsError(
 
 
 def program() -> NoReturn:
-    """The process ksyms: one command, and its end.
+    """Run one command, and end the process.
 
-    Nothing is left to be done at the end but to hand on what was said: to take the process
-    apart in order, module by module, lasts longer than a lookup.
+    The process ends by _exit() once its output is flushed: Python's own end, which clears
+    module by module, takes longer than a lookup.
     """
-    # Imports make many objects and no garbage; a filter that runs for months is cleaned up.
+    # Imports make many objects and no garbage. Collection stays on, for filters run for months.
     gc.set_threshold(1 << 17)
-    if sys.argv[1:2] != ["exec"]:  # whose program has the environment too
-        # Before numpy: OpenBLAS, which nothing here calculates with, would begin a thread for
-        # each processor, and it ends the process where no thread may begin.
+    if sys.argv[1:2] != ["exec"]:  # exec's program inherits the environment
+        # Before numpy is imported: OpenBLAS, which ksyms does not use, would start a thread for
+        # each processor, and ends the process if it may not.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = main()
-    except SystemExit as end:  # argparse's, or a signal's: what was begun is taken back
+    except SystemExit as end:  # argparse's, or a signal's, which unwound what was begun
         status = end.code if isinstance(end.code, int) else EXIT_REFUSED
     os._exit(_handed_on(status))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit status.
+    """Run one command; return the exit status.
 
     argparse exits by itself with 0 for --help and --version, 2 for wrong arguments.
 
     Raises:
-        Exception: what nobody foresaw, if KSYMS_TRACEBACK is set; else a sentence says it.
+        Exception: an unforeseen error, if KSYMS_TRACEBACK is set; else a message is printed.
     """
     writable = _streams()
     hear_signals()
@@ -84,28 +82,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refused = options.refused
         if not writable:
             return refused
-        _watch_threads()
+        watch_threads()
         status = EXIT_OK if run(options) else EXIT_REFUSED
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough; nothing more may be written at exit.
+        # The reader of the output has closed it; nothing more may be written at exit.
         _silence()
     except Exception as error:
-        told = _told(error)
-        complain(told.what, told.remedy)
+        described = _described(error)
+        complain(described.what, described.remedy)
         if _is_of_output(error):
             _silence()
     return refused
 
 
-def _told(error: Exception) -> KsymsError:
-    """What ended a command, in words.
+def _described(error: Exception) -> KsymsError:
+    """Return the error in words.
 
     Raises:
-        Exception: what nobody foresaw, where KSYMS_TRACEBACK is set.
+        Exception: an unforeseen error, if KSYMS_TRACEBACK is set.
     """
     if isinstance(error, KsymsError):
         return error
@@ -115,15 +113,15 @@ def _told(error: Exception) -> KsymsError:
 
 
 def _is_of_output(error: Exception) -> bool:
-    """Whether it can be of a write to stdout, which names no file."""
+    """Return True if a write to stdout can have raised it: such an error names no file."""
     return isinstance(error, OSError) and error.filename is None
 
 
 def _unforeseen(error: Exception) -> KsymsError:
-    """What nobody foresaw in words, and how to report it.
+    """Describe an unforeseen error, and how to report it.
 
     Raises:
-        Exception: the error itself, where KSYMS_TRACEBACK is set.
+        Exception: the error itself, if KSYMS_TRACEBACK is set.
     """
     if isinstance(error, MemoryError):
         return _NO_MEMORY
@@ -141,22 +139,22 @@ def _unwritable(why: str) -> KsymsError:
     return KsymsError(what, "Give it a place that has room.")
 
 
-def _watch_threads() -> None:
-    """Have what nobody foresaw in a thread, or while an object goes, said in words too."""
+def watch_threads(tell: Callable[[str, str], None] = complain) -> None:
+    """Describe unforeseen errors in threads and in destructors in words too."""
 
     def say(failure: Any) -> None:
         if isinstance(failure.exc_value, Exception):
-            told = _unforeseen(failure.exc_value)
-            complain(told.what, told.remedy)
+            described = _unforeseen(failure.exc_value)
+            tell(described.what, described.remedy)
 
     if not os.environ.get(TRACEBACK):
         sys.unraisablehook = say
-        if "threading" in sys.modules:  # else the command begins none that can fail so
+        if "threading" in sys.modules:  # else the command starts no threads
             sys.modules["threading"].__dict__["excepthook"] = say
 
 
 def _handed_on(status: int) -> int:
-    """Put out what is left of both streams; gives the exit status then."""
+    """Flush stdout and stderr; return the exit status, which a failed write changes."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -166,22 +164,22 @@ def _handed_on(status: int) -> int:
         except (OSError, ValueError) as error:
             status = status or EXIT_REFUSED
             if stream is sys.stdout:
-                told = _unwritable(reason(error))
-                complain(told.what, told.remedy)
+                described = _unwritable(reason(error))
+                complain(described.what, described.remedy)
     return status
 
 
 def _streams() -> bool:
-    """Make the standard streams fit to be written to; false where stdout is closed."""
+    """Prepare the standard streams for any name; return False if stdout is closed."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 # open until the process ends
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     if sys.stdout is None:
-        told = _unwritable("stdout is closed")
-        complain(told.what, told.remedy)
+        described = _unwritable("stdout is closed")
+        complain(described.what, described.remedy)
         return False
-    # A name goes out as the bytes that it came in as, whatever the locale says of these.
+    # A name is written as the bytes that were read, in any locale.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     return True
@@ -192,7 +190,7 @@ def _silence() -> None:
 
 
 def hear_signals() -> None:
-    """Have the signals that ask for an end unwind this process, so that it leaves nothing."""
+    """Let SIGTERM and SIGHUP unwind the process, so that it leaves nothing behind."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _terminate)
@@ -203,19 +201,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _options(arguments: Sequence[str]) -> Any:
-    """What the arguments say; of all commands only the one that is asked for is imported."""
-    file = COMMANDS.get(arguments[0]) if arguments else None
-    defaults: dict[str, object] = {"refused": EXIT_REFUSED}
+    """Parse the arguments; only the command that they name is imported, or all for the help."""
+    from .arguments import parser_of
 
-    def parsed() -> Any:
-        from .arguments import parser_of
-
-        files = [file] if file else dict.fromkeys(COMMANDS.values())
-        return parser_of(files, defaults).parse_args(arguments)
-
-    if file is None:
-        return parsed()
-    plain = Plain(arguments[0], lambda what: parsed().wrong(what))
-    plain.set_defaults(**defaults)
-    import_module(f".{file}", __package__).add(plain)
-    return plain.read(arguments[1:]) or parsed()
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    files = [command] if command else dict.fromkeys(COMMANDS.values())
+    return parser_of(files, {"refused": EXIT_REFUSED}).parse_args(arguments)

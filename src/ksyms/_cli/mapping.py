@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _facts(found: Survey) -> dict[str, Any]:
-    """What is largest: sections, modules and gaps, all of them; and the largest symbols."""
-    places = [(place, section) for section in found.sections for place in section.places]
-    places.sort(key=lambda pair: -pair[0].own)
+    """Return the sections, modules and gaps, the largest first, and the largest symbols."""
+    sized = [symbol for section in found.sections for symbol in section.symbols]
+    sized.sort(key=lambda row: -row.own)
     return {
         "release": found.facts.get("release"),
         "build_id": found.facts.get("build_id"),
@@ -82,12 +82,8 @@ def _facts(found: Survey) -> dict[str, Any]:
         "sections": [_section(s) for s in sorted(found.sections, key=lambda s: -s.size)],
         "modules": [m._asdict() for m in sorted(found.modules, key=lambda m: -m.size)],
         "largest_symbols": [
-            {
-                **place.symbol._asdict(),
-                "address": f"{place.symbol.address:#x}",
-                "own": place.own,
-            }
-            for place, _ in places[:_LARGEST]
+            {**row.symbol._asdict(), "address": f"{row.symbol.address:#x}", "own": row.own}
+            for row in sized[:_LARGEST]
         ],
         "gaps": [
             {**gap._asdict(), "address": f"{gap.address:#x}"}
@@ -98,8 +94,7 @@ def _facts(found: Survey) -> dict[str, Any]:
 
 def _section(section: Section) -> dict[str, Any]:
     facts = section._asdict()
-    del facts["places"]
-    return {**facts, "address": f"{section.address:#x}", "symbols": len(section.places)}
+    return {**facts, "address": f"{section.address:#x}", "symbols": len(section.symbols)}
 
 
 def _print(facts: dict[str, Any]) -> None:

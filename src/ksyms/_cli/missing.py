@@ -1,4 +1,4 @@
-"""What is said of a question that has no answer, and what may have been meant."""
+"""Messages for questions that have no answer, with suggestions."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .._typing import NamedTuple
 from .question import KERNEL, Question, is_build, is_of, shown
 
 _LISTED = 8
-"""How many sizes, or modules, a sentence names at most."""
+"""Most sizes, or modules, that one sentence lists."""
 _WILD = "*?"
 
 
 class Missing(NamedTuple):
-    """One line for people, or none.
+    """The message that a question has no answer.
 
-    ``why`` is the reason in words where it is not that the table has no such name, address or
-    match. ``name`` is what no symbol is called, if it is that, and ``similar`` what is near it.
+    ``why`` is the reason, unless the table just has no such name, address or match. ``name``
+    is the name that no symbol has, if that is why, and ``similar`` has names that resemble it.
     """
 
     sentence: str
@@ -28,7 +28,7 @@ class Missing(NamedTuple):
 
 
 def missing(table: SymbolTable, asked: Question, hints: bool) -> Missing:
-    """What there is not for ``asked``; near names are looked for where ``hints``."""
+    """Return why ``asked`` has no answer; with ``hints``, similar names are searched for."""
     label = f"In {table.label}"
     if asked.wrong:
         return Missing(f"{asked.wrong}.")
@@ -48,7 +48,7 @@ def missing(table: SymbolTable, asked: Question, hints: bool) -> Missing:
 
 
 def _module(table: SymbolTable, asked: Question) -> str:
-    """What is wrong with the module that was asked for; nothing where it is there."""
+    """Say what is wrong with the module that was asked for; "" if nothing is."""
     module = asked.module
     if module is None or any(sign in module for sign in _WILD):
         return ""
@@ -68,7 +68,7 @@ def _near(one: str, other: str) -> bool:
 
 
 def _modules(table: SymbolTable) -> set[str]:
-    """The names in brackets that the table has."""
+    """Return the modules that the table has, and the other names in brackets."""
     files = table.facts.get("files", ())
     listed = {file["name"] for file in files if file["kind"] != "kernel"}
     sections = [name for name, _, _ in table.sections if name[:1] == "[" and "]" in name]
@@ -76,7 +76,7 @@ def _modules(table: SymbolTable) -> set[str]:
 
 
 def _unfit(table: SymbolTable, asked: Question, called: list[Symbol]) -> str:
-    """Why none of the symbols ``called`` what was asked for is an answer."""
+    """Say why no symbol ``called`` by the name that was asked for is an answer."""
     name = shown(asked.name)
     ours = called
     if asked.module is not None:
@@ -99,7 +99,7 @@ def _unfit(table: SymbolTable, asked: Question, called: list[Symbol]) -> str:
 
 
 def _listed(words: Iterable[str], last: str = "and") -> str:
-    """The words as a sentence has them, with ``last`` before the last one."""
+    """Join words with commas, and ``last`` before the last one."""
     several = list(words)
     more = len(several) - _LISTED
     if more > 0:

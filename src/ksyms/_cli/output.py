@@ -1,41 +1,40 @@
-r"""What commands put out: aligned columns and lines for people, and whole files.
+r"""The output of commands: aligned columns and lines for people, and whole files.
 
-All that is for people goes through here, and what a terminal would obey or hide is escaped
-(``_printable``). Columns have two blanks between them, and no cell has two together or one at
-an end: such blanks are ``\x20``.
+All output for people passes here, where bytes that a terminal would obey or hide are escaped
+(``_printable``). Two blanks separate columns. No cell, line or message has two blanks together,
+or one at an end: such blanks are written ``\x20``.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 
-from .._printable import printable
+from .._printable import blanks_shown, printable
 from .._typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .._symbols import Symbol
 
 STYLES = {"name": "bold", "address": "cyan", "bad": "yellow", "dim": "dim"}
-"""What a column's style means to rich."""
+"""The rich style of each style of a column."""
 NUMBER: Final = "number"
-"""The style of a column that is aligned at its right."""
+"""The style of a column that is aligned to the right."""
 _EDGE: Final = "|"
 _WIDE: Final = ("  ", f"{_EDGE} ", f" {_EDGE}")
 _PLAIN: Final = bytes(range(0x20, 0x7F))
 
 
 def table(rows: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0) -> None:
-    """Print ``rows`` in aligned columns; ``styles`` has one of STYLES, or NUMBER, a column."""
+    """Print ``rows`` in aligned columns; ``styles`` has a key of STYLES or NUMBER for each."""
     columns(list(zip(*rows)), styles, indent)
 
 
 def columns(
     cells: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0
 ) -> None:
-    """The same of the table's columns."""
+    """Print a table given by its columns."""
     cells = [_shown(column) for column in cells]
     widths = [max(map(len, column), default=0) for column in cells]
     if not any(widths):
@@ -56,14 +55,15 @@ def columns(
     print("\n".join(lines))
 
 
-def line(text: str) -> None:
+def line(text: str, indent: int = 0) -> None:
     """Print a line for people."""
-    print(printable(text))
+    print(" " * indent + blanks_shown(printable(text)))
 
 
 def complain(what: str, remedy: str = "") -> None:
-    """Say on stderr what is wrong, and what to do; if nobody can be told there, go on."""
-    lines = f"ksyms: {printable(what)}" + (f"\n       {printable(remedy)}" if remedy else "")
+    """Print on stderr what is wrong and what to do; ignore a stderr that cannot be written."""
+    what, remedy = (blanks_shown(printable(text)) for text in (what, remedy))
+    lines = f"ksyms: {what}" + (f"\n       {remedy}" if remedy else "")
     try:  # noqa: SIM105 # to import contextlib lasts as long as to look an address up
         print(lines, file=sys.stderr)
     except OSError:
@@ -71,7 +71,7 @@ def complain(what: str, remedy: str = "") -> None:
 
 
 def write(path: str, data: memoryview) -> bool:
-    """Write ``data`` to the file ``path``, or to stdout for ``-``; true if stdout is free.
+    """Write ``data`` to ``path``, or to stdout if that is ``-``; return True if to a file.
 
     Raises:
         OutputError: the file cannot be written.
@@ -81,7 +81,7 @@ def write(path: str, data: memoryview) -> bool:
 
         fd = write_whole(path, data)
         return fd is None or not os.path.sameopenfile(fd, sys.stdout.fileno())
-    # Buffered anew: an unbuffered stdout writes a part and says how much.
+    # With a buffer of its own: an unbuffered stdout may write a part only.
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(data)
     return False
@@ -93,27 +93,23 @@ def heading(text: str) -> None:
 
 
 def size(symbol: Symbol) -> str:
-    """A symbol's size in bytes; with ~ before it where it is inferred."""
+    """Return a symbol's size in bytes, with ~ before it if it was inferred."""
     return f"{symbol.size}" if symbol.exact or not symbol.size else f"~{symbol.size}"
 
 
 def record(symbol: Symbol) -> dict[str, Any]:
-    """A symbol as JSON has it, with its address in hexadecimal."""
+    """Return a symbol as a JSON record, with its address in hexadecimal."""
     return {**symbol._asdict(), "address": f"{symbol.address:#x}"}
 
 
 def _shown(column: Sequence[str]) -> Sequence[str]:
-    """A column's cells as they are printed; most columns are looked at as a whole."""
+    """Escape a column's cells; most columns are tested as a whole."""
     whole = _EDGE.join(["", *column, ""])
-    # A quarter of the time that isprintable() takes.
+    # This takes a quarter of isprintable()'s time.
     plain = whole.isascii() and not whole.encode().translate(None, _PLAIN)
     if plain and (" " not in whole or not any(blanks in whole for blanks in _WIDE)):
         return column
-    return [re.sub(r"\A +| +\Z| {2,}", _blanks, printable(cell)) for cell in column]
-
-
-def _blanks(match: re.Match[str]) -> str:
-    return r"\x20" * len(match[0])
+    return [blanks_shown(printable(cell)) for cell in column]
 
 
 def _coloured() -> bool:
@@ -121,7 +117,7 @@ def _coloured() -> bool:
 
 
 def _print_coloured(rows: Iterable[Sequence[str]], styles: Sequence[str], indent: int) -> None:
-    # Imported where it is needed: a lookup whose output is piped must not wait for it.
+    # Imported here, so that a lookup whose output is piped does not wait for it.
     from rich.console import Console
     from rich.text import Text
 

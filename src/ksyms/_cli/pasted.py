@@ -1,6 +1,6 @@
-"""One frame as people paste it out of an oops, a stack or a listing, taken apart.
+"""Parse one frame as people paste it from an oops, a stack or a listing.
 
-What the kernel prints of an address is ``name+0xOFFSET/0xSIZE [module BUILD-ID]``
+The kernel prints an address as ``name+0xOFFSET/0xSIZE [module BUILD-ID]``
 (kernel/kallsyms.c, __sprint_symbol; the build-id since 5.14); before it come, by machine and
 version, a register's name, the code segment and the address in brackets.
 """
@@ -33,18 +33,18 @@ _FRAME: Final = rf"""(?xas)
     (?:\s+\(unreliable\))?
 """
 _SIZED: Final = r"(?a)\S+\+0x[0-9a-f]+/0x[0-9a-f]+"
-"""A frame in words that are not the kernel's own line of one."""
+"""A frame within other words."""
 _EXPRESSION: Final = r"(?as)(?:[\w*?.-]+:)?/.*/"
 _DIGITS: Final = r"\b(?:0[xX])?([0-9a-fA-F]+)\b"
 _KALLSYMS: Final = "kernel.kallsyms"
-"""What perf calls the kernel where it calls a module by its name."""
+"""The kernel's name in perf's output, in place of a module's name."""
 
 
 class Pasted(NamedTuple):
-    """``what`` without what stands around it.
+    """The frame ``what``, without the text around it.
 
-    ``address`` is what the text has with it, None where it has none or hides it by zeros;
-    ``module`` the one in brackets behind it, and ``build_id`` in hexadecimal what is there too.
+    ``address`` is the address beside it, None if there is none or it is hidden by zeros.
+    ``module`` is the module in brackets, and ``build_id`` the hexadecimal build-id there.
     """
 
     what: str
@@ -54,7 +54,7 @@ class Pasted(NamedTuple):
 
 
 def pasted(text: str) -> Pasted:
-    """``text`` taken apart; as it is where it is no more than a question's own form."""
+    """Parse ``text``; a plain address, name or pattern is left as it is."""
     if re.fullmatch(_EXPRESSION, text):
         return Pasted(text)
     match = re.fullmatch(_FRAME, text)

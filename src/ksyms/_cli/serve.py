@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import os
 import queue
 import re
 import sys
@@ -17,11 +19,13 @@ from .stopping import mortal
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from .._transport import Request
 
 _WAITING: Final = 10_000
 """Lines that wait to be printed at most."""
+_AGAIN: Final = 0.1  # seconds until the next line, after one that there was no memory for
 
 _EXAMPLES: Final = """\
 examples:
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace) -> bool:
         more = {"link": options.link, "allow_other": options.allow_other}
         server = DirectoryServer(options.directory, **more, **common)
     try:
-        server.run()
+        _alone(lines, server.run)
     finally:
         lines.close()
     return True
@@ -117,8 +121,39 @@ def run_status(options: argparse.Namespace) -> bool:
     output.table(rows, ["dim", "name"])
     print()
     output.heading("open")
-    output.table([[o["file"], f"process {o['pid']}"] for o in facts["openers"]], indent=2)
+    opens = [[o["file"], f"process {o['pid']}"] for o in facts["openers"]]
+    if facts["more_openers"]:
+        opens.append(["more", str(facts["more_openers"])])
+    output.table(opens, indent=2)
     return True
+
+
+def _alone(lines: _Lines, serve: Callable[[], None]) -> None:
+    """Have ``serve`` done, and nothing but ``lines`` on stderr from now on.
+
+    Python itself prints there what it has no memory to tell anybody of ("Exception ignored
+    in", Python/errors.c). After an error stderr is as before, to tell of that.
+    """
+    from .main import TRACEBACK, watch_threads
+
+    if os.environ.get(TRACEBACK):
+        serve()
+        return
+    before, sys.stderr = sys.stderr, _Nowhere()
+    watch_threads(lambda what, remedy: lines.say(f"{what} {remedy}"))
+    try:
+        serve()
+    except BaseException:
+        sys.stderr = before
+        raise
+
+
+class _Nowhere(io.TextIOBase):
+    """A stream that keeps nothing of what is written to it."""
+
+    def write(self, text: str) -> int:
+        """Drop ``text``."""
+        return len(text)
 
 
 def _name(text: str) -> str:
@@ -149,6 +184,7 @@ class _Lines:
     """
 
     def __init__(self) -> None:
+        self._stream = sys.stderr
         self._queue: queue.Queue[str | None] = queue.Queue(_WAITING)
         self._ended = begin(self._write)
 
@@ -164,10 +200,15 @@ class _Lines:
         self._ended.acquire(timeout=1)
 
     def _write(self) -> None:
-        while (line := self._queue.get()) is not None:
-            with suppress(OSError, ValueError):
-                sys.stderr.write(line)
-                sys.stderr.flush()
+        while True:
+            try:
+                if (line := self._queue.get()) is None:
+                    return
+                with suppress(OSError, ValueError):
+                    self._stream.write(line)
+                    self._stream.flush()
+            except MemoryError:  # there can be some for the next
+                time.sleep(_AGAIN)
 
 
 def _words_of(request: Request, number: int, seconds: float) -> str:

@@ -152,6 +152,7 @@ class Rows(Sheet):
         self._columns: list[list[str]] = [[] for _ in STYLES]
         self._nowhere = "absolute" if table.sections else ""  # FreeBSD's layout has none
         self._hexadecimal = f"%0{table.digits}x"
+        self._section = lru_cache(_KEPT)(word)
 
     def flush(self) -> None:
         """Put out all there is, so that whoever waits for it has it."""
@@ -228,27 +229,28 @@ class Rows(Sheet):
         linked = link_address(symbol, self._slide)
         slide = 0 if linked is None else symbol.address - linked
         others = self._aliases(symbol)
-        more = len(others) - OTHERS
-        listed = ", ".join(map(word, others[:OTHERS])) + (
-            f" and {more} more" if more > 0 else ""
-        )
         return (
             symbol.letter or "?",
             output.size(symbol),
-            word(symbol.section or self._nowhere),
+            self._section(symbol.section or self._nowhere),
             slide or None,
-            f"= {listed}" if others else "",
-            self._prototype(symbol),
+            _listed(others) if others else "",
+            self._prototype(symbol) if self._typed else "",
         )
 
     def _prototype(self, symbol: Symbol) -> str:
         """The prototype; all that it may be, where there are several of one name."""
-        if not self._typed:
-            return ""
         found = self.table.prototype(symbol)
         if found is None and (several := self.table.prototypes(symbol)):
             return f"ambiguous: {'; '.join(several)}"
         return found or ""
+
+
+def _listed(others: Sequence[str]) -> str:
+    """Other names of an address."""
+    more = len(others) - OTHERS
+    shown = ", ".join(map(word, others[:OTHERS]))
+    return f"= {shown} and {more} more" if more > 0 else f"= {shown}"
 
 
 class Records(Sheet):

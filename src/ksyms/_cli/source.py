@@ -1,4 +1,4 @@
-"""Where a command's symbols come from: the arguments that say so, and the snapshot."""
+"""The arguments that name a command's source of symbols, and the loading of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from .stopping import mortal
 if TYPE_CHECKING:
     import argparse
 
-    from .._linker.elf_files import ElfLinker
     from .._linker.elf_table import ModuleFile
     from .._snapshot import Snapshot
     from .._symbols import SymbolTable
@@ -18,16 +17,16 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _MALLOC_TOLD: Final = {"GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"}
-"""The variables by which who calls has said it otherwise (mallopt(3))."""
+"""Environment variables with which the user already tunes malloc (mallopt(3))."""
 _COPIED: Final = 32 << 20
-"""Bytes of a file that is copied at most: snapshots are smaller, and take some milliseconds."""
+"""Largest file that is copied, in bytes: snapshots are smaller, and take some milliseconds."""
 _DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 
 
 def is_address(text: str) -> bool:
-    """Whether it is 0x and digits, or without 0x 8 or 16 digits as kallsyms prints them.
+    """Return True for 0x and digits, and for 8 or 16 digits as kallsyms prints them.
 
-    Eight can be a name too.
+    Eight digits can be a name too.
     """
     if text[:2] in ("0x", "0X"):
         return len(text) > 2 and _DIGITS.issuperset(text[2:])
@@ -35,7 +34,7 @@ def is_address(text: str) -> bool:
 
 
 def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
-    """The arguments that name a kernel: the running one unless they do."""
+    """Add the arguments that name a kernel; without one it is the running kernel."""
     group.add_argument(
         "--root",
         metavar="DIR",
@@ -48,7 +47,7 @@ def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
 def add_elf_source(
     parser: argparse.ArgumentParser, group: argparse._MutuallyExclusiveGroup
 ) -> None:
-    """The arguments that name ELF files to take the kernel's and modules' symbols from."""
+    """Add the arguments that name files of the kernel and of modules."""
     group.add_argument("--kernel", metavar="FILE", help="the kernel's own file")
     parser.add_argument(
         "--module",
@@ -62,7 +61,7 @@ def add_elf_source(
 
 
 def module_file(text: str) -> ModuleFile:
-    """The module that ``text`` names.
+    """Parse FILE@ADDRESS or FILE@SECTION=ADDRESS,...
 
     Raises:
         argparse.ArgumentTypeError: ``text`` is not of that form.
@@ -84,9 +83,9 @@ def module_file(text: str) -> ModuleFile:
 
 
 def load_source(options: argparse.Namespace, lasts: bool = False) -> SymbolTable:
-    """The symbols that ``--from`` names, or those of the kernel that the arguments name.
+    """Load the file that ``--from`` names, or take a snapshot of the kernel.
 
-    ``lasts`` as :func:`loaded` takes it.
+    ``lasts`` is passed to :func:`loaded`.
     """
     from .._symbols import load
 
@@ -96,10 +95,10 @@ def load_source(options: argparse.Namespace, lasts: bool = False) -> SymbolTable
 
 
 def loaded(path: str, lasts: bool = False) -> SymbolTable:
-    """The symbols in the file at ``path``; a signal ends it while its server is stopped.
+    """Load the file at ``path``; a signal kills the process while a stopped server holds it.
 
-    Where the command ``lasts`` as long as its input does, a file that is no larger than
-    :data:`_COPIED` is copied: whoever makes it shorter meanwhile cannot end the process.
+    If the command ``lasts`` as long as its input does, a file of at most :data:`_COPIED` bytes
+    is copied: else truncating the file would end the process by SIGBUS.
     """
     from .._symbols import load
 
@@ -118,33 +117,30 @@ def take_snapshot(
     debug: tuple[str, ...] | None = None,
     layout: str = "linux",
 ) -> Snapshot:
-    """The snapshot that the arguments ask for, with progress where it takes long.
+    """Take the snapshot that the arguments ask for, with progress if it takes long.
 
-    ``debug`` as :class:`Linker` takes it: sizes are inferred where nothing is said.
+    ``debug`` is passed to :class:`Linker`; None infers all sizes.
     """
     _keep_memory()
     from .._linker import Linker
     from .._snapshot import take
     from .progress import Progress
 
-    linker: Linker | ElfLinker
     with Progress("reading symbols") as progress:
         if getattr(options, "kernel", None) is not None:
-            from .._images import kernel_linker
+            from .._snapshot.kernel_file import take_kernel
 
-            linker = kernel_linker(options.kernel, options.module, progress.advance)
-        else:
-            btf = getattr(options, "btf", False)
-            linker = Linker(options.root, options.kallsyms, progress.advance, debug, btf)
-        with linker:
+            return take_kernel(options.kernel, options.module, layout, progress.advance)
+        btf = getattr(options, "btf", False)
+        with Linker(options.root, options.kallsyms, progress.advance, debug, btf) as linker:
             return take(linker, layout)
 
 
 def _keep_memory() -> None:
-    """Have glibc keep the memory of arrays that are gone, for the next ones.
+    """Have glibc keep the memory of freed arrays for the next ones.
 
-    It begins with giving back all that is larger than 128 KB, and the kernel takes a fault a
-    page to hand it out again: 4,400 of the 5,600 that taking a text apart took.
+    By default it returns what is larger than 128 KB, and the kernel takes a page fault for each
+    page to hand it out again: 4,400 of the 5,600 faults while a kallsyms text is parsed.
     """
     import ctypes
 

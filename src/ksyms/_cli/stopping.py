@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as something to wait for: what was begun is put out, and then it ends."""
+"""SIGINT and SIGTERM as a descriptor to poll, so that a command can finish its output."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def mortal(call: Callable[[], T]) -> T:
-    """What ``call`` gives; a signal meanwhile kills the process, for nothing is half done.
+    """Return ``call()``, during which a signal kills the process at once.
 
-    Who waits for a stopped server of a file system is woken by a signal that kills, and by
-    none that has a handler (fs/fuse/dev.c, request_wait_answer). What is ignored stays so.
+    A process that waits for a stopped FUSE server is woken by a fatal signal only, not by one
+    that has a handler (fs/fuse/dev.c, request_wait_answer). Ignored signals stay ignored.
     """
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
@@ -35,9 +35,9 @@ def mortal(call: Callable[[], T]) -> T:
 
 
 class Stop:
-    """While it is entered, the first signal makes ``fd`` readable; the next is as before.
+    """Within this context the first signal makes ``fd`` readable, and the next one ends.
 
-    A signal that is ignored, as a shell's background jobs ignore SIGINT, stays so.
+    Ignored signals stay ignored, as SIGINT is in a shell's background jobs.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let signals be as before; of one that came, end with its status."""
+        """Restore the signals' handlers; if a signal came, end with its status."""
         self._restore()
         os.close(self.fd)
         os.close(self._signalled)

@@ -127,12 +127,9 @@ class AddressMap:
             return False
         return text.count(self.first) == text.count(digits) * digits.count(self.first)
 
-    def place(self, address: int, boot: Boot, symbol: Symbol | None = None) -> Place | None:
-        """Find what ``address`` is in ``boot``; None where that cannot be known.
-
-        ``symbol`` is what lies there by the boot's slide, where that was found already.
-        """
-        symbol = symbol or self.names.at(address - boot.slide)
+    def place(self, address: int, boot: Boot) -> Place | None:
+        """Find what ``address`` is in ``boot``; None where that cannot be known."""
+        symbol = self.names.at(address - boot.slide)
         if symbol is not None and (symbol.module is None or boot.own):
             return Place(symbol, address - boot.slide - symbol.address, address - boot.slide)
         found = [

@@ -8,23 +8,26 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import accumulate, compress
+from operator import add, not_
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from .._symbols import SymbolTable
 from .._symbols.spans import NOBODY
-from . import forms
+from . import forms, users
 from .address_map import AddressMap, Place
-from .belief import SURE, Belief, Change, Key, Part, Plan, State, places_of
+from .belief import ELSEWHERE, NOTHING, SURE, Belief, Change, Key, Part, Plan, State, places_of
 from .boot import Boot
+from .contexts import BEHIND, Contexts
 from .forms import Annotation, Style, Tells, text_of
+from .hints import Pairs
 from .names import Names
 from .repeats import Repeats
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
-from .users import ACROSS, Span, Users, hidden, is_in
+from .users import ACROSS, hidden, is_in
 
 if TYPE_CHECKING:
     from .._errors import DecodeError
@@ -49,11 +52,9 @@ _LISTED: Final = 1 << 17
 """How many addresses without a name are told apart, by the reason."""
 _IGNORED: Final = 100
 """How many words of users are kept, in a text of any length."""
-_COLUMNS: Final = 5
-"""How many parts a frame has as it is written: what is before it, and its own four."""
 _BLANK: Final = -42
 """Where the blank is before a module's build-id, of 40 digits and a bracket."""
-_OPENED: Final = {opener[-2:] for opener in forms.OPENERS} | {b"3C"}
+_OPENED: Final = {opener[-2:] for opener in forms.OPENERS} | {b"3C", b"0x"}
 CLOSED: Final = frozenset((b"", b">", b">]", b"]", b")", b"&gt;", b"&gt;]"))
 """What is behind most addresses that have no name."""
 _USUAL: Final = 1 << 12
@@ -74,9 +75,10 @@ _LOOKED_AT: Final = 2
 class Found(NamedTuple):
     """Where ``keys`` lie in ``boot``: an item of each column for a key.
 
-    ``words`` are the keys with what they are to be followed by, ``offsets`` (uint64) in bytes
-    from the symbols of ``numbers`` (int64). ``hard`` (intp) are the places in all these of what
-    is more than an address whose symbol is known: of the others the word is the key.
+    ``words`` are what stands for the keys in the text, ``offsets`` (uint64) are in bytes from
+    the symbols of ``numbers`` (int64). ``hard`` (intp) are the places in all these of what is
+    more than an address whose symbol is known, and ``fits`` whether the name there is right as
+    it stands.
 
     ``agreed`` are keys, seen for the first time, that have the right name; ``odd`` those whose
     name is another than the boot would have it, or which lie in no symbol. ``named`` is how
@@ -89,6 +91,7 @@ class Found(NamedTuple):
     offsets: U64
     numbers: Index
     hard: Index
+    fits: list[bool]
     agreed: list[Key]
     odd: list[Key]
     named: int
@@ -107,8 +110,8 @@ class Block(NamedTuple):
     Every second of ``pieces`` is an address with its annotation; ``keys`` has these, with a
     name that stands before its address marked. ``named`` are names between them that have an
     offset and no address; ``said`` are the statements of its kernel. ``told`` has the numbers
-    of keys whose names stand in lines of their own, with these. ``users`` are keys of which a
-    user of the machine wrote each: they tell nothing.
+    of keys whose names stand in lines of their own, with these. ``contexts`` knows which keys
+    stand where the kernel prints frames: the others tell nothing.
     """
 
     text: bytes
@@ -117,7 +120,7 @@ class Block(NamedTuple):
     named: list[Named]
     said: list[Statement]
     told: dict[int, Key]
-    users: frozenset[Key]
+    contexts: Contexts
 
 
 class Decoder:
@@ -147,8 +150,9 @@ class Decoder:
         """Where addresses are in a text, in capitals too; :meth:`read` is quicker."""
         self._capitals = self.map.first.upper()
         self._stretches = Stretches(digits, not self.map.telling)
-        self._users = Users()
+        self._before = b""
         self._answers: dict[Key, bytes] = {}
+        self._agreed: set[Key] = set()
         self._boot: Boot | None = None
         self._modules = 0
         self.unknown: dict[str, set[bytes]] = {}
@@ -185,15 +189,12 @@ class Decoder:
 
     def _with_names(self, block: Block, parts: Parts) -> list[bytes]:
         """Give the lines of a block with names."""
-        out = [b""] * (_COLUMNS * len(block.keys) + 1)
-        out[::_COLUMNS], out[1::_COLUMNS] = block.pieces[::2], block.pieces[1::2]
+        out = list(block.pieces)
         for part, found in parts:
             if found is None:
                 self._count_unknown(block, part)
-                continue
-            first, end = _COLUMNS * part.first, _COLUMNS * part.end
-            for column, words in enumerate(self._columns(found), 1):
-                out[first + column : end + column : _COLUMNS] = words
+            else:
+                out[2 * part.first + 1 : 2 * part.end + 1 : 2] = found.words
         return b"".join(out).split(b"\n")
 
     def name_only(self, text: bytes) -> bytes:
@@ -220,13 +221,18 @@ class Decoder:
         return b"".join(out).split(b"\n")
 
     def _name_at(self, found: Found, at: int) -> bytes:
-        """Give the name alone of an address; b"" where it has none or is not to have one."""
+        r"""Give the name alone of an address; b"" where it has none or is not to have one.
+
+        A semicolon is between frames here, so one of a name is ``\x3b``.
+        """
         key = found.keys[at]
         said = forms.parse_annotation(key[self._digits :])
         if said.form.style in (Style.NO_ADDRESS, Style.KEPT):
             return b""
         place = self.map.place(int(key[: self._digits], 16), found.boot)
-        return b"" if place is None else _encoded(self.names.printed(place.symbol))
+        if place is None:
+            return b""
+        return _encoded(self.names.printed(place.symbol)).replace(b";", rb"\x3b")
 
     def _behind(self, key: Key) -> bytes:
         """Give what stays behind an address whose name takes its place."""
@@ -250,6 +256,7 @@ class Decoder:
         trial, looked = self._new_belief(), 0
         self._trial = trial
         boots: dict[int, Change] = {}
+        self._before = b""
         for text in texts:
             if self._may_tell(trial, text, looked < _LOOKED_AT):
                 looked += 1
@@ -259,14 +266,14 @@ class Decoder:
                 for part in parts:
                     self._plan(boots, trial, part)
             trial.line += text.count(b"\n")
-        self._trial = None
-        self._answers = {}  # what has one already would count as nothing new
+            self.pass_by(text)
+        self._trial, self._before = None, b""
+        self._forget()  # what has an answer already would count as nothing new
         if trial.several:
             self._find_own(boots)
         plan = Plan(boots, trial.several, trial.foreign, trial.firmware)
         self.belief = self._new_belief(plan)
         self._stretches = Stretches(self._digits, not self.map.telling)
-        self._users = Users()
         return None if trial.names_something else trial.refusal
 
     def _plan(self, boots: dict[int, Change], trial: Belief, part: Part) -> None:
@@ -316,7 +323,7 @@ class Decoder:
 
     def _may_tell(self, trial: Belief, text: bytes, few: bool) -> bool:
         """Return whether a block can change what a look ahead found out."""
-        if any(hint in text for hint in HINTS):
+        if Pairs(text).any(HINTS):
             return True
         if trial.settled and (self._proven(trial.boot) or self.map.is_in_image(text)):
             return False  # what is left to be told, if anything, is where modules lie
@@ -324,47 +331,63 @@ class Decoder:
             return True
         text = text.replace(_UNKNOWN + b" (", b"")  # of perf script, and no name
         has_addresses = not self.map.telling or self.map.first in text or self._capitals in text
-        return has_addresses and (few or any(hint in text for hint in _TELLING))
+        return has_addresses and (few or Pairs(text).any(_TELLING))
 
-    def read(self, text: bytes) -> Block:
-        """Split a text at its addresses, and find what it says of its kernel."""
-        seldom = self._capitals in text or any(hint in text for hint in forms.LONG)
+    def pass_by(self, text: bytes) -> None:
+        """Keep what the next block needs of the text before it."""
+        self._before = (self._before + text[-BEHIND:])[-BEHIND:]
+
+    def read(self, text: bytes, alone: bool = False) -> Block:
+        """Split a text at its addresses, and find what it says of its kernel.
+
+        ``alone`` is whether its lines do not follow each other in the text.
+        """
+        pairs = Pairs(text)
+        seldom = pairs.any((self._capitals, *forms.LONG))
         pieces = (self.pattern if seldom else self._usual).split(text)
         told: dict[int, Key] = {}
         if len(pieces) > 1 or not self.map.telling:
-            if spans := self._stretches.find(text):
+            if spans := self._stretches.find(text, pairs):
                 pieces = _without(spans, pieces)
-            if any(hint in text for hint in forms.TWICE):
+            if pairs.any(forms.TWICE):
                 pieces = self._once(pieces)
-            if lines := list(forms.pairs(text)):
+            if lines := list(forms.pairs(text)) if pairs.any(forms.PAIR_HINTS) else []:
                 numbers = {place: number for number, place in enumerate(places_of(pieces))}
                 told = {numbers[place]: key for place, key in lines if place in numbers}
         keys = self._keys(pieces)
         # Most texts have a name with an offset only where an address is.
         elsewhere = text.count(b"+0x") > b"".join(keys).count(b"+0x")
         named = _named(pieces, keys, self._digits) if elsewhere else []
-        said = statements(text)
-        users = frozenset[Key]()
+        said = statements(text) if pairs.any(HINTS) else []
+        ignored = list[Statement]()
         count = len(keys) + len(named) + len(said)
         places = [s.place for s in said] + [place for place, _ in named]
         places += places_of(pieces) if count <= _FEW else []
-        spans = self._users.find(text, places if count <= _FEW else None)
+        spans = users.find(self._before, text, places if count <= _FEW else None)
+        before = None if alone else self._before
+        contexts = Contexts(before, text, pieces, keys, self._digits, told, spans)
         if spans:
             named = [one for one in named if not is_in(spans, one[0])]
-            users = _only_in(spans, keys, places_of(pieces))
-            self._ignore(text, [one for one in said if is_in(spans, one.place)])
-            said = statements(hidden(text, spans))
-        if ids := [*self._modules_of(keys, pieces), *self._modules_named(named)]:
-            ids = [one for one in ids if not is_in(spans, one.place)]
-            said = sorted([*said, *ids], key=lambda statement: statement.place)
-        return Block(text, pieces, keys, named, said, told, users)
+            ignored = [one for one in said if is_in(spans, one.place)]
+        if said:
+            kept = statements(hidden(text, spans), contexts.goes_on)
+            ignored += [one for one in said if one not in kept and one not in ignored]
+            said = kept
+        self._ignore(text, ignored)
+        said += [one for one in self._modules_of(keys, pieces) if contexts.is_key(one.place)]
+        said += [one for one in self._modules_named(named) if contexts.is_printed(one.place)]
+        said.sort(key=lambda statement: statement.place)
+        return Block(text, pieces, keys, named, said, told, contexts)
 
-    def _ignore(self, text: bytes, said: list[Statement]) -> None:
+    def _ignore(self, text: bytes, said: Iterable[Statement]) -> None:
         """Keep what a user of the machine made a block say of its kernel."""
+        for one in said:
+            self._ignore_words(text, one.place, one.words)
+
+    def _ignore_words(self, text: bytes, place: int, words: str) -> None:
+        line = self.belief.line + text.count(b"\n", 0, place)
         if self._trial is None and len(self.ignored) < _IGNORED:
-            for one in said:
-                line = self.belief.line + text.count(b"\n", 0, one.place)
-                self.ignored.append((line, one.words))
+            self.ignored.append((line, words))
 
     def _once(self, pieces: list[bytes]) -> list[bytes]:
         """Join to what is around it an address right before itself with a name."""
@@ -389,7 +412,7 @@ class Decoder:
         opened = [
             number
             for number, before in enumerate(pieces[:-1:2])
-            if (before[-2:] if before[-2:] != b"0x" else before[-4:-2]) in _OPENED
+            if before[-2:] in _OPENED and (before[-2:] != b"0x" or before[-4:-2] in _OPENED)
         ]
         usual = forms.USUAL_BEFORE.search
         for number in opened:
@@ -441,7 +464,7 @@ class Decoder:
         """
         if not self.map.telling or text.count(self.map.first) * _SPARSE < len(text):
             return False
-        return not any(hint in text for hint in _ACROSS)
+        return not Pairs(text).any(_ACROSS)
 
     def parts(self, block: Block) -> Parts:
         """Divide a block by the boots that it is of; with each part where its addresses lie.
@@ -475,12 +498,32 @@ class Decoder:
         if found is not None and parts[0].boot is found.boot:
             divided: Parts = [(parts[0], found)]
         else:
-            divided = [(part, self._found_in(part, block.keys)) for part in parts]
+            divided = [(part, self._found_in(part, block)) for part in parts]
+        if block.contexts.unsaid:
+            self._leave(block, divided)
         for _, where in divided:
             if where is not None and where.boot.own:
                 self.belief.modules_told |= any(key[-1:] == b"]" for key in where.agreed)
                 self._modules += where.named - where.inside
         return divided
+
+    def _leave(self, block: Block, divided: Parts) -> None:
+        """Leave without a name what has one that tells another, and is no evidence.
+
+        Where nothing surer tells the boot, one of both is wrong.
+        """
+        said = {key: self.belief.told(key) for key in block.contexts.unsaid}
+        unsaid = {key for key, told in said.items() if told not in (NOTHING, ELSEWHERE)}
+        for key in unsaid:
+            words = key.replace(forms.BEFORE, b"").decode("utf-8", "replace")
+            self._ignore_words(block.text, block.contexts.unsaid[key], words)
+        for part, found in divided:
+            if found is None or part.state in SURE:
+                continue
+            for at in found.hard.tolist():
+                key = found.keys[at]
+                if key in unsaid:
+                    found.words[at] = _as_it_was(key, self._digits)
 
     def _quiet(self, belief: Belief, block: Block) -> tuple[list[Part], Found] | None:
         """Find a block's one part and its addresses; None if it changes the belief."""
@@ -488,15 +531,19 @@ class Decoder:
         # What cannot be known in a boot is said, so on a trial only its own one is tried.
         if boot is None or not (belief is self.belief or boot.own) or belief.news(block.said):
             return None
-        if len(self._answers) > _KEPT:
-            self._answers = {}
-        found = self._find(block.keys, boot)
-        odd, agreed = found.odd, len(found.agreed)
-        if block.users:
-            odd = [key for key in odd if key not in block.users]
-            agreed = sum(key not in block.users for key in found.agreed)
-        if belief.tells([*odd, *block.told.values()], agreed > 0):
+        if len(self._answers) + len(self._agreed) > _KEPT:
+            self._forget()
+        found = self._find(block.keys, block.pieces[1::2], boot)
+        agreed, is_evidence = len(found.agreed), block.contexts.is_evidence
+        if agreed and not belief.settled:
+            if block.contexts.are_alone:
+                return None
+            agreed = sum(map(is_evidence, found.agreed))
+        if belief.tells([*found.odd, *block.told.values()], agreed > 0, is_evidence):
             return None
+        for key in block.contexts.unsaid:  # elsewhere it may be evidence
+            self._answers.pop(key, None)
+            self._agreed.discard(key)
         counts = found.named, found.inside, agreed
         return [belief.part(0, len(block.keys), *counts)], found
 
@@ -509,27 +556,17 @@ class Decoder:
         said, keys, told = belief.news(block.said), block.keys, block.told
         asked = [told.get(n, key) for n, key in enumerate(keys)] if told else keys
         places = partial(places_of, block.pieces)
-        return belief.parts(block.text, said, asked, places, block.users)
+        return belief.parts(block.text, said, asked, places, block.contexts.is_evidence)
 
-    def _found_in(self, part: Part, keys: list[Key]) -> Found | None:
+    def _found_in(self, part: Part, block: Block) -> Found | None:
         """Find the addresses of a part; None where its boot is unknown."""
         if part.boot is None:
             return None
-        return self._find(keys[part.first : part.end], part.boot)
+        words = block.pieces[2 * part.first + 1 : 2 * part.end : 2]
+        return self._find(block.keys[part.first : part.end], words, part.boot)
 
-    def _columns(self, found: Found) -> tuple[list[bytes], ...]:
-        """Give what stands for each key, in four columns that follow each other."""
-        offsets, numbers = found.offsets.tolist(), found.numbers.copy()
-        hexes = [_HEX[offset] if offset < _USUAL else b"%x" % offset for offset in offsets]
-        numbers[found.hard] = NOBODY
-        for at in found.hard.tolist():
-            hexes[at] = b""
-        places = numbers.tolist()
-        heads, tails = self.names.heads, self.names.tails
-        return found.words, [heads[at] for at in places], hexes, [tails[at] for at in places]
-
-    def _find(self, keys: list[Key], boot: Boot) -> Found:
-        """Find where ``keys`` lie in ``boot``."""
+    def _find(self, keys: list[Key], words: list[bytes], boot: Boot) -> Found:
+        """Find where ``keys`` lie in ``boot``; ``words`` are what the text has of them."""
         digits = self._digits
         text = b"".join(keys)
         bare: Bools | None = None
@@ -545,42 +582,49 @@ class Decoder:
         known = numbers != NOBODY if boot.own else kernel
         hard = np.flatnonzero(~known if bare is None else ~(known & bare))
         counts = int(known.sum()), int(kernel.sum())
-        found = Found(keys, boot, keys.copy(), offsets, numbers, hard, [], [], *counts)
+        found = Found(keys, boot, words, offsets, numbers, hard, [], [], [], *counts)
         self._fill(found, known)
         return found
 
     def _fill(self, found: Found, known: Bools) -> None:
-        """Find the words for what is more than an address whose symbol is known."""
-        keys, boot, numbers = found.keys, found.boot, found.numbers
-        if boot is not self._boot:
-            self._boot, self._answers = boot, {}
-        answers, digits = self._answers, self._digits
-        heads, tails = self.names.heads, self.names.tails
-        hard = found.hard.tolist()
-        wanted = [keys[at] for at in hard]
-        first = {key: at for key, at in zip(wanted, hard) if key not in answers}
-        fresh, places = list(first), list(first.values())
-        offsets, there, named = (
-            column[places].tolist() for column in (found.offsets, numbers, known)
+        """Put names behind addresses, and look at what is more than an address."""
+        heads, tails = (
+            column[found.numbers].tolist() for column in (self.names.heads, self.names.tails)
         )
-        names = [heads[number] + b"%x" % offset for number, offset in zip(there, offsets)]
-        fits = [
-            has and key.endswith((name, name + tails[number]))
-            for key, name, number, has in zip(fresh, names, there, named)
+        offsets = found.offsets.tolist()
+        hexes = [_HEX[offset] if offset < _USUAL else b"%x" % offset for offset in offsets]
+        names = list(map(add, heads, hexes))
+        wholes = list(map(add, names, tails))
+        hard = found.hard.tolist()
+        if len(hard) < len(wholes):
+            kept = [found.words[at] for at in hard]
+            found.words[:] = map(add, found.words, wholes)
+            for at, word in zip(hard, kept):
+                found.words[at] = word
+        if found.boot is not self._boot:
+            self._boot = found.boot
+            self._forget()
+        keys = [found.keys[at] for at in hard]
+        found.fits[:] = fits = [
+            has and key.endswith((names[at], wholes[at]))
+            for at, key, has in zip(hard, keys, known[found.hard].tolist())
         ]
-        found.agreed.extend(compress(fresh, fits))
-        answers.update(zip(fresh, fresh))  # as most annotations stay
-        for at, (key, fit) in enumerate(zip(fresh, fits)):
-            if fit:
-                if not key[digits]:
-                    answers[key] = _as_it_was(key, digits)
-            elif named[at] and key[digits:] == _UNKNOWN:
-                answers[key] = key[:digits] + names[at]
+        agreed = set(compress(keys, fits)) - self._agreed
+        self._agreed |= agreed
+        found.agreed.extend(agreed)
+        digits = self._digits
+        for at, key in compress(zip(hard, keys), map(not_, fits)):
+            if key[digits:] == _UNKNOWN and known[at]:
+                found.words[at] = key[:digits] + names[at]
             else:
-                number = there[at] if named[at] else NOBODY
-                answers[key] = self._make_answer(found, key, number, offsets[at])
-        for at, key in zip(hard, wanted):
-            found.words[at] = answers[key]
+                if key not in self._answers:
+                    number = int(found.numbers[at]) if known[at] else NOBODY
+                    self._answers[key] = self._make_answer(found, key, number, offsets[at])
+                found.words[at] = self._answers[key]
+
+    def _forget(self) -> None:
+        """Forget the answers, which are a boot's, and which keys agreed with it."""
+        self._answers, self._agreed = {}, set()
 
     def _make_answer(self, found: Found, key: Key, number: int, offset: int) -> bytes:
         """Find the words for ``key``, which is in the symbol ``number`` if that is somebody."""
@@ -707,13 +751,6 @@ def _named(pieces: list[bytes], keys: list[Key], digits: int) -> list[Named]:
             matches.pop()
         found += [(begins[2 * number] + match.start(), match) for match in matches]
     return found
-
-
-def _only_in(spans: list[Span], keys: list[Key], places: list[int]) -> frozenset[Key]:
-    """Give the keys of which each is in one of ``spans``."""
-    inside = [is_in(spans, place) for place in places]
-    others = {key for key, is_inside in zip(keys, inside) if not is_inside}
-    return frozenset(compress(keys, inside)) - others
 
 
 def _without(spans: list[tuple[int, int]], pieces: list[bytes]) -> list[bytes]:

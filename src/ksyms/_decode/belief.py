@@ -84,13 +84,16 @@ class Evidence(NamedTuple):
     """What one frame tells: the slides that fit it, the moves of modules' sections.
 
     ``elsewhere`` is whether it lies where only another boot's kernel can be. ``within`` is what
-    a name without an offset tells, which one alone is not believed.
+    a name without an offset tells, which one alone is not believed. ``fits`` is whether the
+    name is the kernel's at some slide, None where it need not be; ``against`` that it is not.
     """
 
     slides: frozenset[int] = frozenset()
     moves: Mapping[str, int] = {}
     elsewhere: bool = False
     within: Within | None = None
+    fits: bool | None = None
+    against: bool = False
 
 
 class _Sign(NamedTuple):
@@ -145,11 +148,17 @@ class Plan(NamedTuple):
     firmware: bool = False
 
 
+IsEvidence = Callable[[Key], bool]
+"""Whether a frame of a block stands where the kernel prints frames."""
 Held = tuple[State, Boot | None, str, bool]
 NOTHING: Final = Evidence()
 ELSEWHERE: Final = Evidence(elsewhere=True)
 _SILENT: Final = Within(None, None)
 _NO_PLAN: Final = Plan({})
+
+
+def _all(_: Key) -> bool:
+    return True
 
 
 class Belief:
@@ -195,7 +204,9 @@ class Belief:
         """Whether this boot is the only one of several that can be the file's own."""
         self.modules_told = False
         """Whether a module was told to lie where the file has it."""
-        self._users: Collection[Key] = ()
+        self._is_evidence: IsEvidence = _all
+        self._counted: set[Key] = set()
+        """Names beside addresses that were counted as fitting or not."""
         self._line_of: Callable[[int], int] = lambda _: self.line
         self.line = self._now = 1
         """The line that the block begins with."""
@@ -275,14 +286,14 @@ class Belief:
         said: list[Statement],
         keys: Sequence[Key],
         places: Callable[[], list[int]],
-        users: Collection[Key] = (),
+        is_evidence: IsEvidence = _all,
     ) -> list[Part]:
         """Divide the addresses ``keys`` of a block by the boots that they are of.
 
         ``text`` is the block, ``said`` are its statements, and ``places`` gives where in it
-        each address is. ``users`` are keys that tell nothing.
+        each address is. What is not ``is_evidence`` tells nothing.
         """
-        self._users = users
+        self._is_evidence = is_evidence
         self._now = self.line
         self._line_of = lambda number: self.line + text.count(b"\n", 0, places()[number])
         parts: list[Part] = []
@@ -404,8 +415,7 @@ class Belief:
 
     def _stretch(self, first: int, keys: Sequence[Key], offsets: list[_Sign]) -> list[Part]:
         """Divide what no statement divides: ``keys``, of which ``first`` is the first."""
-        users = self._users
-        told = [NOTHING if key in users else self.told(key) for key in keys]
+        told = [self._heard(key) for key in keys]
         self._on_misfits()
         signs = [
             _Sign(first + number, evidence.slides, keys[number])
@@ -426,6 +436,16 @@ class Belief:
             self._on_modules(told)
             return [self.part(first, end)]
         return self._divided(first, end, told, runs)
+
+    def _heard(self, key: Key) -> Evidence:
+        """Take in what a frame tells, if it stands where the kernel prints frames."""
+        told = self.told(key)
+        if told is NOTHING or (told is ELSEWHERE and self.state is not State.ASSUMED):
+            return NOTHING
+        if not self._is_evidence(key):
+            return NOTHING
+        self._count(key, told)
+        return told
 
     def _divided(
         self, first: int, end: int, told: Sequence[Evidence], runs: list[_Run]
@@ -538,7 +558,7 @@ class Belief:
             return
         digits = self._map.digits
         elsewhere = {key[:digits] for key, t in zip(keys, told) if t.elsewhere}
-        others = {key[:digits] for key in keys if key not in self._users} - elsewhere
+        others = {key[:digits] for key in keys if self._is_evidence(key)} - elsewhere
         self._elsewhere += len(elsewhere)
         self._inside += sum(self._map.inside(int(address, 16)) for address in others)
         if any(any(t.moves.values()) for t in told) and not self._map.fixed:
@@ -579,13 +599,20 @@ class Belief:
                 release = statement.release or release
         return kept
 
-    def tells(self, keys: Iterable[Key], certain: bool) -> bool:
+    def tells(self, keys: Iterable[Key], certain: bool, is_evidence: IsEvidence) -> bool:
         """Return whether ``keys`` tell what is not known; ``certain`` if others agree."""
-        told = [self.told(key) for key in keys]
         certain |= self.settled
-        return any(self._is_news(t, certain) for t in told if t is not NOTHING) or (
-            self._misfits >= _FEW
-        )
+        for key in keys:
+            told = self.told(key)
+            if told is NOTHING:
+                continue
+            against = told.fits is False and key not in self._counted
+            if against or self._is_news(told, certain):
+                if is_evidence(key):
+                    return True
+            elif told.fits:
+                self._count(key, told)
+        return self._misfits >= _FEW
 
     def _is_news(self, told: Evidence, certain: bool) -> bool:
         """Return whether a frame tells of another boot than the one that is believed in."""
@@ -631,33 +658,44 @@ class Belief:
         return self._ask_frame(address, said) or nothing
 
     def _ask_frame(self, address: int, said: Annotation) -> Evidence | None:
-        """Return what a name with an offset tells; None where it tells nothing."""
+        """Return what a name with an offset tells; None where it tells nothing.
+
+        perf prints no size, and no module beside what may be a module's; BPF programs are each
+        boot's own.
+        """
         offset = said.offset or 0
         slides = frozenset[int]()
         if said.module is None:
             slides = self._map.slides(address, said.name, offset)
-            self.votes.update(slides if len(slides) == 1 else ())
         moves: Mapping[str, int] = {}
         if not slides:
             moves = self._map.moves(address, said.name, offset, said.module)
         if said.base is not None and said.module is not None:
             moves = moves or self._map.moves_of_base(said.module, said.base)
-        if said.module is None and not moves and (slides or self._map.can_be_code(address)):
-            self._count(said, bool(slides))
-        return Evidence(slides, moves) if slides or moves else None
+        fits: bool | None = True if slides else None
+        against = False
+        if said.module is None and not moves and not slides:
+            against = self._map.can_be_code(address)
+            kernels = said.size is not None or self._map.of_kernel(said.name)
+            if against and kernels and not said.name.startswith("bpf_"):
+                fits = False
+        if slides or moves or against:
+            return Evidence(slides, moves, fits=fits, against=against)
+        return None
 
-    def _count(self, said: Annotation, fits: bool) -> None:
-        """Count a kernel's name as one that fits, or not; BPF programs are each boot's own.
-
-        perf prints no size, and no module beside what may be a module's.
-        """
-        if fits:
-            self._fits += 1
+    def _count(self, key: Key, told: Evidence) -> None:
+        """Count a name as one that fits, or not, once."""
+        if key in self._counted:
             return
-        self.against += 1
-        kernels = said.size is not None or self._map.of_kernel(said.name)
-        if kernels and not said.name.startswith("bpf_"):
+        if len(self._counted) > _ENOUGH:
+            self._counted.clear()
+        self._counted.add(key)
+        self.votes.update(told.slides if len(told.slides) == 1 else ())
+        self._fits += told.fits is True
+        self.against += told.against
+        if told.fits is False:
             self._misfits += 1
+            said = forms.parse_annotation(key[self._map.digits :])
             self._misfit = self._misfit or said.name
 
     def _on_misfits(self) -> None:

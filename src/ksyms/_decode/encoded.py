@@ -12,6 +12,10 @@ _SIP: Final = 64
 """Packed bytes that are unpacked at once: what comes right before damage is lost with it."""
 _ENOUGH: Final = 1 << 16
 """Unpacked bytes that are handed on together."""
+_FREE: Final = 256 << 20
+_TIMES: Final = 256
+"""How many bytes a text may have unpacked, and how many more for each packed one: of logs 50
+are usual, and of a few bytes can be made a text without end."""
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PERF_DATA: Final = (b"PERFILE2", b"2ELIFREP")
 """How perf.data begins, on machines of either byte order (tools/perf/util/header.c)."""
@@ -112,6 +116,7 @@ class _Packed:
 
     def __init__(self, packed: str) -> None:
         self._unpacker = Unpacker(packed)
+        self._room = _FREE
         self._text = Encoded(packed=False)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -124,9 +129,12 @@ class _Packed:
         size = 0
         try:
             for at in range(0, len(data), _SIP):
-                for piece in self._unpacker.feed(data[at : at + _SIP]):
+                sip = data[at : at + _SIP]
+                self._room += _TIMES * len(sip)
+                for piece in self._unpacker.feed(sip):
                     found.append(piece)
                     size += len(piece)
+                    self._take(len(piece))
                 if size >= _ENOUGH:
                     yield b"".join(found)
                     found, size = [], 0
@@ -134,6 +142,19 @@ class _Packed:
             yield b"".join(found)
             raise
         yield b"".join(found)
+
+    def _take(self, size: int) -> None:
+        """Take room for so many unpacked bytes.
+
+        Raises:
+            ValueError: there is none.
+        """
+        self._room -= size
+        if self._room < 0:
+            raise ValueError(
+                f"it is more than {_FREE >> 20} MiB and {_TIMES} times its size unpacked; "
+                "if it is a text, unpack it first"
+            )
 
     def end(self) -> Iterator[bytes]:
         yield from self._text.end()

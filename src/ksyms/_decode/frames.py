@@ -14,7 +14,7 @@ from .._symbols import Symbol, SymbolTable, link_slide, programs
 from .._symbols.search import aliases, shared
 from .._symbols.slide import link_address
 from .._symbols.spans import NOBODY
-from .annotate import CLOSED, Block, Decoder, Found, Parts
+from .annotate import Block, Decoder, Found, Parts
 from .belief import Key, Part, State, places_of
 from .boot import Boot
 from .forms import BEFORE, DECIMAL_FRAMES, NONE, Style, parse_annotation, text_of
@@ -34,7 +34,10 @@ _UNKNOWN: Final = ", ".join(
         '"link_address": null',
     ]
 )
+_UNNAMED: Final = 'null, "agrees": null'
 _WORDS: Final = {None: "null", True: "true", False: "false"}
+_Told = tuple[int, str]
+"""How long the frame of an address is, and its record without line and text."""
 _Frame = tuple[int, int, str]
 """Where a frame begins and ends in its block, and its record without line and text."""
 
@@ -42,14 +45,27 @@ _Frame = tuple[int, int, str]
 class _Static(NamedTuple):
     """What the records of a symbol have in common: up to the offset, and between and behind.
 
-    ``start`` is where its section begins, ``linked`` where it was linked.
+    ``address`` is the symbol's, ``within`` where that is in its section, ``linked`` where it
+    was linked. ``said`` is what a right name begins with.
     """
 
+    said: str
     before: str
     between: str
     after: str
-    start: int | None
+    address: int
+    within: int | None
     linked: int | None
+
+    def record(self, offset: int, more: str = "") -> str:
+        """Write what is so many bytes into the symbol."""
+        _, before, between, after, address, within, linked = self
+        inside = "null" if within is None else within + offset
+        link = "null" if linked is None else f'"{linked + offset:#x}"'
+        return (
+            f'{before}{offset}{between}{inside}{after}"{address + offset:#x}", '
+            f'"link_address": {link}{more}, "why": null'
+        )
 
 
 class Frames:
@@ -64,8 +80,8 @@ class Frames:
         self._line = 1
         self._repeats = Repeats(decoder, self._of_lines)
         self._boot: Boot | None = None
-        self._records: dict[Key, tuple[int, str] | None] = {}
-        self._known: dict[int, Symbol] = {}
+        self._records: dict[Key, _Told | None] = {}
+        self._known: dict[int, _Static | None] = {NOBODY: None}
         self._where: dict[tuple[str | None, str | None], str] = {}
         self._static: dict[Symbol, _Static] = {}
 
@@ -109,18 +125,12 @@ class Frames:
         """Give the frames that have an address."""
         digits, places = self._decoder.map.digits, places_of(block.pieces)
         for part, found in parts:
-            symbols = self._symbols_of(found) if found else [None] * (part.end - part.first)
-            if part.boot is not self._boot or len(self._records) > _KEPT:
-                self._boot, self._records = part.boot, {}
-            records = self._records
-            for number, symbol in enumerate(symbols, part.first):
+            usual: list[_Told | None] = [None] * (part.end - part.first)
+            if found and not self._typed:
+                usual = self._usual(found)
+            for number, known in enumerate(usual, part.first):
                 key, start = block.keys[number], places[number]
-                if key in records:
-                    told = records[key]
-                else:
-                    told = self._address(key, part, symbol)
-                    if symbol is not None:  # else why it has none can be another next time
-                        records[key] = told
+                told = known or self._address(key, part)
                 if told is None:
                     continue
                 length, record = told
@@ -129,36 +139,63 @@ class Frames:
                     start -= _before(block.pieces[2 * number], key)
                 yield start, end, record
 
-    def _symbols_of(self, found: Found) -> list[Symbol | None]:
-        """Give the symbol of each address that lies in one by the boot's slide alone."""
-        numbers = found.numbers.copy()
-        if not found.boot.own:
-            numbers[~self._decoder.names.kernel[numbers]] = NOBODY
-        wanted = numbers.tolist()
-        known = self._known
-        if fresh := list(set(wanted) - known.keys() - {NOBODY}):
-            if len(known) > _SYMBOLS:
-                known = self._known = {}
-                fresh = list(set(wanted) - {NOBODY})
-            known.update(zip(fresh, self._table.several(fresh)))
-        return [known.get(number) for number in wanted]
+    def _usual(self, found: Found) -> list[_Told | None]:
+        """Write the records of addresses that have no name, or the right one as most have.
 
-    def _address(self, key: Key, part: Part, symbol: Symbol | None) -> tuple[int, str] | None:
+        None for the others.
+        """
+        digits, slide = self._decoder.map.digits, found.boot.slide
+        fits: list[bool | None] = [False] * len(found.keys)
+        for at, is_right in zip(found.hard.tolist(), found.fits):
+            fits[at] = is_right or None
+        offsets, made = found.offsets.tolist(), list[_Told | None]()
+        for key, static, offset, fit in zip(found.keys, self._statics(found), offsets, fits):
+            if fit is None or static is None:
+                made.append(None)
+                continue
+            length = digits
+            if fit:
+                closed = key.find(b" ", digits) - 1
+                length = closed if key[digits] == BEFORE[0] else len(key)
+            said = f'"{static.said}+{offset:#x}", "agrees": true' if fit else _UNNAMED
+            address = f'"address": "{static.address + offset + slide:#x}", "said": {said}, '
+            made.append((length, address + static.record(offset)))
+        return made
+
+    def _statics(self, found: Found) -> list[_Static | None]:
+        """Give of each address what the records of its symbol have in common.
+
+        None where the symbol is not known, or more than the offset tells its records apart.
+        """
+        if len(self._known) > _SYMBOLS:
+            self._known = {NOBODY: None}
+        numbers, known = found.numbers.tolist(), self._known
+        if fresh := list(set(numbers) - known.keys()):
+            for number, symbol in zip(fresh, self._table.several(fresh)):
+                static = self._make_static(symbol)
+                known[number] = static if self._is_alike(symbol, static.said) else None
+        return [known[number] for number in numbers]
+
+    def _is_alike(self, symbol: Symbol, said: str) -> bool:
+        """Return whether a text has the symbol's name as JSON has it, and no more is known."""
+        usual = "\\" not in said and " " not in said
+        return usual and symbol.section is not None and symbol.module != "bpf"
+
+    def _address(self, key: Key, part: Part) -> _Told | None:
         """Give how long the frame of an address is, and its record; None if it is none."""
+        if part.boot is not self._boot or len(self._records) > _KEPT:
+            self._boot, self._records = part.boot, {}
+        if key in self._records:
+            return self._records[key]
         digits = self._decoder.map.digits
         address, rest = int(key[:digits], 16), key[digits:]
-        if symbol is not None and part.boot is not None:
-            offset = address - part.boot.slide - symbol.address
-            usual = self._usual_address(address, rest, symbol, offset)
-            if usual is not None:
-                return usual
         said = self._decoder.meant(parse_annotation(rest))
         if said.form.style is Style.NO_ADDRESS:
             return None
         words = said.name or None
         if words is not None and said.offset is not None:
             words += f"+{said.offset:#x}"
-        place = part.boot and self._decoder.map.place(address, part.boot, symbol)
+        place = part.boot and self._decoder.map.place(address, part.boot)
         agrees = None
         if place is None:
             record = self._nothing(address, part)
@@ -170,23 +207,11 @@ class Frames:
         length = digits if said.form is NONE else len(key)
         if rest.startswith(BEFORE):
             length = digits + len(said.closed)
-        return length, _head(address, words, agrees) + record
-
-    def _usual_address(
-        self, address: int, rest: bytes, symbol: Symbol, offset: int
-    ) -> tuple[int, str] | None:
-        """Do what :meth:`_address` does where there is no name, or a right one as most have."""
-        digits = self._decoder.map.digits
-        if rest in CLOSED:
-            return digits, _head(address, None, None) + self._is(symbol, offset)
-        name = f"{self._table.printed(symbol)}+{offset:#x}"
-        whole = f"{name}/{symbol.size:#x}"
-        said = (f" {name}", f" {whole}", f" {whole} [{symbol.module}]")
-        if symbol.section is None or not text_of(rest).endswith(said):
-            return None
-        closed = rest.removeprefix(BEFORE).partition(b" ")[0]
-        length = len(closed) if rest.startswith(BEFORE) else len(rest)
-        return digits + length, _head(address, name, True) + self._is(symbol, offset)
+        told = length, _head(address, words, agrees) + record
+        # Why it has none can be another next time, and where its module is.
+        if place is not None and place.symbol.module is None:
+            self._records[key] = told
+        return told
 
     def _symbols(self, block: Block, parts: Parts) -> Iterator[_Frame]:
         """Give the symbols without an address: what can be known of them."""
@@ -222,16 +247,13 @@ class Frames:
 
     def _is(self, symbol: Symbol, offset: int) -> str:
         """Write what is so many bytes into a symbol."""
-        static = self._static.get(symbol) or self._make_static(symbol)
-        before, between, after, start, linked = static
-        address = symbol.address + offset
-        inside = "null" if start is None else address - start
-        link = "null" if linked is None else f'"{linked + offset:#x}"'
+        static = self._static.get(symbol)
+        if static is None:
+            if len(self._static) > _SYMBOLS:
+                self._static = {}
+            static = self._static[symbol] = self._make_static(symbol)
         more = self._more(symbol, offset) if self._typed or symbol.module == "bpf" else ""
-        return (
-            f'{before}{offset}{between}{inside}{after}"{address:#x}", "link_address": {link}'
-            f'{more}, "why": null'
-        )
+        return static.record(offset, more)
 
     def _more(self, symbol: Symbol, offset: int) -> str:
         """Write what the file knows of a symbol beside its place."""
@@ -247,23 +269,23 @@ class Frames:
         """Write what the records of all places in a symbol have in common."""
         name, address, size, exact, module, section, *_ = symbol
         printed = self._table.printed(symbol)
+        quoted = _quoted(printed)
         listed = f'"listed": {dumps(name)}, ' if printed != name else ""
         others = dumps(aliases(self._table, symbol)) if address in self._shared else "[]"
         where = self._where.get((module, section))
         if where is None:
             where = f'"module": {_quoted(module)}, "section": {_quoted(section)}'
             self._where[module, section] = where
-        made = _Static(
-            f'"symbol": {_quoted(printed)}, {listed}"offset": ',
+        start = self._starts.get(section) if section else None
+        return _Static(
+            quoted[1:-1],
+            f'"symbol": {quoted}, {listed}"offset": ',
             f', "size": {size}, "exact": {_WORDS[exact]}, {where}, "section_offset": ',
             f', "aliases": {others}, "file_address": ',
-            self._starts.get(section) if section else None,
+            address,
+            None if start is None else address - start,
             link_address(symbol, self._slide),
         )
-        if len(self._static) > _SYMBOLS:
-            self._static = {}
-        self._static[symbol] = made
-        return made
 
     @cached_property
     def _shared(self) -> frozenset[int]:

@@ -24,7 +24,7 @@ _CONSOLE: Final = (
 # util-linux, sys-utils/dmesg.c: --raw and --decode. What user space wrote into /dev/kmsg has
 # another facility than the kernel's, which is 0.
 _LEVEL: Final = rb"(?:<[0-7]>|kern *:[a-z]{1,7} *: )?"
-_HOST: Final = rb"(?:(?!kernel: )[\w.:@-]{1,255} )?(?:kernel: )?"
+_HOST: Final = rb"(?:(?!kernel: )[\w.:@-]{1,255}(?<!:) )?(?:kernel: )?"
 # syslog, journalctl -o, ts(1), and what keeps the log of a serial line.
 _LOGGED: Final = (
     rb"(?:"

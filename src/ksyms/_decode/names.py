@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .._symbols.spans import U64, Index
 
 Bools = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.object_]
 
 _KEPT: Final = 1 << 17
 """How many names are kept; a kernel has some hundred thousand, a text is of any length."""
@@ -29,12 +30,12 @@ class Names:
         self.listed = listed(table)
         self._values = table.rows["st_value"].astype(np.uint64)
         count = len(self._values)
-        self.heads = [b""] * count
+        self.heads: Words = np.full(count, b"", object)
         """For each number what is printed for it and ``+0x``, as a trace (``%pS``) has them.
 
         These and ``tails`` are added to texts: a name is one word there, and on one line.
         """
-        self.tails = [b""] * count
+        self.tails: Words = np.full(count, b"", object)
         """For each number what is behind the offset there: its size, and its module."""
         self._tails: dict[tuple[int, str | None], bytes] = {}
         self.kernel: Bools = np.zeros(count, np.bool_)
@@ -57,13 +58,12 @@ class Names:
         self._filled[numbers] = True
         names, sizes, modules = self._table.briefly(numbers)
         self.kernel[numbers] = [module is None for module in modules]
-        heads, tails, known = self.heads, self.tails, self._tails
         printed = self._table.printed_name
         # Without a dot or a dollar sign a name is printed as it is.
         words = _words([n if b"." not in n and b"$" not in n else printed(n) for n in names])
-        for number, name, size, module in zip(numbers.tolist(), words, sizes, modules):
-            heads[number] = b" %b+0x" % name
-            tails[number] = known.get((size, module)) or self._tail(size, module)
+        self.heads[numbers] = (b" " + b"+0x\0 ".join(words) + b"+0x").split(b"\0")
+        known = self._tails.get
+        self.tails[numbers] = [known(key) or self._tail(*key) for key in zip(sizes, modules)]
 
     def _tail(self, size: int, module: str | None) -> bytes:
         bracket = "" if module is None or module in self.listed else f" [{word(module)}]"

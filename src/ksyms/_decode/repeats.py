@@ -15,7 +15,7 @@ _Made = TypeVar("_Made")
 
 _KEPT: Final = 1 << 16
 """How many lines are kept."""
-_TRIED: Final = 1 << 16
+_TRIED: Final = 1 << 14
 """After how many lines it is seen whether they repeat."""
 _SELDOM: Final = 8
 """If fewer than one line of so many was there before, none is looked for any more."""
@@ -42,6 +42,11 @@ class Repeats(Generic[_Made]):
 
     def lines(self, text: bytes) -> list[_Made]:
         """Give what is made of each line of a block of the text."""
+        made = self._lines(text)
+        self._decoder.pass_by(text)
+        return made
+
+    def _lines(self, text: bytes) -> list[_Made]:
         decoder = self._decoder
         if self._is_varied or not decoder.has_single_lines(text):
             block = decoder.read(text)
@@ -55,7 +60,7 @@ class Repeats(Generic[_Made]):
         self._fresh += len(fresh)
         new: list[_Made] = []
         if fresh:
-            block = decoder.read(b"\n".join(fresh))
+            block = decoder.read(b"\n".join(fresh), alone=True)
             parts = decoder.parts_of_some(block)
             if parts is None:
                 block = decoder.read(text)

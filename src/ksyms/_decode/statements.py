@@ -66,9 +66,11 @@ _HEADER: Final = re.compile(
 )
 # kernel/locking/lockdep.c, print_kernel_ident.
 _LOCKDEP: Final = re.compile(rb"(?<![\w.-])([0-9]+\.[0-9][^\s()]*) #\S{1,32} " + _TAINTED)
-# perf script --header, VMCOREINFO, and crash's sys.
+# perf script --header, VMCOREINFO (kernel/vmcore_info.c has more behind it), and crash's sys:
+# more than the 15 bytes of a program's name.
 _SAID: Final = re.compile(
-    rb"^(?:# os release : |OSRELEASE=|[ \t]{0,16}RELEASE: )(\d+\.\d[\w.+~-]*)"
+    rb"^(?:# os release : |OSRELEASE=(?=\S{1,256}\s+[A-Z][A-Z-]{1,16}=)|[ \t]{4,16}RELEASE: "
+    rb"|RELEASE: (?=\S{1,256} {1,4}VERSION: #))(\d+\.\d[\w.+~-]*)"
     rb"(?: {1,4}VERSION: #[^\n]*|[ \t]*\r?)$",
     re.MULTILINE,
 )
@@ -86,32 +88,54 @@ _REPORT_BEGINS: Final = re.compile(
 )
 _REPORT_ENDS: Final = (b"---[ end", b"</TASK>", b"Call Trace:", b"Call trace:")
 _TASK: Final = re.compile(rb"(?:CPU|Pid|PID|REGS|EIP|RIP|NIP|PC|PSW|EPC|TPC|psr)\b")
+_BLANKS: Final = re.compile(rb"(?<! ) {4,8}\Z")
+"""What is before a taint without a task (kernel/hung_task.c); dmesg indents lines more."""
+_ABOVE: Final = 128
+"""Bytes of a line that ends within a task's name."""
 _SPLIT: Final = 16
 """Bytes before a taint where the name of the task has a line feed in it: 15, and a blank."""
 _REPORT: Final = 1 << 11
 """Bytes before a report's header that belong to it at most."""
 
 
-def statements(block: bytes) -> list[Statement]:
-    """Find the statements of a block, in its order: those that stand where the kernel's do."""
+def statements(
+    block: bytes, goes_on: Callable[[int], bool] = lambda _: False
+) -> list[Statement]:
+    """Find the statements of a block, in its order: those that stand where the kernel's do.
+
+    ``goes_on`` says of where a line begins if it is the rest of a user's message.
+    """
     found = [
         statement
         for hints, pattern, is_printed, read in _STATEMENTS
         if any(hint in block for hint in hints)
         for match in pattern.finditer(block)
-        if is_printed(block, match.start())
+        if is_printed(block, match.start()) and not goes_on(lines.begin(block, match.start()))
         for statement in read(block, match)
     ]
     return sorted(found, key=lambda statement: statement.place)
 
 
 def _is_behind_task(block: bytes, place: int) -> bool:
-    """Return whether a taint is where a report has it: behind a task, or alone in its line."""
+    """Return whether a taint is where a report has it: behind a task, or blanks in its line.
+
+    A task's name may have a line feed in it.
+    """
     line = lines.begin(block, place)
     prefix = None if line < 0 else lines.PREFIX.match(block, line, place)
-    return prefix is not None and (
-        place - prefix.end() <= _SPLIT or _TASK.match(block, prefix.end(), place) is not None
+    if prefix is None:
+        return False
+    if _TASK.match(block, prefix.end(), place):
+        return True
+    blanks = _BLANKS.search(block, line, place)
+    if blanks is not None and lines.PREFIX.fullmatch(block, line, blanks.start()):
+        return True
+    # With what follows a release in a header it is longer than a task's name.
+    split = (
+        place - prefix.end() <= _SPLIT
+        and b" #" in block[place : place + _ABOVE].split(b"\n")[0]
     )
+    return split and b"omm: " in block[max(0, line - _ABOVE) : line]
 
 
 def _boot(_: bytes, match: re.Match[bytes]) -> Iterator[Statement]:

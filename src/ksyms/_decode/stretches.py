@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from .hints import Pairs
 from .users import Span, joined
 
 _WORDS: Final = rb"(?:[ \t]{1,3}[<(]?[0-9a-f]{2,8}[>)]?)"
@@ -67,9 +68,9 @@ class Stretches:
         self._low = low
         self._before = b""
 
-    def find(self, block: bytes) -> list[Span]:
-        """Give where the block has no kernel addresses, in its order."""
-        found = list(self._spans(block))
+    def find(self, block: bytes, pairs: Pairs) -> list[Span]:
+        """Give where the block, which has ``pairs``, has no kernel addresses, in its order."""
+        found = list(self._spans(block, pairs))
         whole = self._before + block
         if self._low and b"User " in whole:
             skip = len(self._before)
@@ -79,8 +80,8 @@ class Stretches:
             self._before = whole[-_BEHIND:]
         return joined(sorted(found))
 
-    def _spans(self, block: bytes) -> Iterator[Span]:
-        if any(hint in block for hint in LAYOUT_HINTS):
+    def _spans(self, block: bytes, pairs: Pairs) -> Iterator[Span]:
+        if pairs.any(LAYOUT_HINTS):
             yield from (match.span() for match in _LAYOUT.finditer(block))
         if self._narrow:
             yield from (match.span() for match in _CODE.finditer(block))

@@ -4,8 +4,10 @@ The kernel prints names that a user chose, as they are: of a program (comm, 15 b
 file (255, and 4095 of a path), what a device says of itself, parameters. Such a name may have
 line feeds in it, and printk puts its time before each line of a message
 (kernel/printk/printk.c, record_print_text); dmesg sets the lines under each other; /dev/kmsg
-and rsyslog escape them. Each kind of message is a row of :data:`_MESSAGES`. Other programs
-write into a log too: their lines say who they are of.
+and rsyslog escape them. :mod:`.contexts` tells what the kernel prints from all that. What it
+cannot tell are messages of several lines in a text without times: those of which the kernel's
+own words tell the end are rows of :data:`_MESSAGES`. Other programs write into a log too: their
+lines say who they are of.
 """
 
 from __future__ import annotations
@@ -84,79 +86,6 @@ _MESSAGES: Final = (
         re.compile(rb"(?: Kdump: loaded)? ?(?:Not tainted|Tainted: )"),
         whole=False,
     ),
-    _Message(  # kernel/params.c; fs/fs_parser.c, as a user of a namespace mounts
-        (b"nknown parameter", b"invalid for parameter"),
-        re.compile(rb"(?:[Uu]nknown|invalid for) parameter ['`]"),
-        _NAME,
-        _PATH,
-    ),
-    _Message((b"overlayfs: ",), re.compile(rb"overlayfs: "), 0, _PATH),  # of a user's mount
-    _Message(  # init/main.c
-        (b"ommand line",), re.compile(rb"ommand line"), len("Unknown kernel c"), _PATH
-    ),
-    _Message(  # kernel/audit.c, as long as no auditd takes its records
-        (b"audit: ", b"audit("), re.compile(rb"audit(?:: |\()"), len("type=1400 "), _PATH
-    ),
-    _Message(  # mm/oom_kill.c
-        (b"oom-kill",),
-        re.compile(rb"oom-kill:| invoked oom-killer"),
-        _COMM,
-        _PATH,
-    ),
-    _Message(  # drivers/usb/core/hub.c, announce_device
-        (b"usb ",),
-        re.compile(
-            rb"usb \d[\d.-]{0,31}: " + _COLOURS + rb"(?:Product|Manufacturer|SerialNumber): "
-        ),
-        0,
-        _NAME,
-    ),
-    _Message((b"input: ",), re.compile(rb"input: "), 0, _NAME),  # drivers/input/input.c
-    _Message(  # drivers/hid/hid-core.c, hid_connect
-        (b"hid-",),
-        re.compile(rb"hid-[\w-]{1,32} [\w:.]{1,32}: " + _COLOURS + rb"input[:,]"),
-        0,
-        _NAME,
-    ),
-    _Message(  # fs/btrfs/volumes.c, device_list_add
-        (b"device label ",),
-        re.compile(rb"BTRFS: " + _COLOURS + rb"device label "),
-        0,
-        _NAME,
-    ),
-    # kernel/cgroup/pids.c, pids_can_fork; security/yama/yama_lsm.c, __report_access; of mounts
-    # fs/ext4/super.c, net/sunrpc/clnt.c, fs/smb/client/connect.c
-    _Message(
-        (b"cgroup: ", b"ptrace ", b"Opts: ", b"nfs: ", b"CIFS: "),
-        re.compile(
-            rb"cgroup: |ptrace \w+ of |EXT[234]-fs \(|nfs: " + _COLOURS + rb"server |CIFS: "
-        ),
-        0,
-        _PATH,
-    ),
-    # net/dns_resolver/dns_key.c and security/keys/encrypted-keys, of add_key(2);
-    # mm/memcontrol.c; fs/binfmt_misc.c, of a user's namespace too
-    _Message(
-        (
-            b"Option '",
-            b"encrypted_key: ",
-            b"emory cgroup stats",
-            b"Tasks in ",
-            b"binfmt_misc: ",
-        ),
-        re.compile(
-            rb"Option '|(?:trusted_key: )?" + _COLOURS + rb"encrypted_key: "
-            rb"|Memory cgroup stats for |Tasks in |binfmt_misc: "
-        ),
-        0,
-        _PATH,
-    ),
-    _Message(  # what wrote into /dev/kmsg without a facility
-        (b"]: ",),
-        re.compile(rb"(?:systemd|dracut|udevd|cloud-init|plymouth)[\w-]{0,32}\[\d{1,7}\]: "),
-        0,
-        _PATH,
-    ),
 )
 HINTS: Final = tuple({hint for message in _MESSAGES for hint in message.hints})
 """One of these is in every text in which a user has a part of a kernel's message."""
@@ -205,30 +134,24 @@ _BEHIND: Final = 1 << 13
 """Bytes of a text before a block that a message which goes on in it can begin in."""
 
 
-class Users:
-    """Finds where users write in one text, block after block."""
+def find(before: bytes, block: bytes, places: Sequence[int] | None = None) -> list[Span]:
+    """Give where in a block a user's words are, in its order; they do not overlap.
 
-    def __init__(self) -> None:
-        self._before = b""
-
-    def find(self, block: bytes, places: Sequence[int] | None = None) -> list[Span]:
-        """Give where in the block a user's words are, in its order; they do not overlap.
-
-        ``places`` are the ones in question, if it is only about these.
-        """
-        whole, skip = self._before + block, len(self._before)
-        parts = [(0, len(whole))] if places is None else _around(whole, places, skip)
-        spans = sorted(
+    ``before`` is what is before it in the text, ``places`` are the ones in question, if it is
+    only about these.
+    """
+    if not any(hint in before for hint in HINTS):
+        before = b""
+    whole, skip = before + block, len(before)
+    parts = [(0, len(whole))] if places is None else _around(whole, places, skip)
+    return joined(
+        sorted(
             (max(first + begin - skip, 0), first + end - skip)
             for first, stop in parts
             for begin, end in _spans(whole[first:stop])
             if first + end > skip
         )
-        last = whole
-        if len(whole) > _BEHIND:
-            last = whole[-_BEHIND:].partition(b"\n")[2]
-        self._before = last if any(hint in last for hint in HINTS) else b""
-        return joined(spans)
+    )
 
 
 def _around(text: bytes, places: Sequence[int], skip: int) -> list[Span]:

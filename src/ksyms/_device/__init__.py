@@ -1,12 +1,11 @@
 """The device: who has it open, and what each call answers."""
 
-from .device import Caller, Device, Event, Image, Pages, Policy, Process
+from .device import Device, Event, Image, Policy, Process
 from .requests import (
     KIOCGADDR,
     KIOCGSIZE,
     KIOCGSYMBOL,
     KIOCGVALUE,
-    Request,
     asks_caller,
     requests,
 )
@@ -16,14 +15,11 @@ __all__ = [
     "KIOCGSIZE",
     "KIOCGSYMBOL",
     "KIOCGVALUE",
-    "Caller",
     "Device",
     "Event",
     "Image",
-    "Pages",
     "Policy",
     "Process",
-    "Request",
     "asks_caller",
     "requests",
 ]

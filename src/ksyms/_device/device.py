@@ -110,11 +110,6 @@ class Device:
         self._softcs: dict[int, _Softc] = {}
         self._next = 1
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the device is there."""
-        return self._loaded
-
     def openers(self) -> dict[int, Process]:
         """Who has it open, by handle."""
         with self._lock:

@@ -1,11 +1,11 @@
-"""The ELF structures: what the snapshot is written with and symbols are read with."""
+"""The ELF structures, by which snapshots are written and symbol tables read."""
 
 from . import constants
 from .file import FileData
 from .notes import Note, build_id, pack_note, parse_notes
 from .reader import Image, read_image
-from .structs import Buffer, Ehdr, Format, Nhdr, Phdr, Shdr, Structure, Sym, elf_format
-from .symtab import SymtabHeaders, find_symtab, is_driver_image
+from .structs import Buffer, Ehdr, Format, Phdr, Shdr, Sym, elf_format
+from .symtab import find_symtab, is_driver_image
 
 __all__ = [
     "Buffer",
@@ -13,13 +13,10 @@ __all__ = [
     "FileData",
     "Format",
     "Image",
-    "Nhdr",
     "Note",
     "Phdr",
     "Shdr",
-    "Structure",
     "Sym",
-    "SymtabHeaders",
     "build_id",
     "constants",
     "elf_format",

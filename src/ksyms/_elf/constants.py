@@ -85,9 +85,9 @@ MACHINES: Final[dict[str, int]] = {
     "riscv64": 243,
     "loongarch64": 258,
 }
-"""``uname -m`` to ``e_machine``; a machine that is not here is EM_NONE (0)."""
+"""``e_machine`` by ``uname -m``; a machine that is not listed is EM_NONE (0)."""
 
 
 def st_info(binding: int, kind: int) -> int:
-    """ELF*_ST_INFO: a binding (STB_*) and a type (STT_*) in one byte."""
+    """Return a binding (STB_*) and a type (STT_*) in one byte (ELF*_ST_INFO)."""
     return (binding << 4) | (kind & 0xF)

@@ -1,7 +1,7 @@
-"""An ELF file on disk, read where it is asked and never mapped.
+"""An ELF file on disk, read as needed and never mapped.
 
-A mapped file that somebody truncates kills its reader with SIGBUS; here a read that comes
-short is an error, and the file is seen to have changed.
+The reader of a mapped file that another process truncates dies of SIGBUS. Here a read that
+comes short is an error.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from .._errors import ImageError, SourceError, reason
 
 
 class FileData:
-    """The bytes of an open file, as :class:`Data`; its length is what it is when asked."""
+    """The bytes of an open file, as :class:`Data`. Its length is asked anew each time."""
 
     def __init__(self, path: str) -> None:
         """Open ``path``.
 
         Raises:
             SourceError: it cannot be opened.
-            ImageError: it is no regular file.
+            ImageError: it is not a regular file.
         """
         self.path = path
         try:
-            # Asked before it is opened: to open a device can do things to it.
+            # Before open(): to open a device can have effects.
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise ImageError(f"{path} is not a regular file.", "Name an ELF file.")
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -59,6 +59,6 @@ class FileData:
     def _unread(self, why: str, errno: int | None) -> SourceError:
         return SourceError(
             f"{self.path} cannot be read: {why}.",
-            "Try again when nobody writes to it.",
+            "Try again when no program writes to it.",
             errno=errno,
         )

@@ -22,7 +22,7 @@ class Note(NamedTuple):
 
 
 def parse_notes(data: Buffer, fmt: Format) -> list[Note]:
-    """The notes in ``data``, in order.
+    """Return the notes in ``data``, in order.
 
     Raises:
         ValueError: a note's header or lengths reach past the end of ``data``.
@@ -45,7 +45,7 @@ def parse_notes(data: Buffer, fmt: Format) -> list[Note]:
 
 
 def pack_note(note: Note, fmt: Format) -> bytes:
-    """The note's bytes, padded to a multiple of four."""
+    """Return the note's bytes, padded to a multiple of four."""
     name = note.name + b"\0"
     header = fmt.nhdr.pack(Nhdr(len(name), len(note.desc), note.type))
     return (
@@ -56,7 +56,7 @@ def pack_note(note: Note, fmt: Format) -> bytes:
 
 
 def build_id(notes: Iterable[Note]) -> bytes | None:
-    """The GNU build-id's bytes, or None where no note carries one."""
+    """Return the GNU build-id's bytes, or None if no note has one."""
     for note in notes:
         if note.name == b"GNU" and note.type == NT_GNU_BUILD_ID:
             return note.desc

@@ -1,4 +1,4 @@
-"""An ELF image's header and sections, every offset checked before it is used."""
+"""An ELF image's header and sections, with every offset checked before it is used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Data(Protocol):
-        """An ELF file's bytes: a view of memory, or a file that is read as it is asked."""
+        """An ELF file's bytes: a view of memory, or a file that is read as needed."""
 
         def __len__(self) -> int: ...
 
@@ -37,15 +37,18 @@ if TYPE_CHECKING:
 
 
 _SHARED: Final = 16
-"""How many times its size a table of names is believed to be worth: names can share bytes."""
+"""Limit on the total length of the names in a table, as a multiple of its size.
+
+Names can share bytes; a damaged table could make a million names of one long string.
+"""
 
 
 class Image(NamedTuple):
     """An ELF file: its header, its section headers, its bytes.
 
-    ``data`` is the whole file, not a copy; ``label`` is what errors call it. The header's
-    ``e_shstrndx`` is the index itself, also where the file has it in section 0. ``stored`` has
-    those sections by number that have bytes in the file: few, where modules have thousands.
+    ``data`` is the whole file, not a copy; ``label`` is its name in errors. The header's
+    ``e_shstrndx`` is the index itself, even if the file has it in section 0. ``stored`` has by
+    number the sections that have bytes in the file: a handful, among thousands of regions.
     """
 
     label: str
@@ -56,25 +59,25 @@ class Image(NamedTuple):
     stored: Mapping[int, Shdr] = {}
 
     def contents(self, section: Shdr) -> memoryview:
-        """A section's bytes, a view into :attr:`data` in memory; none for SHT_NOBITS."""
+        """Return a section's bytes, a view if :attr:`data` is one; none for SHT_NOBITS."""
         if section.sh_type in (SHT_NOBITS, SHT_NULL):
             return memoryview(b"")
         return memoryview(self.data[section.sh_offset : section.sh_offset + section.sh_size])
 
     def string(self, section: Shdr, offset: int) -> bytes:
-        """The NUL-terminated string at ``offset`` of a string table.
+        """Return the NUL-terminated string at ``offset`` of a string table.
 
-        The empty string lies at the table's very end too: an empty table has it (gABI,
-        "String Table"), and so has one that follows others in the driver's image.
+        At the very end of a table is an empty string: in an empty table (gABI, "String
+        Table"), and in one that follows others in the driver's image.
 
         Raises:
-            ImageError: ``offset`` is outside the table, or nothing ends the string.
+            ImageError: ``offset`` is outside the table, or the string has no NUL.
         """
         size = 0 if section.sh_type in (SHT_NOBITS, SHT_NULL) else section.sh_size
         parts: list[bytes] = []
         at = offset
         while at < size:
-            # In steps: a name is short, a table is not.
+            # 64 bytes at a time: names are short, tables are long.
             step = min(size - at, 64)
             part = bytes(self.data[section.sh_offset + at : section.sh_offset + at + step])
             name, end, _ = part.partition(b"\0")
@@ -87,11 +90,11 @@ class Image(NamedTuple):
         raise self.wrong(f"a string at offset {offset} of its string table has no end")
 
     def names_at(self, strtab: Shdr, starts: Iterable[int]) -> dict[int, bytes]:
-        """The string at each of ``starts`` of a string table.
+        """Return the string at each of ``starts`` of a string table.
 
         Raises:
-            ImageError: as :meth:`string`, or they overlap so that they are much more than
-                their table.
+            ImageError: as :meth:`string`, or the strings overlap so much that they are longer
+                than :data:`_SHARED` allows.
         """
         table = bytes(self.contents(strtab))
         left = _SHARED * (len(table) + 4096)
@@ -108,10 +111,12 @@ class Image(NamedTuple):
         return found
 
     def notes(self) -> Iterator[list[Note]]:
-        """The notes of each section of them; none of one whose notes are padded otherwise.
+        """Yield the notes of each SHT_NOTE section that can be parsed.
+
+        Notes that are padded to eight bytes cannot.
 
         Raises:
-            ImageError: the sections overlap, so that they are more than the file.
+            ImageError: the sections overlap, so that they are larger than the file.
         """
         left = len(self.data)
         for section in self.stored.values():
@@ -126,11 +131,11 @@ class Image(NamedTuple):
                 continue
 
     def section_names(self) -> list[str]:
-        """Every section's name; empty ones where the file has none (SHN_UNDEF).
+        """Return every section's name; they are empty if the file has no names (SHN_UNDEF).
 
         Raises:
-            ImageError: a name lies outside the table of section names, or they overlap so
-                that they are much more than their table.
+            ImageError: a name lies outside the table of section names, or they overlap so much
+                that they are longer than :data:`_SHARED` allows.
         """
         if not self.header.e_shstrndx:
             return [""] * len(self.sections)
@@ -149,10 +154,10 @@ class Image(NamedTuple):
         return names
 
     def section_name(self, number: int) -> str:
-        """The name of one section; of many :meth:`section_names`, which have a limit.
+        """Return the name of one section. For many, :meth:`section_names` has a limit.
 
         Raises:
-            ImageError: it lies outside the table of section names, or nothing ends it.
+            ImageError: it lies outside the table of section names, or has no NUL.
         """
         if not self.header.e_shstrndx:
             return ""
@@ -164,7 +169,7 @@ class Image(NamedTuple):
         return name.decode("utf-8", "surrogateescape")
 
     def is_called(self, section: Shdr, name: str) -> bool:
-        """Whether that is the name of ``section``."""
+        """Return True if ``section`` has that name."""
         if not self.header.e_shstrndx:
             return False
         wanted, start = name.encode() + b"\0", section.sh_name
@@ -172,7 +177,7 @@ class Image(NamedTuple):
         return bytes(table[start : start + len(wanted)]) == wanted
 
     def wrong(self, what: str) -> ImageError:
-        """The error for a field of this image that is wrong."""
+        """Return the error for a field of this image that is wrong."""
         return ImageError(
             f"{self.label} is not an ELF image that can be read: {what}.",
             "Name another file, or copy it again from where it was made.",
@@ -184,10 +189,10 @@ def read_image(data: Data, label: str) -> Image:
 
     Args:
         data: the whole file; a view is of format ``B``.
-        label: what errors call the file, usually its path.
+        label: the file's name in errors, usually its path.
 
     Raises:
-        ImageError: the file is no ELF file, or a field of it is wrong.
+        ImageError: the file is not an ELF file, or a field of it is wrong.
     """
     image = Image(label, data, elf_format(ELFCLASS64, ELFDATA2LSB), _NO_HEADER)
     head = bytes(data[:64])
@@ -218,17 +223,17 @@ def _with_sections(image: Image) -> Image:
         raise image.wrong(f"e_shentsize is {header.e_shentsize} and not {fmt.shdr.size}")
     if header.e_shoff + fmt.shdr.size > size:
         raise image.wrong(f"e_shoff is {header.e_shoff} in a file of {size} bytes")
-    # A count over 0xfeff stands in section 0 (gABI, "ELF Header", e_shnum).
+    # A count above 0xfeff is in section 0 (gABI, "ELF Header", e_shnum).
     first = fmt.shdr.unpack(image.data[header.e_shoff : header.e_shoff + fmt.shdr.size])
     count = header.e_shnum or first.sh_size
     end = header.e_shoff + count * fmt.shdr.size
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
-    table = bytes(image.data[header.e_shoff : end])  # what was checked stays
+    table = bytes(image.data[header.e_shoff : end])  # a copy: nothing can change it now
     kinds = enumerate(fmt.shdr.column("sh_type").iter_unpack(table))
     with_bytes = [n for n, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
     stored = {n: fmt.shdr.unpack(table, n * fmt.shdr.size) for n in with_bytes}
-    # So does an index of 0xffff, SHN_XINDEX (e_shstrndx).
+    # So is an index above 0xfeff: then e_shstrndx is SHN_XINDEX, 0xffff.
     names = first.sh_link if header.e_shstrndx == SHN_XINDEX else header.e_shstrndx
     if names >= count:
         raise image.wrong(f"e_shstrndx is {names} of {count} sections")

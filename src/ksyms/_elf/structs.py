@@ -1,7 +1,7 @@
-"""The ELF structures, 32 and 64 bit, both byte orders.
+"""The ELF structures, of 32 and 64 bit and both byte orders.
 
 Each structure is a typed tuple; a :class:`Format` packs and unpacks the tuples of one
-class and byte order with :mod:`struct`, and gives the symbol's dtype for whole tables.
+class and byte order with :mod:`struct`, and has the symbol's dtype for whole tables.
 Source: System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header".
 """
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=tuple[Any, ...])
 
     class _Of(Generic[T]):
-        """Of which tuple a structure is."""
+        """Base class for mypy alone: ``Structure[Shdr]`` packs and unpacks Shdr."""
 
 else:
-    # typing.Generic takes as long to import as Python to start. _Of[T] has to be some class
-    # when Structure is made, so it is object: the item 0 of a list.
+    # typing takes as long to import as Python to start. ``_Of[T]`` has to be a class when
+    # Structure is defined: it is object, as the item 0 of a list.
     T, _Of = 0, [object]
 
 Buffer = bytes | bytearray | memoryview
@@ -174,7 +174,7 @@ _NHDR: _Fields = (("n_namesz", "I"), ("n_descsz", "I"), ("n_type", "I"))
 
 
 class Structure(_Of[T]):
-    """One structure of one class and byte order: tuples to bytes and back."""
+    """A structure in one class and byte order: packs tuples into bytes and unpacks them."""
 
     def __init__(self, make: type[T], fields: _Fields, order: str, wide: bool) -> None:
         self.names = tuple(name for name, _ in fields)
@@ -183,32 +183,36 @@ class Structure(_Of[T]):
         self._struct = Struct(order + "".join(self.codes))
         self.size = self._struct.size
         self._columns: dict[str, Struct] = {}
-        # T is a NamedTuple, and the type system has no bound that says so.
+        # T is a NamedTuple, which no bound of a type variable can express.
         self._tuple: Callable[[tuple[Any, ...]], T] = partial(tuple.__new__, make)
-        # Where in the file's order each of the tuple's fields is; the same in all but two.
-        places = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
-        if places != sorted(places):
-            self._tuple = lambda row: make(*(row[place] for place in places))
+        # The position in the file of each of the tuple's fields: Phdr and Sym have their fields
+        # in another order in one of the classes.
+        positions = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
+        if positions != sorted(positions):
+            self._tuple = lambda row: make(*(row[position] for position in positions))
 
     def pack(self, value: T) -> bytes:
-        """The structure's bytes."""
+        """Return the structure's bytes."""
         return self._struct.pack(*(getattr(value, name) for name in self.names))
 
     def unpack(self, data: Buffer, offset: int = 0) -> T:
-        """The structure at ``offset``; the caller has checked that it is whole."""
+        """Return the structure at ``offset``; the caller has checked that it is whole."""
         return self._tuple(self._struct.unpack_from(data, offset))
 
     def unpack_all(self, data: Buffer) -> Iterator[T]:
-        """Every structure of a table whose length is a multiple of :attr:`size`."""
+        """Yield every structure of a table whose length is a multiple of :attr:`size`."""
         return map(self._tuple, self._struct.iter_unpack(data))
 
     def column(self, name: str) -> Struct:
-        """Of a structure's bytes one field, and the others passed over."""
+        """Return a struct of the same size that unpacks one field and skips the others.
+
+        For ``sh_type`` of a 64-bit section header that is ``<4xI56x``.
+        """
         if name not in self._columns:
-            place = self.names.index(name)
-            before, code, after = self.codes[:place], self.codes[place], self.codes[place + 1 :]
-            passed = [f"{calcsize(self.order + ''.join(part))}x" for part in (before, after)]
-            self._columns[name] = Struct(f"{self.order}{passed[0]}{code}{passed[1]}")
+            at = self.names.index(name)
+            before, code, after = self.codes[:at], self.codes[at], self.codes[at + 1 :]
+            skipped = [f"{calcsize(self.order + ''.join(part))}x" for part in (before, after)]
+            self._columns[name] = Struct(f"{self.order}{skipped[0]}{code}{skipped[1]}")
         return self._columns[name]
 
     @property
@@ -223,9 +227,9 @@ class Structure(_Of[T]):
 
 
 class Rows(Sequence[T]):
-    """A table of structures, each made of its bytes when it is asked for.
+    """A table of structures, each unpacked when it is asked for.
 
-    ``data`` has a multiple of the structure's size.
+    The length of ``data`` is a multiple of the structure's size.
     """
 
     def __init__(self, structure: Structure[T], data: Buffer) -> None:
@@ -264,7 +268,11 @@ class Format(NamedTuple):
 
 @cache
 def elf_format(elf_class: int, data: int) -> Format:
-    """The structures of a class (ELFCLASS32, ELFCLASS64) and byte order (ELFDATA2*)."""
+    """Return the structures of a class (ELFCLASS*) and byte order (ELFDATA2*).
+
+    Raises:
+        ValueError: there is no such class or byte order.
+    """
     if elf_class not in (ELFCLASS32, ELFCLASS64) or data not in (ELFDATA2LSB, ELFDATA2MSB):
         raise ValueError(f"no ELF format has class {elf_class} and data {data}")
     order = "<" if data == ELFDATA2LSB else ">"

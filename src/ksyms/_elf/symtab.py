@@ -1,4 +1,4 @@
-"""Where an ELF image has its symbol table and that table's strings."""
+"""The section headers of an ELF image's symbol table and of that table's strings."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class SymtabHeaders(NamedTuple):
 
 
 def find_symtab(image: Image) -> SymtabHeaders | None:
-    """The image's symbol table; None where it has none (gABI: at most one SHT_SYMTAB).
+    """Return the image's symbol table, or None (gABI: at most one SHT_SYMTAB).
 
     Raises:
-        ImageError: its entries are not the format's, or its ``sh_link`` is no string table.
+        ImageError: its entries are not the format's, or its ``sh_link`` is not a string table.
     """
     found = ((n, s) for n, s in image.stored.items() if s.sh_type == SHT_SYMTAB)
     number, section = next(found, (0, None))
@@ -40,9 +40,9 @@ def find_symtab(image: Image) -> SymtabHeaders | None:
 
 
 def is_driver_image(image: Image) -> bool:
-    """Whether the image is one of FreeBSD's ``/dev/ksyms``, or ksyms' ``freebsd`` layout.
+    """Return True for an image of FreeBSD's ``/dev/ksyms``, or of ksyms' ``freebsd`` layout.
 
-    ``st_shndx`` is then the number of a section of another file (freebsd-ksyms.c,
+    In such an image ``st_shndx`` is the number of a section of another file (freebsd-ksyms.c,
     ksyms_snapshot: four section headers, none of them of memory).
     """
     kinds = [SHT_NULL, SHT_SYMTAB, SHT_STRTAB, SHT_STRTAB]

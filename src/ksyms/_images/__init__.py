@@ -13,11 +13,7 @@ from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Callable, Sequence
 
-    from .._linker import Linker
-    from .._linker.elf_files import ElfLinker
-    from .._linker.elf_table import ModuleFile
     from .containers import Kernel
     from .memory import Segment
     from .tables import Tables
@@ -31,7 +27,9 @@ LARGEST: Final = 1 << 28
 _BANNER: Final = re.compile(
     rb"Linux version \d{1,3}\.\d{1,5}[^\0\n]{0,999} #\d[^\0\n]{1,199}\n\0"
 )
-"""linux_banner; since 6.1 (2df8220cc511) there is a weak one too, whose build has no number."""
+"""linux_banner. Since 6.1 (2df8220cc511, "kbuild: build init/built-in.a just once") there is a
+weak one too, whose build has no number.
+"""
 _BUILD_ID: Final = {
     "little": b"\4\0\0\0\x14\0\0\0\3\0\0\0GNU\0",
     "big": b"\0\0\0\4\0\0\0\x14\0\0\0\3GNU\0",
@@ -76,37 +74,23 @@ _SHOWN: Final = 3
 """Places of a file that an error tells of."""
 
 
-def kernel_linker(
-    path: str,
-    modules: Sequence[ModuleFile],
-    progress: Callable[[int], None] | None = None,
-) -> Linker | ElfLinker:
-    """The linker of a kernel's file and, of an ELF file with symbols, of modules' files.
+def files_at(path: str) -> dict[str, bytes] | None:
+    """Return the files of the kernel image at ``path``; None for an ELF file with symbols.
+
+    None too for what is no image: whoever reads it as an ELF file says why it is none.
 
     Raises:
-        ImageError: it is an image, and :func:`files_of` cannot read it; or there are modules.
-        SourceError: it cannot be opened.
+        ImageError: it is an image, and :func:`files_of` cannot read it.
     """
-    from .._linker.elf_files import ElfLinker
-
     data = _image(path)
-    if data is not None:
-        try:
-            files = files_of(data, path)
-        except ImageError:
-            if is_kernel(data[:HEADERS]):
-                raise
-            data = None
     if data is None:
-        return ElfLinker(path, modules, progress)
-    if modules:
-        raise ImageError(
-            f"{path} is a kernel's image, of which modules' files say nothing.",
-            "Leave out the modules, or name the kernel's ELF file with symbols.",
-        )
-    from .._linker import Linker
-
-    return Linker(path, None, progress, debug=None, data=files)
+        return None
+    try:
+        return files_of(data, path)
+    except ImageError:
+        if is_kernel(data[:HEADERS]):
+            raise
+        return None
 
 
 def _image(path: str) -> bytes | mmap.mmap | None:

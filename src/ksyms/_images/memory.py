@@ -17,6 +17,8 @@ from .._typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from .tables import Order
 
+Words = npt.NDArray[np.uint64]
+
 _PAGE: Final = 4096
 _LISTS: Final = 32
 """Empty lists that have to agree; kernels have hundreds."""
@@ -25,6 +27,10 @@ _RELATIVE: Final = (1027, 3, 22, 12)
 """R_AARCH64_RELATIVE, R_RISCV_RELATIVE and R_LARCH_RELATIVE, R_PPC64_RELATIVE,
 R_390_RELATIVE.
 """
+_R_390_RELATIVE, _R_390_64 = _RELATIVE[-1], 22
+_TYPE: Final = 0xFFFFFFFF  # ELF64_R_TYPE; what is above is the symbol's number
+_ROW: Final = 3
+"""Words of an Elf64_Rela, and of an Elf64_Sym."""
 
 
 class Segment(NamedTuple):
@@ -82,7 +88,7 @@ def _loaded(data: bytes, order: Order, bits: int) -> list[Segment]:
     return [Segment(start, size, at) for kind, start, size, at in rows if kind == _PT_LOAD]
 
 
-def _words(data: bytes, order: Order, size: int) -> npt.NDArray[np.uint64]:
+def _words(data: bytes, order: Order, size: int) -> Words:
     kind = f"{'<' if order == 'little' else '>'}u{size}"
     return np.frombuffer(data, kind, len(data) // size)
 
@@ -106,26 +112,60 @@ def moved_to(data: bytes, order: Order, place: int) -> int | None:
     """What the kernel writes to the word at ``place`` before it runs, where that is its start.
 
     arm64 is linked with --no-apply-dynamic-relocs: what a word becomes is in a row of
-    .rela.dyn, of an address, a type and a value, and the word itself is zero. The row of
-    ``place`` is the one of all those at its distance from a page that has every other row at
-    a word that is zero.
+    .rela.dyn, of an address, a type and a value, and the word itself is zero. s390's rows name
+    a symbol too until 6.8, whose address is added (arch/s390/boot/startup.c; 778666df60f0,
+    "s390: compile relocatable kernel without -fPIE").
     """
     words = _words(data, order, 8)
     for kind in _RELATIVE:
-        kinds = np.flatnonzero(words[1:-1] == kind) + 1
-        address = words[kinds - 1].astype(np.uint64)
-        value = words[kinds + 1].astype(np.uint64)
-        rows = (address >= place) & (value > 0)
-        address, value = address[rows], value[rows]
-        base = address - np.uint64(place)
-        for row in np.flatnonzero(base % np.uint64(_PAGE) == 0)[:_BASES].tolist():
-            offset = address - base[row]
-            offset = offset[(address >= base[row]) & (offset < len(data) - 8)]
-            zeros = np.count_nonzero(words[offset // np.uint64(8)] == 0)
-            if 2 * len(offset) > len(address) and 20 * zeros > 19 * len(offset):
-                return int(value[row])
+        row = _row_of(words, np.flatnonzero(words[1:-1] == kind), place)
+        if row is not None and words[row + 2]:
+            return int(words[row + 2])
+    if order == "big":
+        rows = np.flatnonzero((words[1:-1] & _TYPE) == _R_390_64)
+        row = _row_of(words, rows, place)
+        if row is not None:
+            return _by_symbol(words, row)
+    return None
+
+
+def _row_of(words: Words, rows: npt.NDArray[np.int64], place: int) -> int | None:
+    """The one of ``rows`` that is of the word at ``place``.
+
+    It is the one of all those at its distance from a page that has every other row at a word
+    that is zero.
+    """
+    address = words[rows].astype(np.uint64)
+    rows, address = rows[address >= place], address[address >= place]
+    base = address - np.uint64(place)
+    for row in np.flatnonzero(base % np.uint64(_PAGE) == 0)[:_BASES].tolist():
+        offset = address - base[row]
+        offset = offset[(address >= base[row]) & (offset < 8 * len(words) - 8)]
+        zeros = np.count_nonzero(words[offset // np.uint64(8)] == 0)
+        if 2 * len(offset) > len(address) and 20 * zeros > 19 * len(offset):
+            return int(rows[row])
+    return None
+
+
+def _by_symbol(words: Words, row: int) -> int | None:
+    """The address of the symbol that a row of s390's names, and what the row adds.
+
+    The symbols lie right before the rows, the first one is all zero
+    (arch/s390/kernel/vmlinux.lds.S).
+    """
+    most, first = 0, row
+    while first >= 0 and int(words[first + 1]) & _TYPE in (_R_390_64, _R_390_RELATIVE):
+        most = max(most, int(words[first + 1]) >> 32)
+        first -= _ROW
+    first += _ROW
+    for begin in range(first - _ROW * (most + 1), max(first - _ROW * _SYMBOLS, -1), -_ROW):
+        if not words[begin : begin + _ROW].any():
+            symbol = begin + _ROW * (int(words[row + 1]) >> 32)
+            return int(words[symbol + 1]) + int(words[row + 2]) & (1 << 64) - 1
     return None
 
 
 _BASES: Final = 4096
 """Rows that are tried: of a hundred thousand one in 512 is as far from a page."""
+_SYMBOLS: Final = 1 << 16
+"""Symbols among which the first is looked for: Debian's 6.1 has 1,349."""

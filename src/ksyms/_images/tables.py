@@ -6,14 +6,16 @@ by the other:
 - ``kallsyms_token_table``: 256 strings, among them the digits one after the other; and
   ``kallsyms_token_index`` behind it, which has where each begins (16 bits each).
 - ``kallsyms_markers`` before the tokens: where each 256th name begins; 32 bits each, and the
-  machine's word before Linux 5.0 (80ffbaa5b1bd). Between the two 6.2 and 6.3 have
-  ``kallsyms_seqs_of_names``.
+  machine's word before 4.20 (80ffbaa5b1bd, "kallsyms: reduce size a little on 64-bit"). Between
+  the two 6.2 and 6.3 have ``kallsyms_seqs_of_names``.
 - ``kallsyms_names`` before the markers, and their count before the names. A name has its
-  length, one byte or since 6.1 (73bbb94466fd) a ULEB128 of two, and so many tokens; the first
-  byte of what they stand for is the letter.
-- The addresses: before the count until 6.3, behind the index since (404bad70fcf7); words, or
-  since 4.6 (2213e9a66bb8) 32 bits each with a base behind them; in 7.2 32 bits each, the
-  distance from its own place.
+  length, one byte or since 6.1 (73bbb94466fd, "kallsyms: support "big" kernel symbols") a
+  ULEB128 of two, and so many tokens; the first byte of what they stand for is the letter.
+- The addresses: before the count until 6.3, behind the index since 6.4 (404bad70fcf7,
+  "scripts/kallsyms: change the output order"). They are words, or since 4.6 (2213e9a66bb8,
+  "kallsyms: add support for relative offsets in kallsyms address table") 32 bits each with a
+  base behind them, or since 7.0 (a081b5789255, "kallsyms: Get rid of kallsyms relative base")
+  32 bits each, the distance from its own place.
 
 What is found is believed when every name begins where the markers say, the names end where the
 markers begin, and the addresses ascend from the base on.
@@ -214,7 +216,7 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
 def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int, int], ...]:
     """Where the names begin, and the table before them, when their number is at ``count``.
 
-    Before 5.0 it is a word, as the markers of ``marker`` bytes are; since it has 32 bits.
+    Before 4.20 it is a word, as the markers of ``marker`` bytes are; since it has 32 bits.
     Tables are aligned to a word; in 7.2 to 32 bits on all machines.
     """
     if marker == 8:
@@ -331,8 +333,8 @@ def _based(
 ) -> U64 | None:
     """The addresses of 32 bits each at ``offsets``, from what is at ``base``; None if not so.
 
-    With KALLSYMS_ABSOLUTE_PERCPU, until 6.14, those that are not negative are the addresses
-    themselves, and -1 is the base; else 0 is the base.
+    With KALLSYMS_ABSOLUTE_PERCPU, which 6.15 has no more (01157ddc58dc), those that are not
+    negative are the addresses themselves, and -1 is the base; else 0 is the base.
     """
     signed = _signed(data, tokens, offsets, count)
     absolute = signed >= 0

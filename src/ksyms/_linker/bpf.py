@@ -19,8 +19,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from .. import _note
-from .._typing import Any, Final, NamedTuple
+from .._note.facts import ProgramFacts
+from .._note.schema import has, schema_of
+from .._typing import Final, NamedTuple, TypedDict
 from .files import Region, Symbols
 from .host import at_least
 from .regions import Owner
@@ -117,9 +118,25 @@ class Program(NamedTuple):
     subprogram: int
     lines: dict[str, list[int]]
 
-    def facts(self) -> dict[str, Any]:
-        """What the note and an archive have of it."""
-        return {**self._asdict(), "address": f"{self.address:#x}"}
+    def facts(self) -> ProgramFacts:
+        """Return what the note and an archive of ``ksyms collect`` have of it."""
+        return ProgramFacts(
+            address=f"{self.address:#x}",
+            size=self.size,
+            id=self.id,
+            type=self.type,
+            tag=self.tag,
+            name=self.name,
+            subprogram=self.subprogram,
+            lines=self.lines,
+        )
+
+
+class SavedPrograms(TypedDict):
+    """What an archive has in :data:`SAVED`."""
+
+    page_size: int
+    programs: list[ProgramFacts]
 
 
 class Programs(NamedTuple):
@@ -435,7 +452,7 @@ def _unpacked(data: bytes) -> Programs | None:
         facts = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    if not _note.has(facts, {"page_size": int, "programs": _note.PROGRAMS}):
+    if not has(facts, schema_of(SavedPrograms)):
         return None
     fields = Program._fields
     found = [

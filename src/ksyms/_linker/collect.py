@@ -27,7 +27,6 @@ _FILES: Final = (
     "proc/sys/kernel/perf_event_paranoid",
     "proc/sys/kernel/random/boot_id",
     "sys/kernel/notes",
-    "sys/kernel/uevent_seqnum",
     "sys/kernel/cpu_byteorder",
 )
 _MOST: Final = {"proc/kallsyms": LARGEST}

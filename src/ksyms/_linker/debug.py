@@ -1,8 +1,8 @@
-"""Exact sizes, types and bindings, from files that were built with what runs.
+"""Exact sizes, types and bindings, from the files that the running kernel was built with.
 
-kallsyms has none of these. A module's ``.ko`` and the kernel's ``vmlinux`` do; one is
-trusted only where its build-id is the running one's, for a file can have been replaced
-since it was loaded.
+kallsyms has none of these; a module's ``.ko`` and the kernel's ``vmlinux`` do. A file is
+trusted only if its build-id is that of the running code, for it may have been replaced since it
+was loaded.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ENDINGS: Final = (".ko", ".ko.debug", *(f".ko{ending}" for ending in COMPRESSED
 
 
 class Exact(NamedTuple):
-    """What a file knows of a linker file: by address and name, ``st_size`` and ``st_info``.
+    """The symbols of a debug file, by address and name: ``st_size`` and ``st_info``.
 
-    ``sections`` are the sizes in bytes of its sections by name; ``slide`` is how far what
-    runs is from where the file was linked.
+    ``sections`` has the sizes in bytes of its sections by name; ``slide`` is the distance of
+    the running code from the file's link addresses.
     """
 
     path: str
@@ -41,34 +41,34 @@ class Exact(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A symbol as it lies in its file: ``told`` is ``st_size`` and ``st_info``."""
+    """A symbol as it lies in its file."""
 
     name: bytes
     section: str | None
     value: int
-    told: tuple[int, int]
+    size_and_info: tuple[int, int]
 
 
 class _File(NamedTuple):
-    """A file that was built with what runs: its symbols, and its sections' sizes by name."""
+    """A debug file: its symbols, and its sections' sizes by name."""
 
     path: str
     rows: list[_Row]
     sizes: dict[str, int]
 
 
-class _Place(NamedTuple):
-    """Where a file may be; ``open`` gives its descriptor, which under a root is of it."""
+class _Candidate(NamedTuple):
+    """A path that may be a debug file; ``open`` gives a descriptor, never outside the root."""
 
     path: str
     open: Callable[[], int]
 
 
 class DebugFiles:
-    """Where the files are looked for: the usual places under a root, and ``directories``.
+    """Finds debug files in ``directories`` and in the usual places under a root.
 
-    ``refused`` has, by path, why a file that was found is not trusted. ``progress`` is
-    called with the number of bytes each time a file has been read.
+    ``refused`` has by path the reason why a file is not trusted. ``progress`` is called with
+    the number of bytes after a file has been read.
     """
 
     def __init__(
@@ -84,60 +84,60 @@ class DebugFiles:
         self.directories = directories
         self._named = release is not None and "/" not in release and release.isprintable()
         self.refused: dict[str, str] = {}
-        self._modules: dict[str, list[_Place]] | None = None
+        self._modules: dict[str, list[_Candidate]] | None = None
         self._files: dict[str, tuple[object, _File | None]] = {}
 
     def module(
-        self, name: str, identity: bytes | None, sections: Sections, symbols: Symbols
+        self, name: str, build_id: bytes | None, sections: Sections, symbols: Symbols
     ) -> Exact | None:
-        """What the file of module ``name`` knows, given its sections and symbols now."""
-        if identity is None or not sections.starts:
+        """Return the exact symbols of module ``name``, moved to where its sections are now."""
+        if build_id is None or not sections.starts:
             return None
-        for place in self._module_places().get(name, ()):
-            file = self._file(place, identity)
+        for candidate in self._module_candidates().get(name, ()):
+            file = self._file(candidate, build_id)
             if file is not None:
                 starts = dict(zip(sections.names, sections.starts))
                 return _placed(file, starts, _percpu(symbols))
         return None
 
-    def kernel(self, identity: bytes | None, stext: int | None) -> Exact | None:
-        """What a vmlinux knows, moved to where ``_stext`` is now."""
-        if identity is None or stext is None:
+    def kernel(self, build_id: bytes | None, stext: int | None) -> Exact | None:
+        """Return the kernel's exact symbols, moved so that ``_stext`` is where it is now."""
+        if build_id is None or stext is None:
             return None
-        for place in self._kernel_places(identity):
-            file = self._file(place, identity)
+        for candidate in self._kernel_candidates(build_id):
+            file = self._file(candidate, build_id)
             base = [row.value for row in file.rows if row.name == b"_stext"] if file else []
             if file is not None and base:
                 slide = stext - base[0]
                 symbols: dict[tuple[int, bytes], tuple[int, int]] = {}
-                for name, _, value, told in file.rows:
-                    symbols.setdefault((value + slide, name), told)
+                for name, _, value, size_and_info in file.rows:
+                    symbols.setdefault((value + slide, name), size_and_info)
                 return Exact(file.path, symbols, file.sizes, slide)
         return None
 
-    def _module_places(self) -> dict[str, list[_Place]]:
-        """The places of module files by the module's name, in the order to try them."""
+    def _module_candidates(self) -> dict[str, list[_Candidate]]:
+        """Return the candidates by the module's name, in the order to try them."""
         if self._modules is None:
             self._modules = {}
-            places = []
+            candidates = []
             for directory in self.directories:
                 for above, _, names in os.walk(directory):
-                    places += [_given(os.path.join(above, name)) for name in sorted(names)]
+                    candidates += [_given(os.path.join(above, name)) for name in sorted(names)]
             if self._named:
                 base = f"lib/modules/{self.release}"
                 listed = (self.root.read(f"{base}/modules.dep") or b"").decode(
                     "utf-8", "replace"
                 )
                 names = [line.partition(":")[0] for line in listed.splitlines()]
-                places += [self._below(f"{base}/{name}") for name in names]
-            for place in places:
-                stem, dot, ending = os.path.basename(place.path).partition(".")
+                candidates += [self._below(f"{base}/{name}") for name in names]
+            for candidate in candidates:
+                stem, dot, ending = os.path.basename(candidate.path).partition(".")
                 if dot + ending in _ENDINGS:
-                    self._modules.setdefault(stem.replace("-", "_"), []).append(place)
+                    self._modules.setdefault(stem.replace("-", "_"), []).append(candidate)
         return self._modules
 
-    def _kernel_places(self, identity: bytes) -> list[_Place]:
-        release, digits = self.release, identity.hex()
+    def _kernel_candidates(self, build_id: bytes) -> list[_Candidate]:
+        release, digits = self.release, build_id.hex()
         names = ["vmlinux", f".build-id/{digits[:2]}/{digits[2:]}.debug"]
         usual = ["usr/lib/debug", "boot", ""]
         if self._named:
@@ -147,19 +147,19 @@ class DebugFiles:
                 f"lib/modules/{release}/vmlinux",
             ]
             usual.insert(2, f"lib/modules/{release}/build")
-        places = [_given(os.path.join(base, n)) for base in self.directories for n in names]
-        places += [self._below(os.path.join(base, name)) for base in usual for name in names]
-        return list({place.path: place for place in places}.values())
+        found = [_given(os.path.join(base, n)) for base in self.directories for n in names]
+        found += [self._below(os.path.join(base, name)) for base in usual for name in names]
+        return list({candidate.path: candidate for candidate in found}.values())
 
-    def _below(self, name: str) -> _Place:
-        """The place of ``name`` under the root."""
-        return _Place(self.root.name_of(name), partial(self.root.open, name))
+    def _below(self, name: str) -> _Candidate:
+        """Return ``name`` under the root."""
+        return _Candidate(self.root.name_of(name), partial(self.root.open, name))
 
-    def _file(self, place: _Place, identity: bytes) -> _File | None:
-        """The file, if it can be read and was built with what runs; unpacked only once."""
-        path = place.path
+    def _file(self, candidate: _Candidate, build_id: bytes) -> _File | None:
+        """Return the file if it can be read and has the build-id; it is unpacked only once."""
+        path = candidate.path
         try:
-            fd = place.open()
+            fd = candidate.open()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -170,10 +170,10 @@ class DebugFiles:
             return None
         try:
             status = os.fstat(fd)
-            state = (identity, status.st_ino, status.st_mtime_ns, status.st_size)
+            state = (build_id, status.st_ino, status.st_mtime_ns, status.st_size)
             kept = self._files.get(path)
             if kept is None or kept[0] != state:
-                kept = self._files[path] = state, self._opened(path, os.dup(fd), identity)
+                kept = self._files[path] = state, self._opened(path, os.dup(fd), build_id)
             return kept[1]
         except OSError as error:
             self.refused[path] = reason(error)
@@ -183,44 +183,45 @@ class DebugFiles:
             os.close(fd)
         return None
 
-    def _opened(self, path: str, fd: int, identity: bytes) -> _File | None:
+    def _opened(self, path: str, fd: int, build_id: bytes) -> _File | None:
         data = memoryview(contents_of(fd))
         if self.progress is not None:
             self.progress(len(data))
         image = read_image(data, path)
-        found = _identity(image)
-        if found == identity and SECTION in image.section_names():
+        found = build_id_of(image)
+        if found == build_id and SECTION in image.section_names():
             self.refused[path] = "it is a snapshot itself, whose sizes can be inferred"
             return None
-        if found == identity:
+        if found == build_id:
             return _read(path, image)
-        told = found.hex() if found else "none"
-        self.refused[path] = f"its build-id is {told}, and {identity.hex()} runs"
+        own = found.hex() if found else "none"
+        self.refused[path] = f"its build-id is {own}, and {build_id.hex()} runs"
         return None
 
 
-def _given(path: str) -> _Place:
-    """A place that whoever asks has named."""
-    # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
-    return _Place(path, partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+def _given(path: str) -> _Candidate:
+    """Return a path below one of the user's directories."""
+    # Without O_NONBLOCK a FIFO would block until a writer opens it.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    return _Candidate(path, partial(os.open, path, flags))
 
 
 def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
-    """``symbols`` with the size, type and binding of each that ``exact`` knows.
+    """Return ``symbols`` with the size, type and binding of each symbol in ``exact``.
 
-    A name without a size (an alias by assembly, a mark by the linker) has that of the longest
-    that begins at its address: else it would answer for what is behind that one.
+    A symbol without a size (an alias in assembly, a label of the linker script) gets the size
+    of the longest symbol at its address: an inferred one could reach past it.
     """
     size = np.zeros(len(symbols.address), np.uint64)
     known = np.zeros(len(symbols.address), np.bool_)
     info = symbols.info.copy()
-    for row, place in enumerate(zip(symbols.address.tolist(), _names(symbols))):
-        found = exact.symbols.get(place)
+    for row, key in enumerate(zip(symbols.address.tolist(), _names(symbols))):
+        found = exact.symbols.get(key)
         if found is None:
             continue
-        length, told = found
-        if told & 0xF in (elf.STT_FUNC, elf.STT_OBJECT) and info[row] & 0xF:
-            info[row] = told  # but one that the kernel ignores stays so: tables.py
+        length, own = found
+        if own & 0xF in (elf.STT_FUNC, elf.STT_OBJECT) and info[row] & 0xF:
+            info[row] = own  # a label that the kernel ignores stays NOTYPE: kallsyms_symbols.py
         if length:
             size[row], known[row] = length, True
     longest: dict[int, int] = {}
@@ -238,9 +239,9 @@ def _names(symbols: Symbols) -> Iterator[bytes]:
 
 
 def _percpu(symbols: Symbols) -> dict[bytes, int]:
-    """The addresses of a module's per-CPU symbols by name, and of its other absolute ones.
+    """Return the addresses of a module's absolute symbols by name, its per-CPU ones among them.
 
-    sysfs has no section for them, but the kernel gives them a letter of their own
+    sysfs has no section for per-CPU symbols; the kernel gives them the letter ``a``
     (kernel/module/kallsyms.c, elf_type).
     """
     letters = symbols.letter.tolist()
@@ -250,12 +251,13 @@ def _percpu(symbols: Symbols) -> dict[bytes, int]:
     return {name: address for letter, name, address in rows if letter in b"aA"}
 
 
-def _identity(image: Image) -> bytes | None:
+def build_id_of(image: Image) -> bytes | None:
+    """Return the image's GNU build-id, if it has one."""
     return next(filter(None, map(build_id, image.notes())), None)
 
 
 def _read(path: str, image: Image) -> _File:
-    """The symbols of ``image``, and its sections' sizes."""
+    """Read the symbols of ``image``, and its sections' sizes."""
     names = image.section_names()
     rows: list[_Row] = []
     for section in image.sections:
@@ -287,13 +289,13 @@ def _rows(image: Image, symtab: Shdr, names: list[str]) -> list[_Row]:
 
 
 def _placed(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> Exact:
-    """What a module's file knows where its sections begin at ``starts``."""
+    """Return a module's exact symbols, its sections being at ``starts``."""
     own = [row for row in file.rows if row.section == _PERCPU and row.name in percpu]
     bases = {percpu[row.name] - row.value for row in own}
-    if len(bases) == 1:  # several of one name would give others
+    if len(bases) == 1:  # symbols of one name could give several bases
         starts = {**starts, _PERCPU: bases.pop()}
     found: dict[tuple[int, bytes], tuple[int, int]] = {}
-    for name, section, value, told in file.rows:
+    for name, section, value, size_and_info in file.rows:
         if section in starts:
-            found.setdefault((starts[section] + value, name), told)
+            found.setdefault((starts[section] + value, name), size_and_info)
     return Exact(file.path, found, file.sizes)

@@ -23,8 +23,8 @@ from .elf_table import (
     sections_of,
 )
 from .files import KERNEL_ID, LinkerFile, Region, Role, Symbols
+from .kallsyms_symbols import LETTER_INFO, with_role
 from .marks import mapping_symbols
-from .tables import LETTER_INFO, with_role
 
 if TYPE_CHECKING:
     from .files import Kind
@@ -35,13 +35,13 @@ Mask = npt.NDArray[np.bool_]
 
 _BLOCK: Final = 1 << 16
 _SHARED: Final = 16
-"""How many times its size a string table is believed to be worth where names share ends."""
+"""Largest total of the names, as a multiple of the string table's size: names share tails."""
 _LETTERS: Final[dict[Kind, str]] = {"text": "t", "rodata": "r", "data": "d", "bss": "b"}
 _LANDMARKS: Final = (b"_text", b"_stext")
 _SOURCE: Final = "section headers"
 
 
-class Placed(NamedTuple):
+class PlacedFile(NamedTuple):
     """A linker file, its notes, and the addresses of ``_text`` and ``_stext`` in it."""
 
     file: LinkerFile
@@ -49,11 +49,11 @@ class Placed(NamedTuple):
     landmarks: dict[str, int]
 
 
-def placed_file(number: int, table: ElfTable) -> Placed:
-    """The linker file with id ``number`` that ``table`` is of.
+def placed_file(number: int, table: ElfTable) -> PlacedFile:
+    """Make the linker file with id ``number`` from the ELF file of ``table``.
 
     Raises:
-        LayoutError: it is not of 64 bit and little-endian.
+        LayoutError: it is not 64-bit little-endian.
         ImageError: a field of it is wrong.
         SourceError: it cannot be read.
     """
@@ -61,8 +61,8 @@ def placed_file(number: int, table: ElfTable) -> Placed:
     with table.opened() as image:
         if (image.format.elf_class, image.format.data) != (elf.ELFCLASS64, elf.ELFDATA2LSB):
             raise LayoutError(
-                f"The linux layout takes ELF files of 64 bit, little-endian, and {table.path} "
-                "is another.",
+                f"The linux layout takes 64-bit little-endian ELF files, and {table.path} "
+                "is not one.",
                 "Take the freebsd layout: --layout freebsd.",
                 errno=errno.EOPNOTSUPP,
             )
@@ -84,11 +84,11 @@ def placed_file(number: int, table: ElfTable) -> Placed:
         build_id=build_id(notes),
         debug=table.path,
     )
-    return Placed(file, notes, landmarks)
+    return PlacedFile(file, notes, landmarks)
 
 
 def module_name(path: str) -> str:
-    """What the kernel calls the module in the file ``path`` (scripts/Makefile.lib, modname)."""
+    """Return the kernel's name of the module in ``path`` (scripts/Makefile.lib, modname)."""
     stem = os.path.basename(path).partition(".")[0]
     return re.sub(r"\W", "_", stem) or "module"
 
@@ -107,12 +107,12 @@ def _notes(image: Image) -> tuple[Note, ...]:
 
 
 def _in_memory(section: Shdr) -> bool:
-    """Whether the section is a place; what each thread gets a copy of (SHF_TLS) is none."""
+    """Return True if the section has an address; thread-local data (SHF_TLS) has none."""
     return bool(section.sh_flags & elf.SHF_ALLOC) and not section.sh_flags & elf.SHF_TLS
 
 
 def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Region, ...]:
-    """A region for each section in memory, sorted."""
+    """Return a region for each section in memory, sorted by address."""
     starts = _starts(image, module)
     names = image.section_names()
     found = []
@@ -135,7 +135,7 @@ def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Regi
 
 
 def _starts(image: Image, module: ModuleFile | None) -> list[int | None]:
-    """Where each section lies; None for one that has no place."""
+    """Return the address of each section, None if it has none."""
     if module is None:
         return [section.sh_addr for section in image.sections]
     bases = section_bases(image, module)
@@ -155,7 +155,7 @@ def _kind(section: Shdr) -> Kind:
 
 
 def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
-    """The symbols that are some address's, the section of each, and the string table."""
+    """Return the named symbols that have an address, their sections, and the string table."""
     found = find_symtab(image)
     if found is None:
         return np.zeros(0, image.format.sym.dtype), np.zeros(0, np.int64), b""
@@ -179,7 +179,7 @@ def _symbols(
     regions: tuple[Region, ...],
     kernel: bool,
 ) -> tuple[Symbols, dict[str, int]]:
-    """The symbols of ``rows``, which are those of the ``kernel`` or a module's."""
+    """Convert ``rows``, of the ``kernel`` or of a module; find the landmarks too."""
     address = rows["st_value"].astype(np.uint64)
     name, own = _names(image, rows, strings)
     letter = _letters(image, rows, section)
@@ -205,7 +205,7 @@ def _symbols(
 
 
 def _landmarks(symbols: Symbols, own: bytes) -> dict[str, int]:
-    """The addresses of ``_text`` and ``_stext``, where there are such symbols."""
+    """Return the addresses of ``_text`` and ``_stext``, as far as there are such symbols."""
     found = {}
     for mark in _LANDMARKS:
         at = (b"\0" + own).find(b"\0" + mark + b"\0")
@@ -216,7 +216,7 @@ def _landmarks(symbols: Symbols, own: bytes) -> dict[str, int]:
 
 
 def _touches(address: U64, regions: tuple[Region, ...]) -> Mask:
-    """Which addresses lie in a region, or at its end."""
+    """Return a mask of the addresses that lie in a region, or at its end."""
     if not regions:
         return np.zeros(len(address), np.bool_)
     starts = np.array([region.start for region in regions], np.uint64)
@@ -227,7 +227,7 @@ def _touches(address: U64, regions: tuple[Region, ...]) -> Mask:
 
 
 def _ends_within(rows: Rows, regions: tuple[Region, ...]) -> Mask:
-    """Which symbols end where their region does, or before; of no region, all."""
+    """Return a mask of the symbols that do not reach past their region's end."""
     address, size = rows["st_value"].astype(np.uint64), rows["st_size"].astype(np.uint64)
     starts = np.array([region.start for region in regions], np.uint64)
     ends = np.array([0, *(region.end for region in regions)], np.uint64)
@@ -236,13 +236,13 @@ def _ends_within(rows: Rows, regions: tuple[Region, ...]) -> Mask:
 
 
 def _is_tls(image: Image, section: I64) -> Mask:
-    """Which symbols are offsets into a thread's variables."""
+    """Return a mask of the symbols that are offsets into thread-local data."""
     tls = np.array([bool(s.sh_flags & elf.SHF_TLS) for s in image.sections] or [False])
     return np.asarray(tls[np.maximum(section, 0)])
 
 
 def _letters(image: Image, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
-    """The letters that nm gives, and kallsyms has: capitals for what is not local."""
+    """Return the letters that nm and kallsyms give: capitals unless the symbol is local."""
     own = [ord(_LETTERS[_kind(s)]) for s in image.sections] or [0]
     letter = np.where(section < 0, ord("a"), np.array(own, np.uint8)[np.maximum(section, 0)])
     binding = rows["st_info"] >> 4
@@ -254,14 +254,14 @@ def _letters(image: Image, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
 
 
 def _names(image: Image, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.uint32], bytes]:
-    """Where each row's name is in a table of whole names: linkers let one end another."""
-    places: dict[int, int] = {}
+    """Copy the names into a table of whole strings, for linkers merge tails; return offsets."""
+    offsets: dict[int, int] = {}
     own = bytearray()
     for start in rows["st_name"].tolist():
-        if start not in places:
-            places[start] = len(own)
+        if start not in offsets:
+            offsets[start] = len(own)
             own += strings[start : strings.index(b"\0", start) + 1]
             if len(own) > _SHARED * (len(strings) + 4096):
                 raise image.wrong("its symbols' names overlap in its string table")
-    name = [places[start] for start in rows["st_name"].tolist()]
+    name = [offsets[start] for start in rows["st_name"].tolist()]
     return np.array(name, np.uint32), bytes(own)

@@ -1,4 +1,4 @@
-"""The symbol table of an ELF file on disk, read anew whenever it is asked for."""
+"""The symbol table of an ELF file on disk; each call reads it anew."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _TYPES: Final = (elf.ET_REL, elf.ET_EXEC, elf.ET_DYN)
 
 
 class ModuleFile(NamedTuple):
-    """A module's file, and where it was loaded to.
+    """A module's file, and the address that it was loaded to.
 
-    ``base`` is added to every value of an ET_EXEC or ET_DYN; of an ET_REL it is where the
-    first section in memory lies, and the others follow in the file's order, each at the
-    next multiple of its alignment. ``sections`` are an ET_REL's sections' own addresses by
-    name instead.
+    ``base`` is added to every value of an ET_EXEC or ET_DYN. In an ET_REL it is the address of
+    the first section in memory; the others follow in the file's order, each at the next
+    multiple of its alignment. ``sections`` gives the addresses of an ET_REL's sections by name
+    instead.
     """
 
     path: str
@@ -40,7 +40,7 @@ class ModuleFile(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What all files of one kernel have in common: structures and ``e_machine``."""
+    """The ELF structures and the ``e_machine`` that all files of one kernel share."""
 
     format: Format
     machine: int
@@ -51,7 +51,7 @@ class Target(NamedTuple):
 
 
 class Bases(NamedTuple):
-    """What is added to the values of each section's symbols, where it is known."""
+    """The number to ``add`` to the values of each section's symbols, if ``known``."""
 
     add: U64
     known: Mask
@@ -60,8 +60,8 @@ class Bases(NamedTuple):
 class ElfTable:
     """The tables of the file at ``path``: the kernel's, or a module's if ``module`` is given.
 
-    ``target`` is what the file has to be, once that is known. ``progress`` is called with the
-    number of bytes each time some have been read.
+    A file that is not of ``target`` is refused, once that is set. ``progress`` is called with
+    the number of bytes after each read.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ElfTable:
         self._unpacked: tuple[State, memoryview] | None = None
 
     def state(self) -> State:
-        """What is another when the file was written to or replaced.
+        """Return a value that changes when the file is written to or replaced.
 
         Raises:
             SourceError: there is no such file.
@@ -91,10 +91,10 @@ class ElfTable:
 
     @contextmanager
     def opened(self) -> Iterator[Image]:
-        """The ELF image, read from the disk as long as the context lasts.
+        """Open the ELF image, to be read from the disk within the context.
 
         Raises:
-            ImageError: it is none, a field is wrong, or it is not of the :class:`Target`.
+            ImageError: it is not an ELF file, a field is wrong, or it is not of ``target``.
             SourceError: the file cannot be read.
         """
         if self.path.endswith(COMPRESSED):
@@ -107,7 +107,7 @@ class ElfTable:
             data.close()
 
     def sizes(self) -> tuple[int, int]:
-        """How many symbols there are, and how many bytes of strings; none without a table."""
+        """Return the number of symbols, and the string table's size in bytes."""
         with self.opened() as image:
             found = find_symtab(image)
             if found is None:
@@ -115,20 +115,20 @@ class ElfTable:
             return found.symtab.sh_size // image.format.sym.size, found.strtab.sh_size
 
     def blocks(self, count: int) -> Iterator[Rows]:
-        """The symbols, ``count`` at a time; a module's defined ones with absolute values.
+        """Yield the symbols, ``count`` at a time; a module's defined ones at their addresses.
 
-        Those of SHN_UNDEF, SHN_ABS and SHN_COMMON stay as they are, and so do those of
-        sections that are not in memory. Values are of the class's width, and wrap.
+        Symbols of SHN_UNDEF, SHN_ABS and SHN_COMMON and of sections that are not in memory are
+        left as they are. Values have the width of the file's class, and wrap.
 
         Raises:
-            ImageError: a symbol's name is outside of the string table, or its section is
-                none of the file's, or one whose address nobody told.
+            ImageError: a symbol's name is outside of the string table, or its section does
+                not exist, or has no known address.
         """
         with self.opened() as image:
             yield from self.blocks_of(image, count)
 
     def blocks_of(self, image: Image, count: int) -> Iterator[Rows]:
-        """As :meth:`blocks`, of an image that is open already."""
+        """Do as :meth:`blocks` with an image that is open already."""
         found = find_symtab(image)
         if found is None:
             return
@@ -155,7 +155,7 @@ class ElfTable:
             yield rows
 
     def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """The string table as it lies in the file, in pieces."""
+        """Yield the string table as it lies in the file, in pieces."""
         with self.opened() as image:
             found = find_symtab(image)
             if found is None:
@@ -192,7 +192,7 @@ class ElfTable:
 
 
 def section_bases(image: Image, module: ModuleFile) -> Bases:
-    """What is added to values of each section of ``module``, by the section's number.
+    """Return what to add to the values of each section of ``module``, by section number.
 
     Raises:
         ImageError: the address does not fit the file.
@@ -204,7 +204,7 @@ def section_bases(image: Image, module: ModuleFile) -> Bases:
             raise _misplaced(module, f"{address:#x} is no address of {bits} bits")
     if image.header.e_type == elf.ET_REL:
         if module.base is None:
-            return _told(image, module, bits)
+            return _at_given_addresses(image, module, bits)
         return _laid_out(image, module, bits)
     if module.base is None:
         raise _misplaced(module, "its sections cannot be moved one by one: it is linked")
@@ -212,8 +212,8 @@ def section_bases(image: Image, module: ModuleFile) -> Bases:
 
 
 def _laid_out(image: Image, module: ModuleFile, bits: int) -> Bases:
-    """Sections in memory one after the other from ``module.base``, in the file's order."""
-    bases = _nowhere(image)
+    """Lay the sections out one after the other from ``module.base``, in the file's order."""
+    bases = _no_bases(image)
     at = module.base or 0
     for number, section in enumerate(image.sections):
         if not section.sh_flags & elf.SHF_ALLOC:
@@ -229,9 +229,9 @@ def _laid_out(image: Image, module: ModuleFile, bits: int) -> Bases:
     return bases
 
 
-def _told(image: Image, module: ModuleFile, bits: int) -> Bases:
-    """The addresses of ``module.sections``."""
-    bases = _nowhere(image)
+def _at_given_addresses(image: Image, module: ModuleFile, bits: int) -> Bases:
+    """Place the sections at the addresses of ``module.sections``."""
+    bases = _no_bases(image)
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(image.section_names()):
         if image.sections[number].sh_flags & elf.SHF_ALLOC:
@@ -247,7 +247,7 @@ def _told(image: Image, module: ModuleFile, bits: int) -> Bases:
     return bases
 
 
-def _nowhere(image: Image) -> Bases:
+def _no_bases(image: Image) -> Bases:
     count = len(image.sections)
     return Bases(np.zeros(count, np.uint64), np.zeros(count, np.bool_))
 
@@ -255,13 +255,13 @@ def _nowhere(image: Image) -> Bases:
 def sections_of(
     image: Image, rows: Rows, first: int, extended: npt.NDArray[np.uint32] | None
 ) -> npt.NDArray[np.int64]:
-    """The section number of each of ``rows``; -1 for a symbol of no section.
+    """Return the section number of each of ``rows``, -1 for a symbol in no section.
 
-    ``first`` is the number of the first row's symbol, ``extended`` what
-    :func:`extended_numbers` gave.
+    ``first`` is the number of the first row's symbol; ``extended`` is the result of
+    :func:`extended_numbers`.
 
     Raises:
-        ImageError: a number is none of the image's sections.
+        ImageError: the image has no section of that number.
     """
     section = rows["st_shndx"].astype(np.int64)
     beyond = np.flatnonzero(section == elf.SHN_XINDEX)
@@ -285,7 +285,7 @@ def sections_of(
 
 
 def extended_numbers(image: Image, symtab: int) -> npt.NDArray[np.uint32] | None:
-    """The section numbers over 0xfeff, a symbol each (gABI, SHT_SYMTAB_SHNDX), if any."""
+    """Return the table of section numbers above 0xfeff (gABI, SHT_SYMTAB_SHNDX), if any."""
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB_SHNDX and section.sh_link == symtab:
             order = "<" if image.format.byteorder == "little" else ">"
@@ -297,7 +297,7 @@ def extended_numbers(image: Image, symtab: int) -> npt.NDArray[np.uint32] | None
 def _make_absolute(
     image: Image, rows: Rows, section: npt.NDArray[np.int64], bases: Bases, first: int
 ) -> None:
-    """Add to each defined symbol's value what its section was moved by."""
+    """Add to each defined symbol's value the distance that its section was moved by."""
     inside = np.flatnonzero(section >= 0)
     placed = bases.known[section[inside]]
     for row in inside[~placed].tolist():
@@ -306,8 +306,8 @@ def _make_absolute(
         if named and header.sh_flags & elf.SHF_ALLOC:
             name = image.section_names()[section[row]]
             raise ImageError(
-                f"{image.label} has symbol {first + row} in {name}, which no address was "
-                "given for.",
+                f"{image.label} has symbol {first + row} in {name}, for which no address was "
+                "given.",
                 f"Give its address too: {name}=0x...",
             )
     moved = inside[placed]
@@ -316,7 +316,7 @@ def _make_absolute(
 
 
 def _last_name(image: Image, strtab: Shdr) -> int:
-    """The last offset at which a name can begin that ends within the table."""
+    """Return the last offset at which a name can begin and still end within the table."""
     if not strtab.sh_size:
         return 0
     start = strtab.sh_offset
@@ -332,7 +332,7 @@ def _last_name(image: Image, strtab: Shdr) -> int:
 
 def _misplaced(module: ModuleFile, why: str) -> ImageError:
     return ImageError(
-        f"{module.path} cannot lie where it was said to: {why}.",
+        f"{module.path} cannot lie at the address given for it: {why}.",
         "Name it as FILE@ADDRESS, or an ET_REL file as FILE@.text=ADDRESS,.data=ADDRESS.",
     )
 

@@ -15,11 +15,12 @@ from .root import Root
 if TYPE_CHECKING:
     from typing import TypeVar
 
+    from .uevents import ModuleEvents
+
     T = TypeVar("T")
 
 _MODULES: Final = "proc/modules"
 _SEQNUM: Final = "sys/kernel/uevent_seqnum"
-_INSTANCES: Final = "sys/module"
 TRIES: Final = 3
 """How often to try for one moment, as the driver: ``for(try = 0; try < 3; try++)``."""
 
@@ -27,18 +28,15 @@ TRIES: Final = 3
 class Generation(NamedTuple):
     """The set of linker files at one moment, as far as the kernel tells.
 
-    ``text`` is that of /proc/modules. ``events`` is /sys/kernel/uevent_seqnum, which moves
-    when a module comes or goes, and with every other event of a device, which anybody can
-    make. ``instances`` are the inodes of what /sys/module has, by name: an unload and a reload
-    at one address leave /proc/modules as it was, and make another inode. ``symbols`` counts
-    what came and went without a module (BPF programs, trampolines). None where the kernel does
-    not tell.
+    ``text`` is that of /proc/modules. ``events`` counts what came or went meanwhile, in words:
+    a module that goes and comes back to its address, or comes and goes, leaves the text as it
+    was. ``symbols`` counts what came and went without a module (BPF programs, trampolines).
+    None where the kernel does not tell.
     """
 
     text: bytes | None
-    events: bytes | None
+    events: dict[str, int] | None
     symbols: int | None
-    instances: dict[str, int] | None = None
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -51,39 +49,24 @@ class Generation(NamedTuple):
 
     def moved(self, later: Generation) -> list[str]:
         """What is different ``later``, in words; nothing where the set of files is the same."""
-        words = []
+        moved = {}
         before, after = (self.modules, later.modules) if self.text != later.text else ({}, {})
         for name in sorted(before.keys() | after.keys()):
             if name not in after:
-                words.append(f"module {name} went")
+                moved[f"module {name}"] = "went"
             elif name not in before:
-                words.append(f"module {name} came")
+                moved[f"module {name}"] = "came"
             elif before[name].placed != after[name].placed:
-                words.append(f"module {name} is {after[name].state}")
+                moved[f"module {name}"] = f"is {after[name].state}"
+        old, new = self.events or {}, later.events or {}
+        for what in sorted(new.keys() - moved.keys()):
+            times = new[what] - old.get(what, 0)
+            if times:
+                moved[what] = "came or went" if times == 1 else "came and went"
+        words = [f"{what} {how}" for what, how in moved.items()]
         if self.symbols != later.symbols:
             words.append("a BPF program or a trampoline of ftrace or kprobes came or went")
-        if words:
-            return words
-        old, new = self.instances or {}, later.instances or {}
-        if again := sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n)):
-            return [f"module {name} came or went" for name in again]
-        if self.events != later.events and not self._settled:
-            words.append(
-                f"a device or module event came ({_number(self.events)} to "
-                f"{_number(later.events)})"
-            )
         return words
-
-    @property
-    def _settled(self) -> bool:
-        """Whether each module has an inode in sysfs as long as it lists symbols.
-
-        One that is being unloaded loses it before its symbols (kernel/module/main.c,
-        free_module); then its events tell of it, which come before either.
-        """
-        return self.instances is not None and all(
-            module.state == "Live" for module in self.modules.values()
-        )
 
     def released(self, later: Generation) -> list[str]:
         """The modules that have another reference count ``later``."""
@@ -91,41 +74,25 @@ class Generation(NamedTuple):
         return [n for n in before if n in after and before[n].refcount != after[n].refcount]
 
 
-UNASKED: Final = Generation(b"", b"", -1)
+UNASKED: Final = Generation(b"", {}, -1)
 """In place of a generation before what tells of it is watched."""
-
-
-def _number(text: bytes | None) -> str:
-    return "unknown" if text is None else text.decode("utf-8", "replace").strip()
-
-
-def inodes(directory: str) -> dict[str, int]:
-    """The inode of each entry of ``directory``, by name, without a call for each.
-
-    sysfs gives each directory that it makes another (fs/kernfs/dir.c, __kernfs_new_node).
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with os.scandir(directory) as entries:
-        return {entry.name: entry.inode() for entry in entries}
 
 
 class Watch:
     """Asks for the generation of the kernel under ``root``, now and again.
 
-    Where the running kernel allows it, the rings of its events are open from :meth:`begin` as
-    long as this is; where it does not, ``root.absent`` says why. A saved copy has one
-    generation.
+    Where the running kernel allows it, the rings and the socket of its events are open from
+    :meth:`begin` as long as this is; where it does not, ``root.absent`` says why. A saved copy
+    has one generation.
     """
 
     def __init__(self, root: Root) -> None:
         self.root = root
         self._saved: Generation | None = None
         self._events: KernelEvents | None = None
+        self._uevents: ModuleEvents | None = None
         self._modules = StandingFile(root.name_of(_MODULES))
         self._seqnum = StandingFile(root.name_of(_SEQNUM))
-        self._last: Generation | None = None
         # A kernel is built with loadable modules or it is not.
         self._modular = os.path.exists(self._modules.path)
         self._begun = not root.live
@@ -145,6 +112,12 @@ class Watch:
             self._events = KernelEvents()
         except OSError as error:
             self.root.missed("perf_event_open", error)
+        from .uevents import ModuleEvents  # which a saved copy does without
+
+        try:
+            self._uevents = ModuleEvents()
+        except (OSError, ValueError) as error:
+            self.root.missed("NETLINK_KOBJECT_UEVENT", error)
         self._begun = True
 
     def close(self) -> None:
@@ -152,8 +125,9 @@ class Watch:
         self._begun = False
         self._modules.close()
         self._seqnum.close()
-        if self._events is not None:
-            self._events.close()
+        for events in (self._events, self._uevents):
+            if events is not None:
+                events.close()
 
     @property
     def whole(self) -> bool:
@@ -165,7 +139,7 @@ class Watch:
             return True
         now = self.generation()
         hidden = self._modular and None in (now.text, now.events)
-        return None not in (now.symbols, now.instances) and not hidden
+        return now.symbols is not None and not hidden
 
     def generation(self) -> Generation:
         """The generation now."""
@@ -183,23 +157,15 @@ class Watch:
 
     def _ask(self) -> Generation:
         if not self.root.live:
-            return Generation(self.root.read(_MODULES), self.root.read(_SEQNUM), None)
-        events = self._asked(_SEQNUM, self._seqnum.value)
+            return Generation(self.root.read(_MODULES), None, None)
         text = self._asked(_MODULES, self._modules.text) if self._modular else None
-        symbols = self._events.drain() if self._events else None
-        last = self._last
-        if not self._modular:
-            instances: dict[str, int] | None = {}
-        elif last and events and (last.events, last.text) == (events, text):
-            instances = last.instances
-        else:
-            # After the number: whatever comes later moves that, and has this asked again.
-            instances = self._asked(_INSTANCES, self._instances)
-        self._last = Generation(text, events, symbols, instances)
-        return self._last
+        # After the text: what went before that was read has told of it by now.
+        uevents = self._uevents.drain() if self._uevents else self._asked(_SEQNUM, self._all)
+        return Generation(text, uevents, self._events.drain() if self._events else None)
 
-    def _instances(self) -> dict[str, int]:
-        return inodes(self.root.name_of(_INSTANCES))
+    def _all(self) -> dict[str, int]:
+        """The events of all devices and modules, where those of modules do not come here."""
+        return {"a device or a module": int(self._seqnum.value())}
 
     def _asked(self, name: str, ask: Callable[[], T]) -> T | None:
         try:

@@ -21,8 +21,8 @@ from .modules import parse_number
 from .root import Root
 
 CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
-_INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
-_INITIAL_USER_LINK: Final = f"user:[{_INITIAL_USER_NS}]"  # half of what stat() takes
+INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+_INITIAL_USER_LINK: Final = f"user:[{INITIAL_USER_NS}]"  # half of what stat() takes
 
 STEADY: Final = (
     "proc/version",
@@ -197,12 +197,12 @@ class Access(NamedTuple):
 def read_access(root: Root) -> Access:
     """The state of the rule for this process, from ``root``'s files."""
     # A kernel without user namespaces has only the first.
-    inode = root.inode("proc/self/ns/user") or _INITIAL_USER_NS
+    inode = root.inode("proc/self/ns/user") or INITIAL_USER_NS
     return Access(
         kptr_restrict=_number(root.text("proc/sys/kernel/kptr_restrict")),
         perf_event_paranoid=_number(root.text("proc/sys/kernel/perf_event_paranoid")),
         cap_syslog=_has_syslog(root.read("proc/self/status") or b""),
-        initial_user_namespace=inode == _INITIAL_USER_NS,
+        initial_user_namespace=inode == INITIAL_USER_NS,
     )
 
 

@@ -7,10 +7,10 @@ from functools import cached_property
 
 from .._errors import KallsymsError
 from .._typing import TYPE_CHECKING, Final
-from .ahead import ReadAhead
 from .generation import UNASKED, Generation, Watch
 from .host import STEADY, hidden
 from .machines import MACHINE_LANDMARKS
+from .reader_thread import ReaderThread
 from .root import Root
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Linker:
         self.close()
 
     def close(self) -> None:
-        """Give back what the kernel holds for this: the rings of its events."""
+        """Give back what the kernel holds for this: the rings and the socket of its events."""
         self._watch.close()
 
     @property
@@ -87,15 +87,15 @@ class Linker:
         """
         source = self.root.open_kallsyms()
         live = self.root.live
-        with ReadAhead(source, self.root.kallsyms, self._watch.glance, live) as ahead:
+        with ReaderThread(source, self.root.kallsyms, self._watch.glance, live) as ahead:
             # The kernel prints its own symbols first, which never move.
             self._watch.begin()
             # And with these numpy, which takes longer to import than the kernel to print.
             from .bpf import NAME, read_programs
             from .kallsyms import read_kallsyms
-            from .members import Reading
+            from .kallsyms_symbols import lines_of
+            from .members import Reading, came
             from .regions import LANDMARKS
-            from .tables import lines_of
 
             if live:
                 self.root.keep(STEADY)  # until there is something to take apart
@@ -113,12 +113,14 @@ class Linker:
             return self.read()
         lines = lines_of(text)
         # Before moved() is asked, so that they are of the text's moment.
-        return Reading(text, lines, read_programs(self.root) if NAME in lines else None)
+        programs = read_programs(self.root) if NAME in lines else None
+        told = live and text.generation.text is not None
+        return Reading(text, lines, programs, came(text, lines) if told else ())
 
     def moved(self, reading: Reading) -> list[str]:
         """What has changed since ``reading`` was begun, in words; nothing if nothing has."""
         before, now = reading.text.generation, self.generation()
-        if before == now and not self._watch.unsure:
+        if before == now and not self._watch.unsure and not reading.came:
             return []
         words = before.moved(now)
         # After a module is Live, and after its event, the kernel stops listing its init
@@ -131,7 +133,7 @@ class Linker:
             listed.update(reading.text.address[part].tolist())
         if self._watch.leaving(listed):
             words.append("a BPF program was about to go")
-        return words
+        return words or [f"{what} came and went" for what in reading.came]
 
     def files(self, reading: Reading) -> Files:
         """The linker files that ``reading`` tells of."""

@@ -11,7 +11,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .files import Role, Symbols
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 _TOP: Final = (1 << 64) - 1
 _TWIN: Final = b"\0__pfx_"
+_REMEMBERED: Final = ord("T")
+"""The letter of every function that ftrace remembers."""
 _OF_CODE_ALONE: Final = b"bdr"
 """Letters of static data, some of which every kernel has that lists its data."""
 
@@ -196,39 +197,32 @@ class Listed(NamedTuple):
 def freed_functions(modules: Sequence[Listed]) -> list[Mask]:
     """Return which symbols of each module are functions whose memory was freed.
 
-    kallsyms lists the init functions that ftrace remembers behind all modules, in a run of
-    lines for each module (kernel/trace/ftrace.c, ftrace_mod_get_kallsym). Those of the module
-    that is listed last can follow its own lines, and are in one run with them. There a line in
-    an init section is of freed memory, unless the module's whole symbol table is listed, which
-    has undefined symbols; and one on a page that an earlier module has symbols on, for modules
-    share no page.
+    kallsyms lists the init functions that ftrace remembers behind all modules, with the letter
+    ``T``, in a run of lines for each module (kernel/trace/ftrace.c, ftrace_mod_get_kallsym).
+    Those of the module that is listed last can follow its own lines, and are in one run with
+    them. There a line in an init section is of freed memory, unless the module's whole symbol
+    table is listed, which has undefined symbols; and one on a page that an earlier module has
+    symbols on, for modules share no page (mm/execmem.c, execmem_alloc: whole pages, of a cache
+    of large ones too).
 
     Args:
         modules: the modules in the order of the text.
     """
     freed = [_behind_its_own(module) for module in modules]
-    pages: list[U64] = []
-    owners: list[npt.NDArray[np.int64]] = []
-    for number, ((symbols, *_), mask) in enumerate(zip(modules, freed)):
-        placed = np.flatnonzero((symbols.role < Role.ABSOLUTE) & ~mask)
-        page = symbols.address[placed] // np.uint64(PAGE)
-        # Lines that follow each other are mostly on one page.
-        fresh = np.append(True, page[1:] != page[:-1])[: len(page)]
-        pages.append(page[fresh])
-        owners.append(np.full(int(fresh.sum()), number))
-    if not pages:
+    if not modules:
         return freed
-    page, owner = np.concatenate(pages), np.concatenate(owners)
-    order = np.argsort(page, kind="stable")
-    page, owner = page[order], owner[order]
-    first_of_page = np.searchsorted(page, page)
-    late = np.flatnonzero(owner != owner[first_of_page])
-    for number in set(owner[late].tolist()):
-        taken = page[late[owner[late] == number]]
-        symbols = modules[number].symbols
-        freed[number] |= (symbols.role < Role.ABSOLUTE) & np.isin(
-            symbols.address // np.uint64(PAGE), taken
-        )
+    count = np.array([len(module.symbols.address) for module in modules])
+    role = np.concatenate([module.symbols.role for module in modules])
+    page = np.concatenate([module.symbols.address for module in modules]) // np.uint64(PAGE)
+    placed = np.flatnonzero((role < Role.ABSOLUTE) & ~np.concatenate(freed))
+    owner = np.repeat(np.arange(len(modules)), count)[placed]
+    _, first, back = np.unique(page[placed], return_index=True, return_inverse=True)
+    late = np.zeros(len(page), np.bool_)
+    late[placed] = owner != owner[first][back]
+    starts = np.cumsum(count) - count
+    for number in np.flatnonzero(np.bincount(owner[late[placed]])).tolist():
+        lines = slice(starts[number], starts[number] + count[number])
+        freed[number] |= _late(modules[number], page[lines], late[lines])
     return freed
 
 
@@ -239,13 +233,39 @@ def _behind_its_own(module: Listed) -> Mask:
     """
     symbols, first, found, line = module
     placed = symbols.role < Role.ABSOLUTE
-    behind = np.arange(len(symbols.address)) >= first
-    if behind.any():
+    behind = np.zeros(len(placed), np.bool_)
+    if first < len(behind):
         page = symbols.address // np.uint64(PAGE)
-        behind &= ~np.isin(page, page[placed & ~behind])
-    if not (symbols.role == Role.UNDEFINED).any():
+        behind[first:] = symbols.letter[first:] == _REMEMBERED
+        behind[first:] &= ~np.isin(page[first:], page[:first][placed[:first]])
+    if found and not (symbols.role == Role.UNDEFINED).any():
         behind |= _in_freed_init(symbols.address, found, line)
     return np.asarray(behind & placed)
+
+
+def _late(module: Listed, page: U64, late: Mask) -> Mask:
+    """Which lines of a module are freed, of those ``late`` on an earlier module's ``page``.
+
+    No kernel has live modules on one page, but a text by hand has. There a line is the
+    module's own if /proc/modules has it there, or another letter or place in the text than
+    what is freed: on a page with another such line, before the others of its run, or in a
+    module that has no other.
+    """
+    symbols, first, _, line = module
+    doubtful = late & (symbols.letter == _REMEMBERED)
+    if line is not None and line.address:
+        base = np.uint64(line.address // PAGE * PAGE)
+        doubtful &= (symbols.address < base) | (
+            symbols.address - np.uint64(line.address) >= np.uint64(max(line.size, 0))
+        )
+        own = ~doubtful
+    else:
+        own = ~doubtful
+        if not own.any():
+            return np.zeros_like(late)
+    if own[:first].any():
+        doubtful[: int(np.argmax(own))] = False
+    return np.asarray(doubtful & ~np.isin(page, page[~doubtful]))
 
 
 class Freed(NamedTuple):

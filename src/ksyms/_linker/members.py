@@ -15,6 +15,7 @@ from .generation import Generation
 from .host import Host, at_least, read_host
 from .iomem import read_iomem
 from .kallsyms import Kallsyms
+from .kallsyms_symbols import symbol_table, with_role
 from .link_time import LinkTime, read_link_time
 from .listed import (
     Listed,
@@ -35,7 +36,9 @@ from .modules import (
     module_build_id,
     module_facts,
     read_sections,
+    refuse_many,
 )
+from .reader_thread import LONGEST
 from .regions import (
     PAGE,
     TOP,
@@ -47,21 +50,66 @@ from .regions import (
     unplaced,
 )
 from .root import Root
-from .tables import symbol_table, with_role
 
 _APART: Final = (6, 4)
 """The version that allocates a module's code and data apart (ac3b43283923)."""
+_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # of odd numbers, 2^64 by the golden ratio
 
 
 class Reading(NamedTuple):
     """The text, read in one go, and whose lines are whose; of one moment if nothing moved.
 
     ``programs`` are those of BPF, read after it; None where it lists none, or nothing told.
+    ``came`` is as :func:`came` gives it.
     """
 
     text: Kallsyms
     lines: dict[str | None, list[slice]]
     programs: bpf.Programs | None = None
+    came: tuple[str, ...] = ()
+
+
+def came(text: Kallsyms, lines: dict[str | None, list[slice]]) -> tuple[str, ...]:
+    """What came while a running kernel's text was printed, in words, as the text shows it.
+
+    Of a module whose init fails nothing else tells, where it has gone by the end: its symbols
+    are listed until then, and there is no event (kernel/module/main.c, do_init_module). Either
+    it is in the text, and was not in /proc/modules, or others' lines are there twice.
+    """
+    known = {*PSEUDO, *text.generation.modules}
+    strays = [f"module {name}" for name in lines if name is not None and name not in known]
+    return tuple(strays or (["a module"] if _repeats(text) else []))
+
+
+def _repeats(text: Kallsyms) -> bool:
+    """Whether two of the modules' lines follow each other twice.
+
+    The kernel lists by position, and the newest module first (kernel/kallsyms.c, s_next): one
+    that comes shifts all others by its symbols, and as many lines are printed again. Labels do
+    not count, nor two lines of one address: what has no size can share name and address with
+    its like.
+    """
+    count = len(text.address)
+    first = next((start for start, name in text.runs if name is not None), count)
+    end = next((start for start, name in text.runs if name in PSEUDO), count)
+    low, high = np.searchsorted(text.ignored, (first, end))
+    lines = np.delete(np.arange(first, end), text.ignored[low:high] - first)
+    address = text.address[lines]
+    pairs = address[:-1] * _SPREAD ^ address[1:]
+    order = np.argsort(pairs)
+    same = np.flatnonzero(pairs[order[1:]] == pairs[order[:-1]])
+    seen = set()
+    for at in {*order[same].tolist(), *order[same + 1].tolist()}:
+        one, two = ((int(address[n]), _name(text, lines[n])) for n in (at, at + 1))
+        if one[0] != two[0] and (one, two) in seen:
+            return True
+        seen.add((one, two))
+    return False
+
+
+def _name(text: Kallsyms, line: int) -> bytes:
+    begin = text.name[line]
+    return text.strings[begin : begin + LONGEST].tobytes().partition(b"\0")[0]
 
 
 class Members:
@@ -158,8 +206,10 @@ class Members:
         modules, landmarks = text.generation.modules, text.landmarks
         image = Range(landmarks.get("_stext", 0), landmarks.get("_end", 0))
         brackets = [name for name in lines if name is not None and name not in PSEUDO]
+        names = dict.fromkeys([*brackets, *modules])
+        refuse_many(len(names), self.root.kallsyms)
         members, firsts = [], list[Listed]()
-        for name in dict.fromkeys([*brackets, *modules]):
+        for name in names:
             runs, found, module = lines.get(name, []), self._sysfs(name), modules.get(name)
             symbols = symbol_table(text, runs)
             symbols = with_role(symbols, module_roles(symbols, module, found, image))

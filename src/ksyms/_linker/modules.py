@@ -12,8 +12,8 @@ from .root import Root
 
 _ADDRESS: Final = re.compile("(?:0x)?([0-9a-f]{1,16})", re.ASCII | re.IGNORECASE)
 _NUMBER: Final = re.compile("-?[0-9]{1,18}", re.ASCII)
-_MOST: Final = 1 << 16
-"""Modules: more than the sections that an ELF file can number."""
+_MOST: Final = 1 << 15
+"""Modules, and a half of the sections that an ELF file can number: each has one or more."""
 PSEUDO: Final = ("__builtin__ftrace", "bpf", "__builtin__kprobes")
 """Brackets that are no modules: kernel/kallsyms.c, get_ksymbol_ftrace_mod, _bpf, _kprobe."""
 
@@ -61,15 +61,10 @@ def parse_modules(text: bytes) -> dict[str, Module]:
     """The modules in /proc/modules, oldest first: the file lists the newest first.
 
     Raises:
-        KallsymsError: a line is not what m_show prints, or there are more than
-            :data:`_MOST`.
+        KallsymsError: a line is not what m_show prints, or there are too many.
     """
     modules: dict[str, Module] = {}
-    if text.count(b"\n") > _MOST:
-        raise KallsymsError(
-            f"proc/modules has more than {_MOST} lines, which no kernel has modules for.",
-            "Save the whole of /proc/modules with cat, and change nothing in it.",
-        )
+    refuse_many(text.count(b"\n"), "proc/modules")
     for number, line in enumerate(text.decode("utf-8", "surrogateescape").splitlines(), 1):
         try:
             module = _module(line)
@@ -80,6 +75,19 @@ def parse_modules(text: bytes) -> dict[str, Module]:
             ) from None
         modules[module.name] = module
     return dict(reversed(modules.items()))
+
+
+def refuse_many(count: int, path: str) -> None:
+    """Refuse so many modules of the file ``path``, where they are more than :data:`_MOST`.
+
+    Raises:
+        KallsymsError: they are.
+    """
+    if count > _MOST:
+        raise KallsymsError(
+            f"{path} has more than {_MOST} modules, and no kernel has.",
+            "Save the whole of the file with cat, and change nothing in it.",
+        )
 
 
 def _module(line: str) -> Module:

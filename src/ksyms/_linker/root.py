@@ -19,7 +19,7 @@ from .._compressed import (
 )
 from .._errors import SourceError, reason
 from .._typing import TYPE_CHECKING, Final
-from .bulk import BulkReader
+from .fread import FreadReader
 
 if TYPE_CHECKING:
     from .archive import Archive
@@ -101,10 +101,10 @@ class Root:
             if self._text is not None:
                 return io.BytesIO(self._text)
             if not self.alone:
-                return BulkReader(self.open(_KALLSYMS))
+                return FreadReader(self.open(_KALLSYMS))
             if is_packed(self.kallsyms):
                 return io.BytesIO(contents(self.kallsyms))
-            return BulkReader(open_stream(self.kallsyms))
+            return FreadReader(open_stream(self.kallsyms))
         except (OSError, ValueError) as error:
             raise unreadable(self.kallsyms, error) from None
 

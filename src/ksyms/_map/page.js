@@ -534,7 +534,7 @@ function paintTree(pen, cells, width, height) {
       pen.lineWidth = 1;
       pen.strokeRect(x0 + 0.5, y0 + 0.5, w - 1, h - 1);
     }
-    label(pen, cell, w, h);
+    inscribe(pen, cell, w, h);
   }
 }
 // What shows between cells of a kind: it differs from them in lightness.
@@ -572,7 +572,7 @@ function heading(pen, cell, w) {
   pen.textAlign = "right";
   pen.fillText(size, cell.x1 - 5, y);
 }
-function label(pen, cell, w, h) {
+function inscribe(pen, cell, w, h) {
   const what = cell.node, size = w > 90 && h > 40 ? 12 : 11;
   if (w < 26 && w > size + 2 && h > 60) return upright(pen, cell, h, size);
   if (h < size + 3 || w < 26) return;
@@ -596,7 +596,7 @@ function upright(pen, cell, h, size) {
   pen.save();
   pen.translate(cell.x0, cell.y0 + h);
   pen.rotate(-Math.PI / 2);
-  label(pen, { node: cell.node, x0: 0, y0: 0 }, h, size + 3);
+  inscribe(pen, { node: cell.node, x0: 0, y0: 0 }, h, size + 3);
   pen.restore();
 }
 function sizeOf(what) {
@@ -709,7 +709,7 @@ function paintStrip(pen, cells, width) {
       pen.strokeRect(x0 + 0.5, top + 0.5, Math.max(0, w - 1), h - 1);
     }
     if (part) share(pen, cell, part, bottom);
-    if (w > 34) label(pen, { ...cell, x1: x1 - edge }, w - edge, h);
+    if (w > 34) inscribe(pen, { ...cell, x1: x1 - edge }, w - edge, h);
   }
   pen.strokeStyle = colours.line;
   pen.lineWidth = 1;
@@ -976,8 +976,8 @@ const strip = picture(byId("strip"), layStrip, paintStrip);
 legend();
 chosen = root;
 refresh();
-for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"])
-  matchMedia(query).addEventListener("change", again);
+for (const media of ["(prefers-color-scheme: dark)", "(forced-colors: active)"])
+  matchMedia(media).addEventListener("change", again);
 new ResizeObserver(() => { tree.draw(); strip.draw(); }).observe(byId("tree"));
 document.documentElement.dataset.ready = "yes";
 })();

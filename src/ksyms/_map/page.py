@@ -1,8 +1,8 @@
-"""The page: one HTML file with the data in it, which asks for nothing from anywhere.
+"""The map page: one HTML file with its data in it, which makes no request.
 
-Names come from a kernel's files and may be anything. None of them is in the HTML: the data is
-base64, and the script puts names on the page as text only. The policy in the page's head allows
-no request, and no script or style but the page's own, by their hashes.
+Names come from a kernel's files and may contain anything. The HTML contains none of them: the
+data is base64, and the script puts names on the page as text only. The policy in the page's
+head allows no request, and no script or style except the page's own, by their hashes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EXACT_NUMBERS: Final = 1 << 53
 
 
 def render(found: Survey) -> bytes:
-    """The page that shows ``found``, as UTF-8."""
+    """Return the page that shows ``found``, as UTF-8."""
     data = json.dumps(_record(found), separators=(",", ":")).encode()
     packed = base64.b64encode(gzip.compress(data, compresslevel=6, mtime=0)).decode()
     script = _read("d3-hierarchy.min.js") + _read("page.js")
@@ -51,19 +51,19 @@ def _read(name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    """``text`` as a source of Content Security Policy (CSP Level 3, "hash-source")."""
+    """Return the hash of ``text`` for a Content Security Policy (CSP 3, "hash-source")."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _record(found: Survey) -> dict[str, Any]:
-    """What the script reads: sections by rows, and their symbols by columns in that order.
+    """Return what the script reads: sections as rows, and their symbols as columns.
 
-    Addresses are hexadecimal, for they are past JavaScript's exact numbers; a symbol's is how
-    far it is from its section's start.
+    Addresses are hexadecimal, for JavaScript's numbers are exact below 2**53 only; a symbol's
+    address is given as its offset in the section.
     """
-    places = [place for section in found.sections for place in section.places]
-    symbols = [place.symbol for place in places]
-    groups = sorted({place.group for place in places})
+    sized = [symbol for section in found.sections for symbol in section.symbols]
+    symbols = [row.symbol for row in sized]
+    groups = sorted({row.group for row in sized})
     number = {group: index for index, group in enumerate(groups)}
     listed = [f["name"] for f in found.facts.get("files", ()) if f["kind"] == "listed"]
     return {
@@ -83,23 +83,23 @@ def _record(found: Survey) -> dict[str, Any]:
                 "size": section.size,
                 "exact": section.exact,
                 "unnamed": section.unnamed,
-                "symbols": len(section.places),
+                "symbols": len(section.symbols),
             }
             for section in found.sections
         ],
         "groups": groups,
         "names": [symbol.name for symbol in symbols],
         "offsets": [
-            place.symbol.address - section.address
+            row.symbol.address - section.address
             for section in found.sections
-            for place in section.places
+            for row in section.symbols
         ],
         "sizes": [
             symbol.size if symbol.size < _EXACT_NUMBERS else str(symbol.size)
             for symbol in symbols
         ],
-        "own": [place.own for place in places],
+        "own": [row.own for row in sized],
         "exact": "".join("01"[symbol.exact] for symbol in symbols),
         "letters": "".join(symbol.letter or "?" for symbol in symbols),
-        "group": [number[place.group] for place in places],
+        "group": [number[row.group] for row in sized],
     }

@@ -1,7 +1,7 @@
-"""What is where: sections, modules, symbols and gaps, each with its size in bytes.
+"""A kernel's address space: sections, modules, symbols and gaps, each with its size in bytes.
 
-Of every byte of a section at most one symbol has it as its *own*: the one of that section
-which ``SymbolTable.lookup`` names for its address. So the parts of a whole add up to it.
+Each byte of a section is counted for one symbol at most, the one that ``SymbolTable.lookup``
+names for its address: that symbol's *own* bytes. So the parts of a section add up to it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,21 @@ from .._elf import constants as elf
 from .._errors import ImageError
 from .._symbols import Symbol, SymbolTable, is_mark, link_slide
 
-KINDS: Final = ("text", "rodata", "data", "bss", "percpu")
-"""What a section can be."""
-
 FEW: Final = 5
-"""How many symbols a group has at least; those of smaller ones are its section's rest."""
+"""Least number of symbols in a group; smaller groups are not shown apart."""
 
 _LIMIT: Final = 1 << 52
-"""The bytes that sections have together, at most: a page counts in floating point."""
+"""Largest total of the sections in bytes: JavaScript counts in floating point."""
 
-# What names a symbol's group: the first word, less what the kernel's macros put before it.
+# A group is named by the symbols' first word, without the prefixes of the kernel's macros.
 _WORD: Final = re.compile(r"(?:__pfx_)?[_.$]*([^_.]*)")
 
 
-class Place(NamedTuple):
-    """A symbol in its section.
+class SizedSymbol(NamedTuple):
+    """A symbol with its share of the section.
 
-    ``own`` is how many of the section's bytes the symbol answers for; ``group`` its name's
-    first word, "" where fewer than FEW symbols of the section share it.
+    ``own`` is the number of bytes that :func:`own_sizes` counts for it; ``group`` the first
+    word of its name, "" if fewer than FEW symbols of the section share it.
     """
 
     symbol: Symbol
@@ -43,8 +40,9 @@ class Place(NamedTuple):
 class Section(NamedTuple):
     """A section, its ``address`` and ``size`` in bytes, and its symbols by address.
 
-    ``exact`` is false where a rule gave its end (docs/format.md, "The end of a region");
-    ``kind`` is one of KINDS; ``unnamed`` the bytes that no symbol answers for.
+    ``exact`` is False if its end was inferred (docs/format.md, "The end of a region").
+    ``kind`` is text, rodata, data, bss or percpu. ``unnamed`` is the number of bytes in no
+    symbol.
     """
 
     name: str
@@ -54,16 +52,16 @@ class Section(NamedTuple):
     size: int
     exact: bool
     unnamed: int
-    places: list[Place]
+    symbols: list[SizedSymbol]
 
     @property
     def end(self) -> int:
-        """The first address after it."""
+        """The first address behind it."""
         return self.address + self.size
 
 
 class Module(NamedTuple):
-    """A module: the ``size`` in bytes and the ``symbols`` of its sections together."""
+    """A module: the total ``size`` of its sections in bytes, and its number of symbols."""
 
     name: str
     size: int
@@ -71,7 +69,7 @@ class Module(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Addresses between two sections that belong to neither; ``size`` in bytes."""
+    """Addresses between two sections; ``size`` in bytes."""
 
     address: int
     size: int
@@ -82,9 +80,8 @@ class Gap(NamedTuple):
 class Survey(NamedTuple):
     """A kernel's address space.
 
-    ``sections`` are by address; ``elsewhere`` counts the symbols that lie in none of them,
-    such as absolute ones; ``slide`` is what KASLR added to the kernel's addresses, None where
-    nothing tells.
+    ``sections`` are ordered by address. ``elsewhere`` is the number of symbols in no section,
+    such as absolute ones. ``slide`` is the kernel's KASLR offset in bytes, None if unknown.
     """
 
     label: str
@@ -96,37 +93,37 @@ class Survey(NamedTuple):
 
     @property
     def symbols(self) -> int:
-        """How many symbols there are in the sections."""
-        return sum(len(section.places) for section in self.sections)
+        """The number of symbols in the sections."""
+        return sum(len(section.symbols) for section in self.sections)
 
     @property
     def modules(self) -> list[Module]:
-        """Every module that has a section, in the order of addresses."""
+        """The modules that have a section, in the order of addresses."""
         sizes: Counter[str] = Counter()
         symbols: Counter[str] = Counter()
         for section in self.sections:
             if section.module is not None:
                 sizes[section.module] += section.size
-                symbols[section.module] += len(section.places)
+                symbols[section.module] += len(section.symbols)
         return [Module(name, size, symbols[name]) for name, size in sizes.items()]
 
     @property
     def gaps(self) -> list[Gap]:
-        """What lies between one section and the next, by address."""
+        """The gaps between sections, ordered by address."""
         found = []
         last: Section | None = None
         for section in self.sections:
             if last is not None and section.address > last.end:
                 size = section.address - last.end
                 found.append(Gap(last.end, size, last.name, section.name))
-            # One that ends within another (a file that is not linked) makes no gap.
+            # A section within another one (in a file that is not linked) leaves no gap.
             if last is None or section.end > last.end:
                 last = section
         return found
 
 
 def survey(table: SymbolTable) -> Survey:
-    """What is where in ``table``.
+    """Survey the address space of ``table``.
 
     Raises:
         ImageError: no section of it is in the kernel's memory, or they are larger than a
@@ -139,16 +136,16 @@ def survey(table: SymbolTable) -> Survey:
         table.sections, table.section_flags, _members(table)
     ):
         if not size:
-            continue  # its symbols have no byte either
-        places = _places(table, symbols, address + size)
+            continue  # its symbols have no bytes either
+        sized = _sized(table, symbols, address + size)
         module = next((s.module for s in symbols), None) or _module(name)
         kind = _kind(name, flags)
-        unnamed = size - sum(place.own for place in places)
+        unnamed = size - sum(symbol.own for symbol in sized)
         exact = name not in inferred
-        sections.append(Section(name, module, kind, address, size, exact, unnamed, places))
+        sections.append(Section(name, module, kind, address, size, exact, unnamed, sized))
     _check(table, sections)
     sections.sort(key=lambda section: section.address)
-    shown = sum(len(section.places) for section in sections)
+    shown = sum(len(section.symbols) for section in sections)
     bits = 32 if max(section.end for section in sections) <= 1 << 32 else 64
     slide = link_slide(table)
     return Survey(table.label, table.facts, bits, slide, sections, len(table) - shown)
@@ -168,7 +165,7 @@ def _check(table: SymbolTable, sections: list[Section]) -> None:
 
 
 def _inferred_ends(facts: dict[str, Any]) -> set[str]:
-    """The names of the sections whose ends are a rule's."""
+    """Return the names of the sections whose ends were inferred."""
     ranges = [region for file in facts.get("files", ()) for region in file.get("ranges", ())]
     return {region["section"] for region in ranges if region.get("end_inferred")}
 
@@ -178,7 +175,7 @@ def _module(name: str) -> str | None:
 
 
 def _kind(name: str, flags: int) -> str:
-    """A section's kind: its flags tell code and what is not written to, its name the rest."""
+    """Return a section's kind: flags tell code and read-only data, the name tells the rest."""
     if flags & elf.SHF_EXECINSTR:
         return "text"
     if not flags & elf.SHF_WRITE:
@@ -189,19 +186,19 @@ def _kind(name: str, flags: int) -> str:
 
 
 def _members(table: SymbolTable) -> list[list[Symbol]]:
-    """The named symbols of each of the table's sections, by address.
+    """Return the named symbols of each of the table's sections, ordered by address.
 
-    One that could be in several sections of one name is in none.
+    A symbol that could be in several sections of one name is left out.
     """
     sections = table.sections
-    homes: dict[str | None, list[int]] = {}
+    by_name: dict[str | None, list[int]] = {}
     for index, (name, _, _) in enumerate(sections):
-        homes.setdefault(name, []).append(index)
+        by_name.setdefault(name, []).append(index)
     members: list[list[Symbol]] = [[] for _ in sections]
     for symbol in table:
         found = [
             index
-            for index in homes.get(symbol.section, ())
+            for index in by_name.get(symbol.section, ())
             if 0 <= symbol.address - sections[index][1] <= sections[index][2]
         ]
         if len(found) == 1 and symbol.name:
@@ -209,17 +206,17 @@ def _members(table: SymbolTable) -> list[list[Symbol]]:
     return members
 
 
-def _places(table: SymbolTable, symbols: list[Symbol], end: int) -> list[Place]:
-    """``symbols`` of one section that ends at ``end``, each with its own bytes and group."""
+def _sized(table: SymbolTable, symbols: list[Symbol], end: int) -> list[SizedSymbol]:
+    """Give each symbol of a section that ends at ``end`` its own bytes and its group."""
     symbols = _answering_first(table, symbols)
     words = [_WORD.match(symbol.name)[1] for symbol in symbols]  # type: ignore[index]
     counts = Counter(words)
     groups = [word if counts[word] >= FEW else "" for word in words]
-    return list(map(Place, symbols, own_sizes(symbols, end), groups))
+    return list(map(SizedSymbol, symbols, own_sizes(symbols, end), groups))
 
 
 def _answering_first(table: SymbolTable, symbols: list[Symbol]) -> list[Symbol]:
-    """``symbols`` with the one that answers first among those of one address."""
+    """Sort the symbol that ``lookup`` names before the others of its address."""
     ordered: list[Symbol] = []
     for same in _runs(symbols):
         if len(same) > 1:
@@ -230,7 +227,7 @@ def _answering_first(table: SymbolTable, symbols: list[Symbol]) -> list[Symbol]:
 
 
 def _runs(symbols: Sequence[Symbol]) -> Iterator[list[Symbol]]:
-    """The symbols of each address."""
+    """Yield the symbols of each address together."""
     at = 0
     while at < len(symbols):
         stop = at + 1
@@ -241,10 +238,15 @@ def _runs(symbols: Sequence[Symbol]) -> Iterator[list[Symbol]]:
 
 
 def own_sizes(symbols: Sequence[Symbol], end: int) -> list[int]:
-    """How many bytes below ``end`` each symbol answers for.
+    """Return the number of bytes below ``end`` that each symbol has as its own.
 
-    ``symbols`` are by address, the one that answers first of those at one address. A byte
-    belongs to the nearest symbol before it that reaches it.
+    A byte belongs to the nearest symbol before it that reaches it. ``symbols`` are ordered by
+    address; of several at one address the first one has the bytes.
+
+    For example, ``b`` lies within ``a``, so ``a`` has 0x20 + 0x10 bytes of its own::
+
+        a  |0x00 ................ 0x40|
+        b             |0x20 . 0x30|
     """
     own = [0] * len(symbols)
     ends = [s.address + (0 if is_mark(s) else s.size) for s in symbols]

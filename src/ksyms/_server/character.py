@@ -32,7 +32,9 @@ class CharacterServer(Server):
             latest = self.latest(stack)
             device = Device(self.policy)
             channel = Channel(fd)
-            character = CharacterDevice(self.name, device, latest, self.gate, self._ready)
+            character = CharacterDevice(
+                self.name, device, latest, self.gate, self.readers, self._ready
+            )
 
             def end(force: bool) -> None:
                 """The end of the process closes the connection, and so the device."""

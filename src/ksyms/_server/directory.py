@@ -13,7 +13,7 @@ from typing import Any, Final
 from .._beneath import open_regular
 from .._device import Device
 from .._errors import ServeError, reason
-from .._note import has
+from .._note.schema import has
 from .._paths import UntrustedError, descend, place
 from .._threads import begin
 from .._transport import (
@@ -34,7 +34,7 @@ from .server import DEVICE, PATIENCE, Server
 
 FILE: Final = "vmlinux"
 _PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LARGEST: Final = 1 << 20  # bytes of .status: a thousand openers have a tenth
+_LARGEST: Final = 1 << 20  # bytes of .status: the openers that it names have a tenth
 _NUMBER: Final = (int, type(None))
 _FACTS: Final[dict[str, Any]] = {
     "pid": int,
@@ -47,8 +47,9 @@ _FACTS: Final[dict[str, Any]] = {
     "bytes": int,
     "why_no_passthrough": (str, type(None)),
     "openers": [{"file": str, "pid": int}],
+    "more_openers": int,
 }
-"""What ``.status`` has, as :func:`~.._note.has` takes it."""
+"""What ``.status`` has, as :func:`~.._note.schema.has` takes it."""
 
 
 class DirectoryServer(Server):
@@ -104,6 +105,7 @@ class DirectoryServer(Server):
                 files,
                 latest,
                 self.gate,
+                self.readers,
                 lambda: {**self.facts(latest), "directory": self.directory},
                 self.event,
             )

@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_UNDER_WAY: Final = 1.0
+"""Seconds for calls that were under way; what is in use then, and not open, is no call."""
 
 
 class Life:
@@ -73,41 +76,53 @@ class Life:
     def wait(self, served: Operations) -> None:
         """Wait for the end: by a signal and the last close, or by somebody else's doing.
 
+        Only what is open is waited for, as the driver's unload is refused for that alone. A
+        working directory or an O_PATH descriptor needs no right to open, and holds up nothing.
         ``served`` is what answers opens.
         """
         told = False
+        due = None
         while not self._over.is_set():
             if self._asked > 1:
-                self._event("forced to end: what is open fails from now on")
-                with suppress(OSError):
-                    self._end(True)
+                self._force("forced to end: what is open fails from now on")
                 return
             if self._asked:
                 served.closing = True
-                busy = self._unload()
-                if busy is None:
-                    return
-                if not told:
+                busy = self._busy()
+                if busy and not told:
                     self._event(f"busy ({busy}): ends at the last close")
                     told = True
+                elif not busy:
+                    if self._unload():
+                        return
+                    due = due or time.monotonic() + _UNDER_WAY
+                    if time.monotonic() > due:
+                        self._force("in use, but not open: ends all the same")
+                        return
             # A close wakes nobody here; a server that is to end can look now and then.
             select.select([self._woken], [], [], 0.2 if self._asked else None)
             with suppress(BlockingIOError):
                 os.read(self._woken, 4096)
 
-    def _unload(self) -> str | None:
-        """What the driver's unload says: None if it is done, else who is in the way."""
+    def _busy(self) -> str:
+        """What is open, in words."""
         opens = {name: len(device.openers()) for name, device in self._devices.items()}
-        busy = [f"{name} open {count} times" for name, count in opens.items() if count]
-        if busy:
-            return ", ".join(busy)
+        return ", ".join(f"{name} open {count} times" for name, count in opens.items() if count)
+
+    def _unload(self) -> bool:
+        """Whether the driver's unload is done; else something is in use still."""
         try:
             self._end(False)
             for device in self._devices.values():
                 device.modevent(Event.UNLOAD)
         except (OSError, DeviceError):
-            return "in use"
-        return None
+            return False
+        return True
+
+    def _force(self, words: str) -> None:
+        self._event(words)
+        with suppress(OSError):
+            self._end(True)
 
 
 def notify(state: str) -> None:

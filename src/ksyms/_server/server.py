@@ -13,7 +13,7 @@ from .._device import Policy
 from .._linker import Linker, Rule
 from .._snapshot import Latest, Snapshot
 from .._threads import begin
-from .._transport import Backing, Channel, Gate, Operations, serve
+from .._transport import Backing, Channel, Gate, Operations, Readers, serve
 from .life import Life
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Server(ABC):
     ) -> None:
         self.policy = Policy(mode=mode, owner=os.geteuid(), group=os.getegid())
         self.gate = Gate(Rule().shows, event)
+        self.readers = Readers()
         self.event = event
         self._call = call
         self._taken = 0.0
@@ -80,16 +81,18 @@ class Server(ABC):
         with ready:
             life.wait(operations)
         ended.acquire(timeout=PATIENCE)
+        self.readers.close()
 
     def facts(self, latest: Latest[Backing]) -> dict[str, Any]:
         """What ``ksyms status`` says of every server."""
         generation = latest.generation
         assert generation is not None
+        events = generation.events
         return {
             "pid": os.getpid(),
             "generation": {
                 "modules": None if generation.text is None else len(generation.modules),
-                "uevent_seqnum": generation.events and int(generation.events),
+                "uevents": None if events is None else sum(events.values()),
                 "perf_events": generation.symbols,
             },
             "sources_missing": dict(latest.missing),

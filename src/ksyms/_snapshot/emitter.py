@@ -1,6 +1,7 @@
-"""The cursor that the copy pass writes with, and the residue that it keeps.
+"""The image under construction: the copy pass writes it front to back.
 
-freebsd-ksyms.c: KSYMS_EMIT advances, ``to_resid`` is what the size pass left room for.
+freebsd-ksyms.c, KSYMS_EMIT and ``to_resid``: the residue is the number of bytes that the size
+pass made room for and that are not written yet.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 
-from .._memory import mapped
+from .._memory import anonymous_mmap
 from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -21,18 +22,18 @@ _HUGE: Final = 1 << 21
 
 
 class ResidueError(Exception):
-    """The copy pass had more or less to write than the size pass found (ENXIO)."""
+    """The copy pass wrote more or fewer bytes than the size pass had counted (ENXIO)."""
 
 
 class Emitter:
-    """Writes an image of exactly ``size`` bytes, front to back; or ``image``, a part of one."""
+    """A writer of exactly ``size`` bytes: of a new image, or of ``image``, a part of one."""
 
     def __init__(self, size: int, image: npt.NDArray[np.uint8] | None = None) -> None:
         self.image = _zeros(size) if image is None else image
         self.residue = size
 
     def part(self, length: int) -> Emitter:
-        """An emitter of its own for the next ``length`` bytes, with a residue of its own.
+        """Return an emitter for the next ``length`` bytes, with a residue of its own.
 
         Raises:
             ResidueError: the image has no such room left.
@@ -40,7 +41,7 @@ class Emitter:
         return Emitter(length, self.room(length))
 
     def room(self, length: int) -> npt.NDArray[np.uint8]:
-        """The next ``length`` bytes of the image, zero until they are written.
+        """Return the next ``length`` bytes of the image, zero until they are written.
 
         Raises:
             ResidueError: the image has no such room left.
@@ -62,7 +63,7 @@ class Emitter:
         self.room(len(data))[:] = np.frombuffer(data, np.uint8)
 
     def finish(self) -> npt.NDArray[np.uint8]:
-        """The image, whole and read-only from now on.
+        """Return the image, whole and read-only from now on.
 
         Raises:
             ResidueError: there is room left (the driver's ``to.to_resid != 0``).
@@ -74,19 +75,19 @@ class Emitter:
 
 
 def _zeros(size: int) -> npt.NDArray[np.uint8]:
-    """``size`` bytes that are zero, in huge pages where the system has them.
+    """Return ``size`` zero bytes, in huge pages if the system has them.
 
-    The kernel hands out a page of 4 KB at its first touch, for 2.6 us where that was measured,
-    as much as it takes to write 20 symbols.
+    The first touch of each page of 4 KB takes 0.7 to 2.6 us in the kernel; to write the 170
+    symbols of a page takes about as long (docs/performance.md).
     """
     import numpy as np
 
     if size < _HUGE:
         return np.zeros(size, np.uint8)
-    room = mapped(size + 2 * _HUGE)
+    room = anonymous_mmap(size + 2 * _HUGE)
     memory = np.frombuffer(room, np.uint8)
     start = -memory.ctypes.data % _HUGE
     with suppress(OSError):  # a kernel without CONFIG_TRANSPARENT_HUGEPAGE
-        # Half a huge page too many at most, or half a one of small pages.
+        # Rounded: at most half a huge page is wasted, or half of one stays in small pages.
         room.madvise(mmap.MADV_HUGEPAGE, start, (size + _HUGE // 2) // _HUGE * _HUGE)
     return memory[start : start + size]

@@ -1,10 +1,10 @@
-"""The ``freebsd`` layout: what FreeBSD's driver writes, byte for byte.
+"""The ``freebsd`` layout: the image that FreeBSD's driver writes, byte for byte.
 
 Source: freebsd-ksyms.c, ``struct ksyms_hdr``, ksyms_snapshot and ksyms_add. Header, two
 empty program headers, four section headers, the section names; then the linker files'
-symbol tables one after the other, then their string tables in the same order. Known flaws
-of it are kept (docs/driver.md): ``st_shndx`` is a section of the file that the symbol
-comes from, ``sh_info`` a count, and no segment says where anything is.
+symbol tables one after the other, then their string tables in the same order. Its known
+flaws are kept (docs/driver.md): ``st_shndx`` is a section of the file that the symbol comes
+from, ``sh_info`` a count, and the segments are empty.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .._elf import Ehdr, Format, Phdr, Shdr
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import LinkerFile, Tables
-from .._linker.elf_files import ElfLinker
-from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
+from .._linker.elf_files import ElfLinker, ElfReading
+from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .emitter import Emitter
-from .symtab import measure
+from .symtab import file_sections_and_sizes
 
 if TYPE_CHECKING:
-    from .._linker import Linker
+    from .snapshot import Reading, Source
 
 BLOCK: Final = 256
 """Symbols that are copied at once (``SYMBLKSZ``)."""
@@ -34,19 +34,32 @@ _NAMES: Final = b"\0.symtab\0.strtab\0.shstrtab\0\0"
 
 
 class Sizes(NamedTuple):
-    """What the size pass found (``struct tsizes``), and the whole image's size in bytes."""
+    """The result of the size pass (``struct tsizes``).
+
+    ``total`` is the image's size in bytes, ``rows`` the length of the symbol table with the
+    symbol 0 of each file, ``strings`` the string table's size in bytes.
+    """
 
     total: int
-    symbols: int
+    rows: int
     strings: int
 
+    @property
+    def symbols(self) -> int:
+        """The number of symbols without symbol 0 of the image."""
+        return max(self.rows - 1, 0)
 
-def gather(linker: Linker | ElfLinker, reading: Any) -> Tables:
-    """The tables that are copied: those of ELF files as they lie there, else made of text."""
-    if isinstance(linker, ElfLinker):
-        return linker.tables(reading)
-    files = linker.files(reading)
-    made = zip(files.files, measure(files.files))
+    @property
+    def facts(self) -> None:
+        """The note's facts: the layout has no note."""
+
+
+def gather(source: Source[Reading], reading: Reading) -> Tables:
+    """Return the tables to copy: ELF files' own, or tables made from a text."""
+    if isinstance(source, ElfLinker) and isinstance(reading, ElfReading):
+        return source.tables(reading)
+    files = source.files(reading)
+    made = zip(files.files, file_sections_and_sizes(files.files))
     return Tables(
         files.host.format,
         files.host.e_machine,
@@ -56,36 +69,32 @@ def gather(linker: Linker | ElfLinker, reading: Any) -> Tables:
 
 
 def size(tables: Tables) -> Sizes:
-    """The size pass (ksyms_size_calc): the totals of symbols and of bytes of strings.
+    """Count symbols and bytes of strings (size pass: ksyms_size_calc).
 
     Raises:
-        LayoutError: they are more than the class's fields can say.
+        LayoutError: they are more than the fields of the image's class can hold.
     """
     sizes = [table.sizes() for table in tables.files]
-    symbols, strings = sum(s for s, _ in sizes), sum(s for _, s in sizes)
-    total = _header_size(tables.format) + symbols * tables.format.sym.size + strings
-    if (
-        strings > 0xFFFFFFFF
-        or symbols > 0xFFFFFFFF
-        or (_long(tables.format) == 4 and total >> 32)
-    ):
+    rows, strings = sum(s for s, _ in sizes), sum(s for _, s in sizes)
+    total = _header_size(tables.format) + rows * tables.format.sym.size + strings
+    if strings > 0xFFFFFFFF or rows > 0xFFFFFFFF or (_long(tables.format) == 4 and total >> 32):
         raise LayoutError(
-            f"{symbols} symbols with {strings} bytes of names are more than the layout's "
+            f"{rows} symbols with {strings} bytes of names are more than the layout's "
             "fields can say.",
             "Leave out some of the files.",
         )
-    return Sizes(total, symbols, strings)
+    return Sizes(total, rows, strings)
 
 
 def copy(tables: Tables, sizes: Sizes, out: Emitter) -> None:
-    """The copy pass (ksyms_snapshot, ksyms_add): the tables are asked for anew.
+    """Write the image (copy pass: ksyms_snapshot, ksyms_add), from tables read once more.
 
     Raises:
-        ResidueError: they are no longer of the sizes that the size pass found.
+        ResidueError: the tables no longer have the sizes that the size pass found.
     """
     fmt = tables.format
     out.emit(_header(tables, sizes))
-    symbols = out.part(sizes.symbols * fmt.sym.size)
+    symbols = out.part(sizes.rows * fmt.sym.size)
     strings = out.part(sizes.strings)
     shift = 0
     for table in tables.files:
@@ -100,9 +109,9 @@ def copy(tables: Tables, sizes: Sizes, out: Emitter) -> None:
 
 
 class _Made:
-    """A table as a file of the linker's would have it, made of what kallsyms tells.
+    """A linker file's tables, made from kallsyms.
 
-    It begins with symbol 0, and its strings with a NUL, as in every ELF file.
+    Symbol 0 comes first, and a NUL in the strings, as in every ELF file.
     """
 
     def __init__(
@@ -135,18 +144,18 @@ class _Made:
 
 
 def _long(fmt: Format) -> int:
-    """``sizeof(long)`` in bytes, and how a structure that holds one is aligned."""
+    """Return ``sizeof(long)``, which is also the alignment of a structure with a long."""
     return 8 if fmt.elf_class == elf.ELFCLASS64 else 4
 
 
 def _header_size(fmt: Format) -> int:
-    """``sizeof(struct ksyms_hdr)``: the compiler pads it to its widest member."""
+    """Return ``sizeof(struct ksyms_hdr)``: the compiler pads it to its widest member."""
     size = fmt.ehdr.size + 2 * fmt.phdr.size + 4 * fmt.shdr.size + len(_NAMES)
     return size + -size % _long(fmt)
 
 
 def _header(tables: Tables, sizes: Sizes) -> bytes:
-    """``struct ksyms_hdr``; what the driver leaves zero is zero."""
+    """Return ``struct ksyms_hdr``; the fields that the driver leaves zero are zero."""
     fmt = tables.format
     phoff = fmt.ehdr.size
     shoff = phoff + 2 * fmt.phdr.size
@@ -179,16 +188,16 @@ def _header(tables: Tables, sizes: Sizes) -> bytes:
             sh_name=1,
             sh_type=elf.SHT_SYMTAB,
             sh_offset=symtab,
-            sh_size=sizes.symbols * fmt.sym.size,
+            sh_size=sizes.rows * fmt.sym.size,
             sh_link=2,
-            sh_info=sizes.symbols,
+            sh_info=sizes.rows,
             sh_addralign=_long(fmt),
             sh_entsize=fmt.sym.size,
         ),
         Shdr(
             sh_name=_NAMES.index(b".strtab"),
             sh_type=elf.SHT_STRTAB,
-            sh_offset=symtab + sizes.symbols * fmt.sym.size,
+            sh_offset=symtab + sizes.rows * fmt.sym.size,
             sh_size=sizes.strings,
             sh_addralign=1,
         ),

@@ -1,4 +1,4 @@
-"""One snapshot for all who ask while the generation stands."""
+"""One snapshot shared by all readers, as long as the kernel's symbols do not move."""
 
 from __future__ import annotations
 
@@ -7,54 +7,60 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from .._linker import Generation, Linker
-from .._typing import Any
+from .._typing import TYPE_CHECKING
 from .snapshot import Snapshot, take_reading
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from .._linker.members import Reading
+
+Kept = TypeVar("Kept")
 
 
-class Latest(Generic[T]):
-    """Gives the snapshot of now: the last one as long as nothing has moved, else a new one.
+class Latest(Generic[Kept]):
+    """The snapshot of the present: the last one while nothing has moved, else a new one.
 
-    ``keep`` makes of a snapshot what is given and kept in its place.
+    NetBSD's ksymsopen shares a snapshot in the same way. If a part of the generation is denied
+    (``linker.watched``), a change can go unseen, and every snapshot is a new one. Any thread
+    may call.
 
-    NetBSD's ksymsopen shares its snapshot so. Where a source of the generation is denied,
-    nothing tells that nothing moved, and every snapshot is a new one. Any thread may ask.
+    Args:
+        linker: where the symbols come from.
+        keep: called with a new snapshot; its result is kept and returned.
     """
 
-    def __init__(self, linker: Linker, keep: Callable[[Snapshot], T]) -> None:
+    def __init__(self, linker: Linker, keep: Callable[[Snapshot], Kept]) -> None:
         self._linker = linker
         self._keep = keep
         self._lock = threading.Lock()
-        self._last: tuple[T, Any] | None = None
+        self._last: tuple[Kept, Reading] | None = None
         self.taken = 0
         self.shared = False
         self.generation: Generation | None = None
 
     @property
     def missing(self) -> dict[str, str]:
-        """What could not be read, and why."""
+        """The files that could not be read, and why."""
         return self._linker.root.absent
 
-    def current(self) -> T | None:
-        """The last snapshot if it is the one of now; None, and at once, where it is not."""
+    def current(self) -> Kept | None:
+        """Return the last snapshot if nothing has moved since, else None; without waiting."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            return self._standing()
+            return self._unmoved()
         finally:
             self._lock.release()
 
-    def get(self) -> T:
-        """The snapshot of now.
+    def get(self) -> Kept:
+        """Return the snapshot of the present, and take it if need be.
 
         Raises:
             KsymsError: it cannot be taken.
         """
         with self._lock:
-            standing = self._standing()
-            if standing is not None:
-                return standing
+            unmoved = self._unmoved()
+            if unmoved is not None:
+                return unmoved
             snapshot, reading = take_reading(self._linker)
             kept = self._keep(snapshot)
             self.shared = self._linker.watched
@@ -63,7 +69,7 @@ class Latest(Generic[T]):
             self.taken += 1
             return kept
 
-    def _standing(self) -> T | None:
+    def _unmoved(self) -> Kept | None:
         if self._last is None or self._linker.moved(self._last[1]):
             return None
         return self._last[0]

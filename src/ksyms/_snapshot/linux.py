@@ -1,4 +1,4 @@
-"""The ``linux`` layout: an ELF file as nm, gdb, addr2line, perf and elfutils want it.
+"""The ``linux`` layout: an ELF file that nm, gdb, addr2line, perf and elfutils read.
 
 docs/format.md has every field and where its value comes from. In the order of the file:
 header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes``,
@@ -7,34 +7,27 @@ header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes`
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from itertools import accumulate
-
 from .. import _note
-from .._elf import Ehdr, Format, Note, Phdr, Shdr, pack_note
+from .._elf import Ehdr, Format, Note, Phdr, pack_note
 from .._elf import constants as elf
 from .._errors import LayoutError
-from .._linker import KERNEL_ID, PSEUDO, Files, LinkerFile, Region
-from .._linker.files import Role
-from .._typing import TYPE_CHECKING, Any, Final, NamedTuple
-from .._version import __version__
+from .._linker import KERNEL_ID, Files, Region
+from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .emitter import Emitter
-from .symtab import Order, Places, arrange, count, fill, letters, local, order
+from .note_facts import note_facts
+from .section_table import PAGE, SECTION_ALIGN, SectionTable, region_offset
+from .symbol_columns import count_true
+from .symbol_order import SymbolOrder, is_local, letter_runs, order_symbols
+from .symbol_sections import RegionIndex, index_regions
+from .symtab import write_symbols
 
 if TYPE_CHECKING:
-    from .._linker import Linker
-    from .._linker.elf_files import ElfLinker
+    from .._note.facts import NoteFacts
+    from .snapshot import Reading, Source
 
-PAGE: Final = 4096
-_NO_NAME: Final = b"\0"  # what every string table begins with (gABI, "String Table")
+_NO_NAME: Final = b"\0"
+"""The first byte of every string table (gABI, "String Table")."""
 
-_SECTION_FLAGS: Final = {
-    "text": elf.SHF_ALLOC | elf.SHF_EXECINSTR,
-    "rodata": elf.SHF_ALLOC,
-    "data": elf.SHF_ALLOC | elf.SHF_WRITE,
-    "bss": elf.SHF_ALLOC | elf.SHF_WRITE,
-}
 _SEGMENT_FLAGS: Final = {
     "text": elf.PF_R | elf.PF_X,
     "rodata": elf.PF_R,
@@ -44,50 +37,62 @@ _SEGMENT_FLAGS: Final = {
 
 
 class Sizes(NamedTuple):
-    """What the size pass found: all that the image's headers say, and its whole size."""
+    """The result of the size pass.
+
+    ``total`` is the image's size in bytes, ``symbols`` the number of symbols without symbol 0.
+    ``headers`` are the bytes before ``.symtab``, ``tail`` those after ``.strtab``, in parts.
+    """
 
     total: int
-    format: Format
-    places: Places
-    order: Order
-    headers: bytes
     symbols: int
+    facts: NoteFacts
+    format: Format
+    regions: RegionIndex
+    order: SymbolOrder
+    headers: bytes
     tail: tuple[bytes, ...]
 
 
-def gather(linker: Linker | ElfLinker, reading: Any) -> Files:
-    """The linker files, each with its regions."""
-    return linker.files(reading)
+def gather(source: Source[Reading], reading: Reading) -> Files:
+    """Return the linker files, each with its regions."""
+    return source.files(reading)
 
 
 def size(files: Files) -> Sizes:
-    """The size pass: how much of what there is, and from that every header.
+    """Count everything that the image has, and make every header from that (size pass).
 
     Raises:
-        LayoutError: more sections than an ELF file can number, or one where it can say none.
+        LayoutError: there are more sections than an ELF file can number, or an address that
+            its class cannot express.
     """
     fmt = files.host.format
-    places = arrange(files.files)
-    by_address = order(files.files)
-    more = sum(file.btf is not None for file in files.files)
-    _check(places, more, fmt)
-    segments = [r for r in places.regions if r.end > r.start]
-    symbols = 1 + sum(len(file.symbols.address) for file in files.files)
-    locals_ = 1 + sum(count(local(file.symbols.info)) for file in files.files)
+    index = index_regions(files.files)
+    order = order_symbols(files.files)
+    btf_sections = sum(file.btf is not None for file in files.files)
+    _check_limits(index, btf_sections, fmt)
+
+    segments = [region for region in index.regions if region.end > region.start]
+    symbols = sum(len(file.symbols.address) for file in files.files)
+    locals_ = sum(count_true(is_local(file.symbols.info)) for file in files.files)
     strings = len(_NO_NAME) + sum(len(file.symbols.strings) for file in files.files)
-    start = fmt.ehdr.size + len(segments) * fmt.phdr.size
-    table = _Table(fmt, start)
-    for region in places.regions:
-        table.region(region)
+    facts = note_facts(files, len(_NO_NAME))
+
+    table = SectionTable(fmt, fmt.ehdr.size + len(segments) * fmt.phdr.size)
+    for region in index.regions:
+        table.add_region(region)
+    row = fmt.sym.size
     symtab = table.add(
-        ".symtab", elf.SHT_SYMTAB, symbols * fmt.sym.size, 8, fmt.sym.size, info=locals_
+        ".symtab", elf.SHT_SYMTAB, (1 + symbols) * row, SECTION_ALIGN, row, info=1 + locals_
     )
-    table.add(".strtab", elf.SHT_STRTAB, strings, 1)
-    table.headers[symtab] = table.headers[symtab]._replace(sh_link=symtab + 1)
-    letters_ = _letters(files, by_address, table)
-    tail = (*letters_, *_notes(files, fmt, table), *_btf(files, table))
-    names = table.close()
-    shoff = table.at
+    table.link(symtab, to=table.add(".strtab", elf.SHT_STRTAB, strings, 1))
+    tail = (
+        *_add_letters(files, order, table),
+        *_add_notes(files, facts, table),
+        *_add_btf(files, table),
+        *table.close(),
+    )
+
+    section_headers = table.offset
     ehdr = Ehdr(
         e_ident=elf.ELFMAG
         + bytes([fmt.elf_class, fmt.data, elf.EV_CURRENT]).ljust(elf.EI_NIDENT - 4, b"\0"),
@@ -96,7 +101,7 @@ def size(files: Files) -> Sizes:
         e_version=elf.EV_CURRENT,
         e_entry=0,
         e_phoff=fmt.ehdr.size if segments else 0,
-        e_shoff=shoff,
+        e_shoff=section_headers,
         e_flags=0,
         e_ehsize=fmt.ehdr.size,
         e_phentsize=fmt.phdr.size,
@@ -106,108 +111,43 @@ def size(files: Files) -> Sizes:
         e_shstrndx=len(table.headers) - 1,
     )
     return Sizes(
-        total=shoff + len(table.headers) * fmt.shdr.size,
-        format=fmt,
-        places=places,
-        order=by_address,
-        headers=fmt.ehdr.pack(ehdr) + b"".join(_segment(r, fmt) for r in segments),
+        total=section_headers + len(table.headers) * fmt.shdr.size,
         symbols=symbols,
-        tail=(*tail, *names, *(fmt.shdr.pack(header) for header in table.headers)),
+        facts=facts,
+        format=fmt,
+        regions=index,
+        order=order,
+        headers=fmt.ehdr.pack(ehdr) + b"".join(_segment(region, fmt) for region in segments),
+        tail=(*tail, *(fmt.shdr.pack(header) for header in table.headers)),
     )
 
 
 def copy(files: Files, sizes: Sizes, out: Emitter) -> None:
-    """The copy pass: headers, the files' symbols and strings, notes, section headers."""
+    """Write headers, the files' symbols and strings, notes, section headers (copy pass)."""
     out.emit(sizes.headers)
-    out.emit(bytes(-len(sizes.headers) % 8))
-    symbols = out.room(sizes.symbols * sizes.format.sym.size).view(sizes.format.sym.dtype)
+    out.emit(bytes(-len(sizes.headers) % SECTION_ALIGN))
+    row = sizes.format.sym
+    symbols = out.room((1 + sizes.symbols) * row.size).view(row.dtype)
     out.emit(_NO_NAME)
     for file in files.files:
         out.emit(file.symbols.strings)
-    fill(files.files, len(_NO_NAME), sizes.places, sizes.order, symbols[1:])
+    write_symbols(files.files, len(_NO_NAME), sizes.regions, sizes.order, symbols[1:])
     for data in sizes.tail:
         out.emit(data)
 
 
-class _Table:
-    """Section headers as they are added, and where in the file the next one's bytes go."""
+def _check_limits(index: RegionIndex, btf_sections: int, fmt: Format) -> None:
+    """Refuse more sections, or higher addresses, than an ELF file can have.
 
-    def __init__(self, fmt: Format, start: int) -> None:
-        self.format = fmt
-        self.at = start + -start % 8
-        self.headers = [Shdr()]
-        self.names = bytearray(1)
-
-    def region(self, region: Region) -> None:
-        """A NOBITS section for ``region``."""
-        self.headers.append(
-            Shdr(
-                sh_name=self._name(region.name),
-                sh_type=elf.SHT_NOBITS,
-                sh_flags=_SECTION_FLAGS[region.kind],
-                sh_addr=region.start,
-                sh_offset=_offset(region),
-                sh_size=region.end - region.start,
-                sh_addralign=1,
-            )
-        )
-
-    def add(
-        self, name: str, kind: int, size: int, align: int, entry: int = 0, info: int = 0
-    ) -> int:
-        """A section with ``size`` bytes next in the file; gives its index."""
-        assert self.at % align == 0
-        self.headers.append(
-            Shdr(
-                sh_name=self._name(name),
-                sh_type=kind,
-                sh_offset=self.at,
-                sh_size=size,
-                sh_info=info,
-                sh_addralign=align,
-                sh_entsize=entry,
-            )
-        )
-        self.at += size
-        return len(self.headers) - 1
-
-    def pad(self, align: int) -> bytes:
-        """The zeros up to the next multiple of ``align``."""
-        zeros = bytes(-self.at % align)
-        self.at += len(zeros)
-        return zeros
-
-    def close(self) -> tuple[bytes, bytes]:
-        """Add ``.shstrtab``; gives its bytes, and the zeros up to the section headers."""
-        name = self._name(".shstrtab")
-        size = len(self.names)
-        self.headers.append(
-            Shdr(
-                sh_name=name,
-                sh_type=elf.SHT_STRTAB,
-                sh_offset=self.at,
-                sh_size=size,
-                sh_addralign=1,
-            )
-        )
-        self.at += size
-        return bytes(self.names), self.pad(8)
-
-    def _name(self, name: str) -> int:
-        at = len(self.names)
-        self.names += name.encode("utf-8", "surrogateescape") + b"\0"
-        return at
-
-
-def _check(places: Places, more: int, fmt: Format) -> None:
-    """Refuse what an ELF file cannot say; ``more`` is how many sections are no regions."""
-    if len(places.regions) + more >= elf.SHN_LORESERVE - 16:
+    Sixteen section numbers are kept for the sections that are not regions, BTF's apart.
+    """
+    if len(index.regions) + btf_sections >= elf.SHN_LORESERVE - 16:
         raise LayoutError(
-            f"The symbols lie in {len(places.regions)} regions, more than an ELF file can "
+            f"The symbols lie in {len(index.regions)} regions, more than an ELF file can "
             "number.",
             "Unload BPF programs or modules, or save /proc/kallsyms as text.",
         )
-    beyond = [r for r in places.regions if r.end > 1 << 32]
+    beyond = [r for r in index.regions if r.end > 1 << 32]
     if fmt.elf_class == elf.ELFCLASS32 and beyond:
         raise LayoutError(
             f"{beyond[0].name} ends at {beyond[0].end:#x}, and a kernel of 32 bits before.",
@@ -215,17 +155,12 @@ def _check(places: Places, more: int, fmt: Format) -> None:
         )
 
 
-def _offset(region: Region) -> int:
-    # No bytes of a region are in the file; gABI wants p_offset and p_vaddr congruent.
-    return region.start % PAGE
-
-
 def _segment(region: Region, fmt: Format) -> bytes:
     return fmt.phdr.pack(
         Phdr(
             p_type=elf.PT_LOAD,
             p_flags=_SEGMENT_FLAGS[region.kind],
-            p_offset=_offset(region),
+            p_offset=region_offset(region),
             p_vaddr=region.start,
             p_paddr=region.start,
             p_filesz=0,
@@ -235,30 +170,30 @@ def _segment(region: Region, fmt: Format) -> bytes:
     )
 
 
-def _letters(files: Files, by_address: Order, table: _Table) -> tuple[bytes, ...]:
-    """Add the section of letters; gives its bytes, with what pads them."""
+def _add_letters(files: Files, order: SymbolOrder, table: SectionTable) -> tuple[bytes, ...]:
+    """Add the section of letters; return its bytes, after those that pad it."""
     word = "<u4" if table.format.byteorder == "little" else ">u4"
-    data = letters(files.files, by_address).astype(word).tobytes()
+    data = letter_runs(files.files, order).astype(word).tobytes()
     zeros = table.pad(4)
     table.add(_note.LETTERS, elf.SHT_PROGBITS, len(data), 4, _note.LETTERS_RUN)
     return zeros, data
 
 
-def _notes(files: Files, fmt: Format, table: _Table) -> tuple[bytes, ...]:
-    """Add the sections of notes; gives their bytes, with what pads them.
+def _add_notes(files: Files, facts: NoteFacts, table: SectionTable) -> tuple[bytes, ...]:
+    """Add the sections of notes; return their bytes, each after those that pad it.
 
     Only the build-id is SHT_NOTE: elfutils and others parse every SHT_NOTE of an
     executable, and the kernel's Xen notes are not what they expect.
     """
     others = list(files.host.notes)
-    identity = [n for n in others if (n.name, n.type) == (b"GNU", elf.NT_GNU_BUILD_ID)][:1]
-    for note in identity:
+    build_id = [n for n in others if (n.name, n.type) == (b"GNU", elf.NT_GNU_BUILD_ID)][:1]
+    for note in build_id:
         others.remove(note)
     parts = []
     for name, kind, data in (
-        (".notes", elf.SHT_NOTE, _packed(identity, fmt)),
-        (".notes.kernel", elf.SHT_PROGBITS, _packed(others, fmt)),
-        (_note.SECTION, elf.SHT_PROGBITS, _note.pack(_facts(files), fmt)),
+        (".notes", elf.SHT_NOTE, _packed(build_id, table.format)),
+        (".notes.kernel", elf.SHT_PROGBITS, _packed(others, table.format)),
+        (_note.SECTION, elf.SHT_PROGBITS, _note.pack(facts, table.format)),
     ):
         if data:
             parts.append(table.pad(4))
@@ -267,8 +202,8 @@ def _notes(files: Files, fmt: Format, table: _Table) -> tuple[bytes, ...]:
     return tuple(parts)
 
 
-def _btf(files: Files, table: _Table) -> tuple[bytes, ...]:
-    """Add a section for each file's BTF; gives their bytes, with what pads them."""
+def _add_btf(files: Files, table: SectionTable) -> tuple[bytes, ...]:
+    """Add a section for each file's BTF; return their bytes, each after those that pad it."""
     parts = []
     for file in files.files:
         if file.btf is not None:
@@ -281,98 +216,3 @@ def _btf(files: Files, table: _Table) -> tuple[bytes, ...]:
 
 def _packed(notes: list[Note], fmt: Format) -> bytes:
     return b"".join(pack_note(note, fmt) for note in notes)
-
-
-def _facts(files: Files) -> dict[str, Any]:
-    """What ``.note.ksyms`` says.
-
-    Of two snapshots of one kernel, ``time`` differs and reference counts may.
-    """
-    host, marks, linked = files.host, files.landmarks, files.link_time
-    saved = None if host.saved is None else _time(host.saved)
-    return {
-        "ksyms": __version__,
-        "time": _time(time.time()),
-        **({} if host.running else {"saved": saved}),
-        "release": host.release,
-        "version": host.version,
-        "machine": host.machine,
-        "build_id": host.build_id.hex() if host.build_id else None,
-        "boot_id": host.boot_id,
-        "addresses": {
-            "_text": _hex(marks.get("_text")),
-            "_stext": _hex(marks.get("_stext")),
-        },
-        "link_time": {
-            "_text": _hex(linked.text if linked else None),
-            "_stext": _hex(linked.stext if linked else None),
-            "source": linked.source if linked else None,
-        },
-        "lists": files.lists,
-        "files": [_file_facts(*pair) for pair in zip(files.files, _names(files))],
-        "sizes": {
-            "exact": sum(count(file.symbols.exact) for file in files.files),
-            "inferred": "to the next symbol, section or region end",
-        },
-        "absent": files.absent,
-        "refused": files.refused,
-    }
-
-
-def _time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _names(files: Files) -> Iterator[int]:
-    """Where in ``.strtab`` each file's names begin, as :func:`copy` writes them."""
-    return accumulate((len(f.symbols.strings) for f in files.files), initial=len(_NO_NAME))
-
-
-def _file_facts(file: LinkerFile, names: int) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "id": file.id,
-        "name": file.name,
-        "kind": _kind(file),
-        "symbols": len(file.symbols.address),
-        "names": names,
-        "absolute": count(file.symbols.role >= Role.ABSOLUTE),
-        "build_id": file.build_id.hex() if file.build_id else None,
-        "unplaced": file.unplaced,
-        "debug": file.debug,
-        "ranges": [
-            {
-                "section": region.name,
-                "start": _hex(region.start),
-                "end": _hex(region.end),
-                "end_inferred": region.inferred,
-                "source": region.source,
-            }
-            for region in file.regions
-        ],
-    }
-    if file.btf is not None:
-        facts["btf"] = len(file.btf)
-    if file.programs:
-        facts["programs"] = [program.facts() for program in file.programs]
-    if file.module is not None:
-        facts["module"] = {
-            "size": file.module.size,
-            "address": _hex(file.module.address),
-            "refcount": file.module.refcount,
-            "dependants": list(file.module.dependants),
-            "state": file.module.state,
-            "taint": file.module.taint,
-            "srcversion": file.module.srcversion,
-            "version": file.module.version,
-        }
-    return facts
-
-
-def _kind(file: LinkerFile) -> str:
-    if file.id == KERNEL_ID:
-        return "kernel"
-    return "listed" if file.name in PSEUDO else "module"
-
-
-def _hex(address: int | None) -> str | None:
-    return None if address is None else f"{address:#x}"

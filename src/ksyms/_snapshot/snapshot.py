@@ -1,51 +1,113 @@
-"""A snapshot: size pass, copy pass, and the check that both saw one moment."""
+"""Snapshots: size pass, copy pass, and the check that both saw one moment."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Callable
-from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, TypeVar
 
 from .. import _portable
 from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
 from .._output import write_whole
-from .._typing import TYPE_CHECKING, Any, Final
+from .._typing import TYPE_CHECKING, Final
 from .emitter import Emitter, ResidueError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .._linker import Generation, Linker
-    from .._linker.elf_files import ElfLinker
+    from .._linker import Files, Generation
+    from .._note.facts import NoteFacts
+
+Reading = TypeVar("Reading")
 
 
-class Layout(Protocol):
-    """How an image is laid out: one module a layout, with the driver's two passes."""
+class Source(Protocol[Reading]):
+    """A source of linker files: a kernel's text files, or ELF files on disk.
 
-    def gather(self, linker: Linker | ElfLinker, reading: Any) -> Any:
-        """What the passes work on: an object with a ``generation``."""
+    A ``Reading`` is what the source read, or noted, when a try began.
+    """
 
-    def size(self, files: Any) -> Any:
-        """The size pass: an object whose ``total`` is the image's size in bytes."""
+    @property
+    def remedy(self) -> str:
+        """Advice for a user whose files keep moving, in one sentence."""
 
-    def copy(self, files: Any, sizes: Any, out: Emitter) -> None:
-        """The copy pass: write the image, given what the size pass found."""
+    @property
+    def reads_late(self) -> bool:
+        """True if tables are read during the copy pass; else all was read before it."""
+
+    def read(self) -> Reading:
+        """Begin a try."""
+
+    def moved(self, reading: Reading, /) -> list[str]:
+        """Return in words what has changed since ``reading``; nothing if nothing has."""
+
+    def files(self, reading: Reading, /) -> Files:
+        """Return the linker files, each with its regions."""
+
+
+class _Moment(Protocol):
+    """The input of the passes: linker files, or their tables, of one generation."""
+
+    @property
+    def generation(self) -> Generation: ...
+
+
+class _Sizes(Protocol):
+    """The result of a size pass: bytes of the image, symbols without symbol 0, the note."""
+
+    @property
+    def total(self) -> int: ...
+
+    @property
+    def symbols(self) -> int: ...
+
+    @property
+    def facts(self) -> NoteFacts | None: ...
+
+
+Gathered = TypeVar("Gathered", bound=_Moment)
+Sizes = TypeVar("Sizes", bound=_Sizes)
+
+
+class Layout(Protocol[Gathered, Sizes]):
+    """The layout of an image: a module with the driver's two passes."""
+
+    def gather(self, source: Source[Reading], reading: Reading, /) -> Gathered:
+        """Return the input of the passes."""
+
+    def size(self, gathered: Gathered, /) -> Sizes:
+        """Return the size of the image, and of its parts (size pass)."""
+
+    def copy(self, gathered: Gathered, sizes: Sizes, out: Emitter, /) -> None:
+        """Write the image into ``out`` (copy pass)."""
 
 
 LAYOUTS: Final = ("linux", "freebsd")
-"""The name of every layout, as the API and the command line take it, and its module's here."""
+"""The layouts, as the API and the command line name them."""
 
 
 class Snapshot:
-    """The kernel's symbols of one moment, as one ELF image that never changes."""
+    """The kernel's symbols of one moment, as one ELF image that never changes.
 
-    def __init__(self, image: npt.NDArray[np.uint8], generation: Generation) -> None:
+    ``generation`` is that moment's. ``symbols`` is the number of symbols in the image, without
+    symbol 0; ``facts`` are those of its note (docs/format.md), None in the ``freebsd`` layout,
+    which has no note.
+    """
+
+    def __init__(
+        self,
+        image: npt.NDArray[np.uint8],
+        generation: Generation,
+        symbols: int,
+        facts: NoteFacts | None,
+    ) -> None:
         self._image = image
         self.generation = generation
+        self.symbols = symbols
+        self.facts = facts
 
     @property
     def image(self) -> memoryview:
@@ -53,7 +115,7 @@ class Snapshot:
         return self._image.data
 
     def portable(self, progress: Callable[[int], None] | None = None) -> bytes:
-        """The image packed: a zstd file that says what it is of (docs/format.md).
+        """Return the image packed: a zstd file that begins with the facts (docs/format.md).
 
         ``progress`` is called with the number of bytes each time some have been packed.
 
@@ -74,37 +136,38 @@ class Snapshot:
         write_whole(os.fspath(path), self.image)
 
 
-def take(linker: Linker | ElfLinker, layout: str = "linux") -> Snapshot:
-    """Take a snapshot of ``linker``'s files, all of one generation.
+def take(source: Source[Reading], layout: str = "linux") -> Snapshot:
+    """Take a snapshot of ``source``'s files, all of one generation.
 
     Args:
-        linker: where the symbols come from.
+        source: where the symbols come from.
         layout: a name in :data:`LAYOUTS`.
 
     Raises:
         ValueError: there is no such layout.
         MovedError: the files moved during every one of :data:`TRIES` tries.
-        KsymsError: whatever ``linker`` raises where the files cannot be had at all.
+        KsymsError: an error of ``source``: its files cannot be read at all.
     """
-    return take_reading(linker, layout)[0]
+    return take_reading(source, layout)[0]
 
 
-def take_reading(linker: Linker | ElfLinker, layout: str = "linux") -> tuple[Snapshot, Any]:
-    """As :func:`take`, with the linker's reading, by which it tells whether that stands."""
+def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapshot, Reading]:
+    """Take a snapshot as :func:`take` does; return it with the reading that it is of.
+
+    ``source.moved(reading)`` tells whether the snapshot is still of the present.
+    """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
     moved: list[str] = []
     for _ in range(TRIES):
-        reading: Any = linker.read()
-        moved = linker.moved(reading)
+        reading = source.read()
+        moved = source.moved(reading)
         if moved:
             continue
+
         try:
-            # Not before the text is read, which begins before numpy is imported.
-            module = cast(Layout, import_module(f".{layout}", __package__))
-            files = module.gather(linker, reading)
-            image = _image(files, module)
-            moved = linker.moved(reading) if linker.reads_late else []
+            snapshot = _lay_out(source, reading, layout)
+            moved = source.moved(reading) if source.reads_late else []
         except MemoryError:
             raise LayoutError(
                 "There is not enough memory for an image of these symbols.",
@@ -114,21 +177,40 @@ def take_reading(linker: Linker | ElfLinker, layout: str = "linux") -> tuple[Sna
         except ResidueError as error:
             moved = [f"the symbol tables ({error})"]
         except KsymsError:
-            # What was read may be half of one file and half of another.
-            moved = linker.moved(reading) if linker.reads_late else []
+            # The reader may have seen half of one file and half of another.
+            moved = source.moved(reading) if source.reads_late else []
             if not moved:
                 raise
         if not moved:
-            return Snapshot(image, files.generation), reading
+            return snapshot, reading
+
     raise MovedError(
         f"The kernel's symbols moved during each of {TRIES} tries, at last: "
         f"{', '.join(moved)}.",
-        linker.remedy,
+        source.remedy,
     )
 
 
-def _image(files: Any, layout: Layout) -> npt.NDArray[np.uint8]:
-    sizes = layout.size(files)
+def _lay_out(source: Source[Reading], reading: Reading, layout: str) -> Snapshot:
+    """Run the passes of ``layout``.
+
+    The layouts need numpy, and so are imported here, after the text has been read: its
+    reading begins before numpy is imported.
+    """
+    if layout == "linux":
+        from . import linux
+
+        return _two_passes(source, reading, linux)
+    from . import freebsd
+
+    return _two_passes(source, reading, freebsd)
+
+
+def _two_passes(
+    source: Source[Reading], reading: Reading, layout: Layout[Gathered, Sizes]
+) -> Snapshot:
+    gathered = layout.gather(source, reading)
+    sizes = layout.size(gathered)
     out = Emitter(sizes.total)
-    layout.copy(files, sizes, out)
-    return out.finish()
+    layout.copy(gathered, sizes, out)
+    return Snapshot(out.finish(), gathered.generation, sizes.symbols, sizes.facts)

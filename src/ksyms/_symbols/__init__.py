@@ -1,7 +1,7 @@
 """Symbols read from any ELF image: address to symbol, name to symbols."""
 
 from .inputs import load, told_by
-from .slide import link_slide, slide_between, stext
+from .slide import link_slide, slide_between
 from .symbol import Symbol, is_mark
 from .table import SymbolTable
 
@@ -12,6 +12,5 @@ __all__ = [
     "link_slide",
     "load",
     "slide_between",
-    "stext",
     "told_by",
 ]

@@ -11,8 +11,11 @@ from .._compressed import contents, is_running, is_stream, read_stream, unpacked
 from .._elf import constants as elf
 from .._elf import read_image
 from .._errors import ImageError, SourceError, reason
-from .._typing import Any, Final
+from .._typing import TYPE_CHECKING, Final
 from .table import SymbolTable
+
+if TYPE_CHECKING:
+    from .._note.facts import NoteFacts
 
 _TEXT: Final = rb"(?:[0-9a-f]{8}(?:[0-9a-f]{8})?| {2}(?: {8})?\(null\)) \S \S+"
 """How the first line of a kallsyms, or of a System.map, begins; Linux 4.15 said (null)."""
@@ -58,11 +61,11 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
     table = _table(label, data)
     # The device may be open once a process: only what was unpacked is looked at again.
     if isinstance(data, bytes) and (told := told_by(label)) is not None:
-        _portable.checked(told, table.facts, label)
+        _portable.check_matches(told, table.facts, label)
     return table
 
 
-def told_by(label: str) -> dict[str, Any] | None:
+def told_by(label: str) -> NoteFacts | None:
     """What the file says of itself before it is unpacked; None where it says nothing.
 
     Raises:
@@ -70,7 +73,7 @@ def told_by(label: str) -> dict[str, Any] | None:
         ImageError: what it says is not whole.
     """
     try:
-        return _portable.facts_of(label)
+        return _portable.read_header_facts(label)
     except OSError as error:
         raise _unopened(label, error) from None
 
@@ -92,8 +95,8 @@ def _of_stream(label: str) -> SymbolTable:
     except ValueError as error:
         raise _unread(label, error) from None
     table = _table(label, data)
-    if (told := _portable.facts_in(packed, label)) is not None:
-        _portable.checked(told, table.facts, label)
+    if (told := _portable.header_facts(packed, label)) is not None:
+        _portable.check_matches(told, table.facts, label)
     return table
 
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .. import _hashes
+from . import name_hashes
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -36,7 +36,7 @@ class Names(NamedTuple):
     def find(self, name: bytes) -> list[int]:
         """The numbers of all symbols that can be called ``name``, ascending."""
         keys, bits, begins, shift = self
-        wanted = _hashes.hash_of(name) >> bits << bits
+        wanted = name_hashes.hash_of(name) >> bits << bits
         first = wanted >> shift
         at = bisect_left(keys, wanted, begins[first], begins[first + 1])
         found = []
@@ -51,9 +51,9 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
 
     What is outside the table, or has no end in it, is in the index under some hash.
     """
-    before = _hashes.SIZE
+    before = name_hashes.SIZE
     text = np.frombuffer(bytes(before) + strings, np.uint8)
-    tails = _hashes.tails(text)
+    tails = name_hashes.tails_of(text)
     bits = len(starts).bit_length()
     keys = np.empty(len(starts), np.uint64)
     ends = _Ends(text)
@@ -61,7 +61,7 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
         block = slice(first, first + _BLOCK)
         start = np.minimum(starts[block].astype(np.int64), len(strings))
         end = ends.find(start + before) - before
-        hashes = _hashes.hashes(tails[end], end - start)
+        hashes = name_hashes.hashes_of(tails[end], end - start)
         hashes >>= np.uint64(bits)
         hashes <<= np.uint64(bits)
         keys[block] = hashes | np.arange(first, first + len(start), dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""Names that are near one that no symbol has: another case, another suffix, a slip."""
+"""Suggestions for a name that no symbol has: another case, another suffix, a typo."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from .._typing import Final
 from .table import SymbolTable
 
 MOST: Final = 3
-"""How many names are given."""
+"""Largest number of suggestions."""
 _SHORT: Final = 4
-"""Characters that a name must have for one that differs by a character to be like it."""
+"""Least length of a name for which typos are considered."""
 _COMMON: Final = 3_000
-"""How many places of a part of a name are looked at."""
+"""Largest number of occurrences of one part of a name that are looked at."""
 _ALONE: Final = 8
-"""Characters of a name whose halves can be too common to find it by."""
+"""Shorter names are searched for as a whole too, for their halves can be too common."""
 _LONGEST: Final = 512
-"""Bytes of a name that is looked for."""
+"""Longer names, in bytes, get no suggestions."""
 _BEFORE: Final = (b"\0", b"_")
 _BEHIND: Final = (b"\0", b".", b"$")
-"""What a :func:`core` can have before it, and behind it."""
+"""Bytes that can stand before a :func:`core`, and behind it."""
 _HIDDEN: Final = (b".l", b"$")
-"""How names begin that the kernel gives no address (kernel/module/kallsyms.c)."""
+"""Prefixes of names that the kernel ignores (kernel/module/kallsyms.c, is_mapping_symbol)."""
 
 
 def similar(table: SymbolTable, name: str) -> list[str]:
-    """Names of ``table`` that are near ``name``, the nearest first; :data:`MOST` at most.
+    """Return at most :data:`MOST` names of ``table`` that resemble ``name``, the best first.
 
-    Their :func:`core` is the same, or differs by one slip. That takes a few passes over the
-    strings, and no index.
+    Their :func:`core` is the same, or differs by one typo. The search takes a few passes over
+    the strings, and needs no index.
     """
     wanted, call = core(name.encode("utf-8", "replace").lower())
     if len(wanted) >= _LONGEST or not wanted.strip(b"_"):
@@ -43,7 +43,7 @@ def similar(table: SymbolTable, name: str) -> list[str]:
         slip = own != wanted
         if slip and (own_call != call or not one_slip(own, wanted)):
             continue
-        padding = low.startswith(_note.TWIN, begin)
+        padding = low.startswith(_note.PFX_PREFIX, begin)
         found.add((slip, padding, abs(end - begin - len(name)), strings[begin:end]))
     names = (each[-1].decode("utf-8", "surrogateescape") for each in sorted(found))
     return list(
@@ -52,11 +52,11 @@ def similar(table: SymbolTable, name: str) -> list[str]:
 
 
 def core(name: bytes) -> tuple[bytes, bool]:
-    """What of a name in small letters tells it from others, and whether it is a system call's.
+    """Return the distinctive part of a lower-case name, and True if it is a system call's.
 
-    Without what the compiler puts behind it (``.isra.0``, ``.constprop.0``, ``.llvm.123``), the
-    underscores before it, and what a system call's function has there: ``sys_``, ``ksys_``,
-    ``__x64_sys_`` (arch/x86/include/asm/syscall_wrapper.h) and those of other machines.
+    That is the name without the compiler's suffixes (``.isra.0``, ``.constprop.0``,
+    ``.llvm.123``), its leading underscores, and the prefixes of system calls: ``sys_``,
+    ``ksys_``, ``__x64_sys_`` (arch/x86/include/asm/syscall_wrapper.h) and other machines'.
     """
     for mark in _BEHIND[1:]:
         end = name.find(mark, 1)
@@ -69,9 +69,9 @@ def core(name: bytes) -> tuple[bytes, bool]:
 
 
 def one_slip(one: bytes, other: bytes) -> bool:
-    """Whether one character is another, missing or too many, or two neighbours are swapped.
+    """Return True if one character differs, is missing or added, or two neighbours are swapped.
 
-    Of names too short to tell, never.
+    False for names shorter than :data:`_SHORT`.
     """
     least = min(len(one), len(other))
     if abs(len(one) - len(other)) > 1 or least < _SHORT:
@@ -84,9 +84,9 @@ def one_slip(one: bytes, other: bytes) -> bool:
 
 
 def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
-    """Where those names begin and end that have a half of ``wanted`` where it would be.
+    """Yield the begin and end of each name that shares a half with ``wanted``.
 
-    A slip leaves one half as it is; only two neighbours may be of both.
+    One typo leaves one half as it is, unless it swaps the two characters in the middle.
     """
     half = len(wanted) // 2
     swapped = wanted[: half - 1] + wanted[half - 1 : half + 1][::-1] + wanted[half + 1 :]
@@ -109,10 +109,10 @@ def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _begins(low: bytes, start: int, end: int) -> Iterator[int]:
-    """Where in a string names may begin: it can have others as its tails."""
+    """Yield each offset in a string at which a name may begin: names can share a tail."""
     if low.startswith(_HIDDEN, start, end):
         return
     yield start
-    for before in _note.BEFORE:
+    for before in _note.SHARING_PREFIXES:
         if low.startswith(before, start, end):
             yield start + len(before)

@@ -1,8 +1,8 @@
-"""How far a kernel's addresses lie from those of another boot, or of its link.
+"""The distance of a kernel's addresses from those of another boot, or of its link.
 
-The kernel moves as one piece (arch/x86/boot/compressed/kaslr.c, drivers/firmware/efi/libstub):
-one symbol's two addresses tell it for all. Modules are placed each by itself, and absolute
-symbols stay where they are.
+The kernel moves as one piece (arch/x86/boot/compressed/kaslr.c, drivers/firmware/efi/libstub),
+so the two addresses of one symbol give the slide of all. Each module is placed by itself, and
+absolute symbols do not move.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from .table import SymbolTable
 
 
 def stext(table: SymbolTable) -> int | None:
-    """Where ``table`` has the kernel's ``_stext``; None where it has none."""
+    """Return the address of the kernel's ``_stext`` in ``table``, None if it has none."""
     return next((s.address for s in table.find("_stext") if s.module is None), None)
 
 
 def linked_stext(table: SymbolTable) -> int | None:
-    """Where ``_stext`` was linked to; None where nothing told.
+    """Return the link address of ``_stext``, None if unknown.
 
-    By the snapshot's note; of another ELF file that is linked, where it has it.
+    A snapshot's note has it; in any other linked ELF file it is the symbol's own address.
     """
     if table.linked:
         return stext(table)
@@ -28,15 +28,15 @@ def linked_stext(table: SymbolTable) -> int | None:
 
 
 def link_slide(table: SymbolTable) -> int | None:
-    """What was added to the kernel's addresses in the boot of ``table``, in bytes."""
+    """Return the slide in bytes of the boot that ``table`` is of, None if unknown."""
     linked = linked_stext(table)
     return None if linked is None else _distance(linked, stext(table))
 
 
 def link_address(symbol: Symbol, slide: int | None) -> int | None:
-    """Where ``symbol`` was linked to, by :func:`link_slide` of its table.
+    """Return the link address of ``symbol``; ``slide`` is its table's :func:`link_slide`.
 
-    None of a module's, which has no such place, and where the slide is unknown.
+    None for a module's symbol, which has no link address, and if the slide is unknown.
     """
     if slide is None or symbol.module is not None:
         return None
@@ -44,7 +44,7 @@ def link_address(symbol: Symbol, slide: int | None) -> int | None:
 
 
 def slide_between(old: SymbolTable, new: SymbolTable) -> int | None:
-    """What is added to the kernel's addresses in ``old`` for those in ``new``, in bytes."""
+    """Return the distance in bytes from the kernel in ``old`` to the kernel in ``new``."""
     return _distance(stext(old), stext(new))
 
 

@@ -171,7 +171,7 @@ class SymbolTable(Sequence[Symbol]):
         """
         if not len(self._note):
             return {}
-        return _note.unpack(self._note, self._image.format, self._image.label)
+        return dict(_note.unpack(self._note, self._image.format, self._image.label))
 
     @cached_property
     def release(self) -> str | None:
@@ -664,7 +664,7 @@ class SymbolTable(Sequence[Symbol]):
             # In a snapshot a name is a string of its own, or the tail of a longer one.
             if not len(self._note)
             or strings[start - 1] == 0
-            or strings.endswith(_note.BEFORE, 0, start)
+            or strings.endswith(_note.SHARING_PREFIXES, 0, start)
         ]
 
     def _named(self, starts: list[int]) -> list[int]:

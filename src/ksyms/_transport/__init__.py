@@ -5,6 +5,7 @@ from .backing import Backing
 from .callers import Gate, check_namespace
 from .cuse import CharacterDevice, connect
 from .directory import STATUS, Directory
+from .memory import Readers
 from .mount import FORCE, KIND, check, mount, mounted, unmount, unmounted
 from .operations import Operations, serve
 from .protocol import Channel, Request
@@ -19,6 +20,7 @@ __all__ = [
     "Directory",
     "Gate",
     "Operations",
+    "Readers",
     "Request",
     "check",
     "check_namespace",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
@@ -170,67 +169,6 @@ class Gate:
         except MemoryError:
             self._refusals.add(name, request.pid, errno.ENOMEM)
             raise
-
-
-class Memory(NamedTuple):
-    """The memory of the process with thread ``task``, and which file's mapping counts.
-
-    A file is told by its device (``major:minor`` in hexadecimal, as maps prints it) and its
-    inode: its path can be any, and "(deleted)". All ``size`` bytes of it must be mapped.
-    """
-
-    task: int
-    device: bytes
-    inode: int
-    size: int
-
-    def mapped_at(self) -> int | None:
-        """Where it has the file mapped from its first byte; None where it has not."""
-        for line in _read(f"/proc/{self.task}/maps").splitlines():
-            place, _, offset, device, inode = line.split(None, 5)[:5]
-            if inode != b"%d" % self.inode or device != self.device or int(offset, 16):
-                continue
-            start, end = (int(word, 16) for word in place.split(b"-"))
-            if end - start >= self.size:
-                return start
-        return None
-
-    def string_at(self, address: int, longest: int) -> bytes | None:
-        """The string at ``address``, without its NUL; None where that cannot be read.
-
-        It waits as long as the caller itself would: for ever, where a page never comes.
-        """
-        found = b""
-        while len(found) < longest:
-            # Up to the end of a page: the next one may not be there.
-            at = address + len(found)
-            part = _copied(self.task, at, min(longest - len(found), -at % 4096 or 4096))
-            text, end, _ = part.partition(b"\0")
-            found += text
-            if end or not part:
-                return found if end else None
-        return found
-
-
-class _Part(ctypes.Structure):
-    """``struct iovec``."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-def _copied(task: int, address: int, length: int) -> bytes:
-    """``length`` bytes of the memory of thread ``task``; none where they cannot be read.
-
-    By process_vm_readv(): a read of /proc/PID/mem that waits for a page of a dead file
-    system cannot be killed (seen on 6.18, in filemap_fault), and the process would not end.
-    """
-    libc = ctypes.CDLL(None)
-    buffer = ctypes.create_string_buffer(length)
-    ours = _Part(ctypes.addressof(buffer), length)
-    theirs = _Part(address, length)
-    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
-    got = libc.process_vm_readv(task, ctypes.byref(ours), one, ctypes.byref(theirs), one, none)
-    return buffer.raw[: max(got, 0)]
 
 
 def check_namespace() -> None:

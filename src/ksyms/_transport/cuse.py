@@ -16,8 +16,9 @@ from typing import Final, NamedTuple
 from .._device import Device, asks_caller
 from .._errors import ServeError, reason
 from . import protocol
-from .callers import Gate, Memory
+from .callers import Gate
 from .directory import Snapshots
+from .memory import Memory, Readers, lane
 from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Request
 
@@ -65,6 +66,7 @@ class CharacterDevice(Operations):
         device: who has it open.
         snapshots: what an open is given.
         gate: who may open.
+        readers: what reads the memory of who calls.
         ready: called when the kernel has been told of the device.
     """
 
@@ -74,12 +76,14 @@ class CharacterDevice(Operations):
         device: Device,
         snapshots: Snapshots,
         gate: Gate,
+        readers: Readers,
         ready: Callable[[], None],
     ) -> None:
         self._name = name
         self._device = device
         self._snapshots = snapshots
         self._gate = gate
+        self._readers = readers
         self._ready = ready
         self._lock = threading.Lock()
         self._places: dict[int, _Place] = {}
@@ -135,11 +139,11 @@ class CharacterDevice(Operations):
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
-            raise WaitError(handle)  # the caller's memory
+            raise WaitError(lane(request, handle))
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
         # Nothing of a character device of CUSE's can be mapped.
-        memory = Memory(request.pid, b"", 0, 0)
+        memory = Memory(self._readers, request.uid, request.pid)
         answer = self._device.ioctl(handle, number, memory, data)
         return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))
 

@@ -20,13 +20,16 @@ from typing import Any, Final, Protocol
 from .._device import Device, Process, asks_caller
 from . import protocol
 from .backing import Backing
-from .callers import Gate, Memory
+from .callers import Gate
+from .memory import Memory, Readers, lane
 from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Attributes, Channel, Request
 
 STATUS: Final = ".status"
 _FORGOTTEN: Final = 4096
 """How many threads that never came again after an ESTALE are remembered."""
+_NAMED: Final = 1000
+"""How many openers ``.status`` names; it counts all."""
 _FOR_EVER: Final = 1 << 30
 _DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: read though the size is 0
 _WANTED: Final = (
@@ -83,6 +86,7 @@ class Directory(Operations):
         files: a device for each name.
         snapshots: what an open is given.
         gate: who may open.
+        readers: what reads the memory of who calls.
         facts: what else ``.status`` says.
         event: told in words what else happens.
     """
@@ -94,6 +98,7 @@ class Directory(Operations):
         files: dict[str, Device],
         snapshots: Snapshots,
         gate: Gate,
+        readers: Readers,
         facts: Callable[[], dict[str, Any]],
         event: Callable[[str], None],
     ) -> None:
@@ -102,6 +107,7 @@ class Directory(Operations):
         self._files = files
         self._snapshots = snapshots
         self._gate = gate
+        self._readers = readers
         self._facts = facts
         self._event = event
         self._lock = threading.Lock()
@@ -258,7 +264,7 @@ class Directory(Operations):
             "passthrough": self.passthrough is None,
             "why_no_passthrough": self.passthrough,
         }
-        facts = {**self._facts(), **passthrough, **self.counts(), "openers": self.openers()}
+        facts = {**self._facts(), **passthrough, **self.counts(), **self._openers()}
         text = json.dumps(facts)
         with self._lock:
             handle = self._next
@@ -270,13 +276,15 @@ class Directory(Operations):
     def _forget_text(self, handle: int) -> None:
         self._texts.pop(handle, None)
 
-    def openers(self) -> list[dict[str, Any]]:
-        """Who has which file open."""
-        return [
-            {"file": name, "pid": process.pid}
+    def _openers(self) -> dict[str, Any]:
+        """Who has which file open: the first of them, and how many more there are."""
+        opens = [
+            (name, process)
             for name, device in self._files.items()
             for process in device.openers().values()
         ]
+        named = [{"file": name, "pid": process.pid} for name, process in opens[:_NAMED]]
+        return {"openers": named, "more_openers": len(opens) - len(named)}
 
     def _read(self, request: Request, wait: bool) -> Answer:
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
@@ -291,14 +299,15 @@ class Directory(Operations):
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
-            raise WaitError((request.node, handle))  # the caller's memory
+            raise WaitError(lane(request, handle))
         node = self._node(request.node)
         if node.name == STATUS:
             raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
         size = node.backing.size if node.backing else 0
-        memory = Memory(request.pid, self._device, node.number, size)
+        who = self._readers, request.uid, request.pid
+        memory = Memory(*who, self._device, node.number, size)
         answer = self._files[node.name].ioctl(handle, number, memory, data)
         return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))
 

@@ -3,8 +3,8 @@
 Requests are read and most are answered by one thread: RELEASE is told of after close() has
 returned, and with several readers a close followed by an open gave a spurious EBUSY (2 to 60
 in 5,000). What may take long is answered by others, so that it holds up nobody's reads: each in
-its lane, one after the other. Snapshots have a lane, and so has each open whose caller's memory
-is read: a page of that may never come, and holds up nobody else's calls.
+its lane, one after the other. Snapshots have a lane. What needs the caller's memory has some a
+user (:func:`.memory.lane`): a page of that may come late, and holds up no other user's calls.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import _thread
 import errno
 import os
 import struct
+import sys
 import threading
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -26,10 +26,11 @@ from typing import Final, NamedTuple
 from .._errors import KsymsError
 from .._threads import begin
 from . import protocol
+from .memory import PATIENCE
 from .protocol import Buffer, Channel, Request
 
 _AGAIN: Final = 0.1  # seconds until an answer is tried again that there was no memory for
-_LANES: Final = 256
+_LANES: Final = 32
 """Lanes at most, each a thread while it has work; the lane of snapshots is always there."""
 
 
@@ -85,13 +86,22 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
         try:
             _answer(channel, request, handler, False, told)
         except WaitError as error:
+            again = errno.EAGAIN, time.monotonic(), told
+            late = partial(_finish, channel, request, *again)
             try:
-                lanes.submit(
-                    error.lane, partial(_answer, channel, request, handler, True, told)
-                )
+                work = partial(_answer, channel, request, handler, True, told)
+                lanes.submit(error.lane, _Work(work, late, time.monotonic() + PATIENCE))
             except (KsymsError, OSError, MemoryError):  # no more threads can be begun
-                _finish(channel, request, errno.EAGAIN, time.monotonic(), told)
+                late()
     lanes.finish()
+
+
+class _Work(NamedTuple):
+    """What is to be done, and what instead if that has not begun at the time ``due``."""
+
+    do: Callable[[], None]
+    late: Callable[[], None]
+    due: float
 
 
 class _Lanes:
@@ -102,11 +112,11 @@ class _Lanes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._work: dict[Hashable, deque[Callable[[], None]]] = {}
+        self._work: dict[Hashable, deque[_Work]] = {}
         self._snapshots = _thread.allocate_lock()
 
-    def submit(self, lane: Hashable, work: Callable[[], None]) -> None:
-        """Have ``work`` done in ``lane``.
+    def submit(self, lane: Hashable, work: _Work) -> None:
+        """Have ``work`` done in ``lane``; in that of snapshots it is never late.
 
         Raises:
             OSError: there are too many lanes.
@@ -140,7 +150,8 @@ class _Lanes:
                     return
                 work = self._work[lane].popleft()
             try:
-                work()
+                in_time = lane is None or time.monotonic() < work.due
+                (work.do if in_time else work.late)()
             except Exception:  # the lane stays open to others
                 _complain()
 
@@ -205,6 +216,6 @@ def _tell(told: Told | None, request: Request, number: int, begun: float) -> Non
 
 
 def _complain() -> None:
-    """Print what nobody foresaw, if there is the memory to."""
+    """Have what nobody foresaw said as that of any thread is, if there is the memory to."""
     with suppress(MemoryError):
-        traceback.print_exc()
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), None)))

@@ -1,4 +1,4 @@
-"""A text that is read ahead, and the windows that its names are moved by."""
+"""The thread that reads a text, and the windows in which its names are copied."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import ksyms
-from ksyms._linker import windows
-from ksyms._linker.ahead import ReadAhead
+from ksyms._linker import byte_gather
 from ksyms._linker.generation import Generation
-from ksyms._linker.kallsyms import _PAIRS
+from ksyms._linker.kallsyms_lines import PAIRS
+from ksyms._linker.reader_thread import ReaderThread
 from served import wait_for
 
 NEVER = Generation(None, None, None)
@@ -34,9 +34,9 @@ class Slow(io.BytesIO):
 def test_what_has_come_is_handed_on_before_a_buffer_is_full() -> None:
     """And all of it, in whole lines, whatever the pieces are."""
     source = Slow(LINES.encode())
-    with ReadAhead(source, "text", lambda: NEVER, live=True) as ahead:
+    with ReaderThread(source, "text", lambda: NEVER, live=True) as reader:
         pieces = []
-        for block in ahead.blocks():
+        for block in reader.blocks():
             pieces.append(bytes(block.buffer[block.start : block.end]))
             if len(pieces) == 1:
                 assert not source.closed
@@ -46,14 +46,38 @@ def test_what_has_come_is_handed_on_before_a_buffer_is_full() -> None:
     assert len(pieces) > len(LINES) >> 18
 
 
+PAIR = "ffffffff81000010 t __pfx_vfs_read\nffffffff81000020 T vfs_read\n"
+BUFFER = 1 << 18
+
+
+@pytest.mark.parametrize("digits", [8, 16])
+@pytest.mark.parametrize("line", ["vfs_read", "__pfx_"], ids=["second", "first"])
+def test_no_block_ends_between_the_names_of_a_pair(digits: int, line: str) -> None:
+    """Wherever the buffer's end falls in the pair, or right behind one of its lines.
+
+    ``foo`` is the tail of ``__pfx_foo`` only where one block has both.
+    """
+    pair = "".join(text[16 - digits :] for text in PAIR.splitlines(True)).encode()
+    for end in range(len(pair) + 1):  # how much of the pair the first buffer has
+        filler = b"81000000 t a\n"[8 - digits :] if digits == 8 else b"f" * 16 + b" t a\n"
+        count, odd = divmod(BUFFER - end, len(filler))
+        text = filler * (count - 1) + filler[:-1] + b"b" * odd + b"\n" + pair + filler
+        if line == "__pfx_":  # the pair is the last of the text
+            text = text[: -len(filler)]
+        with ReaderThread(io.BytesIO(text), "text", lambda: NEVER) as ahead:
+            pieces = [bytes(b.buffer[b.start : b.end]) for b in ahead.blocks()]
+        assert b"".join(pieces) == text
+        assert [pair in piece for piece in pieces].count(True) == 1, end
+
+
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("live", [False, True])
 def test_a_text_that_nobody_wants_any_more(begun: bool, live: bool) -> None:
     """Its thread ends, and its file is closed, though it was not read to its end."""
     source = io.BytesIO(LINES.encode() * 40)
-    with ReadAhead(source, "text", lambda: NEVER, live) as ahead:
+    with ReaderThread(source, "text", lambda: NEVER, live) as reader:
         if begun:
-            next(ahead.blocks())
+            next(reader.blocks())
     wait_for(lambda: source.closed)
 
 
@@ -73,17 +97,17 @@ def test_copies_of_every_length() -> None:
     draw = random.Random(1)
     for _ in range(200):
         names = [draw.randbytes(draw.choice(EDGES)) for _ in range(draw.randrange(1, 60))]
-        text = np.frombuffer(bytearray(b"".join(names) + bytes(windows.SIZE)), np.uint8)
+        text = np.frombuffer(bytearray(b"".join(names) + bytes(byte_gather.WINDOW)), np.uint8)
         length = np.array([len(name) for name in names])
         starts = np.cumsum(length) - length
         kept = np.array([draw.random() < 0.7 for _ in names])
         offsets = np.cumsum(np.where(kept, length, 0)) - length
-        out = np.full(int(length.sum()) + windows.SIZE, 0xFF, np.uint8)
-        windows.copy(
-            windows.windows(text),
+        out = np.full(int(length.sum()) + byte_gather.WINDOW, 0xFF, np.uint8)
+        byte_gather.gather_strings(
+            byte_gather.windows_of(text),
             starts[kept],
             length[kept],
-            windows.windows(out),
+            byte_gather.windows_of(out),
             offsets[kept],
         )
         wanted = b"".join(name for name, keep in zip(names, kept.tolist()) if keep)
@@ -96,10 +120,10 @@ def test_names_that_differ_in_one_byte() -> None:
             one, other = bytearray(b"n" * size), bytearray(b"n" * size)
             other[at] = ord("m")
             text = np.frombuffer(
-                one + b"x" + one + b"y" + other + bytes(windows.SIZE), np.uint8
+                one + b"x" + one + b"y" + other + bytes(byte_gather.WINDOW), np.uint8
             )
-            found = windows.equal(
-                windows.windows(text),
+            found = byte_gather.equal_strings(
+                byte_gather.windows_of(text),
                 np.array([0, 0]),
                 np.array([size + 1, 2 * (size + 1)]),
                 np.array([size, size]),
@@ -109,8 +133,8 @@ def test_names_that_differ_in_one_byte() -> None:
 
 def test_pairs_of_digits_are_in_the_order_of_words() -> None:
     """Whatever the machine's: big-endian ones read the same words."""
-    assert _PAIRS.dtype.str == "<u2"
-    assert [int(_PAIRS[int.from_bytes(pair, "little")]) for pair in (b"00", b"0a", b"f1")] == [
+    assert PAIRS.dtype.str == "<u2"
+    assert [int(PAIRS[int.from_bytes(pair, "little")]) for pair in (b"00", b"0a", b"f1")] == [
         0x00,
         0x0A,
         0xF1,

@@ -1,0 +1,358 @@
+"""Where the kernel and its tools print frames: the words that stand before them in their line.
+
+A name beside an address is evidence of a boot where these words are the kernel's own, and
+nothing a user of the machine can have chosen is among them. What prints frames is known;
+messages that have a user's words in them are too many to be listed. So all words before a
+frame must be of :data:`_WORDS`, behind one of :data:`_LEADS` if there is one; and the line
+must not be the rest of a message that begins with others.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from . import forms, lines
+from .users import Span, is_in
+
+FRAME: Final = b"\0"
+"""Stands for a frame that is before another one in its line."""
+_ADDRESS: Final = rb"(?:0[xX])?"
+_LEADS: Final = (
+    # mm/kasan/report.c, mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c
+    rb"BUG: K[A-Z]+: [\w-]{1,32}(?: [\w-]{1,16}){0,2} in ",
+    # kernel/panic.c, __warn
+    rb"WARNING: (?:CPU: \d+ PID: \d+ )?(?:at )?[\w./+-]{1,255}:\d+ (?:at )?",
+    # kernel/locking/lockdep.c, print_lock: the class is the source's words
+    rb" {0,8}(?:-> )?#\d+: +(?:"
+    + FRAME
+    + rb"|[0-9a-f]{8,16})? ?(?:\([^()\n]{1,255}(?:\(\))?\)\{)?"
+    rb"[-.+?]+\}(?:-\{\d+:\d+\})?, at: ",
+    rb"(?:[0-9a-f]{8,16} )?\([^()\n]{1,255}\)\{[-.+?]+\}(?:-\{\d+:\d+\})?, at: ",
+    # lib/dump_stack.c, print_worker_info; the name is a workqueue's and a source's word
+    rb"Workqueue: [\w.:/-]{1,64} ",
+    # arch/arm/kernel/traps.c, dump_backtrace_entry, since Linux 5.13
+    rb" ?[A-Za-z_][\w.]{0,255}(?: \[\w{1,64}\])? from ",
+    # kernel/trace/trace_output.c and ftrace_dump, trace-cmd report: a comm of 15 bytes, and
+    # the event's name. Its fields are judged as all words are: strings among them are a user's.
+    rb" *[^\n]{1,16}-\d{1,7} +(?:\( *[\d-]+\) )?\[\d{1,4}\] (?:[\w.#+-]{4,7} )? *"
+    rb"\d+(?:\.\d+|us)?(?: ?[:!+#*@$]) (?:[\w:]{1,64}: )?",
+    # kernel/trace/trace_functions_graph.c
+    rb" *\d{1,4}\)[^\n|\"']{0,32}\|  [^\n\"']{0,255}/\* <?-?",
+    # perf script (tools/perf/builtin-script.c): a comm, its number, the event
+    rb" *[^\n]{1,16} +\d{1,7}(?:/\d{1,7})? +(?:\[\d{3,4}\] )? *(?:\S{4,5} )?\d+\.\d+: +"
+    rb"(?:\d+ +)?[\w:/.=,-]{1,64}: ",
+    # perf report --stdio, with -v
+    rb" *\d{1,3}\.\d\d% +[^\n]{1,16} +[\[\]\w.]{1,64} +(?=0x)",
+    # stacks of flame graphs (profile -f of bcc, stackcollapse-perf.pl)
+    rb"[^\n;]{1,16};(?:[^\s;]{1,512};)*",
+    # gdb: a frame with its arguments, a pointer that it prints, an instruction
+    rb"#\d+ +(?:0x)?" + FRAME + rb"[^\n\"']{0,1024}\([^\n\"']{0,1024}=",
+    rb"[ \t]*(?:\$\d{1,6}|\.?\w{1,64})? ?=? ?\([\w *()]{1,255}\)",
+    rb"[ \t]*(?:\$\d{1,6}|\.?\w{1,64}) = ",
+    rb"[ \t]*(?:=> ?)?"
+    + _ADDRESS
+    + FRAME
+    + rb"[ \t]?(?:<\+\d+>)?:[ \t]+(?:[0-9a-f]{2} )*[ \t]*"
+    rb"[a-z]{1,12}[a-z0-9.]{0,8}[ \t]+[^\n\"']{0,80}?",
+    rb" {1,16}b['\"]",  # bcc prints names as Python's bytes
+)
+"""What begins a line and has words besides :data:`_WORDS`."""
+_WORDS: Final = frozenset(
+    # a trace and its marks: arch/*/kernel/{dumpstack,stacktrace,traps}.c
+    b"""Call Trace trace Backtrace backtrace Stack stack IRQ EOI NMI TASK SOFTIRQ EXCEPTION
+    interrupt syscall softirq Caller Function entered from at in is Process Trace Badness
+    unable handle kernel NULL paging request pointer dereference call idling skipped
+    XEN Code func function entry ret call_on_stack Exception page_fault Tainted
+    """.split()
+    # registers: show_regs of arch/*
+    + b"""RIP EIP IP ip PC pc LR lr NIP CTR REGS MSR CR XER CFAR DAR DSISR IRQMASK SOFTE GPR CCR
+    RSP ESP SP sp EFLAGS RFLAGS FLAGS eflags rflags eip rip
+    pstate cpsr psr Flags fp sl tls epc ra gp tp status badaddr cause EPC BADV ERA PRMD EUEN
+    ECFG ESTAT CRMD era Krnl PSW GPRS ACRS IAOQ IASQ IIR ISR IOR RP RPC TPC TNPC TSTATE
+    TICK Y PR PR_REG GBR MACH MACL a0 hi lo Hi Lo Cause BadVA PrId Status Epc exception ORIG_RAX
+    ORIG_EAX GS FS DS ES SS CS KERNEL_GS gs fs GSBASE pal
+    last Last Breaking Event Address b0 b6 b7 ar rnat bspstore itc ps pr""".split()
+    # lockdep's, kmemleak's, the allocators', the workqueues' and others'
+    + b"""key hardirqs softirqs enabled disabled irq event stamp INFO Allocated Freed
+    backtrace for cpu CPU NMI calling initcall mce Hardware Error INEXACT TSC ADDR work
+    Returning to From From: EIP; page last allocated free via order Modules handlers BUG
+    scheduling while atomic Preemption preempted task stack_trace us RPL BUG held""".split()
+    # fields of events that are addresses or numbers: include/trace/events
+    + b"""kmalloc kfree kmem_cache_alloc call_site caller parent ptr bytes_req bytes_alloc
+    gfp_flags node timer hrtimer expires now flags softexpires mode skbaddr protocol location
+    reason work workqueue ip addr address error_code vec action rip""".split()
+    # ksymoops, crash, drgn and bpftrace
+    + b"exception code text trapped".split()
+)
+_REGISTER: Final = (
+    rb"[RE]?(?:[ABCD]X|[SD]I|[SB]P|IP)|[RXrx]\d{1,2}|[DC]R\d|GPR\d\d|[sawtvgoliIGVfbp]\d{1,2}"
+    rb"|arg\d{1,2}|[rR][abcds][xip]|RR\d|\w"
+)
+# Numbers; two, four, eight or sixteen letters are one only where the kernel dumps memory.
+_NUMBER: Final = rb"\d[0-9a-fA-FxX]*(?:ns|us|ms|s|kB|th)?|[0-9a-fA-F]*\d[0-9a-fA-F]*"
+_NUMBER_ALSO: Final = rb"|[0-9a-fA-F]{2}|[0-9a-fA-F]{8}|[0-9a-fA-F]{16}"
+_IS_WORD: Final = re.compile(rb"[A-Za-z_0-9]+")
+_IS_NO_WORD: Final = re.compile(rb"(?:" + _REGISTER + rb"|" + _NUMBER + _NUMBER_ALSO + rb")")
+_IS_ESCAPE: Final = re.compile(
+    rb"\\u[0-9a-fA-F]{4}|\\x[0-9a-f]{2}|\\[ntr]|&[lg]t;|=20|=3D|</?[a-z]+>|"
+    + forms.COLOUR.pattern
+)
+_LEAD: Final = re.compile(rb"(?:" + rb"|".join(_LEADS) + rb")")
+# Behind these a line of a report's has a task's name, or the source's words.
+_REPORT: Final = re.compile(
+    rb"(?:Call [Tt]race:|\s*</?[A-Z_]{2,16}>|(?:CPU|Pid|PID): |Hardware name: "
+    rb"|-{3,}\[ |={4,}|Code: |RIP: |BUG: |WARNING: |INFO: task |Oops|Internal error|Unable to "
+    rb"|#PF: |PGD |Kernel panic|Kernel Offset: |Kernel relocated by |general protection fault"
+    rb"|kernel BUG at |Modules linked|Workqueue: |Tainted: |Stack:|Backtrace|Mem abort info"
+    rb"|Data abort info|\[[0-9a-f]{8,16}\] pgd|watchdog: |rcu: |NMI |Sending NMI"
+    rb"|note: |Fixing recursive|divide error|invalid opcode|Krnl |Last Breaking|Linux version "
+    rb"|Shutting down|Rebooting |SMP |Disabling lock|Allocated by|Freed by|The buggy "
+    rb"|Memory state|page:|which belongs|located |[ >]?ffff|Showing all locks"
+    rb"|Unhandled |Insufficient stack|KASLR |Kernel BUG|Instruction dump"
+    rb"|Process |Dumping ftrace)"
+)
+_MOST: Final = 1 << 12
+"""Bytes of a line before a frame in which its words are looked for."""
+BEHIND: Final = 1 << 13
+"""Bytes of a text before a block that a message which goes on in it can begin in."""
+_HOST: Final = re.compile(rb"(?<![^ ])([A-Za-z][\w.:@-]{0,255}) \Z(?<!kernel: )")
+"""What may be a host's name at the end of a prefix, or a message's first word."""
+_ZERO: Final = re.compile(rb"\[ *0\.0+\]?")
+"""The time before the clock runs, when there is no user yet."""
+
+
+class _Line(NamedTuple):
+    """A line: its time if no other message can have the same, and its part of a message."""
+
+    time: bytes
+    indented: bool
+    is_stamped: bool
+    content: bytes
+
+
+@lru_cache(maxsize=1 << 12)
+def is_said(words: bytes) -> bool:
+    """Return whether these are words that the kernel or its tools have before a frame."""
+    words = _IS_ESCAPE.sub(b" ", words)
+    lead = _LEAD.match(words)
+    return _are_known(words) or (lead is not None and _are_known(words[lead.end() :]))
+
+
+def _are_known(words: bytes) -> bool:
+    return all(
+        word in _WORDS or _IS_NO_WORD.fullmatch(word) is not None
+        for word in _IS_WORD.findall(words)
+    )
+
+
+class Contexts:
+    """The words before the frames of one block of a text.
+
+    Args:
+        before: the end of the text before the block, of :data:`BEHIND` bytes; None where the
+            lines are some of a block.
+        text: the block, and ``pieces`` and ``keys`` what it was split into.
+        digits: how many an address has.
+        told: by number, keys with names that stand in lines of their own.
+        spans: what users wrote for sure.
+    """
+
+    def __init__(
+        self,
+        before: bytes | None,
+        text: bytes,
+        pieces: Sequence[bytes],
+        keys: Sequence[bytes],
+        digits: int,
+        told: Mapping[int, bytes],
+        spans: Sequence[Span] = (),
+    ) -> None:
+        self.are_alone = before is None
+        """Whether the lines do not follow each other, so that nobody knows: all is evidence."""
+        self._before, self._text = before or b"", text
+        self._pieces, self._keys, self._digits = pieces, keys, digits
+        self._told, self._spans = told, spans
+        self._numbers: dict[bytes, list[int]] = {}
+        self._places: list[int] = []
+        self._known: dict[bytes, bool] = {}
+        self._silent: dict[int, bool] = {}
+        self.unsaid: dict[bytes, int] = {}
+        """Keys that were asked for and are no evidence; where in the block each is first."""
+
+    def is_evidence(self, key: bytes) -> bool:
+        """Return whether a key stands where the kernel prints frames, at one place or more."""
+        known = self._known.get(key)
+        if known is None:
+            self._index()
+            numbers = self._numbers.get(key, [])
+            known = self._known[key] = any(map(self._is_said_at, numbers))
+            if not known and numbers:
+                self.unsaid[key] = self._places[numbers[0]]
+        return known
+
+    def _index(self) -> None:
+        if not self._numbers:
+            self._places = list(accumulate(map(len, self._pieces)))[:-1:2]
+            for number, one in enumerate(self._keys):
+                self._numbers.setdefault(one, []).append(number)
+            for number, one in self._told.items():
+                self._numbers.setdefault(one, []).append(number)
+
+    def _is_said_at(self, number: int) -> bool:
+        place = self._places[number]
+        if self._spans and is_in(self._spans, place):
+            return False
+        return self.is_printed(place, number)
+
+    def is_key(self, place: int) -> bool:
+        """Return whether the address at a place stands where the kernel prints frames."""
+        self._index()
+        return self._is_said_at(bisect_left(self._places, place))
+
+    def is_printed(self, place: int, number: int | None = None) -> bool:
+        """Return whether what is at a place of the block can be evidence.
+
+        It is the frame of a number, or a name without an address.
+        """
+        if self.are_alone:
+            return True
+        line = lines.begin(self._text, place)
+        if line < 0 or place - line > _MOST or (line == 0 and self._before[-1:] not in b"\n"):
+            return False
+        words = self._text[line:place] if number is None else self._words(number, line)
+        words = forms.FRAMES.sub(FRAME, words)
+        said = is_said(self._content(words)) or is_said(words)
+        return said and not self.goes_on(line)
+
+    def _content(self, line: bytes) -> bytes:
+        """Give a line without what printk and loggers put before a message.
+
+        A word that may be a host's or the message's own is a host's where the block's first
+        and last such line have it too.
+        """
+        prefix = lines.PREFIX.match(line)
+        assert prefix is not None
+        host = _HOST.search(prefix[0])
+        if host is None or host[1] == self._host:
+            return line[prefix.end() :]
+        return line[host.start() :]
+
+    @cached_property
+    def _host(self) -> bytes:
+        """The host whose log the block is of; b"" where its lines have none, or several."""
+        found = set[bytes]()
+        logged = 0
+        for line in _some_lines(self._text):
+            prefix = lines.PREFIX.match(line)
+            if prefix is not None and len(prefix[0].strip()) > _LEAST:
+                host = _HOST.search(prefix[0])
+                found.add(b"" if host is None else host[1])
+                logged += 1
+        return found.pop() if logged > 1 and len(found) == 1 else b""
+
+    def _words(self, number: int, line: int) -> bytes:
+        """Give the words between a line's begin and a frame in it."""
+        words: list[bytes] = []
+        for at in range(number, -1, -1):
+            piece, key, place = self._pieces[2 * at], self._keys[at], self._places[at]
+            begin = place - len(piece)
+            piece = piece[max(line - begin, 0) :]
+            if key[self._digits : self._digits + 1] == forms.BEFORE:
+                piece = _without_name(piece, key)
+            words.append(piece)
+            if begin <= line:
+                break
+            words.append(FRAME)
+        return b"".join(reversed(words))
+
+    def _line(self, text: bytes, begin: int) -> _Line:
+        end = text.find(b"\n", begin)
+        whole = text[begin : len(text) if end < 0 else end]
+        indent = _INDENTED.match(whole)
+        if indent is not None:
+            return _Line(b"", True, False, whole[indent.end() :])
+        prefix = lines.PREFIX.match(whole)
+        assert prefix is not None
+        time = prefix["stamp"] or b""
+        if not _PRECISE.match(time) or _ZERO.match(time):
+            time = b""
+        is_stamped = len(prefix[0].strip()) > _LEAST
+        return _Line(time, False, is_stamped, self._content(whole))
+
+    def goes_on(self, line: int) -> bool:
+        """Return whether a line goes on with a message that begins with other words."""
+        if self.are_alone:
+            return False
+        known = self._silent.get(line)
+        if known is None:
+            known = self._silent[line] = self._goes_on(line)
+        return known
+
+    def _goes_on(self, line: int) -> bool:
+        text, at = self._text, self._text.rfind(b"\n", 0, line) + 1
+        if at < line:  # a string of JSON
+            others = text[line - 2 : line] == b"\\n" and _is_of_record(text, line)
+            return others or self.goes_on(at)
+        if line < BEHIND and self._before:
+            text, at = self._before + text, line + len(self._before)
+        here = self._line(text, at)
+        time, searching, others = here.time, here.indented, False
+        last = max(at - BEHIND, 0)
+        while at > last and (time or searching):
+            at = text.rfind(b"\n", 0, at - 1) + 1
+            above = self._line(text, at)
+            others |= not _is_reports(above.content)
+            if above.indented:
+                continue
+            if not above.is_stamped or (time and above.time != time):
+                return False
+            if others:
+                return True
+            time, searching = above.time, False
+        return False
+
+
+def _without_name(piece: bytes, key: bytes) -> bytes:
+    """Give what is before an address without the name that stands there."""
+    name = key[key.index(b" ") + 1 :]
+    at = piece.rfind(name)
+    return piece if at < 0 else piece[:at]
+
+
+_PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
+"""A time that two messages seldom have."""
+_INDENTED: Final = re.compile(rb"[ \t]{9,64}")
+"""How dmesg sets the second line of a message."""
+_LEAST: Final = 8
+"""Bytes that the time before an indented line's first one has at least."""
+_RECORD: Final = re.compile(rb'(?<!\\)"(?:msg|MESSAGE)" ?: ?"')
+"""What is before a message as dmesg -J and journalctl -o json have it."""
+
+
+def _some_lines(text: bytes) -> list[bytes]:
+    """Give some lines from both ends of a text, each once."""
+    if len(text) < 2 * _MOST:
+        return text.split(b"\n")
+    return text[:_MOST].split(b"\n")[:-1] + text[-_MOST:].split(b"\n")[1:]
+
+
+def _is_of_record(text: bytes, line: int) -> bool:
+    """Return whether a line of a string in JSON goes on with a record's other words."""
+    first = text.rfind(b"\n", 0, line) + 1
+    records = list(_RECORD.finditer(text, first, line))
+    if not records:
+        return False
+    return not all(map(_is_reports, text[records[-1].end() : line - 2].split(b"\\n")))
+
+
+def _is_reports(content: bytes) -> bool:
+    """Return whether a line is a report's: it has frames, or begins as some of its lines do."""
+    if _REPORT.match(content):
+        return True
+    frames = forms.FRAMES.search(content)
+    return is_said(content[: frames.start()] if frames else content)

@@ -1,0 +1,85 @@
+"""Strings of a text gathered and compared many at a time, in windows of 48 bytes.
+
+numpy takes as long to move eight bytes at an odd address as to move sixty-four. So each string
+is moved in one window, whatever its length, and the few longer ones in several. With windows of
+8 bytes, copying ``ab`` and ``wxyz`` next to each other::
+
+    text:    a b NUL . . . . . .     w x y z NUL . . .
+    first:   [a b NUL . . . . .]                             window of the first string
+    second:          [w x y z NUL . . .]                     overwrites the surplus
+    out:      a b NUL w x y z NUL . . .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+
+import numpy as np
+import numpy.typing as npt
+
+from .._typing import Final
+from .reader_thread import PAD
+
+U8 = npt.NDArray[np.uint8]
+U64 = npt.NDArray[np.uint64]
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+Windows = npt.NDArray[np.void]
+
+WINDOW: Final = PAD
+"""Bytes of a window: 99 of 100 names have fewer."""
+_MASKS: Final = np.tri(WINDOW + 1, WINDOW, -1, np.uint8).view("<u8") * np.uint64(0xFF)
+"""``_MASKS[n]`` keeps the first n bytes of a window, as six words: with n = 3
+``0x0000000000ffffff 0 0 0 0 0``."""
+
+
+def windows_of(text: U8) -> Windows:
+    """Return the window that starts at each byte of ``text``, but for the last 47 bytes."""
+    return np.ndarray((len(text) - WINDOW + 1,), f"V{WINDOW}", text, strides=(1,))
+
+
+def equal_strings(text: Windows, a: Index, b: Index, length: Index) -> Mask:
+    """Return for each row whether the ``length`` bytes at ``a`` are those at ``b``."""
+    same = _equal_windows(text[a], text[b], length)
+    for rows, offset in _later_windows(length):
+        same[rows] &= _equal_windows(
+            text[a[rows] + offset], text[b[rows] + offset], length[rows]
+        )
+    return same
+
+
+def _equal_windows(one: Windows, other: Windows, length: Index) -> Mask:
+    """Return which pairs of windows agree in their first ``length`` bytes."""
+    difference = one.view("<u8") ^ other.view("<u8")
+    words = difference.reshape(-1, WINDOW // 8) & _MASKS.take(length, axis=0, mode="clip")
+    equal: Mask = reduce(np.bitwise_or, words.T) == 0
+    return equal
+
+
+def gather_strings(
+    text: Windows, starts: Index, length: Index, out: Windows, offsets: Index
+) -> None:
+    """Copy the ``length`` bytes at each of ``starts`` to its offset in ``out``.
+
+    The offsets ascend, without gaps. Each row overwrites the bytes that the window of the row
+    before has copied too many: numpy assigns in the order of the indices.
+    """
+    out[offsets] = text[starts]
+    for rows, offset in _later_windows(length):
+        out[offsets[rows] + offset] = text[starts[rows] + offset]
+
+
+def _later_windows(length: Index) -> Iterator[tuple[Index, Index]]:
+    """Yield the windows after the first that it takes to cover each row's ``length`` bytes.
+
+    Yields rows, and the offset of a window in each of them. The last window of a row ends
+    where the row ends, so that it overwrites nothing: of 100 bytes the windows start at 0, 48
+    and 52.
+    """
+    step = WINDOW
+    rows = np.flatnonzero(length > step)
+    while len(rows):
+        yield rows, np.minimum(step, length[rows] - WINDOW)
+        step += WINDOW
+        rows = rows[length[rows] > step]

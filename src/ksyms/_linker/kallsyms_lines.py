@@ -1,0 +1,216 @@
+r"""The lines of a block of kallsyms text, split, checked and converted many at a time.
+
+kernel/kallsyms.c, s_show, prints one symbol a line (``\t`` and bracket for a module's only)::
+
+    ffffffffc02f82c0 t v9fs_mount\t[9p]\n
+    |               | |         |     |
+    starts          | names     |     ends
+                    letter      name_ends
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .._typing import Final, NamedTuple
+from . import byte_gather
+from .byte_gather import U8, U64, Index, Mask, Windows
+from .reader_thread import PAD
+
+NEWLINE: Final = 10
+TAB: Final = 9
+SPACE: Final = 32
+RETURN: Final = 13
+OPENING: Final = ord("[")
+CLOSING: Final = ord("]")
+
+_IS_LETTER: Final = np.array(
+    [(c < 128 and chr(c).isalpha()) or chr(c) in "?-" for c in range(256)]
+)
+_IS_DIGIT: Final = np.array([chr(c) in "0123456789abcdef" for c in range(256)])
+
+_HEADS: Final = {
+    digits: np.dtype(
+        {
+            "names": ["high", "low", "before", "letter", "behind", "name", "first"][narrow:],
+            "formats": ["<u8", "<u8", "u1", "u1", "u1", "u1", "<u8"][narrow:],
+            "offsets": [0, *(digits + n for n in (-8, 0, 1, 2, 3, 3))][narrow:],
+            "itemsize": byte_gather.WINDOW,
+        }
+    )
+    for narrow, digits in enumerate((16, 8))
+}
+"""The begin of a line, by the number of its address' digits.
+
+``high`` and ``low`` are eight digits each, ``before`` and ``behind`` the spaces around the
+letter, ``name`` is the name's first byte and ``first`` its first eight.
+"""
+
+
+def _digit_pairs() -> npt.NDArray[np.uint16]:
+    digit = np.full(256, 1 << 8, np.uint16)
+    digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+    pairs: npt.NDArray[np.uint16] = digit << np.uint16(4) | digit[:, None]
+    return pairs.ravel().astype("<u2")
+
+
+PAIRS: Final = _digit_pairs()
+"""The value of two hexadecimal digits, by their two bytes as a little-endian word.
+
+``PAIRS[int.from_bytes(b"1f", "little")]`` is 0x1f. Other bytes have a bit above the lowest 8.
+"""
+_NO_PAIRS: Final = np.uint64(0xFF00FF00FF00FF00)
+"""The bits that mark other bytes, in four values of :data:`PAIRS` side by side."""
+
+
+class Lines(NamedTuple):
+    """The lines of a block, one item a line; offsets are into ``text``.
+
+    ``text`` (uint8) goes on for PAD bytes after the last line, ``windows`` are its windows.
+    ``starts`` and ``ends`` are the offsets of the first byte and of the newline, ``names`` that
+    of the name; ``heads`` has a dtype of :data:`_HEADS`, for ``digits`` digits.
+    """
+
+    text: U8
+    windows: Windows
+    starts: Index
+    ends: Index
+    names: Index
+    heads: npt.NDArray[np.void]
+    digits: int
+
+
+def address_digits(text: U8) -> int:
+    """Return the number of digits of the address in the first line: 8 or 16."""
+    return 8 if len(text) > 8 and text[8] == SPACE else 16
+
+
+def line_bounds(text: U8) -> tuple[Index, Index]:
+    """Return the offsets of each line's first byte and of its newline."""
+    ends = np.flatnonzero(text[:-PAD] == NEWLINE)
+    starts = np.empty_like(ends)
+    starts[0] = 0
+    np.add(ends[:-1], 1, out=starts[1:])
+    return starts, ends
+
+
+def split_lines(text: U8, starts: Index, ends: Index, digits: int) -> Lines:
+    """Return the lines within the given bounds."""
+    windows = byte_gather.windows_of(text)
+    heads = windows[starts].view(_HEADS[digits])
+    names = starts + (digits + 3)  # the address, a space, the letter, a space
+    return Lines(text, windows, starts, ends, names, heads, digits)
+
+
+def parse_heads(lines: Lines) -> tuple[U64, Mask]:
+    """Return the address of each line, and which lines do not begin as s_show prints them."""
+    heads = lines.heads
+    bad = (lines.ends <= lines.names) | (heads["before"] != SPACE) | (heads["behind"] != SPACE)
+    bad |= ~_IS_LETTER[heads["letter"]]
+    low = _parse_hexadecimal(heads["low"], bad)
+    if lines.digits == 8:
+        return low, bad
+    # Nearly always all the addresses of a block have the same upper half.
+    high = heads["high"]
+    upper = _parse_hexadecimal(high[:1] if (high == high[0]).all() else high, bad)
+    return upper << np.uint64(32) | low, bad
+
+
+def _parse_hexadecimal(digits: U64, bad: Mask) -> U64:
+    """Return the values of words of eight digits; mark in ``bad`` those with other bytes.
+
+    For the digits ``81000010``::
+
+        bytes                "81"     "00"     "00"     "10"
+        pairs, lowest first  0x0081   0x0000   0x0000   0x0010
+        joined by two        0x00008100        0x00000010
+        joined by four       0x81000010
+    """
+    pairs = PAIRS.take(np.ascontiguousarray(digits).view("<u2"), mode="clip").view("<u8")
+    bad |= (pairs & _NO_PAIRS) != 0
+    for shift, mask in ((8, 0x0000FFFF0000FFFF), (16, 0xFFFFFFFF)):
+        pairs = ((pairs << np.uint64(shift)) | (pairs >> np.uint64(2 * shift))) & np.uint64(
+            mask
+        )
+    return pairs
+
+
+def find_brackets(lines: Lines) -> tuple[Index, Mask] | None:
+    """Return the end of each line's name, and which lines have a bracket that is malformed.
+
+    None if no line has a bracket.
+    """
+    text, starts, ends = lines.text, lines.starts, lines.ends
+    body = text[: ends[-1]]
+    # Each line has two spaces and a newline, but for the last newline; a bracket has a tab
+    # before it. Any other blank or control character is part of a name.
+    extra = np.count_nonzero(body <= SPACE) - (3 * len(ends) - 1)
+    if not extra:
+        return None
+
+    tabs = np.flatnonzero(body == TAB)
+    rows = np.searchsorted(starts, tabs, "right") - 1
+    name_ends = ends.copy()
+    name_ends[rows] = tabs
+
+    bad = np.zeros(len(ends), np.bool_)
+    if extra != len(tabs):
+        bad = _find_damage(lines, body, name_ends)
+    bad[rows[1:][rows[1:] == rows[:-1]]] = True  # two tabs in one line
+    bad[rows] |= (text[tabs + 1] != OPENING) | (text[ends[rows] - 1] != CLOSING)
+    bad |= name_ends - starts <= lines.digits + 3
+    bad[rows] |= ends[rows] - tabs < 4
+    return name_ends, bad
+
+
+def _find_damage(lines: Lines, body: U8, name_ends: Index) -> Mask:
+    """Return which lines of a block with blanks or control characters in names are damaged.
+
+    A name may have such bytes. These are what damage leaves: a NUL; the end of an address
+    (four digits are enough) and a letter, for the name of another line follows; a carriage
+    return at the end of a line; a bracket without a tab before it.
+    """
+    starts, ends = lines.starts, lines.ends
+    last = body[ends - 1]
+    bad: Mask = (last == RETURN) | ((last == CLOSING) & (name_ends == ends))
+    bad[np.searchsorted(ends, np.flatnonzero(body == 0))] = True
+
+    # A letter between two spaces: each line has one, before its name.
+    space = body == SPACE
+    gaps = np.flatnonzero(space[:-2] & space[2:] & ~space[1:-1])
+    if len(gaps) > len(ends):
+        rows = np.searchsorted(ends, gaps)
+        spliced = (gaps - starts[rows] != lines.digits) & _IS_LETTER[body[gaps + 1]]
+        for before in range(1, 5):
+            spliced &= _IS_DIGIT[body[gaps - before]]
+        bad[rows[spliced]] = True
+    return bad
+
+
+def bracket_changes(lines: Lines, name_ends: Index) -> Index:
+    """Return the lines whose bracket is not that of the line before; the first line is one."""
+    width = lines.ends - name_ends
+    changed = np.ones(len(width), np.bool_)
+    changed[1:] = width[1:] != width[:-1]
+    same = np.flatnonzero(~changed & (width > 0))
+    changed[same] = ~byte_gather.equal_strings(
+        lines.windows, name_ends[same - 1], name_ends[same], width[same]
+    )
+    return np.flatnonzero(changed)
+
+
+def find_tails(lines: Lines, length: Index, first: U64, prefix: bytes) -> Mask:
+    """Return which names are those of the line before without ``prefix`` (six bytes).
+
+    ``first`` are the names' first eight bytes, ``length`` their lengths.
+    """
+    names = lines.names
+    tail = np.zeros(len(names), np.bool_)
+    six_bytes = np.uint64((1 << 48) - 1)
+    begins = first[:-1] & six_bytes == np.uint64(int.from_bytes(prefix, "little"))
+    rows = np.flatnonzero(begins & (length[:-1] == length[1:] + len(prefix)))
+    tail[rows + 1] = byte_gather.equal_strings(
+        lines.windows, names[rows] + len(prefix), names[rows + 1], length[rows + 1]
+    )
+    return tail

@@ -1,0 +1,292 @@
+"""A thread that reads a text while another takes it apart, in blocks of whole lines.
+
+A read() of ``/proc/kallsyms`` gives 4 KB at most, and a seek makes the kernel print it anew:
+reading is most of what a snapshot costs. The thread starts before everything else, so that the
+kernel prints while numpy is still being imported. Nothing here needs numpy.
+
+Buffers go round between the two threads, by three queues::
+
+    reader thread                                         parser (blocks())
+
+    _free -> take a buffer, all zeros
+             _begun.put(buffer, generation) ------------> _begun.get(): knows the buffer
+             read into it ...                             _filled(): takes what has come so far
+             _ended.put(length) ------------------------> _ended.get(): takes the rest
+             next buffer                                  writes zeros into it
+                                                  _free <-----+
+
+While a buffer is being read into, its first zero byte is where the text ends for now: no text
+has a zero byte. So the parser sees how far the reader is without any lock; to tell it, the
+reader would wait for Python's lock longer than it reads.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import queue
+from collections.abc import Callable, Iterator
+
+from .._errors import KallsymsError, ServeError
+from .._memory import anonymous_mmap
+from .._note import PFX_PREFIX
+from .._threads import begin
+from .._typing import TYPE_CHECKING, Final, NamedTuple
+from .generation import Generation
+from .root import unreadable
+
+if TYPE_CHECKING:
+    from _thread import LockType
+
+LONGEST: Final = 1 << 13
+"""The most bytes that a line may have: KSYM_NAME_LEN is 512 since Linux 6.1."""
+PAD: Final = 48
+"""Readable bytes after a block; their contents are undefined."""
+_HEADROOM: Final = 2 * LONGEST
+"""Bytes of a buffer before the text that is read: for the rest of the buffer before."""
+_BUFFER: Final = 1 << 18
+"""Bytes of text that a buffer holds."""
+_ENOUGH: Final = 1 << 17
+"""Bytes that are worth taking apart while more are read."""
+_POLL: Final = 0.0005
+"""Seconds between two looks whether a live text has that many new bytes."""
+_PATIENCE: Final = 1.0
+"""Seconds between two looks whether the thread still lives."""
+_FEW: Final = 2
+"""Buffers for a file: as fast as the parser."""
+_MANY: Final = 24
+"""Buffers for a text that the kernel prints, which is slower than all else."""
+_PAIR: Final = b" " + PFX_PREFIX
+
+
+class Block(NamedTuple):
+    """Whole lines: the bytes from ``start`` to ``end`` of ``buffer``, with PAD bytes after.
+
+    ``asked`` is the generation before any of them was read.
+    """
+
+    buffer: bytearray | mmap.mmap
+    start: int
+    end: int
+    asked: Generation
+
+
+class _Begun(NamedTuple):
+    """A buffer that is being read into; ``asked`` is the generation before that began."""
+
+    buffer: mmap.mmap
+    asked: Generation
+
+
+class _Part(NamedTuple):
+    """Text from ``start`` to ``end`` of ``buffer``; ``done`` if the buffer has no more."""
+
+    buffer: mmap.mmap
+    start: int
+    end: int
+    done: bool
+    asked: Generation
+
+
+class ReaderThread:
+    """Reads ``source`` to its end and closes it, in a thread that starts at once.
+
+    If the system has no thread to give, each buffer is read when it is asked for.
+
+    A context manager: on exit the reader stops, and the rest of the text is not read.
+
+    Args:
+        source: the text.
+        path: the name of the text in errors.
+        ask: returns the present generation.
+        live: True if the kernel prints the text, False if it is copied from a file.
+    """
+
+    def __init__(
+        self,
+        source: io.BufferedIOBase,
+        path: str,
+        ask: Callable[[], Generation],
+        live: bool = False,
+    ) -> None:
+        self.path = path
+        self.live = live
+        self._source = source
+        self._ask = ask
+        self._poll = _POLL if live else _PATIENCE
+        self._stopped = False
+        self._still_to_make = _MANY if live else _FEW
+        self._free: queue.SimpleQueue[mmap.mmap | None] = queue.SimpleQueue()
+        self._begun: queue.SimpleQueue[_Begun | Exception] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
+        try:
+            self._thread: LockType | None = begin(self._run)
+        except ServeError:
+            self._thread = None
+
+    def __enter__(self) -> ReaderThread:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the thread at the end of its buffer. Not joined: a read can take long."""
+        self._stopped = True
+        self._free.put(None)
+        if self._thread is None:
+            self._source.close()
+
+    # -- the parser's side --
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the text; a block is valid until the next is asked for.
+
+        The end of a block depends on how quickly the text comes, but it is never between a
+        ``__pfx_`` name and the name after it.
+
+        Raises:
+            SourceError: the text cannot be read.
+            KallsymsError: it ends within a line, or a line is too long.
+        """
+        rest, start, asked = b"", _HEADROOM, None
+        for buffer, part_start, part_end, done, asked in self._parts():
+            if part_start == _HEADROOM:  # a new buffer: the rest of the last one goes before it
+                start = _HEADROOM - len(rest)
+                buffer[start:_HEADROOM] = rest
+
+            line_end = buffer.rfind(b"\n", start, part_end) + 1
+            if part_end - (line_end or start) > LONGEST:
+                raise too_long(self.path)
+            end = _before_pair(buffer, start, line_end)
+            if end > start:
+                yield Block(buffer, start, end, asked)
+                start = end
+
+            rest = bytes(buffer[start:part_end])
+            if done:
+                buffer[_HEADROOM:part_end] = bytes(part_end - _HEADROOM)
+                self._free.put(buffer)
+        if rest and asked is not None:
+            yield self._last_block(rest, asked)
+
+    def _last_block(self, rest: bytes, asked: Generation) -> Block:
+        """Return the lines kept back at the end of the text.
+
+        Raises:
+            KallsymsError: the text ends within a line.
+        """
+        line = rest[rest.rfind(b"\n") + 1 :]
+        if line:
+            raise KallsymsError(
+                f"{self.path} ends within a line: {line[:60]!r}.",
+                "The text was cut short: save the whole of /proc/kallsyms again.",
+            )
+        return Block(bytearray(rest + bytes(PAD)), 0, len(rest), asked)
+
+    def _parts(self) -> Iterator[_Part]:
+        """Yield each buffer's text: as it fills if the text is live, else once it is full."""
+        length = _BUFFER
+        while length == _BUFFER:
+            begun = self._next_begun()
+            if isinstance(begun, Exception):
+                raise self._error(begun)
+            buffer, asked = begun
+            start, done = _HEADROOM, False
+            while not done:
+                try:
+                    ended = self._ended.get(timeout=self._poll)
+                    if isinstance(ended, Exception):
+                        raise self._error(ended)
+                    length, end, done = ended, _HEADROOM + ended, True
+                except queue.Empty:
+                    self._check_alive()
+                    end = _filled(buffer, start)
+                if done or end - start >= _ENOUGH:
+                    yield _Part(buffer, start, end, done, asked)
+                    start = end
+
+    def _next_begun(self) -> _Begun | Exception:
+        """Return the next buffer; without a thread, read into it first."""
+        if self._thread is None:
+            try:
+                if (buffer := self._take_buffer()) is not None:
+                    self._fill(buffer)
+            except OSError as error:
+                return error
+        while True:
+            try:
+                return self._begun.get(timeout=_PATIENCE)
+            except queue.Empty:
+                self._check_alive()
+
+    def _check_alive(self) -> None:
+        """Check that the thread lives, or has said how it ended.
+
+        Raises:
+            MemoryError: it ended without a word: it had no memory left to put an error into
+                the queues.
+        """
+        ended = self._thread is not None and not self._thread.locked()
+        if ended and self._begun.empty() and self._ended.empty():
+            raise MemoryError
+
+    def _error(self, error: Exception) -> Exception:
+        """Return the error to raise for one of the reader's."""
+        return unreadable(self.path, error) if isinstance(error, OSError) else error
+
+    # -- the reader's side --
+
+    def _run(self) -> None:
+        with self._source:
+            try:
+                while (buffer := self._take_buffer()) is not None and self._fill(buffer):
+                    pass
+            except Exception as error:  # raised by the parser's side, wherever it waits
+                self._begun.put(error)
+                self._ended.put(error)
+
+    def _take_buffer(self) -> mmap.mmap | None:
+        """Return a buffer to read into, all zeros; None after the exit."""
+        if self._stopped:
+            return None
+        if self._free.empty() and self._still_to_make:
+            self._still_to_make -= 1
+            # Not malloc's memory, which keeps it: 24 buffers are as much as an image.
+            return anonymous_mmap(_HEADROOM + _BUFFER + PAD)
+        return self._free.get()
+
+    def _fill(self, buffer: mmap.mmap) -> bool:
+        """Read on into ``buffer``; return False at the end of the text."""
+        self._begun.put(_Begun(buffer, self._ask()))
+        length = more = 0
+        with memoryview(buffer)[_HEADROOM : _HEADROOM + _BUFFER] as view:
+            while length < _BUFFER and (more := self._source.readinto(view[length:])):
+                length += more
+        self._ended.put(length)
+        return length == _BUFFER
+
+
+def _filled(buffer: mmap.mmap, start: int) -> int:
+    """Return the end of the text that has been read into ``buffer``: its first zero byte."""
+    end = buffer.find(b"\0", start, _HEADROOM + _BUFFER)
+    return _HEADROOM + _BUFFER if end < 0 else end
+
+
+def _before_pair(buffer: mmap.mmap, start: int, end: int) -> int:
+    r"""Return ``end``, or the start of the line before it if that has a ``__pfx_`` name.
+
+    Such a name shares its string with the next line's, so both belong to one block::
+
+        ...f0 t alpha\n          <- then the block ends here
+        ...00 t __pfx_beta\n
+        ...10 t beta\n
+    """
+    line = max(start, buffer.rfind(b"\n", start, max(start, end - 1)) + 1)
+    is_pair = end - line <= LONGEST and buffer.find(_PAIR, line, line + 26) >= 0
+    return line if is_pair else end
+
+
+def too_long(path: str) -> KallsymsError:
+    """Return the error for a line of more than :data:`LONGEST` bytes."""
+    return KallsymsError(
+        f"{path} has a line of more than {LONGEST} bytes, which is not kallsyms.",
+        "Name a file that holds the text of /proc/kallsyms.",
+    )

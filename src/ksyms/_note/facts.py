@@ -1,0 +1,117 @@
+"""The facts in ``.note.ksyms``: version 1 of its members and their types.
+
+mypy checks the facts that are written against these classes, and :mod:`.schema` those that are
+read. docs/format.md has the source of each member.
+"""
+
+from __future__ import annotations
+
+from .._typing import TYPE_CHECKING, NotRequired, TypedDict
+
+if TYPE_CHECKING:
+    from .schema import Address, Count, RefCount
+
+
+class Addresses(TypedDict):
+    """The addresses of two symbols of the kernel in this boot."""
+
+    _text: Address | None
+    _stext: Address | None
+
+
+class LinkTimeFacts(Addresses):
+    """The addresses of the same symbols at link time, and the file that has them."""
+
+    source: str | None
+
+
+class RangeFacts(TypedDict):
+    """A region of a linker file: [start, end)."""
+
+    section: str
+    start: Address
+    end: Address
+    end_inferred: NotRequired[bool]
+    source: NotRequired[str]
+
+
+class ModuleFacts(TypedDict):
+    """A module's line of /proc/modules and its files in sysfs."""
+
+    size: NotRequired[Count]
+    address: NotRequired[Address | None]
+    refcount: RefCount | None
+    dependants: list[str]
+    state: NotRequired[str]
+    taint: str
+    srcversion: str | None
+    version: NotRequired[str | None]
+
+
+class ProgramFacts(TypedDict):
+    """A function of a BPF program; also what ``ksyms collect`` writes of each.
+
+    ``lines`` has for each source file offsets into the function and line numbers, in turn.
+    """
+
+    address: Address
+    size: Count
+    id: Count
+    type: str
+    tag: str
+    name: str
+    subprogram: Count
+    lines: dict[str, list[Count]]
+
+
+class FileFacts(TypedDict):
+    """A linker file; ``names`` is the offset in ``.strtab`` at which its names begin."""
+
+    id: Count
+    name: str
+    kind: str
+    symbols: Count
+    names: NotRequired[Count]
+    absolute: Count
+    build_id: str | None
+    unplaced: NotRequired[Count]
+    debug: NotRequired[str | None]
+    ranges: list[RangeFacts]
+    btf: NotRequired[Count]
+    programs: NotRequired[list[ProgramFacts]]
+    module: NotRequired[ModuleFacts]
+
+
+class SizeFacts(TypedDict):
+    """The number of exact sizes, and the rule for all others in words."""
+
+    exact: Count
+    inferred: str
+
+
+class WriterFacts(TypedDict):
+    """The version of ksyms that wrote the file, and when.
+
+    ``saved`` is there if the symbols are not the running kernel's: the time of their files.
+    """
+
+    ksyms: str
+    time: str
+    saved: NotRequired[str | None]
+
+
+class NoteFacts(WriterFacts):
+    """The whole content of ``.note.ksyms``."""
+
+    release: str | None
+    version: str | None
+    machine: str | None
+    build_id: str | None
+    boot_id: str | None
+    addresses: Addresses
+    link_time: LinkTimeFacts
+    lists: NotRequired[str]
+    files: list[FileFacts]
+    sizes: SizeFacts
+    absent: dict[str, str]
+    refused: dict[str, str]

@@ -1,0 +1,127 @@
+"""Schemas of JSON objects: which members an object has, and of which types.
+
+A schema is made of the annotations of a TypedDict. For example::
+
+    class Range(TypedDict):                 {
+        section: str                            "section": str,
+        start: Address                          "start": is_address,
+        lines: NotRequired[list[Count]]         "lines?": [is_count],
+                                            }
+
+A member with ``?`` may be missing, ``*`` stands for every member that an object has, and a list
+has one schema for all its items.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+from .._typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Rule = type | tuple[type, ...] | Callable[[object], bool]
+    Schema = Rule | dict[str, Any] | list[Any]
+
+Address = str
+"""Lower-case hexadecimal digits after ``0x``, of 64 bits at most: JSON numbers lose bits."""
+Count = int
+"""A number of 0 or more that 64 bits hold."""
+RefCount = int
+"""A number that the kernel keeps in an int; it is below 0 while a module goes."""
+
+_DIGITS: Final = frozenset("0123456789abcdef")
+
+
+def _is_address(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    digits = value[2:]
+    return value[:2] == "0x" and 0 < len(digits) <= 16 and _DIGITS.issuperset(digits)
+
+
+def _is_address_or_none(value: object) -> bool:
+    return value is None or _is_address(value)
+
+
+def _is_count(value: object) -> bool:
+    # Not isinstance: JSON's true is an int to Python.
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+def _is_refcount_or_none(value: object) -> bool:
+    return value is None or (type(value) is int and -1 << 31 <= value < 1 << 31)
+
+
+_RULES: Final[dict[str, Rule]] = {
+    "str": str,
+    "str | None": (str, type(None)),
+    "bool": bool,
+    "int": int,
+    "Address": _is_address,
+    "Address | None": _is_address_or_none,
+    "Count": _is_count,
+    "RefCount | None": _is_refcount_or_none,
+}
+"""The rule for each annotation that is not an object, a list or a dict."""
+
+
+@cache
+def schema_of(objects: type) -> dict[str, Any]:
+    """Return the schema of a TypedDict whose annotations are strings (``__future__``)."""
+    schema = {}
+    for cls in reversed(objects.__mro__):
+        for member, annotation in getattr(cls, "__annotations__", {}).items():
+            inner = annotation.removeprefix("NotRequired[")
+            optional = inner != annotation
+            names = vars(sys.modules[cls.__module__])
+            key = f"{member}?" if optional else member
+            schema[key] = _schema(inner[:-1] if optional else inner, names)
+    return schema
+
+
+def _schema(annotation: str, names: dict[str, Any]) -> Schema:
+    """Return the schema of an annotation; ``names`` has the TypedDicts that it may name."""
+    if annotation in _RULES:
+        return _RULES[annotation]
+    if annotation.startswith("list["):
+        return [_schema(annotation[len("list[") : -1], names)]
+    if annotation.startswith("dict[str, "):
+        return {"*": _schema(annotation[len("dict[str, ") : -1], names)}
+    return schema_of(names[annotation])
+
+
+def has(value: object, schema: Schema) -> bool:
+    """Return True if ``value`` has all members of ``schema``, and each is of its type."""
+    return mismatch(value, schema, "it") is None
+
+
+def _obeys(value: object, rule: Rule) -> bool:
+    if isinstance(rule, (type, tuple)):
+        return isinstance(value, rule)
+    return rule(value)
+
+
+def mismatch(value: object, schema: Schema, name: str) -> str | None:
+    """Return in words how ``value``, called ``name``, differs from ``schema``, or None.
+
+    Members that the schema does not have are no difference.
+    """
+    if isinstance(schema, dict):
+        if not isinstance(value, dict):
+            return f"{name} is no object"
+        parts = [
+            (value.get(key, ...), kind, key)
+            for member, kind in schema.items()
+            for key in (value if member == "*" else [member.rstrip("?")])
+            if key in value or not member.endswith("?")
+        ]
+    elif isinstance(schema, list):
+        if not isinstance(value, list):
+            return f"{name} is no list"
+        parts = [(item, schema[0], name) for item in value]
+    else:
+        return None if _obeys(value, schema) else f"{name} is missing, or of another type"
+    return next(filter(None, (mismatch(*part) for part in parts)), None)

@@ -1,0 +1,95 @@
+"""The symbols of several linker files as columns: one array a field, one item a symbol.
+
+Most fields of most files have one value for all symbols. ``np.broadcast_to`` makes such a
+column of a single item, which takes no memory, and no pass is made over it.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .._linker import LinkerFile
+from .._typing import NamedTuple
+
+U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I32 = npt.NDArray[np.int32]
+Index = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+Item = TypeVar("Item", bound=np.generic)
+
+
+class SymbolColumns(NamedTuple):
+    """The symbols of a group of linker files, sorted by address.
+
+    ``name`` is an offset into the strings of the whole group, ``file_id`` the id of the
+    symbol's linker file; the other fields are those of :class:`~.._linker.Symbols`.
+    """
+
+    address: U64
+    name: U32
+    info: U8
+    role: U8
+    size: U64
+    exact: Mask
+    file_id: U32
+
+
+def groups_of(files: tuple[LinkerFile, ...]) -> tuple[tuple[LinkerFile, ...], ...]:
+    """Return the kernel, whose table is large and usually sorted, and all the other files.
+
+    The groups are worked on one after the other, and what one needed is freed in between.
+    """
+    return files[:1], files[1:]
+
+
+def group_columns(group: tuple[LinkerFile, ...], by_address: I32 | None) -> SymbolColumns:
+    """Return the symbols of ``group``; ``by_address`` sorts them, None if they are sorted."""
+    tables = [file.symbols for file in group]
+    shifts = accumulate((len(table.strings) for table in tables), initial=0)
+    names = [t.name + np.uint32(shift) if shift else t.name for t, shift in zip(tables, shifts)]
+    ids = [np.broadcast_to(np.uint32(f.id), len(f.symbols.name)) for f in group]
+    return SymbolColumns(
+        address=sorted_column([t.address for t in tables], np.uint64, by_address),
+        name=sorted_column(names, np.uint32, by_address),
+        info=sorted_column([t.info for t in tables], np.uint8, by_address),
+        role=sorted_column([t.role for t in tables], np.uint8, by_address),
+        size=sorted_column([t.size for t in tables], np.uint64, by_address),
+        exact=sorted_column([t.exact for t in tables], np.bool_, by_address),
+        file_id=sorted_column(ids, np.uint32, by_address),
+    )
+
+
+def sorted_column(
+    parts: list[npt.NDArray[Item]], dtype: type[Item], by_address: I32 | None
+) -> npt.NDArray[Item]:
+    """Return the files' ``parts`` of one column, joined and sorted."""
+    column = joined(parts, dtype)
+    return column if by_address is None or is_constant(column) else column[by_address]
+
+
+def joined(parts: list[npt.NDArray[Item]], dtype: type[Item]) -> npt.NDArray[Item]:
+    """Return the parts one after the other; a single part, or a constant, is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    if parts and all(is_constant(p) and len(p) and p[0] == parts[0][0] for p in parts):
+        return np.broadcast_to(parts[0][0], sum(map(len, parts)))
+    return np.concatenate([np.zeros(0, dtype), *parts])
+
+
+def is_constant(column: npt.NDArray[Item]) -> bool:
+    """Return True if one item in memory stands for all of them (``np.broadcast_to``)."""
+    return column.strides == (0,)
+
+
+def count_true(mask: Mask) -> int:
+    """Count the true items of ``mask``; a constant one is not scanned."""
+    if is_constant(mask):
+        return len(mask) * bool(mask[:1].any())
+    return int(np.count_nonzero(mask))

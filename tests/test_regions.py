@@ -1,0 +1,142 @@
+"""Which regions the kernel's own boundaries give, and which of a module's sections live on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ksyms
+from ksyms._linker.regions import known_regions
+from test_listed import KERNEL, saved
+
+Rows = list[tuple[str, int, int, str, str]]
+
+SYMBOLS = {
+    "_text": 0x1000,
+    "_stext": 0x1200,
+    "_etext": 0x9000,
+    "__start_rodata": 0xA000,
+    "__end_rodata": 0xB000,
+    "_sdata": 0xC000,
+    "_edata": 0xD000,
+    "__bss_start": 0xE000,
+    "__bss_stop": 0xF000,
+}
+ALL: Rows = [
+    (".head.text", 0x1000, 0x1200, "text", "boundary symbols"),
+    (".text", 0x1200, 0x9000, "text", "boundary symbols"),
+    (".rodata", 0xA000, 0xB000, "rodata", "boundary symbols"),
+    (".data", 0xC000, 0xD000, "data", "boundary symbols"),
+    (".bss", 0xE000, 0xF000, "bss", "boundary symbols"),
+]
+IOMEM = {
+    "code": (0x1000, 0x9000),
+    "rodata": (0xA000, 0xB800),
+    "data": (0xC000, 0xD000),
+    "bss": (0xE000, 0xF800),
+}
+
+
+def rows(landmarks: dict[str, int], iomem: dict[str, tuple[int, int]]) -> Rows:
+    found = known_regions(landmarks, iomem)
+    assert not any(region.inferred for region in found)
+    return [(r.name, r.start, r.end, r.kind, r.source) for r in found]
+
+
+def less(*names: str) -> dict[str, int]:
+    return {name: address for name, address in SYMBOLS.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "iomem", "expected"),
+    [
+        ({}, {}, []),
+        (SYMBOLS, {}, ALL),
+        # Symbols come first: x86's "Kernel rodata" goes on to the end of a page.
+        (SYMBOLS, IOMEM, ALL),
+        # A kernel without CONFIG_KALLSYMS_ALL lists none of its data's boundaries.
+        (
+            less(
+                "__start_rodata",
+                "__end_rodata",
+                "_sdata",
+                "_edata",
+                "__bss_start",
+                "__bss_stop",
+            ),
+            IOMEM,
+            [
+                *ALL[:2],
+                (".rodata", 0xA000, 0xB800, "rodata", "iomem"),
+                (".data", 0xC000, 0xD000, "data", "iomem"),
+                (".bss", 0xE000, 0xF800, "bss", "iomem"),
+            ],
+        ),
+        # One of a pair says nothing alone; the file has both.
+        (less("_edata"), {}, [*ALL[:3], ALL[4]]),
+        (less("_edata"), IOMEM, [*ALL[:3], (".data", 0xC000, 0xD000, "data", "iomem"), ALL[4]]),
+        # A pair that bounds nothing: all kernels have _text, and most have it at _stext.
+        ({**SYMBOLS, "_stext": 0x1000}, {}, [(".text", 0x1000, 0x9000, *ALL[1][3:]), *ALL[2:]]),
+        ({**SYMBOLS, "__bss_stop": 0xDFFF}, {}, ALL[:4]),
+        # What overlaps begins where the one before it ends, or is not there.
+        (
+            {**SYMBOLS, "_sdata": 0xA800},
+            {},
+            [*ALL[:3], (".data", 0xB000, 0xD000, *ALL[3][3:]), ALL[4]],
+        ),
+        ({**SYMBOLS, "_sdata": 0xA800, "_edata": 0xAF00}, {}, [*ALL[:3], ALL[4]]),
+    ],
+)
+def test_known_regions(
+    landmarks: dict[str, int], iomem: dict[str, tuple[int, int]], expected: Rows
+) -> None:
+    assert rows(landmarks, iomem) == expected
+
+
+def test_init_code_lies_apart_from_the_text() -> None:
+    bounds = {"_sinittext": 0x20000, "_einittext": 0x21000}
+    init = (".init.text", 0x20000, 0x21000, "text", "boundary symbols")
+    assert rows({**SYMBOLS, **bounds}, {}) == [*ALL, init]
+
+
+FOO = "ffffffffc0200000 t foo_open\t[foo]\nffffffffc0200040 t foo_exit\t[foo]\n"
+INIT = "ffffffffc0300010 t foo_init\t[foo]\n"
+# Init sections are allocated apart from the rest, and their place is free once they are.
+SECTIONS = {
+    ".text": 0xFFFFFFFFC0200000,
+    ".init.text": 0xFFFFFFFFC0300000,
+    ".init.data": 0xFFFFFFFFC0302000,
+    ".init.rodata": 0xFFFFFFFFC0304000,
+    ".symtab": 0xFFFFFFFFC0306000,
+    ".strtab": 0xFFFFFFFFC0308000,
+}
+
+
+def starts(root: Path) -> list[int]:
+    """Where the ranges of the module begin, by the snapshot's note."""
+    facts: dict[str, Any] = ksyms.load(ksyms.snapshot(root).image).facts
+    [file] = (file for file in facts["files"] if file["name"] == "foo")
+    return [int(place["start"], 16) for place in file["ranges"]]
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "live"),
+    [
+        # Freed: sysfs keeps the addresses, and kallsyms has no symbol there.
+        ("Live", FOO, [".text"]),
+        # While it is being initialized, those that have a symbol.
+        ("Loading", FOO + INIT, [".text", ".init.text"]),
+        (
+            "Loading",
+            FOO + INIT + "ffffffffc0302008 d foo_setup\t[foo]\n",
+            [".text", ".init.text", ".init.data"],
+        ),
+    ],
+)
+def test_which_sections_live(tmp_path: Path, state: str, text: str, live: list[str]) -> None:
+    """An init section where a symbol says so, .symtab and .strtab never."""
+    modules = f"foo 4096 0 - {state} 0xffffffffc0200000\n"
+    root = saved(tmp_path / "root", KERNEL + text, modules, {"foo": SECTIONS})
+    assert starts(root) == [SECTIONS[name] for name in live]
