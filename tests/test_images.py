@@ -11,15 +11,20 @@ import gzip
 import lzma
 import re
 import struct
+import subprocess
+import sys
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 import pytest
 import zstandard
 
 import ksyms
+from command import ksyms as command
 
 WEAK = b"Linux version 6.1.0-test (somebody) # SMP\n\0"
 """init/version.c's of Linux 6.1 and later, which the link puts another in the place of."""
@@ -56,30 +61,32 @@ LAYOUTS = {
 }
 
 
-def symbols(layout: Layout, bits: int) -> list[tuple[int, bytes]]:
-    """Addresses, and letters with names."""
+def symbols(layout: Layout, bits: int, count: int = COUNT) -> list[tuple[int, bytes]]:
+    """Addresses, and letters with names, ``count`` of them functions of one kind."""
     base = 0xFFFFFFFF81000000 if bits == 64 else 0xC0008000
     found = [(base, b"T_text"), (base, b"T_stext")]
     if layout.addresses == "percpu":
         found[:0] = [(0, b"A__per_cpu_start"), (0x40, b"Acounter"), (0x2000, b"A__per_cpu_end")]
-    for number in range(COUNT):
+    for number in range(count):
         word = WORDS[number % len(WORDS)]
         found.append(
             (base + 16 * number + 16, b"tf%d_%s%s" % (number, word, b"x" * (number % 5)))
         )
     if layout.long_names:
-        found.append((base + 16 * COUNT + 16, b"t" + b"longer" * 80))
-    found.append((base + 16 * COUNT + 64, b"T_etext"))
+        found.append((base + 16 * count + 16, b"t" + b"longer" * 80))
+    found.append((base + 16 * count + 64, b"T_etext"))
     return found
 
 
-def image(layout: Layout, bits: int, order: str) -> bytes:  # noqa: PLR0915 - one file, front to back
+def image(  # noqa: PLR0915 - one file, front to back
+    layout: Layout, bits: int, order: str, count: int = COUNT
+) -> bytes:
     """A kernel of no headers: its first byte is at the address of ``_text``."""
     end = "<" if order == "little" else ">"
     word = "Q" if bits == 64 else "I"
     size = bits // 8
     align = size if layout.padded else 4
-    rows = symbols(layout, bits)
+    rows = symbols(layout, bits, count)
     base = next(address for address, name in rows if name == b"T_text")
     letters = sorted({byte for _, name in rows for byte in name} | set(b"0123456789"))
     codes = [code for code in range(256) if code not in letters]
@@ -158,8 +165,8 @@ def said(path: Path) -> list[tuple[int, str]]:
     )
 
 
-def meant(layout: Layout, bits: int) -> list[tuple[int, str]]:
-    return sorted((address, name.decode()) for address, name in symbols(layout, bits))
+def meant(layout: Layout, bits: int, count: int = COUNT) -> list[tuple[int, str]]:
+    return sorted((address, name.decode()) for address, name in symbols(layout, bits, count))
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
@@ -174,6 +181,19 @@ def test_tables(version: str, bits: int, order: str, tmp_path: Path) -> None:
     assert facts is not None
     assert facts["release"] == "6.1.0-test"
     assert facts["version"] == BANNER.decode().rstrip("\n\0")
+
+
+@pytest.mark.parametrize("names", [20, 60, 255, 256, 257])
+@pytest.mark.parametrize("version", LAYOUTS)
+def test_a_kernel_of_few_names(version: str, names: int, tmp_path: Path) -> None:
+    """Of 256 or fewer there is one marker, which is zero."""
+    layout = LAYOUTS[version]
+    count = names - len(symbols(layout, 64, 0))
+    path = tmp_path / "Image"
+    for bits, order in ((64, "little"), (32, "big")):
+        path.write_bytes(image(layout, bits, order, count))
+        assert said(path) == meant(layout, bits, count)
+        assert len(said(path)) == names
 
 
 def row(order: str, address: int, symbol: int, kind: int, value: int) -> bytes:
@@ -226,9 +246,30 @@ def lzma_alone(data: bytes) -> bytes:
     return lzma.compress(data, lzma.FORMAT_ALONE)
 
 
-def lz4_legacy(data: bytes) -> bytes:
-    block = pytest.importorskip("lz4.block").compress(data, store_size=False)
-    return b"\x02\x21\x4c\x18" + struct.pack("<I", len(block)) + bytes(block)
+def by(*tool: str) -> Callable[[bytes], bytes]:
+    """What a program makes of its standard input."""
+
+    def packed(data: bytes) -> bytes:
+        return subprocess.run(tool, input=data, stdout=subprocess.PIPE, check=True).stdout
+
+    packed.__name__ = " ".join(tool)
+    return packed
+
+
+lz4_legacy = by("lz4", "-l", "-9", "-c")  # as scripts/Makefile.lib does
+
+
+def lzop_of_a_file(data: bytes) -> bytes:
+    """With the file's name in it, and another checksum of each block."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "Image"
+        path.write_bytes(data)
+        return by("lzop", "-N", "--crc32", "-c", str(path))(b"")
+
+
+def long(data: bytes) -> bytes:
+    """More than a block, and nothing that can be packed."""
+    return data + Random(1).randbytes(9 << 20)
 
 
 def bzimage(data: bytes) -> bytes:
@@ -250,11 +291,17 @@ def zboot(data: bytes) -> bytes:
     return bytes(head) + packed
 
 
-def zimage(data: bytes) -> bytes:
+def device_tree() -> bytes:
+    """A tree with nothing in it, as boot loaders want it right behind the kernel."""
+    body = struct.pack(">2I2I", 1, 0, 2, 9)
+    return struct.pack(">10I", 0xD00DFEED, 72, 56, 72, 40, 17, 16, 0, 0, 16) + bytes(16) + body
+
+
+def zimage(data: bytes, pack: Callable[[bytes], bytes] = lzma.compress) -> bytes:
     head = bytearray(4096)
     head[0x24:0x28] = b"\x18\x28\x6f\x01"
     head[0x100:0x106] = b"\xfd7zXZ\0"  # as the unpacker's own code has it
-    return bytes(head) + lzma.compress(data) + bytes(64)
+    return bytes(head) + pack(data) + bytes(64)
 
 
 def uimage(data: bytes) -> bytes:
@@ -308,6 +355,15 @@ CONTAINERS: tuple[Callable[[bytes], bytes], ...] = (
     lzma.compress,
     lzma_alone,
     lz4_legacy,
+    by("lzop", "-9"),  # scripts/Makefile.lib
+    by("lzop", "-1", "-F"),
+    lzop_of_a_file,
+    lambda data: lz4_legacy(long(data)),
+    lambda data: by("lzop")(long(data)),
+    lambda data: zimage(data, by("lzop", "-9")),
+    lambda data: gzip.compress(data) + device_tree(),
+    lambda data: lz4_legacy(data) + device_tree(),
+    lambda data: zimage(data) + device_tree(),
     zstd,
     bzimage,
     zboot,
@@ -329,6 +385,43 @@ def test_containers(container: Callable[[bytes], bytes], tmp_path: Path) -> None
     assert said(path) == meant(layout, 64)
     snapshot = ksyms.snapshot(kernel=path)
     assert len(ksyms.load(snapshot.image)) == len(meant(layout, 64))
+
+
+@pytest.mark.parametrize(
+    ("package", "container"),
+    [
+        ("lz4", lz4_legacy),
+        ("lz4", android),
+        ("lzallright", by("lzop", "-9")),
+        ("lzallright", lambda data: zimage(data, by("lzop", "-9"))),
+    ],
+)
+def test_what_unpacks_it_is_not_installed(
+    package: str, container: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(container(image(LAYOUTS["6.4"], 64, "little")))
+    hidden = f"import sys; sys.modules[{package!r}] = None; from ksyms._cli import program; "
+    done = subprocess.run(
+        [sys.executable, "-c", hidden + "sys.exit(program())", "info", str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"needs the package {package} to be unpacked." in " ".join(done.stderr.split())
+    assert "pip install 'ksyms[images]'." in done.stderr
+    [extra] = re.findall(
+        r"^images = \[(.*)\]$", (Path(__file__).parents[1] / "pyproject.toml").read_text(), re.M
+    )
+    assert f'"{package}>=' in extra
+
+
+def test_info_says_that_an_image_has_no_modules(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(bzimage(image(LAYOUTS["6.4"], 64, "little")))
+    done = command("info", path)
+    assert re.search(r"^  modules +no, a kernel image has no modules$", done.stdout, re.M)
+    assert re.search(r"^  proc/modules +a kernel image has no modules$", done.stdout, re.M)
 
 
 def test_no_table_is_believed_that_disagrees(tmp_path: Path) -> None:

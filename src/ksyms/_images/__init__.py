@@ -6,7 +6,9 @@ it was linked for: its kallsyms, its version, its notes, its types.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 
 from .._errors import ImageError
 from .._typing import TYPE_CHECKING, Final
@@ -63,9 +65,10 @@ def files_of(data: bytes | mmap.mmap, label: str) -> dict[str, bytes]:
     except DamagedError as error:
         raise _unread(label, str(error)) from None
     except ImportError as error:
-        raise ImageError(
-            f"{label} is packed by what needs {error.name} to unpack it.",
-            "Install ksyms[images].",
+        package = str(error.name).partition(".")[0]
+        seen.append(f"what is packed in it needs the package {package} to be unpacked")
+        raise _unread(
+            label, "; ".join(seen[-_SHOWN:]), "Install it by pip install 'ksyms[images]'."
         ) from None
     raise _unread(label, "; ".join(seen[-_SHOWN:]))
 
@@ -82,26 +85,37 @@ def files_at(path: str) -> dict[str, bytes] | None:
     Raises:
         ImageError: it is an image, and :func:`files_of` cannot read it.
     """
-    data = _image(path)
-    if data is None:
+    from .._compressed import contents
+
+    try:
+        data, sure = contents(path), True
+    except OSError:
+        return None
+    except ValueError:
+        data, sure = whole(path), False
+    if data[:4] == b"\x7fELF" and has_symbols(data, path):
         return None
     try:
         return files_of(data, path)
     except ImageError:
-        if is_kernel(data[:HEADERS]):
+        if sure and is_kernel(data[:HEADERS]):
             raise
         return None
 
 
-def _image(path: str) -> bytes | mmap.mmap | None:
-    """What is in the file at ``path`` if that may be an image; None if the linker reads it."""
-    from .._compressed import contents
+def whole(path: str) -> bytes:
+    """Return the file as it is, packed: a boot loader's Image.gz has a device tree behind it.
 
+    What is larger than an image may be is nothing.
+    """
     try:
-        data = contents(path)
-    except (OSError, ValueError):
-        return None  # who reads it as an ELF file says why
-    return None if data[:4] == b"\x7fELF" and has_symbols(data, path) else data
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                data = file.read(LARGEST + 1)
+                return data if len(data) <= LARGEST else b""
+    except OSError:
+        pass
+    return b""
 
 
 def has_symbols(data: bytes | mmap.mmap, label: str) -> bool:
@@ -124,16 +138,16 @@ def is_kernel(data: bytes) -> bool:
     return is_container(data)
 
 
+_WHOLE: Final = "Name a kernel that was built with CONFIG_KALLSYMS, whole and as it was built."
+
+
 def _said(kernel: Kernel, what: str) -> str:
     inside = ", in it ".join(kernel.inside)
     return f"in {inside}, {what}" if inside else what
 
 
-def _unread(label: str, why: str) -> ImageError:
-    return ImageError(
-        f"{label} has no kernel symbols that can be read: {why}.",
-        "Name a kernel that was built with CONFIG_KALLSYMS, whole and as it was built.",
-    )
+def _unread(label: str, why: str, remedy: str = _WHOLE) -> ImageError:
+    return ImageError(f"{label} has no kernel symbols that can be read: {why}.", remedy)
 
 
 def _files(kernel: Kernel, tables: Tables) -> dict[str, bytes]:

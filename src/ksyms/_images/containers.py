@@ -104,22 +104,32 @@ def kernels(data: bytes) -> Iterator[Kernel]:
 
 
 def _searched(outer: Kernel) -> Iterator[Kernel]:
-    """What is packed anywhere in ``outer``; what cannot be unpacked is none."""
+    """What is packed anywhere in ``outer``; what cannot be unpacked is none.
+
+    Raises:
+        ImportError: at the end, if what unpacks one of them is not installed.
+    """
     room, machine = 2 * MOST, machine_of(outer.data) or outer.machine
+    absent: ImportError | None = None
     for tried, place in enumerate(places(outer.data)):
         if tried >= _SEARCHED or room <= 0:
-            return
+            break
         how = packing(outer.data[place : place + 16])
         if how is None:
             continue
         try:
             inner = unpack(outer.data[place:], how)
-        except (ValueError, ImportError):
+        except ValueError:
+            continue
+        except ImportError as error:
+            absent = absent or error
             continue
         room -= len(inner)
         if len(inner) > _SMALL:
             words = f"something packed by {how} at byte {place:#x}"
             yield Kernel(inner, (*outer.inside, words), machine)
+    if absent is not None:
+        raise absent
 
 
 _SMALL: Final = 1 << 14

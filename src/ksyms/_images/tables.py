@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,8 @@ _ZERO: Final = ord("0")
 _TOKENS: Final = 256
 _BLOCK: Final = 256
 """Names a marker."""
+_FEWEST: Final = 16
+"""Names that are believed where one marker has to do."""
 _PADDING: Final = 16
 """Bytes that a table's alignment adds at most."""
 _LONGEST: Final = 514
@@ -57,6 +60,8 @@ _WINDOW: Final = 1 << 23
 """Bytes before the tokens in which the markers begin: seqs_of_names has three a name."""
 _PART: Final = 1 << 16
 """Names that are spelled at a time: their bytes take many times their room meanwhile."""
+_TABLE: Final = 64
+"""Places that take as long as what lies before one table of tokens."""
 _TRIES: Final = 4096
 """Places that are looked at more than once, so that what is made to mislead takes no longer."""
 
@@ -115,13 +120,13 @@ class _Budget:
     def __init__(self) -> None:
         self.left = _TRIES
 
-    def spend(self) -> None:
-        """Look at one.
+    def spend(self, places: int = 1) -> None:
+        """Look at one, or at what takes as long as so many.
 
         Raises:
             MissingError: there were too many.
         """
-        self.left -= 1
+        self.left -= places
         if self.left < 0:
             raise MissingError(f"{_TRIES} places in it look like kallsyms' tables and are none")
 
@@ -137,6 +142,7 @@ def find_tables(data: bytes) -> Tables:
     """
     budget, found = _Budget(), list[str]()
     for tokens in _tokens(data, budget):
+        budget.spend(_TABLE)
         where = f"kallsyms' tokens at byte {tokens.start:#x}"
         names = _names(data, tokens, budget)
         if names is None:
@@ -197,13 +203,17 @@ def _indexed(data: bytes, begins: list[int], end: int, at: int, order: Order) ->
 
 def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
     """The names whose markers lie before ``tokens``; None where there are none."""
-    for at, markers, size in _markers(data, tokens):
+    for at, markers, size in chain(_markers(data, tokens), _only_marker(data, tokens)):
         blocks, last = len(markers), int(markers[-1])
         low = tokens.aligned(max(at - last - _BLOCK * _LONGEST - 2 * _PADDING, 0), 4)
         counts = tokens.words(data, low, max((at - last - low) // 4, 0), 4)
         fits = (counts > (blocks - 1) * _BLOCK) & (counts <= blocks * _BLOCK)
-        for place in np.flatnonzero(fits)[::-1].tolist():
-            budget.spend()
+        if blocks == 1:
+            room = at - low - 4 * np.arange(len(counts))
+            fits &= (counts >= _FEWEST) & (room > 2 * counts) & (room < _LONGEST * counts)
+        for place in np.flatnonzero(fits)[::-1][:_TRIES].tolist():
+            if blocks > 1:
+                budget.spend()
             count = int(counts[place])
             for start, counted, bits in _arrangements(low + 4 * place, size, tokens.order):
                 for big in (True, False):
@@ -211,6 +221,19 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
                     if walked is not None:
                         return _Names(start, *walked, counted, bits)
     return None
+
+
+def _only_marker(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
+    """Where the marker of a kernel of 256 names or fewer can be, a zero.
+
+    That says little, so all that lies between the count and it must be names. It lies before
+    the tokens, or in 6.2 and 6.3 before kallsyms_seqs_of_names, of three bytes a name.
+    """
+    for seqs in (0, *range(_FEWEST, _BLOCK + 1)):
+        for align, size in ((4, 4), (8, 4), (8, 8)):
+            at = tokens.start - 3 * seqs - -3 * seqs % align - align
+            if at > 0 and data[at : at + align] == bytes(align):
+                yield at, np.zeros(1, np.int64), size
 
 
 def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int, int], ...]:
@@ -263,7 +286,11 @@ def _walked(
         end: where the markers are, which is where the names end.
         big: whether a length can have two bytes.
     """
-    if start + int(markers[-1]) >= end or not _first_block(data, start, int(markers[1]), big):
+    if start + int(markers[-1]) >= end:
+        return None
+    first = int(markers[1]) if len(markers) > 1 else end - start
+    found = _length(data, start, min(count, _BLOCK), first, big)
+    if found != first and (len(markers) > 1 or not 0 <= first - found < _PADDING):
         return None
     source = np.frombuffer(data, np.uint8)
     blocks, last = len(markers), (count - 1) % _BLOCK
@@ -288,19 +315,19 @@ def _walked(
     return at.ravel()[:count], lengths
 
 
-def _first_block(data: bytes, start: int, length: int, big: bool) -> bool:
-    """Whether 256 names from ``start`` on have ``length`` bytes."""
-    at, stop = start, start + length
-    for _ in range(_BLOCK):
-        if at + 1 >= stop:
-            return False
+def _length(data: bytes, start: int, count: int, most: int, big: bool) -> int:
+    """The bytes of ``count`` names from ``start`` on; more than ``most`` if they have more."""
+    at, stop = start, start + most
+    for _ in range(count):
+        if at + 1 >= stop or not data[at]:
+            return most + 1
         size = data[at]
         at += 1
         if big and size > 127:
             size = (size & 127) | data[at] << 7
             at += 1
         at += size
-    return at == stop
+    return at - start
 
 
 def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] | None:

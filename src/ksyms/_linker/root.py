@@ -18,6 +18,7 @@ from .._compressed import (
     read_stream,
 )
 from .._errors import SourceError, reason
+from .._note.facts import NO_MODULES
 from .._typing import TYPE_CHECKING, Final
 from .fread import FreadReader
 
@@ -127,14 +128,19 @@ class Root:
             archive = self._archive
             data = archive.read(name) if archive else _read_all(self.open(name), most)
             if data is None:
-                where = "image" if self.linked else "archive"
-                self.absent[name] = f"it is not in the {where}"
+                self.absent[name] = self._why(name)
             elif len(data) > most:
                 raise ValueError(f"it is larger than {most >> 20} MiB")
         except (OSError, ValueError) as error:
             self.missed(name, error)
             return None
         return data
+
+    def _why(self, name: str) -> str:
+        """Return why ``name`` is not among the files that were read once."""
+        if not self.linked:
+            return "it is not in the archive"
+        return NO_MODULES if name == "proc/modules" else "it is not in the image"
 
     def open(self, name: str) -> int:
         """Open the file ``name`` of a directory to be read; gives its descriptor.

@@ -57,7 +57,14 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
         return _taken(label)
     if _is_stream(label):
         return _of_stream(label)
-    data = _contents(label, copy)
+    try:
+        data = contents(label, copy)
+    except OSError as error:
+        raise _unopened(label, error) from None
+    except ValueError as error:
+        from .._images import whole
+
+        return _of_packed(label, whole(label), error)
     table = _table(label, data)
     # The device may be open once a process: only what was unpacked is looked at again.
     if isinstance(data, bytes) and (told := told_by(label)) is not None:
@@ -89,11 +96,14 @@ def _of_stream(label: str) -> SymbolTable:
     """The table of what a pipe or a file of /proc has, which is read once."""
     try:
         packed = read_stream(label)
-        data = unpacked(packed)
     except OSError as error:
         raise _unopened(label, error) from None
     except ValueError as error:
         raise _unread(label, error) from None
+    try:
+        data = unpacked(packed)
+    except ValueError as error:
+        return _of_packed(label, packed, error)
     table = _table(label, data)
     if (told := _portable.header_facts(packed, label)) is not None:
         _portable.check_matches(told, table.facts, label)
@@ -149,12 +159,11 @@ def _of_kernel(label: str, data: bytes | mmap.mmap) -> SymbolTable:
     return _taken(label, label, data=files)
 
 
-def _contents(label: str, copy: bool) -> bytes | mmap.mmap:
+def _of_packed(label: str, data: bytes, error: ValueError) -> SymbolTable:
+    """The table of a packed kernel that has anything behind it; else ``error`` stands."""
     try:
-        return contents(label, copy)
-    except OSError as error:
-        raise _unopened(label, error) from None
-    except ValueError as error:
+        return _of_kernel(label, data)
+    except ImageError:
         raise _unread(label, error) from None
 
 
