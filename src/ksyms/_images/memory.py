@@ -83,7 +83,7 @@ def _loaded(data: bytes, order: Order, bits: int) -> list[Segment]:
                 struct.unpack_from(f"{end}5I", data, table + size * n) for n in range(count)
             ]
             rows = [(h[0], h[1], h[4], h[2]) for h in headers]
-    except struct.error:
+    except (struct.error, OverflowError):
         return []
     return [Segment(start, size, at) for kind, start, size, at in rows if kind == _PT_LOAD]
 

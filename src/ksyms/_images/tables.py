@@ -216,6 +216,8 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
                 budget.spend()
             count = int(counts[place])
             for start, counted, bits in _arrangements(low + 4 * place, size, tokens.order):
+                if counted < 0 or (size == 8 and tokens.words(data, counted, 1, 8)[0] != count):
+                    continue
                 for big in (True, False):
                     walked = _walked(data, start, markers, count, at, big)
                     if walked is not None:
@@ -344,10 +346,12 @@ def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] |
             found = _based(data, tokens, start, start + room, count, word)
             if found is not None:
                 return found, names.bits
-    for start in (names.counted - word * count, behind):
+    # Since 4.6 they are words on 64-bit IA64 and tile alone (2213e9a66bb8).
+    for start in (names.counted - word * count, *((behind,) if word == 8 else ())):
         if start >= 0 and start + word * count <= len(data):
             found = tokens.words(data, start, count, word)
-            if _ascends(found):
+            # Of offsets that do not hold the last word would be their base, far behind them.
+            if _ascends(found) and found[-1] - found[-2] <= found[-2] - found[0]:
                 return found, names.bits
     start = tokens.aligned(tokens.end, 4)
     if start + 4 * count <= len(data):
@@ -384,8 +388,15 @@ def _based(
 def _from_places(
     data: bytes, tokens: _Tokens, start: int, count: int
 ) -> tuple[U64, int] | None:
-    """The addresses of 32 bits each from ``start`` on, each from its own place."""
-    signed = _signed(data, tokens, start, count) + 4 * np.arange(count)
+    """The addresses of 32 bits each from ``start`` on, each from its own place.
+
+    The kernel's text is before this table. What is one number over and over, such as zeros,
+    ascends too, and is no table.
+    """
+    words = _signed(data, tokens, start, count)
+    if words[0] >= 0 or np.count_nonzero(words[1:] != words[:-1]) <= count // 4:
+        return None
+    signed = words + 4 * np.arange(count)
     if not _ascends((signed - signed[0]).astype(np.uint64)) or signed[0] > signed[-1]:
         return None
     for bits in (64, 32):
