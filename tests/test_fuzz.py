@@ -14,7 +14,7 @@ import pytest
 import ksyms
 from command import TEXT
 from form import FORMS
-from fuzz import files, protocol, shared, texts
+from fuzz import files, images, protocol, shared, texts
 
 FUZZ = Path(__file__).parent / "fuzz"
 SEED = "20"
@@ -38,6 +38,7 @@ def run(program: Path, save: Path, *arguments: str) -> tuple[int, str]:
     [
         ("texts", ("texts.py", "--count", "2000")),
         ("files", ("files.py", "--count", "2000")),
+        ("images", ("images.py", "--count", "500")),
         ("protocol", ("protocol.py", "--count", "120")),
         ("mounted", ("protocol.py", "--mounted", "--count", "100")),
     ],
@@ -107,7 +108,7 @@ def test_each_kind_of_fault_is_found_and_kept(tmp_path: Path) -> None:
 
 
 def test_a_case_is_the_same_each_time() -> None:
-    for kind in (texts.Texts, files.Files, protocol.Protocol):
+    for kind in (texts.Texts, files.Files, images.Images, protocol.Protocol):
         for number in range(40):
             assert kind(1).make(number).files == kind(1).make(number).files
         assert kind(1).make(7).files != kind(2).make(7).files
@@ -150,6 +151,20 @@ def test_a_byte_that_is_lost_or_added_is_found(text: bytes, out: bytes) -> None:
     texts.check_bytes(text, text)
     with pytest.raises(shared.Fault, match="bytes"):
         texts.check_bytes(text, out)
+
+
+def test_an_image_that_is_read_otherwise_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of an image that nobody changed, held against tables that lie elsewhere."""
+    fuzzer, shape = images.Images(1), images.SHAPES[0]
+    fuzzer.begin(tmp_path)
+    data, places = images.made(shape)
+    case = shared.Case({"file": data}, {"kind": "tables", "number": 1, "shape": shape})
+    fuzzer.check(case)
+    monkeypatch.setattr(images, "made", lambda _: (data, {**places, "names": 1}))
+    with pytest.raises(shared.Fault, match="symbol from nowhere, tables"):
+        fuzzer.check(case)
 
 
 def test_a_symbol_that_is_in_no_file_is_found(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def snapshot(
         kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
         debug_dirs: directories that are searched for a vmlinux and modules' files with exact
             sizes, before the usual ones below ``root``.
-        kernel: the kernel's own ELF file; ``root`` is then not read.
+        kernel: the kernel's own file, ELF or an image such as a vmlinuz; ``root`` is then not
+            read.
         modules: with ``kernel``: each module's ELF file, and the address it was loaded to, or a
             mapping of an object file's section names to their addresses.
         btf: put the kernel's and the modules' types (BTF) into the image too, if the kernel
@@ -132,8 +133,8 @@ def snapshot(
     if btf and (kernel is not None or layout != "linux"):
         raise ValueError("btf is the linux layout's, and not with kernel")
     if kernel is not None:
-        from ._linker.elf_files import ElfLinker
         from ._linker.elf_table import ModuleFile
+        from ._snapshot.kernel_file import take_kernel
 
         files = [
             ModuleFile(os.fspath(path), place)
@@ -141,7 +142,7 @@ def snapshot(
             else ModuleFile(os.fspath(path), None, place)
             for path, place in modules
         ]
-        return take(ElfLinker(os.fspath(kernel), files), layout)
+        return take_kernel(os.fspath(kernel), files, layout)
     if modules:
         raise ValueError("modules need a kernel")
     alone = None if kallsyms is None else os.fspath(kallsyms)

@@ -265,7 +265,7 @@ class Unpacker:
                 if self._room < 0:
                     raise ValueError(f"it has more than {_FRAMES} frames that hold nothing")
             try:
-                for found in self._pieces(data):
+                for found in _pieces(self._frame, data):
                     self._room += len(found)
                     if found:
                         yield found
@@ -273,16 +273,6 @@ class Unpacker:
                 raise ValueError(str(error)) from None
             self._ended = self._frame.eof
             data = self._frame.unused_data if self._ended else b""
-
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield the frame's bytes; those of bzip2, where 45 bytes make 45 MB, in pieces."""
-        frame: Any = self._frame
-        if not hasattr(frame, "needs_input"):  # zlib and zstandard have no such limit
-            yield frame.decompress(data)
-            return
-        yield frame.decompress(data, _PIECE)
-        while not frame.eof and not frame.needs_input:
-            yield frame.decompress(b"", _PIECE)
 
     def end(self) -> None:
         """Note that no more data comes.
@@ -292,6 +282,38 @@ class Unpacker:
         """
         if not self._ended:
             raise ValueError("it ends before what is compressed in it does")
+
+
+def _pieces(frame: Any, data: bytes) -> Iterator[bytes]:
+    """What ``frame`` makes of ``data``; of bzip2, where 45 bytes make 45 MB, in sips."""
+    if not hasattr(frame, "needs_input"):  # zlib and zstandard have no such limit
+        yield frame.decompress(data)
+        return
+    yield frame.decompress(data, _PIECE)
+    while not frame.eof and not frame.needs_input:
+        yield frame.decompress(b"", _PIECE)
+
+
+def first_frame(data: bytes, packed: str) -> Iterator[bytes]:
+    """Unpack the frame that ``data`` begins with; what follows it is no matter.
+
+    Args:
+        data: a frame, and anything.
+        packed: what :func:`compression` says of it, or ``lzma``: what LZMA_Alone writes.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    begin, wrong = _MAKERS[packed]()
+    frame = begin()
+    for at in range(0, len(data), _PACKED):
+        try:
+            yield from _pieces(frame, data[at : at + _PACKED])
+        except wrong as error:
+            raise ValueError(str(error)) from None
+        if frame.eof:
+            return
+    raise ValueError("it ends before what is compressed in it does")
 
 
 def _gzip() -> _Maker:
@@ -312,6 +334,13 @@ def _xz() -> _Maker:
     return lambda: lzma.LZMADecompressor(memlimit=_DICTIONARY), lzma.LZMAError
 
 
+def _lzma() -> _Maker:
+    import lzma
+
+    alone = lzma.FORMAT_ALONE
+    return lambda: lzma.LZMADecompressor(alone, memlimit=_DICTIONARY), lzma.LZMAError
+
+
 def _zstd() -> _Maker:
     import zstandard
 
@@ -321,4 +350,10 @@ def _zstd() -> _Maker:
     return unpacker.decompressobj, zstandard.ZstdError
 
 
-_MAKERS: Final = {"gzip": _gzip, "bzip2": _bzip2, "xz": _xz, "zstd": _zstd}
+_MAKERS: Final = {
+    "gzip": _gzip,
+    "bzip2": _bzip2,
+    "xz": _xz,
+    "lzma": _lzma,
+    "zstd": _zstd,
+}

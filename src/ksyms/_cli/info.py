@@ -144,6 +144,8 @@ def answers(facts: dict[str, Any]) -> dict[str, str]:
     words = {"names of addresses": f"yes, {symbols} symbols"}
     if "files" not in facts:  # not a snapshot
         return words | {"sizes": f"yes, {exact} exact, {symbols - exact} inferred or none"}
+    from .._note.facts import NO_MODULES
+
     modules = [file for file in facts["files"] if file["kind"] == "module"]
     typed = sum("btf" in file for file in modules)
     prototypes = any("btf" in file for file in facts["files"])
@@ -152,7 +154,9 @@ def answers(facts: dict[str, Any]) -> dict[str, str]:
         words["data symbols"] = f"no, it lists {lists}" if lists != _EVERYTHING else "yes"
     return words | {
         "sizes": f"yes, {exact} exact, {symbols - exact} inferred",
-        "modules": f"yes, {len(modules)}",
+        "modules": f"no, {NO_MODULES}"
+        if NO_MODULES in facts["absent"].values()
+        else f"yes, {len(modules)}",
         "prototypes": f"yes, of the kernel and {typed} modules"
         if prototypes
         else "no, it was taken without BTF",

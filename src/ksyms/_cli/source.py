@@ -47,8 +47,8 @@ def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
 def add_elf_source(
     parser: argparse.ArgumentParser, group: argparse._MutuallyExclusiveGroup
 ) -> None:
-    """Add the arguments that name ELF files of the kernel and of modules."""
-    group.add_argument("--kernel", metavar="FILE", help="the kernel's own ELF file")
+    """Add the arguments that name files of the kernel and of modules."""
+    group.add_argument("--kernel", metavar="FILE", help="the kernel's own file")
     parser.add_argument(
         "--module",
         metavar="FILE@ADDRESS",
@@ -128,10 +128,9 @@ def take_snapshot(
 
     with Progress("reading symbols") as progress:
         if getattr(options, "kernel", None) is not None:
-            from .._linker.elf_files import ElfLinker
+            from .._snapshot.kernel_file import take_kernel
 
-            with ElfLinker(options.kernel, options.module, progress.advance) as files:
-                return take(files, layout)
+            return take_kernel(options.kernel, options.module, layout, progress.advance)
         btf = getattr(options, "btf", False)
         with Linker(options.root, options.kallsyms, progress.advance, debug, btf) as linker:
             return take(linker, layout)

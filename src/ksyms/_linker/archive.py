@@ -79,7 +79,7 @@ class Archive:
     def __init__(self, pieces: Iterable[bytes], size: int) -> None:
         reader = _Reader(pieces, size)
         found = reader.entries()
-        self.saved: Final = reader.saved
+        self.saved: int | None = reader.saved
         """The time at which ``ksyms collect`` saved it, in seconds since 1970.
 
         None if another program made the archive.
@@ -88,10 +88,19 @@ class Archive:
         if len(above) != 1:
             raise ValueError(f"it has {len(above) or 'no'} {_KALLSYMS}, and it should have one")
         start = len(above[0])
-        self._entries = {n[start:]: e for n, e in found.items() if n.startswith(above[0])}
+        self._entries: dict[str, _Entry] = {
+            n[start:]: e for n, e in found.items() if n.startswith(above[0])
+        }
         self._names = sorted(self._entries)
         if self.read(_KALLSYMS) is None:
             raise ValueError(f"its {_KALLSYMS} is a link that leads to no file in it")
+
+    @classmethod
+    def of(cls, files: dict[str, bytes]) -> Archive:
+        """The archive that has these ``files``, by their names, and no more."""
+        made = cls.__new__(cls)
+        made.saved, made._entries, made._names = None, dict(files), sorted(files)
+        return made
 
     def read(self, name: str) -> bytes | None:
         """Return the contents of the file ``name``.

@@ -37,7 +37,8 @@ class Linker:
             None to infer all sizes from the text.
         btf: True to read the kernel's and the modules' BTF too.
         data: the contents of the text or the archive, if they have been read already and cannot
-            be read again, as from a pipe.
+            be read again, as from a pipe; or the files made of a kernel image
+            (:mod:`~.._images`).
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.
@@ -59,7 +60,7 @@ class Linker:
         progress: Callable[[int], None] | None = None,
         debug: tuple[str, ...] | None = (),
         btf: bool = False,
-        data: bytes | None = None,
+        data: bytes | dict[str, bytes] | None = None,
     ) -> None:
         self.root = Root(root, kallsyms, data)
         self.btf = btf

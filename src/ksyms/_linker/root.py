@@ -18,6 +18,7 @@ from .._compressed import (
     read_stream,
 )
 from .._errors import SourceError, reason
+from .._note.facts import NO_MODULES
 from .._typing import TYPE_CHECKING, Final
 from .fread import FreadReader
 
@@ -43,14 +44,18 @@ class Root:
         kallsyms: the path of a kallsyms text alone; then there is no root, and all other files
             are absent.
         data: the contents of the text or the archive, if they have been read already. An
-            archive that comes through a pipe is read here, once.
+            archive that comes through a pipe is read here, once. Or the files made of the
+            kernel image at ``path``, by name (:mod:`~.._images`).
 
     Raises:
         SourceError: ``path`` is neither a directory nor such an archive.
     """
 
     def __init__(
-        self, path: str, kallsyms: str | None = None, data: bytes | None = None
+        self,
+        path: str,
+        kallsyms: str | None = None,
+        data: bytes | dict[str, bytes] | None = None,
     ) -> None:
         self.path = path
         self.kallsyms = os.path.join(path, _KALLSYMS) if kallsyms is None else kallsyms
@@ -64,8 +69,14 @@ class Root:
         """True if the running kernel prints the text."""
         self.saved: int | None = None
         """The time when ``ksyms collect`` saved the files, in seconds since 1970, if known."""
-        self._text = data
+        self.linked = isinstance(data, dict)
+        """True if the addresses are those that the kernel was linked for."""
+        self._text: bytes | None = None
         """The contents of a text that cannot be read again."""
+        if isinstance(data, dict):
+            self._archive = _image(data)
+            return
+        self._text = data
         if self.alone or os.path.isdir(path):
             return
         if data is None and os.path.exists(path) and is_stream(path):
@@ -123,13 +134,19 @@ class Root:
             archive = self._archive
             data = archive.read(name) if archive else _read_all(self.open(name), most)
             if data is None:
-                self.absent[name] = "it is not in the archive"
+                self.absent[name] = self._why(name)
             elif len(data) > most:
                 raise ValueError(f"it is larger than {most >> 20} MiB")
         except (OSError, ValueError) as error:
             self.missed(name, error)
             return None
         return data
+
+    def _why(self, name: str) -> str:
+        """Return why ``name`` is not among the files that were read once."""
+        if not self.linked:
+            return "it is not in the archive"
+        return NO_MODULES if name == "proc/modules" else "it is not in the image"
 
     def open(self, name: str) -> int:
         """Open the file ``name`` of a directory for reading; return its descriptor.
@@ -212,6 +229,12 @@ def _read_all(fd: int, most: int) -> bytes:
             parts.append(part)
             left -= len(part)
     return b"".join(parts)
+
+
+def _image(files: dict[str, bytes]) -> Archive:
+    from .archive import Archive
+
+    return Archive.of(files)
 
 
 def _read_archive(path: str, data: bytes | None) -> Archive:

@@ -6,10 +6,13 @@ read. docs/format.md has the source of each member.
 
 from __future__ import annotations
 
-from .._typing import TYPE_CHECKING, NotRequired, TypedDict
+from .._typing import TYPE_CHECKING, Final, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from .schema import Address, Count, RefCount
+
+NO_MODULES: Final = "a kernel image has no modules"
+"""The reason in ``absent`` for the ``/proc/modules`` of a kernel that does not run."""
 
 
 class Addresses(TypedDict):

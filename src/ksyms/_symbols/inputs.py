@@ -39,11 +39,11 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
     Args:
         source: a file, or the ``image`` of a snapshot. The file is an ELF image with a
             ``.symtab`` (a snapshot, a vmlinux, a module, a file of debug info), which stays
-            mapped while the table is in use; a saved ``/proc/kallsyms`` or a System.map; or a
-            tar with ``proc/kallsyms`` and ``proc/modules`` somewhere in it. Each may be packed
-            by gzip, bzip2, xz or zstd, as ``ksyms snapshot --portable`` does, and may come
-            through a pipe, which is read to its end, 1 GiB at most. ``/proc/kallsyms`` itself
-            is the running kernel.
+            mapped while the table is in use; the image of a kernel, such as a vmlinuz; a saved
+            ``/proc/kallsyms`` or a System.map; or a tar with ``proc/kallsyms`` and
+            ``proc/modules`` somewhere in it. Each may be packed by gzip, bzip2, xz or zstd, as
+            ``ksyms snapshot --portable`` does, and may come through a pipe, which is read to
+            its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel.
         copy: read the whole file into memory instead of mapping it, so that later changes of
             the file do not affect the table.
 
@@ -61,7 +61,14 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
         return _taken(label)
     if _is_stream(label):
         return _of_stream(label)
-    data = _contents(label, copy)
+    try:
+        data = contents(label, copy)
+    except OSError as error:
+        raise _unopened(label, error) from None
+    except ValueError as error:
+        from .._images import whole
+
+        return _of_packed(label, whole(label), error)
     table = _table(label, data)
     # A process can open the device only once, so only a packed file is opened again.
     if isinstance(data, bytes) and (told := told_by(label)) is not None:
@@ -93,11 +100,14 @@ def _of_stream(label: str) -> SymbolTable:
     """Return the table of a pipe or a file of /proc, which can be read once only."""
     try:
         packed = read_stream(label)
-        data = unpacked(packed)
     except OSError as error:
         raise _unopened(label, error) from None
     except ValueError as error:
         raise _unread(label, error) from None
+    try:
+        data = unpacked(packed)
+    except ValueError as error:
+        return _of_packed(label, packed, error)
     table = _table(label, data)
     if (told := _portable.header_facts(packed, label)) is not None:
         _portable.check_matches(told, table.facts, label)
@@ -110,21 +120,54 @@ def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
     if data[_TAR] == b"ustar":
         return _taken(label, label, data=once)
     if data[: len(elf.ELFMAG)] == elf.ELFMAG:
-        return SymbolTable(read_image(memoryview(data), label))
+        return _of_elf(label, data)
     if re.match(_TEXT, data):
         return _taken(label, kallsyms=label, data=once)
-    raise ImageError(
-        f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive.",
-        "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux or a module.",
-    )
+    return _of_kernel(label, data)
 
 
-def _contents(label: str, copy: bool) -> bytes | mmap.mmap:
+def _of_elf(label: str, data: bytes | mmap.mmap) -> SymbolTable:
+    """The table of an ELF file; of a kernel's without one, what its kallsyms are."""
     try:
-        return contents(label, copy)
-    except OSError as error:
-        raise _unopened(label, error) from None
-    except ValueError as error:
+        return SymbolTable(read_image(memoryview(data), label))
+    except ImageError as error:
+        from .._images import has_symbols
+
+        if has_symbols(data, label):
+            raise
+        try:
+            return _of_kernel(label, data)
+        except ImageError:
+            raise error from None
+
+
+def _of_kernel(label: str, data: bytes | mmap.mmap) -> SymbolTable:
+    """The table of a kernel's image, or of anything that has one in it.
+
+    Raises:
+        ImageError: it has none.
+    """
+    from .._images import HEADERS, files_of, is_kernel
+
+    try:
+        files = files_of(data, label)
+    except ImageError:
+        if is_kernel(data[:HEADERS]):
+            raise
+        raise ImageError(
+            f"{label} is neither an ELF file, nor kallsyms or a System.map, nor an archive, "
+            "nor a kernel's image.",
+            "Name a file that ksyms snapshot or ksyms collect wrote, a vmlinux, a vmlinuz or a "
+            "module.",
+        ) from None
+    return _taken(label, label, data=files)
+
+
+def _of_packed(label: str, data: bytes, error: ValueError) -> SymbolTable:
+    """The table of a packed kernel that has anything behind it; else ``error`` stands."""
+    try:
+        return _of_kernel(label, data)
+    except ImageError:
         raise _unread(label, error) from None
 
 
@@ -141,9 +184,15 @@ def _unopened(label: str, error: OSError) -> SourceError:
 
 
 def _taken(
-    label: str, root: str = "/", kallsyms: str | None = None, data: bytes | None = None
+    label: str,
+    root: str = "/",
+    kallsyms: str | None = None,
+    data: bytes | dict[str, bytes] | None = None,
 ) -> SymbolTable:
-    """Take a snapshot of an archive in full, or of a text alone, and return its table."""
+    """Take a snapshot of an archive in full, or of a text alone, and return its table.
+
+    ``data`` is passed to :class:`~.._linker.Linker`.
+    """
     from .._linker import Linker
     from .._snapshot import take
 

@@ -1,0 +1,105 @@
+"""What kernels are packed by: as scripts/Makefile.lib packs them, and boot loaders unpack.
+
+More follows a payload: the kernel's build adds the unpacked size, a flash has its next
+partition there. So one frame is unpacked, and what follows it is no matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .._compressed import compression, first_frame, limited, most_of
+from .._typing import Final
+
+MOST: Final = 1 << 29
+"""Bytes of a kernel unpacked: those of distributions have up to 100 MiB."""
+_BLOCK: Final = 8 << 20
+"""Bytes of a block unpacked (lib/decompress_unlz4.c; lzop's have 256 KiB)."""
+_LZO_CHECKS: Final = 0x1 | 0x100  # lzop's conf.h: F_ADLER32_D, F_CRC32_D
+_LZO_CHECKS_PACKED: Final = 0x2 | 0x200  # F_ADLER32_C, F_CRC32_C
+_LZO_FILTER: Final = 0x800  # F_H_FILTER
+
+_MAGIC: Final = re.compile(
+    rb"\x1f\x8b\x08[\0-\x1f]"  # RFC 1952: no flag above the fifth
+    rb"|\xfd7zXZ\0"
+    rb"|BZh[1-9]1AY&SY"
+    rb"|\x28\xb5\x2f\xfd"
+    rb"|\x02\x21\x4c\x18"  # lz4's Frame format, "Legacy frame"
+    rb"|\x89LZO\0\r\n\x1a\n"
+    # LZMA_Alone: the usual properties, a dictionary, and a size below 4 GiB or none
+    rb"|\x5d\0\0[\0-\xff][\0-\x0f](?:\xff{8}|[\0-\xff]{4}\0{4})",
+    re.S,
+)
+_BY_MAGIC: Final = {0x02: "lz4", 0x89: "lzo", 0x5D: "lzma"}
+
+
+def packing(head: bytes) -> str | None:
+    """What a payload that begins with ``head`` is packed by, None for nothing that is known."""
+    found = _MAGIC.match(head[:16])
+    return found and (_BY_MAGIC.get(head[0]) or compression(head[:6]))
+
+
+def places(data: bytes) -> Iterator[int]:
+    """The places of ``data`` at which something packed seems to begin."""
+    return (found.start() for found in _MAGIC.finditer(data))
+
+
+def unpack(data: bytes, how: str) -> bytes:
+    """Return what the frame at the start of ``data`` has.
+
+    Raises:
+        ValueError: it is damaged, is cut short, or is larger than a kernel.
+        ImportError: what unpacks it is not installed.
+    """
+    pieces = {"lz4": _lz4, "lzo": _lzo}.get(how)
+    found = pieces(data) if pieces else first_frame(data, how)
+    return b"".join(limited(found, min(MOST, most_of(len(data)))))
+
+
+def _lz4(data: bytes) -> Iterator[bytes]:
+    """The blocks of lz4's legacy frame: each its length, and so many bytes."""
+    import lz4.block
+
+    at = 4
+    while at + 4 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "little")
+        at += 4
+        # Where the unpacked size stands, or anything else, no block can be.
+        if not 0 < size <= _BLOCK + _BLOCK // 255 + 16 or at + size > len(data):
+            return
+        try:
+            block = lz4.block.decompress(data[at : at + size], uncompressed_size=_BLOCK)
+        except lz4.block.LZ4BlockError as error:
+            raise ValueError(str(error)) from None
+        yield block
+        at += size
+        if len(block) < _BLOCK:  # the last
+            return
+
+
+def _lzo(data: bytes) -> Iterator[bytes]:
+    """The blocks of a file of lzop's, as lib/decompress_unlzo.c reads it."""
+    import lzallright
+
+    lzo = lzallright.LZOCompressor()
+    at = 9 + 2 + 2  # the magic, its version and the library's
+    at += 2 if int.from_bytes(data[9:11]) >= 0x0940 else 0  # what is needed to extract it
+    at += 1 + (1 if int.from_bytes(data[9:11]) >= 0x0940 else 0)  # method, level
+    flags = int.from_bytes(data[at : at + 4])
+    at += 4 + (4 if flags & _LZO_FILTER else 0) + 4 + 4  # filter, mode, time
+    at += 4 if int.from_bytes(data[9:11]) >= 0x0940 else 0  # the time's upper half
+    at += 1 + data[at] + 4 if at < len(data) else 0  # a name, the header's checksum
+    while size := int.from_bytes(data[at : at + 4]):
+        packed = int.from_bytes(data[at + 4 : at + 8])
+        at += 8 + 4 * (flags & _LZO_CHECKS).bit_count()
+        if packed < size:
+            at += 4 * (flags & _LZO_CHECKS_PACKED).bit_count()
+        if size > _BLOCK or packed > size or at + packed > len(data):
+            raise ValueError("a block in it is none of lzop's")
+        block = data[at : at + packed]
+        try:
+            yield block if packed == size else lzo.decompress(block, output_size_hint=size)
+        except (lzallright.LZOError, lzallright.InputNotConsumed) as error:
+            raise ValueError(str(error)) from None
+        at += packed

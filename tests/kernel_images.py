@@ -1,0 +1,299 @@
+"""Kernel images: tables as scripts/kallsyms.c of each version lays them out, in containers.
+
+The writer here takes none of the reader's code.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import struct
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import zstandard
+
+WEAK = b"Linux version 6.1.0-test (somebody) # SMP\n\0"
+"""init/version.c's of Linux 6.1 and later, which the link puts another in the place of."""
+BANNER = b"Linux version 6.1.0-test (somebody) #1 SMP\n\0"
+WORDS = (b"write_", b"sched", b"_init", b"__do_", b"trace", b"read")
+"""Tokens that stand for more than one byte, at codes that no name has."""
+COUNT = 1000
+
+
+class Layout(NamedTuple):
+    """How a version of scripts/kallsyms.c arranges what it writes."""
+
+    addresses: str
+    """``words``, ``base``, ``percpu`` (a base, and KALLSYMS_ABSOLUTE_PERCPU), ``places``."""
+    first: bool = True
+    """Whether they come before all else: until 6.3."""
+    wide_markers: bool = False
+    seqs: bool = False
+    long_names: bool = False
+    padded: bool = True
+    """Whether tables are aligned to a word, and not to 32 bits."""
+
+
+LAYOUTS = {
+    "2.6.10": Layout("words", wide_markers=True),
+    "4.6": Layout("base", wide_markers=True),
+    "5.10": Layout("base"),
+    "5.10 percpu": Layout("percpu"),
+    "6.1": Layout("percpu", long_names=True),
+    "6.2": Layout("percpu", seqs=True, long_names=True),
+    "6.4": Layout("base", first=False, seqs=True, long_names=True),
+    "6.12 percpu": Layout("percpu", first=False, seqs=True, long_names=True),
+    "7.2": Layout("places", first=False, seqs=True, long_names=True, padded=False),
+}
+
+
+def symbols(layout: Layout, bits: int, count: int = COUNT) -> list[tuple[int, bytes]]:
+    """Addresses, and letters with names, ``count`` of them functions of one kind."""
+    base = 0xFFFFFFFF81000000 if bits == 64 else 0xC0008000
+    found = [(base, b"T_text"), (base, b"T_stext")]
+    if layout.addresses == "percpu":
+        found[:0] = [(0, b"A__per_cpu_start"), (0x40, b"Acounter"), (0x2000, b"A__per_cpu_end")]
+    for number in range(count):
+        word = WORDS[number % len(WORDS)]
+        found.append(
+            (base + 16 * number + 16, b"tf%d_%s%s" % (number, word, b"x" * (number % 5)))
+        )
+    if layout.long_names:
+        found.append((base + 16 * count + 16, b"t" + b"longer" * 80))
+    found.append((base + 16 * count + 64, b"T_etext"))
+    return found
+
+
+def image(  # noqa: PLR0915 - one file, front to back
+    layout: Layout,
+    bits: int,
+    order: str,
+    count: int = COUNT,
+    places: dict[str, int] | None = None,
+) -> bytes:
+    """A kernel of no headers: its first byte is at the address of ``_text``.
+
+    ``places`` gets where each table begins.
+    """
+    end = "<" if order == "little" else ">"
+    word = "Q" if bits == 64 else "I"
+    size = bits // 8
+    align = size if layout.padded else 4
+    rows = symbols(layout, bits, count)
+    base = next(address for address, name in rows if name == b"T_text")
+    letters = sorted({byte for _, name in rows for byte in name} | set(b"0123456789"))
+    codes = [code for code in range(256) if code not in letters]
+    tokens = {code: bytes((code,)) for code in letters}
+    tokens.update(zip(codes, WORDS))
+    table = [tokens.get(code, b"") for code in range(256)]
+    out = bytearray(b"\x90" * 4096)
+    for _ in range(64):  # LIST_HEADs
+        out += struct.pack(f"{end}2{word}", *[base + len(out)] * 2)
+    out += WEAK + BANNER
+
+    begins = {} if places is None else places
+
+    def label(name: str = "") -> int:
+        out.extend(bytes(-len(out) % align))
+        begins[name] = len(out)
+        return len(out)
+
+    def packed(name: bytes) -> bytes:
+        for code, text in zip(codes, WORDS):
+            name = name[:1] + name[1:].replace(text, bytes((code,)))
+        many = len(name)
+        if layout.long_names and many > 127:
+            return bytes((many & 127 | 128, many >> 7)) + name
+        return bytes((many,)) + name
+
+    def addresses() -> None:
+        start = label("addresses")
+        for number, (address, _) in enumerate(rows):
+            if layout.addresses == "words":
+                out.extend(struct.pack(end + word, address))
+                continue
+            if layout.addresses == "places":
+                value = address - (base + start + 4 * number)
+            elif layout.addresses == "base":
+                value = address - base
+            else:
+                value = address if address < base else base - address - 1
+            out.extend(struct.pack(f"{end}i", value))
+        if layout.addresses in ("base", "percpu"):
+            label("base")
+            out.extend(struct.pack(end + word, base))
+
+    if layout.first:
+        addresses()
+    label("count")
+    wide = layout.wide_markers
+    out += struct.pack(end + (word if wide else "I"), len(rows))
+    names, markers = b"", []
+    for number, (_, name) in enumerate(rows):
+        if number % 256 == 0:
+            markers.append(len(names))
+        names += packed(name)
+    label("names")
+    out += names
+    label("markers")
+    out += struct.pack(f"{end}{len(markers)}{word if wide else 'I'}", *markers)
+    if layout.first and layout.seqs:
+        label()
+        out += b"".join(struct.pack(">I", n)[1:] for n in range(len(rows)))
+    at, index = label("tokens"), []
+    for text in table:
+        index.append(len(out) - at)
+        out += text + b"\0"
+    label("index")
+    out += struct.pack(f"{end}256H", *index)
+    if not layout.first:
+        addresses()
+        label()
+        out += b"".join(struct.pack(">I", n)[1:] for n in range(len(rows)))
+    return bytes(out + bytes(4096))
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(data)
+
+
+def lzma_alone(data: bytes) -> bytes:
+    return lzma.compress(data, lzma.FORMAT_ALONE)
+
+
+def by(*tool: str) -> Callable[[bytes], bytes]:
+    """What a program makes of its standard input."""
+
+    def packed(data: bytes) -> bytes:
+        return subprocess.run(tool, input=data, stdout=subprocess.PIPE, check=True).stdout
+
+    packed.__name__ = " ".join(tool)
+    return packed
+
+
+lz4_legacy = by("lz4", "-l", "-9", "-c")  # as scripts/Makefile.lib does
+
+
+def lzop_of_a_file(data: bytes) -> bytes:
+    """With the file's name in it, and another checksum of each block."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "Image"
+        path.write_bytes(data)
+        return by("lzop", "-N", "--crc32", "-c", str(path))(b"")
+
+
+def long(data: bytes) -> bytes:
+    """More than a block, and nothing that can be packed."""
+    return data + Random(1).randbytes(9 << 20)
+
+
+def bzimage(data: bytes) -> bytes:
+    """Documentation/arch/x86/boot.rst; the build puts the unpacked size behind."""
+    packed = zstd(data) + struct.pack("<I", len(data))
+    head = bytearray(512 * 5 + 64)
+    head[0x1F1], head[0x202:0x206] = 4, b"HdrS"
+    struct.pack_into("<H", head, 0x206, 0x020F)
+    struct.pack_into("<2I", head, 0x248, 64, len(packed))
+    return bytes(head) + packed
+
+
+def zboot(data: bytes) -> bytes:
+    packed = gzip.compress(data)
+    head = bytearray(512)
+    head[:2], head[4:8], head[64:70] = b"MZ", b"zimg", b"PE\0\0\x64\xaa"
+    struct.pack_into("<2I", head, 8, len(head), len(packed))
+    struct.pack_into("<I", head, 60, 64)
+    return bytes(head) + packed
+
+
+def device_tree() -> bytes:
+    """A tree with nothing in it, as boot loaders want it right behind the kernel."""
+    body = struct.pack(">2I2I", 1, 0, 2, 9)
+    return struct.pack(">10I", 0xD00DFEED, 72, 56, 72, 40, 17, 16, 0, 0, 16) + bytes(16) + body
+
+
+def zimage(data: bytes, pack: Callable[[bytes], bytes] = lzma.compress) -> bytes:
+    head = bytearray(4096)
+    head[0x24:0x28] = b"\x18\x28\x6f\x01"
+    head[0x100:0x106] = b"\xfd7zXZ\0"  # as the unpacker's own code has it
+    return bytes(head) + pack(data) + bytes(64)
+
+
+def uimage(data: bytes) -> bytes:
+    packed = lzma_alone(data)
+    head = struct.pack(">7I4B32s", 0x27051956, 0, 0, len(packed), 0, 0, 0, 5, 5, 2, 3, b"MIPS")
+    return head + packed
+
+
+def android(data: bytes) -> bytes:
+    packed = lz4_legacy(data)
+    head = b"ANDROID!" + struct.pack("<I", len(packed)) + bytes(28) + struct.pack("<I", 4)
+    return head.ljust(4096, b"\0") + packed + b"\xd0\x0d\xfe\xed"
+
+
+def fit(data: bytes) -> bytes:
+    packed = bz2.compress(data)
+    strings = b"type\0compression\0data\0"
+
+    def prop(name: bytes, value: bytes) -> bytes:
+        padded = value + bytes(-len(value) % 4)
+        return struct.pack(">3I", 3, len(value), strings.index(name + b"\0")) + padded
+
+    def node(name: bytes, inside: bytes) -> bytes:
+        begin = name + b"\0"
+        return struct.pack(">I", 1) + begin + bytes(-len(begin) % 4) + inside + b"\0\0\0\2"
+
+    tree = prop(b"type", b"kernel\0") + prop(b"compression", b"bzip2\0") + prop(b"data", packed)
+    dtb = node(b"fdt-1", prop(b"type", b"flat_dt\0") + prop(b"data", b"no kernel"))
+    body = node(b"", node(b"images", dtb + node(b"kernel-1", tree))) + struct.pack(">I", 9)
+    head = (0xD00DFEED, 56 + len(body) + len(strings), 56, 56 + len(body), 40, 17, 16, 0)
+    sizes = (len(strings), len(body))
+    return struct.pack(">10I", *head, *sizes) + bytes(16) + body + strings
+
+
+def elf(data: bytes) -> bytes:
+    """A vmlinux without sections: one segment, loaded where the kernel was linked."""
+    base = 0xFFFFFFFF81000000
+    head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+        "<2HI3QI6H", 2, 62, 1, base, 64, 0, 0, 64, 56, 1, 64, 0, 0
+    )
+    return (
+        head
+        + struct.pack("<2I6Q", 1, 5, 4096, base, 0, len(data), len(data), 4096)
+        + bytes(4096 - 120)
+        + data
+    )
+
+
+CONTAINERS: tuple[Callable[[bytes], bytes], ...] = (
+    gzip.compress,
+    lzma.compress,
+    lzma_alone,
+    lz4_legacy,
+    by("lzop", "-9"),  # scripts/Makefile.lib
+    by("lzop", "-1", "-F"),
+    lzop_of_a_file,
+    zstd,
+    bzimage,
+    zboot,
+    zimage,
+    uimage,
+    android,
+    fit,
+    elf,
+    lambda data: lz4_legacy(long(data)),
+    lambda data: by("lzop")(long(data)),
+    lambda data: zimage(data, by("lzop", "-9")),
+    lambda data: gzip.compress(data) + device_tree(),
+    lambda data: lz4_legacy(data) + device_tree(),
+    lambda data: zimage(data) + device_tree(),
+    lambda data: bzimage(elf(data)),
+    lambda data: b"flash" * 1000 + zlib.compress(b"") + gzip.compress(data) + b"\xff" * 5000,
+)
