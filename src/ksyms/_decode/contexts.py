@@ -55,7 +55,7 @@ _LEADS: Final = (
     rb" *\d{1,3}\.\d\d% +[^\n]{1,16} +[\[\]\w.]{1,64} +(?=0x)",
     # stacks of flame graphs (stackcollapse-perf.pl, profile -f of bcc); a comm that has blanks
     # there looks like a message
-    rb"[^\s;]{1,16};(?:[^\s;]{1,512};)*",
+    rb"[^\s;]{0,15}[^\s;:=,];(?:[^\s;]{1,512};)*",
     # gdb/stack.c: a frame with its arguments
     rb"#\d+ +(?:0x)?" + FRAME + rb"[^\n\"']{0,1024}\([^\n\"']{0,1024}=",
     # gdb/printcmd.c, print_value: a pointer, with its type
