@@ -26,14 +26,6 @@ FIXTURES = Path(__file__).parent / "fixtures"
 SAVED = ("6.1.0-56-amd64-few", "6.12.117+deb12-amd64-few")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the VMs run beside the tests of this kernel, which run one after the other."""
-    for item in items:
-        group = "vm" if item.get_closest_marker("vm") else "host"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @dataclass(frozen=True)
 class Kernel:
     """A kernel's text files under ``root``, and a snapshot of them in ``elf``."""
