@@ -285,7 +285,7 @@ class Unpacker:
 
 
 def _pieces(frame: Any, data: bytes) -> Iterator[bytes]:
-    """What ``frame`` makes of ``data``; of bzip2, where 45 bytes make 45 MB, in sips."""
+    """Unpack ``data``; in pieces with bzip2, where 45 bytes make 45 MB."""
     if not hasattr(frame, "needs_input"):  # zlib and zstandard have no such limit
         yield frame.decompress(data)
         return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
 
 EXIT_TROUBLE: Final = 2
-"""As diff and cmp have it (POSIX): 1 says that there are differences."""
+"""The status of diff and cmp for trouble (POSIX); theirs for differences is 1."""
 
 _PADDING: Final = "__pfx_"
 """The padding before a function: one symbol for each since Linux 6.2, which says nothing."""
@@ -71,7 +71,7 @@ def _head(file: str, table: SymbolTable) -> dict[str, Any]:
 
 
 def sections(found: Comparison) -> list[dict[str, Any]]:
-    """How much differs in each section; modules that only one side has are not counted."""
+    """Count the differences of each section; modules of one side only are not counted."""
     from .._diff import group_of
 
     shown = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .._map import Section, Survey
 
 _LARGEST: Final = 10
-"""How many rows of each table a person gets."""
+"""Rows of each table that are printed for people."""
 
 _EXAMPLES: Final = """\
 examples:

@@ -48,10 +48,10 @@ if TYPE_CHECKING:
     from .names import Bools
 
 _UNKNOWN: Final = b" [unknown]"
-"""What perf script prints for a name that it does not have."""
+"""The annotation of perf script for an unknown name."""
 _Ends = dict[bytes, tuple[bytes, ...]]
 _BEHIND: Final[_Ends] = {b" ": (b"/", b"", b" ", b")")}
-"""What ends a name with its offset, by what is before it."""
+"""The bytes that can follow a name and its offset, by the byte before the name."""
 _BEHIND_OPENED: Final[_Ends] = {
     **dict.fromkeys((b"(", b":"), (b"/", b"", b" ", b")", b"}")),
     b"{": (b"/", b"}"),
@@ -60,16 +60,16 @@ _BEHIND_OPENED: Final[_Ends] = {
 _BEHIND_DECIMAL: Final[_Ends] = {b"{": (b"}",), b":": (b"}",), b"<": (b">",), b" ": (b"",)}
 """The same of a decimal offset."""
 _KEPT: Final = 1 << 15
-"""How many answers are kept of one boot; with more they leave the processor's caches."""
+"""Answers that are kept of one boot; with more they leave the processor's caches."""
 _LISTED: Final = 1 << 17
-"""How many addresses without a name are told apart, by the reason."""
+"""Distinct addresses without a name that are counted for each reason."""
 _IGNORED: Final = 100
-"""How many words of users are kept, in a text of any length."""
+"""Words of users that are kept for ``--explain``, in a text of any length."""
 _BLANK: Final = -42
-"""Where the blank is before a module's build-id, of 40 digits and a bracket."""
+"""The index of the blank before a module's build-id, 40 digits and a bracket."""
 _OPENED: Final = {opener[-2:] for opener in forms.OPENERS} | {b"3C", b"0x"}
 CLOSED: Final = frozenset((b"", b">", b">]", b"]", b")", b"&gt;", b"&gt;]"))
-"""What is behind most addresses that have no name."""
+"""The bytes that close most addresses without a name."""
 _USUAL: Final = 1 << 12
 _HEX: Final = [b"%x" % number for number in range(_USUAL)]
 """Offsets as they are written, of those that most are."""
@@ -82,11 +82,11 @@ _FEW: Final = 16
 _SPARSE: Final = 1 << 9
 """An address in so many bytes, or more, has a text whose lines are looked at one by one."""
 _LOOKED_AT: Final = 2
-"""How many blocks are looked at in which nothing tells the boot but where addresses lie."""
+"""Blocks looked at in which only the addresses themselves are evidence of the boot."""
 
 
 class Found(NamedTuple):
-    """Where ``keys`` lie in ``boot``: an item of each column for a key.
+    """The symbols of ``keys`` in ``boot``; each column has an item for each key.
 
     ``words`` are what stands for the keys in the text, ``offsets`` (uint64) are in bytes from
     the symbols of ``numbers`` (int64). ``hard`` (intp) are the places in all these of what is
@@ -162,7 +162,7 @@ class Decoder:
         self._digits = digits = self.map.digits
         self._usual = forms.addresses(digits, self.map.first, False)
         self.pattern = forms.addresses(digits, self.map.first_in_capitals)
-        """Where addresses are in a text, in capitals too; :meth:`read` is quicker."""
+        """The pattern of addresses in a text, in capitals too; :meth:`read` is quicker."""
         self._capitals = self.map.first.upper()
         self._stretches = Stretches(digits, not self.map.telling)
         self._before = b""
@@ -181,12 +181,12 @@ class Decoder:
 
     @property
     def settled(self) -> bool:
-        """Whether it is given or told which boot the text is of; also while it looks ahead."""
+        """True if the boot is given or there is evidence of it, while looking ahead too."""
         return (self._trial or self.belief).settled
 
     @property
     def assumed(self) -> bool:
-        """Whether addresses are named as of the own boot's, and nothing tells that they are.
+        """True if addresses are named as of the own boot's without evidence.
 
         Where no boot moves the kernel, its place tells nothing of the modules.
         """

@@ -1,4 +1,4 @@
-"""Which boot a text is of: what is believed, and what changes it.
+"""The boot that a text is believed to be of, and the events that change that belief.
 
 A log has boots one after the other; each banner begins one. A name beside an address votes for
 a slide, ``Kernel Offset`` states it; names without offsets count where many agree. What is
@@ -29,9 +29,9 @@ Key = bytes
 _ANCHORS: Final = ("_stext", "_text")
 """The lines of a saved kallsyms that are believed; the others are no frames."""
 _FEW: Final = 8
-"""How many names must fit no slide before the text is taken for another build's."""
+"""Names that must fit no slide before the text is taken for another build's."""
 _SOME: Final = 4
-"""How many names without an offset must agree on a slide to be believed."""
+"""Names without an offset that must agree on a slide to be believed."""
 _ODD: Final = 8
 """One of so many of them may say otherwise: an English word can be a symbol's name."""
 _STRAY: Final = 4
@@ -41,14 +41,14 @@ _JUDGED: Final = 1 << 12
 _SHORTEST: Final = 4
 """Bytes that an annotation has at least, if it tells anything: `` <f>``."""
 _ENOUGH: Final = 1 << 17
-"""How much is remembered of a text of any length."""
+"""Keys whose evidence is remembered at most, in a text of any length."""
 CONFLICT: Final = "the text gives conflicting slides here"
 SEVERAL: Final = "nothing tells which of the boots it is of"
 FIRMWARE: Final = "it stands before the kernel's first words"
 
 
 class State(Enum):
-    """What is believed of the boot that a text is of."""
+    """The beliefs about the boot that a text is of."""
 
     GIVEN = "somebody said which boot it is"
     ASSUMED = "the symbols' own boot: nothing tells of another"
@@ -81,7 +81,7 @@ class Part(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What one frame tells: the slides that fit it, the moves of modules' sections.
+    """The evidence of one frame: the slides that fit it, the moves of modules' sections.
 
     ``elsewhere`` is whether it lies where only another boot's kernel can be. ``within`` is what
     a name without an offset tells, which one alone is not believed. ``fits`` is whether the
@@ -136,7 +136,7 @@ class Change(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a look at the whole text told: of each section between banners the first boot.
+    """The result of a look at the whole text: the first boot of each section between banners.
 
     ``several`` is whether the text is of more than one boot; ``foreign`` is why the section
     before the first statement is another kernel's, ``firmware`` whether it is none's.
@@ -149,7 +149,7 @@ class Plan(NamedTuple):
 
 
 IsEvidence = Callable[[Key], bool]
-"""Whether a frame of a block stands where the kernel prints frames."""
+"""Returns True if a frame of a block stands where the kernel prints frames."""
 Held = tuple[State, Boot | None, str, bool]
 NOTHING: Final = Evidence()
 ELSEWHERE: Final = Evidence(elsewhere=True)
@@ -170,7 +170,7 @@ def _all(_: Key) -> bool:
 
 
 class Belief:
-    """What is believed of the boot, from block to block of one text.
+    """The belief about the boot, from block to block of one text.
 
     Args:
         table: the symbols, for the build that they are of.
@@ -197,21 +197,21 @@ class Belief:
         self._plan = plan
         self._told: dict[Key, Evidence] = {}
         self.several = False
-        """Whether the text is of more than one boot."""
+        """True if the text is of more than one boot."""
         self._begun = False
         self._section = 0
         self._release: str | None = None
         self.changes: list[Change] = []
         """Each change of the state, in the text's order."""
         self.votes: Counter[int] = Counter()
-        """How many names beside addresses fit each slide alone; each is counted once."""
+        """The number of names beside addresses that fit one slide only, by that slide."""
         self.against = 0
-        """How many such names fit no slide."""
+        """The number of such names that fit no slide."""
         self._addresses = 0
         self._only_own = False
-        """Whether this boot is the only one of several that can be the file's own."""
+        """True if this boot is the only one of several that can be the file's own."""
         self.modules_told = False
-        """Whether a module was told to lie where the file has it."""
+        """True if a frame showed a module at the address that it has in the file."""
         self._is_evidence: IsEvidence = _all
         self._counted: set[Key] = set()
         """Names beside addresses that were counted as fitting or not."""
@@ -219,13 +219,13 @@ class Belief:
         self.line = self._now = 1
         """The line that the block begins with."""
         self.contradicted = False
-        """Whether addresses were named as of the own boot, and later words tell of another."""
+        """True if addresses were named as of the own boot, and later evidence is of another."""
         self.foreign = ""
         """Why what is before the first statement is another kernel's."""
         self.firmware = False
-        """Whether what is before the first banner is no kernel's."""
+        """True if the text before the first banner is firmware's."""
         self.names_something = False
-        """Whether some of the text is of the table's kernel."""
+        """True if some of the text is of the table's kernel."""
         self.refusal: DecodeError | None = None
         """Why the text is refused if none of it is."""
         self.state = State.ASSUMED
@@ -241,7 +241,7 @@ class Belief:
         self._misfit = ""
         self._assumed = self._inside = self._elsewhere = 0
         self._within: dict[bytes, Within] = {}
-        """What names without offsets told since the last change, each once."""
+        """The evidence of names without offsets since the last change, each name once."""
 
     def _enter(
         self, state: State, boot: Boot | None, why: str, event: str, line: int | None = None
@@ -275,17 +275,17 @@ class Belief:
 
     @property
     def assumed(self) -> bool:
-        """Whether addresses are taken for the own boot's with nothing that says so."""
+        """True if addresses are taken for the own boot's without evidence."""
         return self._assumed > 0 and self.state is State.ASSUMED
 
     @property
     def held(self) -> Held:
-        """What addresses have their names by; if it is the same, a line has the same names."""
+        """All that names depend on: while it is equal, equal lines get equal names."""
         return self.state, self.boot, self._why, self._misfits > self._fits
 
     @property
     def settled(self) -> bool:
-        """Whether it is told which boot the text is of."""
+        """True if the boot is given, or there is evidence of it."""
         return self.state in SURE
 
     def parts(

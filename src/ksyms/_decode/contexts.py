@@ -1,4 +1,4 @@
-"""Where the kernel and its tools print frames: the words that stand before them in their line.
+"""The words that the kernel and its tools print before frames, in the same line.
 
 A name beside an address is evidence of a boot where these words are the kernel's own, and
 nothing a user of the machine can have chosen is among them. What prints frames is known;
@@ -74,7 +74,7 @@ _LEADS: Final = (
     rb"[a-z]{1,12}[a-z0-9.]{0,8}[ \t]+[^\n\"']{0,80}?",
     rb" {1,16}b['\"]",  # bcc prints names as Python's bytes
 )
-"""What begins a line and has words besides :data:`_WORDS`."""
+"""Beginnings of lines with words that are not in :data:`_WORDS`."""
 _WORDS: Final = frozenset(
     # a trace and its marks: arch/*/kernel/{dumpstack,stacktrace,traps}.c
     b"""Call Trace trace Backtrace backtrace Stack stack IRQ EOI NMI TASK SOFTIRQ EXCEPTION
@@ -155,9 +155,9 @@ _MOST: Final = 1 << 12
 BEHIND: Final = 1 << 13
 """Bytes of a text before a block that a message which goes on in it can begin in."""
 _AT_ONCE: Final = 1 << 8
-"""How many keys of a block are looked through before it is asked whether one was found."""
+"""Keys of a block that are indexed at a time."""
 _HOST: Final = re.compile(rb"(?<![^ ])([A-Za-z][\w.:@-]{0,255}) \Z(?<!kernel: )")
-"""What may be a host's name at the end of a prefix, or a message's first word."""
+"""A host's name at the end of a prefix, or a message's first word."""
 _ZERO: Final = re.compile(rb"\[ *0\.0+\]?")
 """The time before the clock runs, when there is no user yet."""
 
@@ -209,7 +209,7 @@ class Contexts:
         spans: Sequence[Span] = (),
     ) -> None:
         self.are_alone = before is None
-        """Whether the lines do not follow each other, so that nobody knows: all is evidence."""
+        """True if the lines do not follow each other: then all frames count as evidence."""
         self._before, self._text = before or b"", text
         self._pieces, self._keys, self._digits = pieces, keys, digits
         self._told, self._spans = told, spans
@@ -248,7 +248,7 @@ class Contexts:
 
     @cached_property
     def _places(self) -> list[int]:
-        """Where in the block each key is."""
+        """The offset of each key in the block."""
         return list(accumulate(map(len, self._pieces)))[:-1:2]
 
     def _is_said_at(self, number: int) -> bool:
@@ -383,11 +383,11 @@ def _without_name(piece: bytes, key: bytes) -> bytes:
 _PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
 """A time that two messages seldom have."""
 _INDENTED: Final = re.compile(rb"[ \t]{9,64}")
-"""How dmesg sets the second line of a message."""
+"""The indentation of a message's second line in dmesg."""
 _LEAST: Final = 8
 """Bytes that the time before an indented line's first one has at least."""
 _RECORD: Final = re.compile(rb'(?<!\\)"(?:msg|MESSAGE)" ?: ?"')
-"""What is before a message as dmesg -J and journalctl -o json have it."""
+"""The key before a message in the JSON of dmesg -J and journalctl -o json."""
 
 
 def _some_lines(text: bytes) -> list[bytes]:

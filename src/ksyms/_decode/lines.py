@@ -48,7 +48,7 @@ PREFIX: Final = re.compile(
     + rb"(?:" + _RECORD + rb"|(?P<stamp>" + _STAMPED + rb") ?)?" + _COLOURS
     + rb"(?:(?:(?!kernel: )[\w.-]{1,64} )?kernel: )?"
 )  # fmt: skip
-"""What can stand before the kernel's message in its line; ``stamp`` is its time."""
+"""The prefixes that a kernel's message can have in its line; ``stamp`` is its time."""
 _IS_JSON: Final = re.compile(rb"[ \t]*(?:[\]}, \t]*[\[{ \t]*)[\"{]")
 
 

@@ -1,4 +1,4 @@
-"""What a text says of the kernel that wrote it: its release, its build, where its image begins.
+"""Statements of a text about its kernel: its release, its build, the start of its image.
 
 Each is a row of :data:`_STATEMENTS`: words that are in every such text, which are quick to look
 for, and what reads them.
@@ -18,7 +18,7 @@ _COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
 
 
 class Says(Enum):
-    """What a statement is of."""
+    """The subjects of statements."""
 
     BOOT = auto()
     """The banner: a boot begins, of the kernel of a release."""
@@ -27,7 +27,7 @@ class Says(Enum):
     MODULE = auto()
     """A module's build-id, beside one of its symbols."""
     START = auto()
-    """Where the kernel's image begins, or that it was not moved."""
+    """The start of the kernel's image, or that it was not moved."""
 
 
 class Statement(NamedTuple):
@@ -90,7 +90,7 @@ _REPORT_BEGINS: Final = re.compile(
 _REPORT_ENDS: Final = (b"---[ end", b"</TASK>", b"Call Trace:", b"Call trace:")
 _TASK: Final = re.compile(rb"(?:CPU|Pid|PID|REGS|EIP|RIP|NIP|PC|PSW|EPC|TPC|psr)\b")
 _BLANKS: Final = re.compile(rb"(?<! ) {4,8}\Z")
-"""What is before a taint without a task (kernel/hung_task.c); dmesg indents lines more."""
+"""Blanks before a taint without a task (kernel/hung_task.c); dmesg indents lines more."""
 _ABOVE: Final = 128
 """Bytes of a line that ends within a task's name."""
 _SPLIT: Final = 16

@@ -1,4 +1,4 @@
-"""Where a user of the machine writes into a text, and what stands there proves nothing.
+"""Words in a text that a user of the machine chose: they are no evidence of a boot.
 
 The kernel prints names that a user chose, as they are: of a program (comm, 15 bytes), of a
 file (255, and 4095 of a path), what a device says of itself, parameters. Such a name may have
@@ -21,7 +21,7 @@ from . import lines
 from .forms import COLOUR
 
 Span = tuple[int, int]
-"""Where something begins, and where it ends, in bytes of a text."""
+"""The start and the end of a part of a text, in bytes."""
 
 _COMM: Final = 15
 """Bytes of a program's name at most: TASK_COMM_LEN is 16, with a zero."""
@@ -121,11 +121,11 @@ _OTHERS: Final = tuple(
         ),
     )
 )
-"""How a text of that kind is told, and lines of other programs than the kernel in it."""
+"""Kinds of logs: a pattern that shows the kind, and one of lines by other programs in it."""
 _ESCAPED: Final = re.compile(rb"\\x[0-9a-f]{2}|#0[0-7]{2}|\\u[0-9a-fA-F]{4}|" + COLOUR.pattern)
 _LEAST_INDENT: Final = 8
 _INDENTED: Final = re.compile(rb"[ \t]{9,64}")
-"""How dmesg sets the second line of a message."""
+"""The indentation of a message's second line in dmesg."""
 _PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
 """A time that two messages seldom have: in microseconds, and of no other message's."""
 _LOOKED_AT: Final = 1 << 12
