@@ -15,7 +15,8 @@ by the other:
   "scripts/kallsyms: change the output order"). They are words, or since 4.6 (2213e9a66bb8,
   "kallsyms: add support for relative offsets in kallsyms address table") 32 bits each with a
   base behind them, or since 7.0 (a081b5789255, "kallsyms: Get rid of kallsyms relative base")
-  32 bits each, the distance from its own place.
+  32 bits each, the distance from its own place, or of 32-bit kernels that are not relocatable
+  the address.
 
 What is found is believed when every name begins where the markers say, the names end where the
 markers begin, and the addresses ascend from the base on.
@@ -31,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._typing import TYPE_CHECKING, Final, NamedTuple
-from .memory import address_of, moved_to, segments
+from .memory import address_of, moved_to, place_of, segments
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -60,6 +61,8 @@ _WINDOW: Final = 1 << 23
 """Bytes before the tokens in which the markers begin: seqs_of_names has three a name."""
 _PART: Final = 1 << 16
 """Names that are spelled at a time: their bytes take many times their room meanwhile."""
+_FARTHEST: Final = 1 << 29
+"""Bytes that lie between two of a kernel's addresses at most."""
 _TABLE: Final = 64
 """Places that take as long as what lies before one table of tokens."""
 _TRIES: Final = 4096
@@ -242,7 +245,7 @@ def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int
     """Where the names begin, and the table before them, when their number is at ``count``.
 
     Before 4.20 it is a word, as the markers of ``marker`` bytes are; since it has 32 bits.
-    Tables are aligned to a word; in 7.2 to 32 bits on all machines.
+    Tables are aligned to a word; since 7.0 to 32 bits on all machines (a081b5789255).
     """
     if marker == 8:
         begin = count if order == "little" else count - 4
@@ -335,7 +338,7 @@ def _length(data: bytes, start: int, count: int, most: int, big: bool) -> int:
 def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] | None:
     """The addresses, and their bits; they lie before the names' count or behind the tokens.
 
-    In 7.2 what aligns the tables is the same on all machines, and tells no bits.
+    Since 7.0 what aligns the tables is the same on all machines, and tells no bits.
     """
     count = len(names.at)
     word = names.bits // 8
@@ -346,17 +349,27 @@ def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] |
             found = _based(data, tokens, start, start + room, count, word)
             if found is not None:
                 return found, names.bits
-    # Since 4.6 they are words on 64-bit IA64 and tile alone (2213e9a66bb8).
-    for start in (names.counted - word * count, *((behind,) if word == 8 else ())):
+    for start in (names.counted - word * count, behind):
         if start >= 0 and start + word * count <= len(data):
             found = tokens.words(data, start, count, word)
-            # Of offsets that do not hold the last word would be their base, far behind them.
-            if _ascends(found) and found[-1] - found[-2] <= found[-2] - found[0]:
+            if _ascends(found) and _are_addresses(data, tokens, found, 8 * word):
                 return found, names.bits
     start = tokens.aligned(tokens.end, 4)
     if start + 4 * count <= len(data):
         return _from_places(data, tokens, start, count)
     return None
+
+
+def _are_addresses(data: bytes, tokens: _Tokens, found: U64, bits: int) -> bool:
+    """Whether the middle one is in the kernel, and so no distance from something.
+
+    Where nothing says where the kernel lies, no kernel of 32 bits is believed to be as near to
+    zero, or below it, as distances are.
+    """
+    middle = int(found[len(found) // 2])
+    if parts := segments(data, tokens.order, bits):
+        return place_of(parts, middle) is not None
+    return bits == 64 or _FARTHEST <= middle < (1 << 32) - _FARTHEST
 
 
 def _based(
@@ -390,8 +403,8 @@ def _from_places(
 ) -> tuple[U64, int] | None:
     """The addresses of 32 bits each from ``start`` on, each from its own place.
 
-    The kernel's text is before this table. What is one number over and over, such as zeros,
-    ascends too, and is no table.
+    The first is in the kernel, before this table. What is one number over and over, such as
+    zeros, ascends too, and is no table.
     """
     words = _signed(data, tokens, start, count)
     if words[0] >= 0 or np.count_nonzero(words[1:] != words[:-1]) <= count // 4:
@@ -400,8 +413,11 @@ def _from_places(
     if not _ascends((signed - signed[0]).astype(np.uint64)) or signed[0] > signed[-1]:
         return None
     for bits in (64, 32):
-        at = address_of(segments(data, tokens.order, bits), start)
-        if at is not None and at > -int(signed[0]) and at + int(signed[-1]) < 1 << bits:
+        parts = segments(data, tokens.order, bits)
+        at = address_of(parts, start)
+        if at is None or place_of(parts, at + int(signed[0])) is None:
+            continue
+        if at + int(signed[-1]) < 1 << bits:
             return np.uint64(at) + signed.astype(np.uint64), bits
     return None
 
