@@ -1,15 +1,19 @@
-"""How many frames a second ksyms decode names, beside what people write for it themselves.
+"""Measure the frames a second of ksyms decode, compared with scripts people write instead.
 
-Four logs of a million frames, of symbols of the running kernel drawn at random: addresses
-alone, and every form that is recognised, with names right, wrong or missing; each of places
-that hardly repeat, and of ten thousand places, as a profile has them. In each round, in turn
-and each a process of its own: ``ksyms decode`` and its ``--json``, a loop in Python with a
-dictionary and a bisection over /proc/kallsyms, and ``addr2line`` fed by a pipe, as
-scripts/decode_stacktrace.sh does, with a hundredth of the frames.
+The logs have a million frames each, in symbols of the running kernel that are drawn at random.
+Two have addresses alone, and two have every form that decode recognises, with right, wrong and
+missing names. One log of each kind has frames that hardly repeat, and one ten thousand
+different frames, as a profile has. Each round runs these commands in turn, each in its own
+process:
 
-Then each form alone, a fifth of the frames, beside such a loop that knows this form and no
-other; both must put out the same. And a log with one frame in a thousand lines, beside ``grep``
-for 16 digits. The time of a process that decodes nothing is not taken off.
+- ``ksyms decode``, without and with ``--json``
+- a loop in Python with a dict, and a bisection of the addresses of /proc/kallsyms
+- ``addr2line`` that reads from a pipe, as in scripts/decode_stacktrace.sh, with a hundredth of
+  the frames
+
+Then each form is measured alone, with a fifth of the frames, compared with a Python loop that
+knows only this form; the outputs must be equal. Last, a log with one frame in a thousand lines
+is compared with ``grep`` for 16 digits. The start of the process is included in all times.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ from report import record, table
 KSYMS: Final = Path(sys.executable).parent / "ksyms"
 FRAMES: Final = 1_000_000
 SLICE: Final = 100
-"""Of how many frames addr2line gets one."""
+"""The number of frames for each one that addr2line gets."""
 PLACES: Final = 10_000
 LOGS: Final = ("addresses", "addresses, profile", "every form", "every form, profile")
 
@@ -98,7 +102,11 @@ EACH: Final = {
     ),
     "ftrace": (" => {n}+{o}/{s} <{a}>\n", r"\S+ <" + ADDRESS, "{n}+{o}/{s} <{a}"),
 }
-"""Of each form a line, what a loop looks for in it, and what it puts there."""
+"""For each form: a line, the pattern that the loop searches for, and its replacement.
+
+In them ``a`` is the address, ``n`` the symbol's name, ``o`` the offset and ``s`` the size;
+``c`` is the text after the address.
+"""
 LOOP: Final = r"""
 import bisect, re, sys
 starts, symbols = [], []
@@ -154,7 +162,7 @@ def main() -> None:
 
 
 def forms(scratch: Path, elf: Path, times: int) -> Iterator[list[str]]:
-    """Measure each form alone, beside a loop that knows it."""
+    """Measure each form alone, compared with a loop that knows only this form."""
     draw = random.Random(11)
     table = ksyms.load(elf)
     starts = Counter(s.address for s in table)
@@ -191,7 +199,7 @@ def forms(scratch: Path, elf: Path, times: int) -> Iterator[list[str]]:
 
 
 def sparse(scratch: Path, elf: Path, times: int) -> list[list[str]]:
-    """Measure a log that has few frames, beside a search for what looks like them."""
+    """Measure a log with few frames, compared with a search for 16 digits by grep."""
     frames = log("every form", elf)
     path = scratch / "sparse"
     with path.open("w") as out:
@@ -200,7 +208,7 @@ def sparse(scratch: Path, elf: Path, times: int) -> list[list[str]]:
             out.write(next(frames) if number % 1000 == 0 else f"systemd[1]: Started {word}.\n")
     by = {"ksyms decode": (LINES, decode(elf, path))}
     for locale in ("C.UTF-8", "C"):
-        # With /dev/null for its output grep ends at the first line that it finds.
+        # Through cat: if its output is /dev/null, grep stops at the first match.
         search = f"LC_ALL={locale} grep -cE '[0-9a-f]{{16}}' {path} | cat"
         by[f"grep, {locale}"] = LINES, ["sh", "-c", search]
     return compared("one frame in 1000 lines (lines/s)", by, times)
@@ -244,7 +252,11 @@ def rounds(name: str, path: Path, elf: Path, options: argparse.Namespace) -> lis
 
 
 def compared(name: str, by: dict[str, tuple[int, list[str]]], times: int) -> list[list[str]]:
-    """Measure commands in turn: a row for each, of the frames and how long it takes."""
+    """Measure commands in turn; return a row for each, with frames a second and ratios.
+
+    ``by`` has, by the name in the table, the number of frames and the command. A ratio is the
+    speed of ``ksyms decode`` over the row's own, in the same round.
+    """
     speeds: dict[str, list[float]] = {who: [] for who in by}
     for _ in range(times):
         for who, (frames, command) in by.items():
@@ -261,7 +273,7 @@ def compared(name: str, by: dict[str, tuple[int, list[str]]], times: int) -> lis
 
 
 def peak(path: Path, elf: Path, times: int) -> int:
-    """The most memory that decode has, in MiB, of the log so many times from a pipe."""
+    """Return decode's peak resident memory in MiB, for the log ``times`` times from a pipe."""
     with subprocess.Popen(["cat", *[str(path)] * times], stdout=subprocess.PIPE) as cat:
         command: list[str | Path] = [KSYMS, "decode", "--from", elf]
         decode = subprocess.Popen(command, stdin=cat.stdout, stdout=subprocess.DEVNULL)

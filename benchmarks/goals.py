@@ -1,10 +1,10 @@
-"""Every goal of ksyms' speed and size, beside its yardstick in the same run.
+"""Measure every goal of ksyms' speed and size, with its yardstick in the same run.
 
-In each round a work and its yardstick are done one after the other. A figure is of one round:
-the work's time over the yardstick's (x), the work's time less the yardstick's (above), or
-the work's time alone, with what the yardstick took beside it. A goal is met where the median
-meets it. The larger kernels' ratios are held against those of a fifth of the symbols, and the
-smallest's are of 200,000.
+Each round runs a work and its yardstick one after the other, and gives one figure: the work's
+time divided by the yardstick's (x), the work's time minus the yardstick's (above), or the
+work's time alone, with the yardstick's time shown next to it. A goal is met if the median of
+the figures meets it. Growth with size is measured on synthetic kernels of 200,000, 1,000,000
+and 5,000,000 symbols, each compared with the one before.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ from tasks import Clock, Pair
 
 SIZES: Final = (200_000, 1_000_000, 5_000_000)
 UNCHANGED: Final = 1.2
-"""How many times the smaller kernel's figure the larger one's may be."""
+"""The largest growth of a figure from a kernel to the next larger one, as a ratio."""
 PADDED: Final = ("6.12", "6.18")
-"""The kernels here whose kallsyms has names that begin with ``__pfx_``."""
+"""The versions of the measured kernels whose kallsyms has names that start with ``__pfx_``."""
 UNITS: Final = {"us": 1e6, "ms": 1e3, "MB": 1e-6}
 
 
 class Goal(NamedTuple):
-    """A row: what is held against what, and ``most``, in ``unit``, that a figure may be.
+    """A row of the table: a work, its yardstick, and the goal.
 
-    ``most`` is infinite where the row is there to compare others with.
-
-    The unit is ``x`` for a ratio, ``ms above`` for a difference, or that of a time.
-    ``pair`` is a sentence where the yardstick is not here.
+    - ``most``: the largest figure that meets the goal; infinite if there is no goal, and the
+      row is only for comparison
+    - ``unit``: of ``most``: ``x`` for a ratio, ``ms above`` for a difference, or a unit of time
+    - ``pair``: the measurement, or a sentence if the yardstick is not installed
+    - ``shown``: the unit of the times of work and yardstick in the table
     """
 
     work: str
@@ -60,7 +61,7 @@ class Goal(NamedTuple):
 
 
 class Size(NamedTuple):
-    """A kernel's figures: what work and yardstick took in each round."""
+    """A kernel's figures: for each, work and yardstick of every round."""
 
     name: str
     figures: dict[str, list[tuple[float, float]]]
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 def goals(disk: Path, memory: Path) -> Iterator[Goal]:
-    """Every row of the running kernel, and the saved ones' memory and size."""
+    """Yield the rows of the running kernel, and those of the saved ones' memory and size."""
     yield Goal("live snapshot", "read()", 1.15, "x", tasks.live_snapshot())
     written = tasks.snapshot_command(disk)
     yield Goal("`snapshot -o FILE`", "`cat` into a file", 150, "ms above", written)
@@ -124,9 +125,9 @@ def goals(disk: Path, memory: Path) -> Iterator[Goal]:
 
 
 def opens(disk: Path) -> Iterator[Goal]:
-    """An open of the served device, by who runs on the server's CPU and by who does not.
+    """Yield the rows of an open of the served device, on the server's CPU and on another.
 
-    Left to the system, the idle loop's server comes to be on one and ours on the other.
+    The CPUs are fixed, since the scheduler can run the two servers on different ones.
     """
     cpus = sorted(os.sched_getaffinity(0))
     rows = {"its opener's CPU": cpus[0], "another CPU": cpus[-1]}
@@ -144,12 +145,12 @@ def opens(disk: Path) -> Iterator[Goal]:
 
 
 def lookups(elf: Path, symbols: tasks.Known) -> Iterator[Goal]:
-    """What is asked of a table within one process."""
+    """Yield the rows of lookups in a table, within one process."""
     first = tasks.first_answer(elf, symbols)
     yield Goal("`load` and one lookup", "open and map", 0.5, "ms", first, "us")
     warm = ksyms.load(elf)
     names = tasks.names_of(tasks.KALLSYMS)
-    gc.freeze()  # what is drawn from is looked over by no collection that a work sets off
+    gc.freeze()  # so that no collection during a work scans the lists drawn from
     try:
         by_bcc: Pair | str = tasks.address(warm, symbols, tasks.bcc())
     except ImportError:
@@ -165,7 +166,7 @@ def lookups(elf: Path, symbols: tasks.Known) -> Iterator[Goal]:
 
 
 def peak(peaks: Callable[[], dict[str, Any]]) -> Pair:
-    """How far a snapshot's resident memory rises; its image."""
+    """Return the pair of a snapshot's peak resident memory and its image's size, in bytes."""
     found: dict[str, Any] = {}
 
     def rise(_: Clock) -> float:
@@ -176,12 +177,12 @@ def peak(peaks: Callable[[], dict[str, Any]]) -> Pair:
 
 
 def constant(value: float) -> Callable[[Clock], float]:
-    """What is the same in every round."""
+    """Return a call that gives ``value`` in every round."""
     return lambda _: value
 
 
 def row(goal: Goal, rounds: int) -> list[str]:
-    """A row of the table."""
+    """Measure a goal, and return its row of the table."""
     print(f"measuring {goal.work} beside {goal.yardstick}", file=sys.stderr)
     unit, places = goal.unit, 2 if goal.most < 10 else 0
     first = [goal.work, goal.yardstick, f"<= {goal.most:g} {unit}"]
@@ -208,7 +209,10 @@ def row(goal: Goal, rounds: int) -> list[str]:
 
 
 def kernels(directory: Path) -> Iterator[tuple[str, Path, int]]:
-    """Name, root and symbols of a copy of the running kernel's text, and of larger ones."""
+    """Yield name, root and number of symbols of each kernel to compare by size.
+
+    They are a copy of the running kernel's text, and the synthetic ones of SIZES.
+    """
     root = directory / "running"
     (root / "proc").mkdir(parents=True)
     lines = tasks.KALLSYMS.read_bytes()
@@ -221,7 +225,7 @@ def kernels(directory: Path) -> Iterator[tuple[str, Path, int]]:
 
 
 def size(name: str, root: Path, symbols: int, rounds: int) -> Size:
-    """The figures of a kernel whose files are in memory."""
+    """Measure the figures of a kernel whose files are in tmpfs."""
     print(f"measuring {name}", file=sys.stderr)
     text = root / "proc/kallsyms"
     image = ksyms.snapshot(root).image
@@ -245,11 +249,12 @@ def size(name: str, root: Path, symbols: int, rounds: int) -> Size:
 
 
 def grown(sizes: list[Size]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the table of sizes: each figure, and how it grows with the size.
+    """Return head and rows of the table of sizes: each figure, and its growth with the size.
 
-    A growth is of the best work over the best yardstick: what disturbs one only adds to it.
+    A growth is the ratio of two figures, each the best work over the best yardstick, since
+    disturbances only make times longer.
     """
-    made = sizes[1:]  # the running kernel is of another shape
+    made = sizes[1:]  # the running kernel is not a synthetic one
     head = ["figure, median (best to worst)", *(each.name for each in sizes)]
     head += [f"{b:,} over {a:,}" for a, b in pairwise(SIZES)]
     rows = []

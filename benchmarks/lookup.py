@@ -1,17 +1,21 @@
-"""What a lookup costs, beside the plainest thing that answers the same.
+"""Measure the time of a lookup, compared with the simplest code that gives the same answer.
 
-For the running kernel and two synthetic ones, each in a process of its own with everything
-imported. In each round, one after the other:
+The running kernel and two synthetic ones are measured, each in its own process with everything
+imported. Each round runs these tasks and their comparisons one after the other:
 
-first address     load() and one lookup(); opening and mapping the file
-address           20,000 lookup() of a table that every symbol was asked of; a bisection of
-                  lists of addresses and names, or bcc's BPF.ksym(), of the running kernel
-million           locate() of a million addresses; numpy.searchsorted() alone
-first name        the first find() of a table; a dict made of all names, and one asked
-name              1,000 find() after that, no name twice; the dict asked
-no name           1,000 find() of names that are not there; the dict asked
+task              ksyms                               compared with
+first address     load() and one lookup()             opening and mapping the file
+address           20,000 lookup(), after one of       a bisection of lists of addresses and
+                  each symbol                         names; on the running kernel also bcc's
+                                                      BPF.ksym()
+million           locate() of a million addresses     numpy.searchsorted() alone
+first name        the first find() of a table         making a dict of all names, and one get
+name              1,000 find() after that, each of    1,000 gets from the dict
+                  another name
+no name           1,000 find() of missing names       1,000 gets from the dict
 
-Addresses lie at random in symbols drawn at random. A ratio is of that round's times.
+Addresses are at random offsets of symbols drawn at random. A ratio is of two times of one
+round.
 """
 
 from __future__ import annotations
@@ -68,24 +72,24 @@ def main() -> None:
 
 
 def kernels(scratch: Path) -> Iterator[tuple[str, Path, Path]]:
-    """What each is called, its image, and its kallsyms."""
+    """Yield the name, the image and the kallsyms of each kernel."""
     elf = scratch / "kernel.elf"
     ksyms.snapshot().write(elf)
     yield f"running {tasks.short()}", elf, tasks.KALLSYMS
     for size in SIZES:
         root = scratch / str(size)
         synthetic.write_root(root, size)
-        # Elsewhere, so that this process stays small.
+        # In another process, so that this one stays small.
         code = "import sys, ksyms; ksyms.snapshot(sys.argv[1]).write(sys.argv[2])"
         subprocess.run([sys.executable, "-c", code, root, elf], check=True)
         yield f"synthetic {size:,}", elf, root / "proc/kallsyms"
 
 
 def measure(elf: Path, text: Path, rounds: int) -> Iterator[list[str]]:
-    """A row of each task and what it is beside; ``text`` is the kallsyms of ``elf``."""
+    """Yield a row for each task and its comparison; ``text`` is the kallsyms of ``elf``."""
     symbols, names = tasks.known(ksyms.load(elf)), tasks.names_of(text)
     warm = ksyms.load(elf)
-    gc.freeze()  # what is drawn from is looked over by no collection that a work sets off
+    gc.freeze()  # so that no collection during a task scans the lists drawn from
     pairs = [
         ("first address", "open and map", tasks.first_answer(elf, symbols)),
         ("address", "bisect", tasks.address(warm, symbols)),

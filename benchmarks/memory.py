@@ -1,10 +1,12 @@
-"""The peak memory of one snapshot, in a process of its own: ``python memory.py ROOT``.
+"""Measure the peak memory of one snapshot, in its own process: ``python memory.py ROOT``.
 
-Prints a JSON object, every member in bytes: ``image`` the image's size, ``resident`` how
-far the process's resident memory rose above what it was with everything imported,
-``traced`` the peak of what Python and numpy allocated. ``resident`` is null where the
-kernel cannot reset its high-water mark (CONFIG_PROC_PAGE_MONITOR), ``traced`` with
-``--resident`` after ROOT, which spares the second snapshot that it takes.
+It prints a JSON object, with every member in bytes:
+
+- ``image``: the image's size
+- ``resident``: the rise of the process's resident memory, counted after all imports; null if
+  the kernel cannot reset the high-water mark (CONFIG_PROC_PAGE_MONITOR)
+- ``traced``: the peak of the memory that Python and numpy allocated, measured on a second
+  snapshot; null if ``--resident`` follows ROOT, which saves that snapshot
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import ksyms
 
 
 def main() -> None:
-    """Measure both, the resident peak first: tracemalloc keeps books of its own."""
+    """Measure both, the resident peak first, since tracemalloc needs memory itself."""
     root = sys.argv[1]
     _import_everything()
     can_reset = _reset_peak()
@@ -36,7 +38,7 @@ def main() -> None:
 
 
 def _import_everything() -> None:
-    """Take a snapshot of three symbols, so that all that ksyms imports is there."""
+    """Take a snapshot of three symbols, after which ksyms has imported everything."""
     with tempfile.TemporaryDirectory() as directory:
         text = Path(directory, "kallsyms")
         text.write_text("".join(f"{n:016x} t f{n}\n" for n in range(1, 4)))
@@ -52,7 +54,7 @@ def _reset_peak() -> bool:
 
 
 def _status(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
+    """Return a field of /proc/self/status in bytes."""
     match = re.search(rf"^{field}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
     assert match is not None
     return int(match[1]) * 1024

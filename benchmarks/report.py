@@ -1,4 +1,4 @@
-"""Tables of figures, and where in docs/performance.md they are kept."""
+"""Tables of figures, and the parts of docs/performance.md that hold them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, aligned so that it can be read as it is."""
+    """Return a Markdown table, with its columns aligned in the source too."""
     widths = [max(map(len, column)) for column in zip(head, *rows)]
     rule = [("-" if n == 0 else "-" * (width - 1) + ":") for n, width in enumerate(widths)]
     rule[0] = "-" * widths[0]
@@ -23,7 +23,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def recorded(name: str) -> str:
-    """What is between the two marks called ``name`` in docs/performance.md."""
+    """Return the text between the two marks called ``name`` in docs/performance.md."""
     _, _, rest = PAGE.read_text().partition(f"<!-- {name}: begin -->\n")
     return rest.partition(f"<!-- {name}: end -->")[0]
 

@@ -1,8 +1,8 @@
-"""What it costs to read a served snapshot, beside a file in tmpfs and a loop that does nothing.
+"""Measure reads of a served snapshot, compared with a file in tmpfs and an idle server.
 
-In each round, in turn: ``vmlinux`` of ``ksyms serve``, a copy of it in /dev/shm, and the same
-protocol loop with handlers that do nothing but answer (one node, no checks, passthrough).
-The calls are a C program's (tests/serve/client.c). A ratio is of that round's times.
+Each round measures in turn ``vmlinux`` of ``ksyms serve``, a copy of it in /dev/shm, and the
+same protocol loop with handlers that only answer (one file, no checks, passthrough). The calls
+are made by a C program (tests/serve/client.c). A ratio is of two times of one round.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TASKS: Final = {
 
 
 class Nothing(Operations):
-    """A directory with one file ``vmlinux``, and no thought given to who asks."""
+    """A directory with one file ``vmlinux``, without any check of the caller."""
 
     def __init__(self, channel: Channel, content: bytes) -> None:
         backing = Backing(memoryview(content))
@@ -85,7 +85,7 @@ def serve_nothing(directory: str, content: str) -> None:
 
 @contextmanager
 def on(cpu: int) -> Iterator[None]:
-    """This thread, and all that it starts meanwhile, on one CPU."""
+    """Run this thread, and the processes that it starts in the context, on one CPU."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
@@ -96,7 +96,11 @@ def on(cpu: int) -> Iterator[None]:
 
 @contextmanager
 def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
-    """The C program, and ``vmlinux`` as it is served, in tmpfs, and of the idle loop."""
+    """Build the C program and start the servers; yield it, and the three files by name.
+
+    ``served`` is the file of ``ksyms serve``, ``tmpfs`` a copy of it, ``nothing`` the file of
+    the idle server.
+    """
     with ExitStack() as stack:
         client = scratch / "client"
         subprocess.run(["gcc", "-O1", "-pthread", CLIENT, "-o", client], check=True)
@@ -128,12 +132,15 @@ def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
 
 
 def took(client: Path, task: str, path: Path) -> float:
-    """The seconds that one of what ``task`` counts took."""
+    """Return the seconds that one call of ``task`` took."""
     return float(subprocess.check_output([client, f"{TASKS[task]},{path}"]))
 
 
 def opens(client: Path, served: Path, nothing: Path, cpu: int) -> Pair:
-    """An open by who runs on ``cpu``, by its own clock: of the device, of the idle loop."""
+    """Return the pair of an open of the device and one of the idle server's file.
+
+    The opener runs on ``cpu``, and measures the seconds itself.
+    """
 
     def opened(path: Path) -> float:
         with on(cpu):

@@ -1,14 +1,14 @@
-"""How long a snapshot takes, and how much memory, beside what nothing can avoid.
+"""Measure the time and the memory of a snapshot, compared with a bare read of the text.
 
-For each kernel three things are timed in turn, round after round:
+For each kernel three jobs are timed in turn, round after round:
 
-read      /proc/kallsyms to its end with os.read(), and nothing done with it
-snapshot  ksyms.snapshot(), imports done before
-plain     the same text line by line in plain Python, split into address, letter, name and
-          module, kept as a list of tuples
+read      reads /proc/kallsyms to its end with os.read(), and does nothing with it
+snapshot  calls ksyms.snapshot(), after all imports
+plain     reads the same text line by line in plain Python, splits each line into address,
+          letter, name and module, and keeps a list of tuples
 
-A ratio is the median over the rounds of a time over that round's read. CPU is that of
-the round with the least of it, all threads together, in ns a symbol.
+A ratio is the median over the rounds of a job's time divided by that round's read. The CPU
+times are those of the round with the least CPU time, of all threads, in ns a symbol.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from tasks import Spent, memory, plain, read, saved, scratch, short, spent
 
 
 class Kernel(NamedTuple):
-    """A root directory to take snapshots of, and what the tables call it."""
+    """A root directory to take snapshots of, and its name in the tables."""
 
     name: str
     root: Path
 
 
 class Result(NamedTuple):
-    """What one kernel gave: sizes in bytes, and what each round of each job took."""
+    """The figures of one kernel: sizes in bytes, and the times of each round of each job."""
 
     name: str
     symbols: int
@@ -52,7 +52,7 @@ class Result(NamedTuple):
 
 
 def main() -> None:
-    """Measure every kernel that was asked for; print the tables, and record them."""
+    """Measure the kernels; print the tables, and record them if that was asked for."""
     options = _parser().parse_args()
     load = os.getloadavg()[0]
     with scratch() as directory:
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _kernels(options: argparse.Namespace, directory: Path) -> Iterator[Kernel]:
-    """The running kernel, the saved ones, and synthetic ones, each made when it is due."""
+    """Yield the running kernel, the saved ones, and synthetic ones, each made only then."""
     yield Kernel(f"running {short()}", Path("/"))
     for release, root in saved(directory):
         yield Kernel(f"saved {release}", root)

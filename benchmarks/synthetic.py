@@ -1,10 +1,10 @@
-"""Kernels that were never built: root directories with as many symbols as are asked for.
+"""Synthetic kernels: root directories with any number of symbols.
 
-The text has the shape of an x86-64 kernel's since Linux 6.4: per-CPU symbols, then the
-core sorted by address with a ``__pfx_`` symbol before each function, then the modules,
-newest first, each in the order of its own symbol table and so not sorted, with text, data
-and rodata in allocations of their own. ``/proc/modules`` and sysfs say the same as the text.
-The same size always gives the same files.
+The text is like that of an x86-64 kernel since Linux 6.4. First come the per-CPU symbols, then
+the core's symbols, sorted by address, with a ``__pfx_`` symbol before each function, then the
+modules, the newest first. A module's symbols are in the order of its own symbol table and so
+not sorted; its text, data and rodata are separate allocations. ``/proc/modules`` and sysfs
+agree with the text. The same number of symbols always gives the same files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NOUNS: Final = (
 
 
 class _Part(NamedTuple):
-    """A share of the core's symbols: its letters, its bounds' names, bytes a symbol."""
+    """A share of the core's symbols: letters, names of the bounds, mean bytes a symbol."""
 
     share: float
     letters: str
@@ -53,7 +53,8 @@ _CORE_PARTS: Final = (
     _Part(0.03, "t", ("_sinittext", "_einittext"), 128),
     _Part(0.02, "bB", ("__bss_start", "__bss_stop"), 64),
 )
-# A module's allocations, in the order of their addresses, and what sysfs lists in each.
+# A module's allocations in the order of their addresses: the share of its symbols, the letters,
+# and the sections that sysfs lists in it.
 _MODULE_PARTS: Final = (
     (0.70, "tttttT", (".text", ".exit.text")),
     (0.14, "dD", (".data", ".gnu.linkonce.this_module", "__bug_table", "__jump_table")),
@@ -64,7 +65,7 @@ _STALE_SECTIONS: Final = (".init.text", ".init.data", ".symtab", ".strtab")
 
 
 def module_count(symbols: int) -> int:
-    """How many modules a kernel of so many symbols has: one for 5,000, at most 1000."""
+    """Return the number of modules of a kernel: one for 5,000 symbols, at most 1000."""
     return max(1, min(1000, symbols // 5000))
 
 
@@ -113,7 +114,10 @@ def _core(rng: random.Random, count: int) -> Iterator[str]:
 
 
 def _functions(rng: random.Random, part: _Part, count: int) -> Iterator[tuple[int, str, str]]:
-    """Bytes to the next symbol, letter and name: a function's padding, then the function."""
+    """Yield for each symbol the bytes to the next one, its letter and its name.
+
+    A function's padding (``__pfx_``) comes before the function.
+    """
     for number in range(-(-count // 2)):
         name = _name(rng, number)
         if number * 2 + 1 < count:
@@ -129,7 +133,7 @@ def _objects(rng: random.Random, part: _Part, count: int) -> Iterator[tuple[int,
 def _modules(
     rng: random.Random, root: Path, sizes: list[int]
 ) -> Iterator[tuple[str, list[str]]]:
-    """For each module, oldest first, its line of /proc/modules and those of kallsyms."""
+    """Yield each module's line of /proc/modules and its lines of kallsyms, oldest first."""
     at = MODULES
     for number, size in enumerate(sizes):
         name = f"{rng.choice(_SYSTEMS)}_{number:04d}"

@@ -1,8 +1,8 @@
-"""What is measured: each work, and the yardstick that it is held against.
+"""The measured works, each with the yardstick that it is compared with.
 
-A :class:`Pair` has both as calls, which give what one of it took: seconds by the clock they
-are given, or bytes. Who measures calls them in turn, round after round (:func:`rounds`), and
-takes the ratio within a round: the machine's speed changes from one to the next.
+A :class:`Pair` has both as calls that return a measured value: seconds by the given clock, or
+bytes. :func:`rounds` calls them in turn, round after round. Ratios are taken within a round,
+since the machine's speed changes from one round to the next.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ FIXTURES: Final = HERE.parent / "tests" / "fixtures"
 KSYMS: Final = Path(sys.executable).parent / "ksyms"
 KALLSYMS: Final = Path("/proc/kallsyms")
 READ: Final = 1 << 18
-"""Bytes asked of each os.read(); /proc gives a page at most."""
+"""The bytes that each os.read() asks for; /proc returns at most a page."""
 LOADS: Final = 50
 SINGLE: Final = 20_000
 LORESERVE: Final = 0xFF00
-"""ELF's first section number that is none (SHN_LORESERVE)."""
+"""SHN_LORESERVE: the lowest ``st_shndx`` that is not a section number."""
 MANY: Final = 1_000_000
 LIST: Final = 200_000
-"""Addresses of a list that a process of its own looks up."""
+"""The number of addresses in the list that a separate process looks up."""
 NAMES: Final = 1_000
 SEED: Final = 9
 DEBIAN: Final = "/usr/lib/python3/dist-packages"
-"""Where python3-bpfcc is."""
+"""The directory in which Debian installs python3-bpfcc."""
 
 
 LOOP: Final = """
@@ -68,7 +68,7 @@ for line in sys.stdin:
     place = f"{name}+{address - starts[at]:#x}/{size:#x}"
     print(f"{address:016x}  {letter}  {size:>8}  {place:48}  {section}")
 """
-"""What one would write first for a list of addresses, of rows by address in a file."""
+"""The simplest script that looks up a list of addresses in a file of symbols."""
 
 Clock = Callable[[], float]
 
@@ -81,7 +81,7 @@ class Pair(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Seconds that passed, and seconds of all CPUs together, in the program and the kernel."""
+    """Seconds of elapsed time, and of CPU time of all threads, in user mode and the kernel."""
 
     wall: float
     user: float
@@ -89,7 +89,11 @@ class Spent(NamedTuple):
 
 
 class Known(NamedTuple):
-    """An image's symbols that have a size: addresses ascending, sizes (uint64), numbers."""
+    """The symbols of an image that have a size, by address.
+
+    ``starts`` has their addresses and ``sizes`` their sizes in bytes (uint64); ``numbers`` has
+    their indices in the symbol table.
+    """
 
     starts: U64
     sizes: U64
@@ -99,19 +103,19 @@ class Known(NamedTuple):
 def rounds(
     pair: Pair, count: int, clock: Clock = time.perf_counter
 ) -> Iterator[tuple[float, float]]:
-    """What work and yardstick took in each of ``count`` rounds."""
+    """Yield the values of work and yardstick in each of ``count`` rounds."""
     for _ in range(count):
         yield pair.work(clock), pair.yardstick(clock)
 
 
 def cpu() -> float:
-    """The seconds of all CPUs that this process and its ended children have had."""
+    """Return the CPU seconds of this process and its ended children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def spent(job: Callable[[], object]) -> Spent:
-    """What a call took; its result is given back on nobody's time."""
+    """Return the time of a call, without the time to free its result."""
     wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     result = job()
     after = resource.getrusage(resource.RUSAGE_SELF)
@@ -125,7 +129,7 @@ def spent(job: Callable[[], object]) -> Spent:
 
 
 def seconds(job: Callable[[], object], clock: Clock) -> float:
-    """What a call took; its result is given back on nobody's time."""
+    """Return the seconds of a call by ``clock``, without the time to free its result."""
     begun = clock()
     result = job()
     took = clock() - begun
@@ -134,7 +138,7 @@ def seconds(job: Callable[[], object], clock: Clock) -> float:
 
 
 def each(call: Callable[[Any], object], asked: list[Any], clock: Clock) -> float:
-    """What one of ``asked`` took."""
+    """Return the mean seconds of ``call`` with each of the arguments ``asked``."""
     begun = clock()
     for value in asked:
         call(value)
@@ -143,7 +147,7 @@ def each(call: Callable[[Any], object], asked: list[Any], clock: Clock) -> float
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory for the kernels' files, in memory where there is a place for that."""
+    """Yield a directory for the kernels' files, in /dev/shm if it can be written to."""
     shm = Path("/dev/shm")
     place = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="ksyms-benchmark.", dir=place) as directory:
@@ -151,7 +155,7 @@ def scratch() -> Iterator[Path]:
 
 
 def saved(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The version and the root of each saved kernel, unpacked into ``directory``."""
+    """Yield the version and the root of each saved kernel, unpacked into ``directory``."""
     for archive in sorted(FIXTURES.glob("*.tar.gz")):
         root = directory / archive.name
         with tarfile.open(archive) as files:
@@ -160,13 +164,13 @@ def saved(directory: Path) -> Iterator[tuple[str, Path]]:
 
 
 def short(release: str | None = None) -> str:
-    """The two numbers that a release begins with, of the running kernel if none is given."""
+    """Return the first two numbers of a release, such as 6.12; by default the running one's."""
     match = re.match(r"[0-9]+\.[0-9]+", release or platform.release())
     return match[0] if match else release or "kernel"
 
 
 def read(path: Path) -> int:
-    """Read a file to its end; gives its length in bytes."""
+    """Read a file to its end; return its length in bytes."""
     length = 0
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -178,7 +182,7 @@ def read(path: Path) -> int:
 
 
 def plain(path: Path) -> list[tuple[int, str, str, str | None]]:
-    """What one would write first: address, letter, name and module of each line."""
+    """Return address, letter, name and module of each line, by the simplest code."""
     symbols = []
     with open(path) as text:
         for line in text:
@@ -188,7 +192,10 @@ def plain(path: Path) -> list[tuple[int, str, str, str | None]]:
 
 
 def memory(root: Path, traced: bool = True) -> dict[str, Any]:
-    """What memory.py says of a snapshot of ``root``; ``traced`` takes a second one."""
+    """Return the figures of memory.py for a snapshot of ``root``.
+
+    ``traced`` is only measured if it is True, since it takes a second snapshot.
+    """
     command = [sys.executable, str(HERE / "memory.py"), str(root)]
     if not traced:
         command.append("--resident")
@@ -198,20 +205,23 @@ def memory(root: Path, traced: bool = True) -> dict[str, Any]:
 
 
 def live_snapshot() -> Pair:
-    """A snapshot of the running kernel; the bare read of its text."""
+    """Compare a snapshot of the running kernel with a bare read of its text."""
     ksyms.snapshot()  # for its imports
     return Pair(partial(seconds, ksyms.snapshot), partial(seconds, partial(read, KALLSYMS)))
 
 
 def have_bytecode() -> None:
-    """Compile the package, as an installed one is: a process starts in half the time."""
+    """Compile the package, as an installed one is, which halves the start of a process."""
     compileall.compile_dir(Path(ksyms.__file__).parent, quiet=1)
 
 
 def process(
     *command: str | Path, out: Path | None = None, into: Path | None = None
 ) -> Callable[[Clock], float]:
-    """What a whole process takes that reads ``into`` and writes ``out``, or nothing."""
+    """Return a call that runs ``command`` as a process, and returns its seconds.
+
+    The process reads the file ``into`` and writes the file ``out``, each /dev/null if None.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def run() -> None:
@@ -222,7 +232,7 @@ def process(
 
 
 def snapshot_command(directory: Path) -> Pair:
-    """``ksyms snapshot -o FILE``; ``cat /proc/kallsyms > FILE``."""
+    """Compare ``ksyms snapshot -o FILE`` with ``cat /proc/kallsyms > FILE``."""
     return Pair(
         process(KSYMS, "snapshot", "-o", directory / "written.elf"),
         process("cat", KALLSYMS, out=directory / "written.txt"),
@@ -230,7 +240,7 @@ def snapshot_command(directory: Path) -> Pair:
 
 
 def lookup_command(elf: Path, address: int) -> Pair:
-    """``ksyms lookup --from FILE ADDRESS``; ``python3 -c pass``."""
+    """Compare ``ksyms lookup --from FILE ADDRESS`` with ``python3 -c pass``."""
     return Pair(
         process(KSYMS, "lookup", "--from", elf, f"{address:#x}"),
         process(sys.executable, "-c", "pass"),
@@ -238,13 +248,15 @@ def lookup_command(elf: Path, address: int) -> Pair:
 
 
 def list_command(elf: Path, symbols: Known, directory: Path) -> Pair:
-    """An address of a list that ``ksyms lookup --from FILE -`` looks up; a loop in Python does.
+    """Compare ``ksyms lookup --from FILE -`` with a loop in Python, for one address of a list.
 
-    Both with the start of their processes; the loop prints the same but for the alignment.
+    Both times include the start of the process. The loop prints the same text with another
+    alignment.
     """
     table = ksyms.load(elf)
     asked, rows = directory / "addresses", directory / "rows"
-    # Of places within symbols some begin again: those are of the symbols inside.
+    # Another symbol can start within a symbol, so the table may find no symbol for an address
+    # that was drawn; such addresses are left out.
     found = drawn(symbols, 2 * LIST, np.random.default_rng(SEED))
     found = found[table.numbers(found) > 0][:LIST]
     asked.write_text("".join(f"{address:#x}\n" for address in found.tolist()))
@@ -258,17 +270,17 @@ def list_command(elf: Path, symbols: Known, directory: Path) -> Pair:
 
 
 def live_lookup_command(address: int) -> Pair:
-    """``ksyms lookup ADDRESS``; ``cat /proc/kallsyms > /dev/null``."""
+    """Compare ``ksyms lookup ADDRESS`` with ``cat /proc/kallsyms > /dev/null``."""
     return Pair(process(KSYMS, "lookup", f"{address:#x}"), process("cat", KALLSYMS))
 
 
 def numpy_import() -> Pair:
-    """What every snapshot of a fresh process must do first; the same yardstick."""
+    """Compare an import of numpy, which each new process needs first, with ``cat``."""
     return Pair(process(sys.executable, "-c", "import numpy"), process("cat", KALLSYMS))
 
 
 def known(table: ksyms.SymbolTable) -> Known:
-    """The symbols of ``table`` that addresses are drawn from."""
+    """Return the symbols of ``table`` from which addresses are drawn."""
     rows = table.rows
     placed = (rows["st_shndx"] > 0) & (rows["st_shndx"] < LORESERVE) & (rows["st_size"] > 0)
     numbers = np.flatnonzero(placed)
@@ -277,14 +289,14 @@ def known(table: ksyms.SymbolTable) -> Known:
 
 
 def drawn(symbols: Known, count: int, draw: np.random.Generator) -> U64:
-    """Addresses at random within symbols at random."""
+    """Return addresses (uint64) at random offsets of symbols drawn at random."""
     which = draw.integers(0, len(symbols.starts), count)
     inside = (draw.random(count) * symbols.sizes[which]).astype(np.uint64)
     return symbols.starts[which] + inside
 
 
 def first_answer(elf: Path, symbols: Known) -> Pair:
-    """``ksyms.load`` and one lookup; the file opened and mapped."""
+    """Compare ``ksyms.load`` and one lookup with opening and mapping the file."""
     draw = np.random.default_rng(SEED)
     return Pair(
         lambda clock: each(
@@ -302,9 +314,9 @@ def _mapped(path: Path) -> int:
 def address(
     table: ksyms.SymbolTable, symbols: Known, other: Callable[[int], object] | None = None
 ) -> Pair:
-    """One lookup in a table that every symbol was asked of; the ``other``'s, or by bisection.
+    """Compare one lookup with one call of ``other``, or with a bisection if that is None.
 
-    Each is asked the same addresses.
+    Before that, the table has looked up every symbol once. Both get the same addresses.
     """
     starts = symbols.starts.tolist()
     names, _, _ = table.briefly(symbols.numbers)
@@ -318,7 +330,7 @@ def address(
 
 
 def million(table: ksyms.SymbolTable, symbols: Known) -> Pair:
-    """A million addresses at once; numpy.searchsorted alone."""
+    """Compare ``locate`` of a million addresses with numpy.searchsorted alone."""
     mine, theirs = np.random.default_rng(SEED), np.random.default_rng(SEED)
     table.locate(drawn(symbols, MANY, np.random.default_rng(SEED)))
     return Pair(
@@ -332,7 +344,7 @@ def million(table: ksyms.SymbolTable, symbols: Known) -> Pair:
 
 
 def first_name(elf: Path, names: list[str]) -> Pair:
-    """The first name asked of a table that was just loaded; of a dict, with its making."""
+    """Compare the first ``find`` after ``ksyms.load`` with making a dict and one get."""
     draw = random.Random(SEED)
 
     return Pair(
@@ -342,12 +354,12 @@ def first_name(elf: Path, names: list[str]) -> Pair:
 
 
 def names_after(elf: Path, names: list[str]) -> Pair:
-    """Each of a thousand names after the first, none twice; the dict asked."""
+    """Compare ``find`` of a thousand different names, after a first one, with a dict."""
     return _after(elf, names, sorted(set(names)))
 
 
 def no_names_after(elf: Path, names: list[str]) -> Pair:
-    """The same of names that are not there."""
+    """Compare ``find`` of a thousand missing names, after a first one, with a dict."""
     absent = {f"{name[:-1]}~" for name in names} - set(names)
     return _after(elf, names, sorted(absent))
 
@@ -371,16 +383,16 @@ def _by_name(names: list[str]) -> dict[str, list[int]]:
 
 
 def names_of(text: Path) -> list[str]:
-    """The names of a kallsyms text, a line each."""
+    """Return the name of each line of a kallsyms text."""
     with open(text) as lines:
         return [line.split(maxsplit=3)[2] for line in lines]
 
 
 def bcc() -> Callable[[int], bytes]:
-    """What bcc resolves an address of the running kernel by.
+    """Return the function with which bcc resolves an address of the running kernel.
 
     Raises:
-        ImportError: Debian's python3-bpfcc is not there.
+        ImportError: Debian's python3-bpfcc is not installed.
     """
     sys.path.append(DEBIAN)
     try:

@@ -32,9 +32,9 @@ def name() -> str:
     return f"ksyms_{os.getpid()}"
 
 
-def load_bpf_program() -> int:
-    """Load a program that does nothing, of that :func:`name`; gives its descriptor."""
-    return _load(RETURN, name().encode())
+def load_bpf_program(called: str = "") -> int:
+    """Load a program that does nothing, as ``called`` or :func:`name`; give a descriptor."""
+    return _load(RETURN, (called or name()).encode())
 
 
 def id_of(program: int) -> int:

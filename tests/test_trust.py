@@ -8,6 +8,7 @@ the running kernel prints such names itself, of programs that crash, and dmesg p
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import ksyms
 from command import COMMAND
 from form import FORMS as SYMBOLS
 from form import decode, oracle
+from ksyms._decode import Decoder, Frames
 
 RELEASE = "6.12.9"
 SLIDE = 0x1000000
@@ -207,7 +209,7 @@ SPOTS: dict[str, Callable[[str], str]] = {
 }
 OTHERS: dict[str, Callable[[str], str]] = {
     # mm/memcontrol.c, mem_cgroup_print_oom_context; mm/page_alloc.c, warn_alloc; mm/oom_kill.c
-    "a control group's tasks": lambda w: f"Tasks in /{w} killed as a result of limit of /{w}",
+    "a control group's tasks": lambda w: f"Task in /{w} killed as a result of limit of /{w}",
     "a cpuset": lambda w: (
         f"evil: page allocation failure: order:4, mode:0xcc0(GFP_KERNEL), cpuset={w},mems=0"
     ),
@@ -233,7 +235,6 @@ OTHERS: dict[str, Callable[[str], str]] = {
         "BTRFS warning (device vda1): checksum error at logical 1 on dev /dev/vda1, physical "
         f"1, root 5, inode 257, offset 0, length 4096, links 1 (path: {w})"
     ),
-    "a file of NFS": lambda w: f"NFS: nfs4_reclaim_locks: unhandled error -5. The file: {w}",
     "a server of NFS": lambda w: (  # fs/nfs/nfs4state.c
         f"NFS: state manager: lease expired failed on NFSv4 server {w} with error 5"
     ),
@@ -242,7 +243,6 @@ OTHERS: dict[str, Callable[[str], str]] = {
     ),
     "a core dump": lambda w: f"Core dump to {w} pipe failed",  # fs/coredump.c
     "an old hierarchy": lambda w: f"cgroup1: Unknown subsys name '{w}'",
-    "a value": lambda w: f"tmpfs: Bad value for '{w}'",  # fs/fs_parser.c
     "a long name of FUSE's": lambda w: f"fuse: Unknown parameter '{'x' * 600}{w}'",
     "a bond": lambda w: f"bond0: option mode: invalid value ({w})",
     "a bearer": lambda w: f"tipc: Enabling of bearer <{w}> rejected, illegal name",
@@ -255,11 +255,15 @@ OTHERS: dict[str, Callable[[str], str]] = {
     "ext4": lambda w: f'EXT4-fs (loop0): Unrecognized mount option "{w}" or missing value',
     "FAT": lambda w: f'FAT-fs (loop0): Unrecognized mount option "{w}" or missing value',
     "F2FS": lambda w: f'F2FS-fs (loop0): Unrecognized mount option "{w}" or missing value',
-    "JFS": lambda w: f'jfs: Unrecognized mount option "{w}", or missing value',
-    "UBIFS": lambda w: f'UBIFS error: unrecognized mount option "{w}" or missing value',
+    "JFS": lambda w: f'jfs: Unrecognized mount option "{w}" or missing value',
+    "UBIFS": lambda w: (  # fs/ubifs/misc.c, ubifs_err
+        "UBIFS error (ubi0:0 pid 2210): ubifs_parse_options: unrecognized mount option "
+        f'"{w}" or missing value'
+    ),
     "AFFS": lambda w: f'affs: Unrecognized mount option "{w}" or missing value',
-    "NTFS": lambda w: f"NTFS-fs error: parse_options(): Unrecognized mount option {w}.",
-    "ISO 9660": lambda w: f'ISOFS: unable to parse mount option "{w}"',
+    "NTFS": lambda w: (  # fs/ntfs/debug.c, until Linux 6.8
+        f"ntfs: (device loop0): parse_options(): Unrecognized mount option {w}."
+    ),
     "UDF": lambda w: f"UDF-fs: INFO Mounting volume '{w}', timestamp 2026/11/28 09:00 (1000)",
     "overlayfs's option": lambda w: (
         f'overlayfs: unrecognized mount option "{w}" or missing value'
@@ -279,7 +283,9 @@ PROGRAMS: dict[str, Callable[[str], str]] = {
     "who drops caches": lambda c: f"{c} (2210): drop_caches: 3",
     "who sets a limit": lambda c: f"Process 2210({c}) has RLIMIT_CORE set to 1",
     "who uses the stack": lambda c: f"{c} (2210) used greatest stack depth: 12345 bytes left",
-    "who uses the past": lambda c: f"warning: `{c}' uses 32-bit capabilities (legacy support)",
+    "who uses the past": lambda c: (
+        f"warning: `{c}' uses 32-bit capabilities (legacy support in use)"
+    ),
     "who mounts btrfs": lambda c: (
         f"BTRFS: device label a devid 1 transid 5 /dev/loop0 scanned by {c} (2210)"
     ),
@@ -353,6 +359,8 @@ ATTACKS = (
     "\x1b[33mKernel Offset: \x1b[0m\x1b[1m0x200000 from 0xffffffff81000000\x1b[0m",
     "\rKernel Offset: 0x200000 from 0xffffffff81000000\r",
     "Modules linked in: nfsd xfs",
+    f";{said('vfs_read+0x2c', 0x200000)}",  # as behind a task of a folded stack
+    f"x = (void *) {said('vfs_read+0x2c', 0x200000)}",  # as gdb and drgn print a pointer
 )
 WRAPPED: dict[str, Callable[[str], str]] = {
     "alone": lambda w: w,
@@ -576,6 +584,18 @@ def test_the_same_words_where_the_kernel_prints_them(table: ksyms.SymbolTable) -
     assert decode(table, text)[0].endswith(f"{raw_one} {said('kfree+0x1c').split('] ')[1]}\n")
     first = "".join(stamp(record) + record.text + "\n" for record in records(log[:1]))
     assert decode(table, first)[0] == first
+
+
+def test_records_of_what_is_no_evidence(table: ksyms.SymbolTable) -> None:
+    """A name that tells of another boot is left alone, in each way that a text is printed."""
+    frame, own = said("vfs_read+0x2c", 0x200000), raw("kfree+0x1c")
+    text = f"[    1.000000] tmpfs: Unknown parameter '{frame}'\n[    2.000000]  [<{own}>]\n"
+    decoder = Decoder(table)
+    records = [json.loads(line) for line in Frames(decoder, table).lines(text.encode())]
+    assert [record["symbol"] for record in records] == [None, "kfree"]
+    assert [bool(record["why"]) for record in records] == [True, False]
+    line = text.partition("\n")[0].encode()
+    assert Decoder(table).name_only(text.encode()).startswith(line + b"\n")
 
 
 PROGRAM = """

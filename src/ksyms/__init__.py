@@ -11,10 +11,10 @@
     table.lookup(0xFFFFFFFF81000000)
     table.find("schedule")
 
-    with ksyms.open("/dev/ksyms") as handle:   # what ksyms serve gives
+    with ksyms.open("/dev/ksyms") as handle:   # served by ksyms serve
         handle.table.find("schedule")
 
-Importing ksyms imports nothing heavy: each name comes with its room when it is first used.
+Importing ksyms imports nothing heavy: a name's module is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ._handle import Handle
-    from ._handle import open_handle as open  # noqa: A004 # the name that is asked for
+    from ._handle import open_handle as open  # noqa: A004 # the public name
     from ._snapshot import Snapshot
     from ._symbols import Symbol, SymbolTable, load
 
@@ -76,7 +76,7 @@ _ROOMS: Final = {
     "load": ("_symbols", "load"),
     "open": ("_handle", "open_handle"),
 }
-"""Where each name comes from, and what it is called there."""
+"""The module of each name, and the name's own name there."""
 
 
 def snapshot(
@@ -91,20 +91,26 @@ def snapshot(
 ) -> Snapshot:
     """Take a snapshot of a kernel's symbols.
 
+    Examples::
+
+        ksyms.snapshot().write("kernel.elf")                     # the running kernel
+        ksyms.snapshot("host.tar.gz", debug_dirs=["/srv/debug"])  # another machine's files
+        ksyms.snapshot(kernel="vmlinux", modules=[("dummy.ko", 0xFFFFFFFFC0100000)])
+
     Args:
         root: the directory that holds the kernel's ``proc`` and ``sys``: ``/`` for the
-            running kernel, or where another machine's were saved; or an archive of one.
+            running kernel, or the saved files of another machine; or an archive of them.
         layout: ``linux``, the layout that the tools of Linux open (docs/format.md), or
-            ``freebsd``, what FreeBSD's driver gives (docs/driver.md).
+            ``freebsd``, the one of FreeBSD's driver (docs/driver.md).
         kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
-        debug_dirs: directories in which a vmlinux and modules' files with exact sizes are
-            looked for, before the usual places below ``root``.
+        debug_dirs: directories that are searched for a vmlinux and modules' files with exact
+            sizes, before the usual ones below ``root``.
         kernel: the kernel's own file, ELF or an image such as a vmlinuz; ``root`` is then
             not read.
-        modules: with ``kernel``: each module's ELF file, and the address it was loaded to;
-            for an object file a mapping of its sections' names to their addresses will do.
-        btf: put the kernel's and the modules' types (BTF) into the image too, where the
-            kernel shows them; of the ``linux`` layout, and not with ``kernel``.
+        modules: with ``kernel``: each module's ELF file, and the address it was loaded to, or a
+            mapping of an object file's section names to their addresses.
+        btf: put the kernel's and the modules' types (BTF) into the image too, if the kernel
+            shows them; only in the ``linux`` layout, and not with ``kernel``.
 
     Returns:
         The image, in memory; it never changes.
@@ -115,9 +121,9 @@ def snapshot(
         ImageError: a file is no ELF file, or a field of it is wrong.
         KallsymsError: the text is no kallsyms, or was cut short.
         MovedError: the symbols moved during each of three tries.
-        LayoutError: the symbols are more than the layout can say.
-        ValueError: there is no such layout, ``modules`` and no ``kernel``, or ``btf`` where
-            there is none.
+        LayoutError: the symbols are more than the layout can express.
+        ValueError: there is no such layout, or ``modules`` without ``kernel``, or ``btf`` with
+            ``kernel`` or another layout.
     """
     import os
 
@@ -146,7 +152,7 @@ def snapshot(
 
 
 def _resolve(name: str) -> object:
-    """Import the room that has ``name``, and keep what it has under that name.
+    """Import the module that has ``name``, and keep its value under that name here.
 
     Raises:
         AttributeError: the package has no such name.
@@ -161,6 +167,6 @@ def _resolve(name: str) -> object:
     return value
 
 
-# A type checker that sees a __getattr__ takes any name at all for one of the package's.
+# A type checker that sees a __getattr__ accepts any name as one of the package's.
 if not TYPE_CHECKING:
     __getattr__ = _resolve

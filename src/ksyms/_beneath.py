@@ -1,8 +1,8 @@
-"""Files below a directory that somebody else filled: its links never lead out of it.
+"""Files below a directory that another user filled, whose links cannot lead out of it.
 
-As if the directory were ``/`` (chroot(2)): an absolute link begins there, and ``..`` ends
-there. openat2(2) does so from Linux 5.6 on; where there is none, or where a filter of system
-calls does not know it, the way is gone step by step.
+Paths are resolved as if the directory were ``/`` (chroot(2)): an absolute link starts there,
+and ``..`` ends there. openat2(2) does so since Linux 5.6. If the kernel lacks it, or a filter
+of system calls refuses it, each name is opened by itself.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from functools import cache
 from ._paths import LINKS
 from ._typing import Final
 
-_OPENAT2: Final = 437  # of every machine but alpha, whose 437 is no system call
+_OPENAT2: Final = 437  # on every machine but alpha, which has no system call 437
 _RESOLVE_NO_MAGICLINKS: Final = 0x02  # include/uapi/linux/openat2.h
 _RESOLVE_IN_ROOT: Final = 0x10
-_RACES: Final = 16  # EAGAIN: something was renamed while .. was looked at
+_RACES: Final = 16  # tries after EAGAIN: a rename while .. was resolved
 _KINDS: Final = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -29,12 +29,12 @@ _KINDS: Final = (
 
 
 def open_regular(root: str, path: str) -> int:
-    """Open the regular file ``path`` below the directory ``root`` to be read.
+    """Open the regular file ``path`` below the directory ``root`` for reading.
 
     Raises:
         OSError: there is none, or it cannot be opened; ELOOP for links without an end.
-        ValueError: it is a FIFO, a device or the like, which nobody opens: that can last
-            for ever, or do things to a device. Or there is a NUL in its name.
+        ValueError: it is a FIFO, a device or the like. It is not opened, since an open can wait
+            for ever, or have an effect on a device. Or there is a NUL in its name.
     """
     top = _top(root)
     try:
@@ -47,7 +47,7 @@ def open_regular(root: str, path: str) -> int:
     finally:
         os.close(top)
     try:
-        refuse_irregular(os.fstat(fd).st_mode)  # it can be another by now
+        refuse_irregular(os.fstat(fd).st_mode)  # it can have been replaced in between
     except ValueError:
         os.close(fd)
         raise
@@ -55,7 +55,7 @@ def open_regular(root: str, path: str) -> int:
 
 
 def names_in(root: str, path: str) -> list[str]:
-    """What lies in the directory ``path`` below ``root``.
+    """Return the names in the directory ``path`` below ``root``.
 
     Raises:
         OSError: it cannot be read.
@@ -73,10 +73,10 @@ def names_in(root: str, path: str) -> list[str]:
 
 
 def refuse_irregular(mode: int) -> None:
-    """Refuse what is no regular file, by its ``st_mode``.
+    """Refuse any file but a regular one, by its ``st_mode``.
 
     Raises:
-        ValueError: it is none; the words say what it is.
+        ValueError: it is another; the message names its type.
     """
     if not stat.S_ISREG(mode):
         kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "a device")
@@ -89,7 +89,7 @@ def _top(root: str) -> int:
 
 def _opened(top: int, path: str, flags: int) -> int:
     if "\0" in path:
-        raise ValueError("embedded null byte")  # as os.open() has it
+        raise ValueError("embedded null byte")  # the message of os.open()
     if _has_openat2():
         return _openat2(top, path, flags)
     return walked(top, path, flags)
@@ -107,7 +107,7 @@ class _How(ctypes.Structure):
 
 @cache
 def _has_openat2() -> bool:
-    """Whether the kernel has the call, and a filter lets it through: seccomp says EPERM too."""
+    """Return True if the kernel has the call and no filter refuses it (seccomp, with EPERM)."""
     if os.uname().machine == "alpha":
         return False
     try:
@@ -146,7 +146,7 @@ def walked(top: int, path: str, flags: int) -> int:
         OSError: it cannot be opened.
     """
     left = _steps(path)
-    places = [os.dup(top)]  # each directory on the way, for .. to come back to
+    places = [os.dup(top)]  # the directories on the way, to which .. returns
     links = 0
     try:
         while left:
@@ -182,7 +182,10 @@ def walked(top: int, path: str, flags: int) -> int:
 
 
 def _led(target: str, places: list[int]) -> list[str]:
-    """The names that a link leads by; an absolute one begins at the first of ``places``."""
+    """Return the names in a link's ``target`` as :func:`_steps` does.
+
+    For an absolute one, close all of ``places`` but the first, where it starts.
+    """
     if target.startswith("/"):
         while len(places) > 1:
             os.close(places.pop())
@@ -190,6 +193,9 @@ def _led(target: str, places: list[int]) -> list[str]:
 
 
 def _steps(path: str) -> list[str]:
-    """The names in ``path``, the first one last; a slash at its end wants a directory."""
+    """Return the names in ``path`` as a stack, the first on top.
+
+    A slash at the end of the path requires a directory, and is a "." at the bottom.
+    """
     steps = [step for step in reversed(path.split("/")) if step]
     return [".", *steps] if path.endswith("/") else steps

@@ -1,4 +1,4 @@
-"""Files that may be compressed: modules are, on most machines, and what people send."""
+"""Files that may be compressed: most machines' modules, and files that people send."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class _Frame(Protocol):
-        """What zlib, lzma and zstandard unpack one compressed whole with."""
+        """An unpacker of one frame, of zlib, lzma or zstandard."""
 
         @property
         def eof(self) -> bool: ...
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
     _Maker = tuple[Callable[[], _Frame], type[Exception]]
 
 COMPRESSED: Final = (".xz", ".zst", ".gz")
-"""How the name of a compressed file ends, where a directory is searched for files."""
+"""The suffixes of compressed files, for searches of directories."""
 LARGEST: Final = 1 << 30
-"""Bytes that are read of a stream, and the most of :func:`most_of`."""
+"""Limit of the bytes that are read of a stream, and of :func:`most_of`."""
 _SMALL: Final = 64 << 20
 _TIMES: Final = 16
-"""How many times its size a compressed file may have: kernels have 3 to 8 times."""
+"""Largest ratio of a file's unpacked size to its packed one: kernels have 3 to 8."""
 _FRAMES: Final = 4096
-"""How many frames may come one after the other that hold nothing."""
+"""Largest number of consecutive frames that hold nothing."""
 _FRAME: Final = 16
-"""How many bytes a frame has to hold that another one may come."""
+"""Bytes that a frame must hold on average, beyond :data:`_FRAMES` frames without any."""
 _DICTIONARY: Final = 160 << 20  # bytes for xz, of whose levels the 9th takes 65 MiB
 _PIECE: Final = 1 << 20
-_PATIENCE: Final = 5  # seconds until a FIFO is believed to have no writer
-_HEAD: Final = 6  # bytes that tell what a file is compressed with
-_PACKED: Final = 1 << 11  # zstd may make 32,768 times as much of a few bytes
+_PATIENCE: Final = 5  # seconds to wait for a FIFO's first byte
+_HEAD: Final = 6  # bytes by which the compression is known
+_PACKED: Final = 1 << 11  # bytes unpacked at once: zstd may make 32,768 times as much of them
 
 
 def contents(path: str, copy: bool = False) -> bytes | mmap.mmap:
-    """The file's bytes, whatever it is compressed with; a plain one is mapped, or copied.
+    """Return the file's bytes, unpacked; a plain file is mapped, or copied for ``copy``.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no regular file, is damaged, is larger than :func:`most_of` its
-            size unpacked, or was made shorter while it was copied.
+        ValueError: it is no regular file, is damaged, is larger unpacked than :func:`most_of`
+        its size, or was truncated while it was copied.
     """
-    # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
+    # Without O_NONBLOCK, open() of a FIFO waits for a writer.
     return contents_of(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), copy)
 
 
 def contents_of(fd: int, copy: bool = False) -> bytes | mmap.mmap:
-    """The same of an open file, which is closed.
+    """Return the bytes of an open file as :func:`contents` does, and close it.
 
     Raises:
         OSError, ValueError: as :func:`contents`.
@@ -83,20 +83,20 @@ def contents_of(fd: int, copy: bool = False) -> bytes | mmap.mmap:
 
 
 def most_of(size: int) -> int:
-    """How many bytes a compressed file of ``size`` bytes may have unpacked.
+    """Return the largest unpacked size of a compressed file of ``size`` bytes.
 
-    A few bytes can be made to say that they stand for terabytes.
+    A few bytes can claim to stand for terabytes.
     """
     return min(LARGEST, _SMALL + _TIMES * size)
 
 
 def pieces_of(file: BinaryIO) -> Iterator[bytes]:
-    """What an open file has, or what it is when it is compressed, in pieces.
+    """Yield the bytes of an open file, unpacked, in pieces.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged, or is larger than :data:`LARGEST`, or than four times what
-            may be kept of it.
+        ValueError: it is damaged, or larger than :data:`LARGEST`, or unpacked larger than four
+            times :func:`most_of` its size.
     """
     packed = compression(file.read(_HEAD))
     size = file.seek(0, os.SEEK_END)
@@ -107,7 +107,7 @@ def pieces_of(file: BinaryIO) -> Iterator[bytes]:
 
 
 def is_packed(path: str) -> bool:
-    """Whether the regular file ``path`` is compressed; of a pipe nobody can look twice.
+    """Return True if ``path`` is a compressed regular file; a pipe could not be read again.
 
     Raises:
         OSError: it cannot be read.
@@ -119,7 +119,7 @@ def is_packed(path: str) -> bool:
 
 
 def is_running(path: str) -> bool:
-    """Whether ``path`` is the running kernel's own text, by whatever name."""
+    """Return True if ``path`` is the running kernel's own text, by any name."""
     try:
         return os.path.samefile(path, "/proc/kallsyms")
     except (OSError, ValueError):
@@ -127,7 +127,7 @@ def is_running(path: str) -> bool:
 
 
 def is_stream(path: str) -> bool:
-    """Whether the file's size does not say what is in it: a pipe, or a file of /proc.
+    """Return True if the file's size does not give its length: a pipe, or a file of /proc.
 
     Raises:
         OSError: there is no such file.
@@ -139,7 +139,7 @@ def is_stream(path: str) -> bool:
 
 
 def read_stream(path: str) -> bytes:
-    """Read a stream to its end, for what it has can be read once.
+    """Read a stream to its end: it can be read once only.
 
     Raises:
         OSError: it cannot be read.
@@ -152,8 +152,8 @@ def read_stream(path: str) -> bytes:
 def open_stream(path: str) -> int:
     """Open a file that may be a stream.
 
-    A pipe is waited for as long as it takes; what has a name in a directory, and may have no
-    writer at all, until :data:`_PATIENCE` has passed.
+    A pipe without a name may take any time to deliver its first byte. A FIFO with a name in a
+    directory, which may have no writer at all, must do so within :data:`_PATIENCE`.
 
     Raises:
         OSError: it cannot be opened.
@@ -173,7 +173,7 @@ def open_stream(path: str) -> int:
 
 
 def _begins(fd: int) -> bool:
-    """Whether a FIFO has a writer that writes; a pipe without a name had one from the start."""
+    """Return True if a FIFO delivers; a pipe without a name had a writer from the start."""
     if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
         return True
     ready = select.poll()
@@ -182,10 +182,10 @@ def _begins(fd: int) -> bool:
 
 
 def unpacked(data: bytes) -> bytes:
-    """Return ``data``, or what it is when it is compressed.
+    """Return ``data``, unpacked if it is compressed.
 
     Raises:
-        ValueError: it is damaged, or is larger than :func:`most_of` its size unpacked.
+        ValueError: it is damaged, or is larger unpacked than :func:`most_of` its size.
     """
     packed = compression(data[:_HEAD])
     if packed is None:
@@ -194,13 +194,13 @@ def unpacked(data: bytes) -> bytes:
 
 
 def compression(head: bytes) -> str | None:
-    """What a file that begins with ``head``, six bytes or more, is compressed with."""
+    """Return the compression of a file by its first six bytes or more, None for none."""
     if head.startswith(b"\xfd7zXZ\0"):  # The .xz File Format, 2.1.1.1
         return "xz"
     if head.startswith(b"\x1f\x8b"):  # RFC 1952, 2.3.1
         return "gzip"
     if head.startswith(b"BZh") and head[4:6] in (b"1A", b"\x17r"):
-        return "bzip2"  # its compress.c: a digit, then that of pi, or of the root of pi
+        return "bzip2"  # its compress.c: a digit, then the first of pi's or sqrt(pi)'s digits
     # RFC 8878, 3.1.1; a skippable frame, 3.1.2, may come before.
     if head.startswith(b"\x28\xb5\x2f\xfd") or head[1:4] == b"\x2a\x4d\x18":
         return "zstd"
@@ -208,10 +208,10 @@ def compression(head: bytes) -> str | None:
 
 
 def limited(pieces: Iterator[bytes], most: int, how: str = " unpacked") -> Iterator[bytes]:
-    """Pass on ``pieces``, of ``most`` bytes.
+    """Yield ``pieces``, which may have ``most`` bytes in all.
 
     Raises:
-        ValueError: there are more.
+        ValueError: they have more.
     """
     length = 0
     for piece in pieces:
@@ -222,14 +222,14 @@ def limited(pieces: Iterator[bytes], most: int, how: str = " unpacked") -> Itera
 
 
 def _joined(pieces: Iterator[bytes]) -> bytes:
-    found = io.BytesIO()  # which is not copied once more in the end, as a list is
+    found = io.BytesIO()  # getvalue() makes no copy, as b"".join() of a list would
     for piece in pieces:
         found.write(piece)
     return found.getvalue()
 
 
 def _unpacked(file: BinaryIO, packed: str) -> Iterator[bytes]:
-    """The contents in pieces: a read() of many bytes makes room for all of them first."""
+    """Yield the unpacked contents, by small reads: read() allocates its result first."""
     unpacker = Unpacker(packed)
     while piece := file.read(_PACKED):
         yield from unpacker.feed(piece)
@@ -237,27 +237,27 @@ def _unpacked(file: BinaryIO, packed: str) -> Iterator[bytes]:
 
 
 class Unpacker:
-    """What is unpacked of bytes as they come: of one frame after the other.
+    """An unpacker of bytes as they come, one frame after the other.
 
     Args:
-        packed: what :func:`compression` says of the first of them.
+        packed: the compression, from :func:`compression`.
     """
 
     def __init__(self, packed: str) -> None:
         self._begin, self._wrong = _MAKERS[packed]()
         self._frame = self._begin()
         self._ended = False
-        self._room = _FRAME * _FRAMES  # frames cost time whatever they hold
+        self._room = _FRAME * _FRAMES  # a frame costs time even if it is empty
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What can be unpacked now that ``data`` has come.
+        """Yield the bytes that can be unpacked now that ``data`` has come.
 
         Raises:
             ValueError: it is damaged.
         """
         while data:
             if self._ended:
-                data = data.lstrip(b"\0")  # xz and tapes fill up with it
+                data = data.lstrip(b"\0")  # padding, by xz and tapes
                 if not data:
                     return
                 self._frame, self._ended = self._begin(), False
@@ -275,17 +275,17 @@ class Unpacker:
             data = self._frame.unused_data if self._ended else b""
 
     def end(self) -> None:
-        """Know that no more comes.
+        """Note that no more data comes.
 
         Raises:
-            ValueError: more should have.
+            ValueError: a frame is not complete.
         """
         if not self._ended:
             raise ValueError("it ends before what is compressed in it does")
 
 
 def _pieces(frame: Any, data: bytes) -> Iterator[bytes]:
-    """What ``frame`` makes of ``data``; of bzip2, where 45 bytes make 45 MB, in sips."""
+    """Yield the frame's bytes; those of bzip2, where 45 bytes make 45 MB, in pieces."""
     if not hasattr(frame, "needs_input"):  # zlib and zstandard have no such limit
         yield frame.decompress(data)
         return
@@ -344,9 +344,9 @@ def _lzma() -> _Maker:
 def _zstd() -> _Maker:
     import zstandard
 
-    # Made once: with a large window it takes longer than to unpack a small frame.
+    # Make it once: with a large window that takes longer than to unpack a small frame.
     unpacker = zstandard.ZstdDecompressor()
-    # Not stream_reader, which takes a file that was cut for one that ends there.
+    # Not stream_reader, which accepts a truncated file as whole.
     return unpacker.decompressobj, zstandard.ZstdError
 
 

@@ -1,17 +1,17 @@
-"""The one tree of errors.
+"""The tree of errors.
 
 ::
 
     KsymsError                  errno
     ├── HiddenError             EPERM    the kernel shows this process no addresses
-    ├── SourceError             as read  a file that symbols come from cannot be read
+    ├── SourceError             as read  a file with symbols cannot be read
     ├── KallsymsError           EINVAL   text that is not whole, well-formed kallsyms
     ├── MovedError              ENXIO    the symbols moved during every try
-    ├── LayoutError             EOVERFLOW  more than the layout can say
+    ├── LayoutError             EOVERFLOW  more than the layout can express
     ├── ImageError              ENOEXEC  a file that is not an ELF image ksyms can read
     │   └── NoteError           ENOEXEC  a ``.note.ksyms`` of another version, or not whole
     ├── DecodeError             EINVAL   a text that is of another kernel than the file
-    ├── OutputError             as written  the image cannot be written where it was asked to
+    ├── OutputError             as written  the image cannot be written to the given path
     ├── DeviceError             as the driver's  a call on the device is refused
     └── ServeError              the system's  the device cannot be served, or is not
 """
@@ -25,12 +25,12 @@ from ._printable import printable
 
 
 class KsymsError(Exception):
-    """What every ksyms call raises when it cannot do what it was asked.
+    """The error that every ksyms call raises when it cannot do its work.
 
-    ``errno`` is what the driver's call would return; ``what`` is one sentence on
-    what is wrong, ``remedy`` one on what to do about it. Both are for people: of names in
-    them what a terminal would obey is escaped (:func:`~ksyms._printable.printable`). Bytes of
-    a path that are no UTF-8 stay, as :func:`os.fsdecode` has them.
+    ``errno`` is what the driver's call would return. ``what`` is one sentence on what is wrong,
+    ``remedy`` one on what to do about it. Both are for people: characters in names that a
+    terminal would obey are escaped (:func:`~ksyms._printable.printable`). Bytes of a path that
+    are not UTF-8 stay, as :func:`os.fsdecode` has them.
     """
 
     errno: int = _errno.EIO
@@ -43,12 +43,12 @@ class KsymsError(Exception):
             self.errno = errno
 
     def __reduce__(self) -> tuple[object, ...]:
-        """How pickle and copy make it again, with all its attributes and notes."""
+        """Return how pickle and copy make the error again, with its attributes and notes."""
         return _made, (type(self), self.args), self.__dict__
 
 
 def _made(kind: type[KsymsError], args: tuple[object, ...]) -> KsymsError:
-    """An error of ``kind`` with ``args``; what ``__init__`` sets is in its attributes."""
+    """Make an error of ``kind`` with ``args``, without ``__init__``: its attributes follow."""
     return kind.__new__(kind, *args)
 
 
@@ -59,7 +59,7 @@ class HiddenError(KsymsError):
 
 
 class SourceError(KsymsError):
-    """A file that symbols come from is missing or cannot be read."""
+    """A file with symbols is missing or cannot be read."""
 
     errno = _errno.ENOENT
 
@@ -77,29 +77,29 @@ class MovedError(KsymsError):
 
 
 class LayoutError(KsymsError):
-    """The linker files hold more than the layout's fields can say."""
+    """The linker files hold more than the layout's fields can express."""
 
     errno = _errno.EOVERFLOW
 
 
 class ImageError(KsymsError):
-    """A file that is not an ELF image, or one with a field that is wrong."""
+    """A file that is not an ELF image, or has a field that is wrong."""
 
     errno = _errno.ENOEXEC
 
 
 class NoteError(ImageError):
-    """A ``.note.ksyms`` of a version this ksyms does not know, or not whole."""
+    """A ``.note.ksyms`` of a version that this ksyms does not know, or one not whole."""
 
 
 class DecodeError(KsymsError):
-    """A text that is of another kernel than the file it is to be decoded with."""
+    """A text that is of another kernel than the file with which it is decoded."""
 
     errno = _errno.EINVAL
 
 
 class OutputError(KsymsError):
-    """The image cannot be written where it was asked to."""
+    """The image cannot be written to the given path."""
 
     errno = _errno.EIO
 
@@ -109,18 +109,18 @@ class DeviceError(KsymsError):
 
 
 class ServeError(KsymsError):
-    """The device cannot be served where it was asked to, or is not served there."""
+    """The device cannot be served at the given path, or is not served there."""
 
 
 def lacks_room(error: OSError) -> bool:
-    """Whether it is this process, or the machine, that has no room for another open file."""
+    """Return True if this process, or the machine, has no room for another open file."""
     return error.errno in (_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM)
 
 
 def reason(error: OSError | ValueError) -> str:
-    """The system's own words for ``error``, without its path or number.
+    """Return the system's own words for ``error``, without its path or number.
 
-    A ValueError, Python's for a NUL in a path, has words of its own.
+    A ValueError, which Python raises for a NUL in a path, has words of its own.
     """
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)

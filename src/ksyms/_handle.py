@@ -19,7 +19,8 @@ from ._symbols import SymbolTable, load
 class Handle:
     """An open ``ksyms``, ``vmlinux`` or stored image: a context manager.
 
-    What it was opened with never changes, whatever happens to the kernel.
+    Its contents never change, even if the kernel's symbols do. Its attributes are ``path``, and
+    ``size`` in bytes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -28,7 +29,7 @@ class Handle:
         self._table: SymbolTable | None = None
         self._map: mmap.mmap | None = None
         try:
-            # Without O_NONBLOCK a FIFO would keep us here until somebody writes to it.
+            # Without O_NONBLOCK, open() of a FIFO waits for a writer.
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             raise _unopened(self.path, error) from None
@@ -51,19 +52,19 @@ class Handle:
 
     @property
     def address(self) -> int:
-        """Where in this process' memory the snapshot is mapped (KIOCGADDR).
+        """The address in this process' memory at which the snapshot is mapped (KIOCGADDR).
 
         Raises:
             SourceError: it cannot be mapped.
         """
         if not self.size:
             return 0
-        # Copied from nowhere: the address of the mapping's own first byte.
+        # from_buffer() makes no copy: this is the address of the mapping's first byte.
         return ctypes.addressof(ctypes.c_char.from_buffer(self._mapped()))
 
     @property
     def table(self) -> SymbolTable:
-        """The symbols, as :func:`ksyms.load` gives them.
+        """The symbols, as :func:`ksyms.load` returns them.
 
         Raises:
             ImageError: it is no image with a symbol table.
@@ -73,10 +74,11 @@ class Handle:
         return self._table
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        """``length`` bytes from ``offset``, all that follow if None; fewer at the end.
+        """Return ``length`` bytes from ``offset``, fewer at the end; all that follow for None.
 
         Raises:
-            SourceError: EFAULT, if ``offset`` is negative or past the end; or as read().
+            SourceError: EFAULT, if ``offset`` is negative or past the end; or the errno of
+            read().
         """
         if not 0 <= offset <= self.size:
             raise SourceError(
@@ -102,7 +104,7 @@ class Handle:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Give it back; what :attr:`table` gave stays good as long as it is held."""
+        """Close it; a table from :attr:`table` stays valid as long as it is held."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd, self._map, self._table = -1, None, None
@@ -113,7 +115,7 @@ class Handle:
     def _mapped(self) -> mmap.mmap:
         if self._map is None:
             try:
-                # Private and writable for ctypes' sake; nobody writes.
+                # Private and writable, as ctypes requires; it is not written to.
                 self._map = mmap.mmap(self._fd, self.size, access=mmap.ACCESS_COPY)
             except (OSError, ValueError) as error:
                 raise _unopened(self.path, error) from None
@@ -123,7 +125,7 @@ class Handle:
 def _size(fd: int) -> int:
     status = os.fstat(fd)
     try:
-        # Of a character device fstat() tells no size.
+        # fstat() has no size for a character device.
         word = fcntl.ioctl(fd, KIOCGSIZE, bytes(8))
         return int.from_bytes(word, sys.byteorder)
     except OSError:
@@ -142,6 +144,11 @@ def _unopened(path: str, error: OSError | ValueError) -> SourceError:
 
 def open_handle(path: str | os.PathLike[str]) -> Handle:
     """Open the device, or a stored image.
+
+    For example::
+
+        with ksyms.open("/dev/ksyms") as handle:
+            handle.table.lookup(0xFFFFFFFF81000000)
 
     Args:
         path: such as ``/dev/ksyms``, a served ``vmlinux``, or a file.

@@ -1,4 +1,4 @@
-"""Files that are whole, or not there at all."""
+"""Files that are written as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ._paths import UntrustedError, descend, trusts
 from ._typing import Final
 
 _KEEP_NOTHING: Final = tuple(os.makedev(1, minor) for minor in (3, 5, 7))
-"""/dev/null, zero and full: in a container another's, and yet nobody's."""
+"""/dev/null, zero and full, which may have any owner, as in a container: they keep nothing."""
 
 
 def write_whole(path: str, data: memoryview) -> int | None:
-    """Write ``data`` to ``path``; a half-written file never has that name.
+    """Write ``data`` to ``path``, which never names a half-written file.
 
-    A new file can be read by its owner only: kernel addresses are secrets. It takes the
-    place of whatever file or link has the name. A device or a pipe of root's or the caller's
-    is written to as it is, and so is a descriptor (``/dev/stdout``, ``/dev/fd/N``), which is
-    what this gives then.
+    Only the owner can read a new file, since kernel addresses are secrets. It replaces any file
+    or link of that name. A device or a pipe that root or the caller owns is written to as it
+    is. So is a descriptor (``/dev/stdout``, ``/dev/fd/N``), whose number is then returned; else
+    None.
 
     Raises:
-        OutputError: the place cannot be written to, or is full, or another user could lead
-            the data elsewhere; nothing is left there.
+        OutputError: the path cannot be written to, or its file system is full, or another user
+            could redirect the data; nothing is left there.
     """
     try:
         return _write(path, data)
@@ -45,7 +45,7 @@ def write_whole(path: str, data: memoryview) -> int | None:
 
 
 def _write(path: str, data: memoryview) -> int | None:
-    """Write a file of this name, or into the descriptor, device or pipe that has it."""
+    """Write a file of this name, or to the descriptor, device or pipe that has it."""
     parent, name = os.path.split(path)
     named = name not in ("", ".", "..")
     directory = descend(parent if named else path)
@@ -71,7 +71,10 @@ def _write(path: str, data: memoryview) -> int | None:
 
 
 def _descriptor(directory: int, link: str) -> int | None:
-    """The descriptor that a link of /proc/self/fd is, or one of /dev that leads there."""
+    """Return the descriptor that is a link of /proc/self/fd, or of /dev to one there.
+
+    None for any other link.
+    """
     if _is(directory, "/dev"):
         target = os.readlink(link, dir_fd=directory)
         link = target.removeprefix("/proc/self/fd/")
@@ -80,6 +83,7 @@ def _descriptor(directory: int, link: str) -> int | None:
 
 
 def _is(directory: int, path: str) -> bool:
+    """Return True if ``directory`` is open on the directory ``path``."""
     try:
         return os.path.samestat(os.fstat(directory), os.stat(path))
     except FileNotFoundError:
@@ -87,14 +91,14 @@ def _is(directory: int, path: str) -> bool:
 
 
 def _put(fd: int, data: memoryview) -> None:
-    # Buffered, for write() may take a part.
+    # Buffered, since write() may take only a part.
     with open(fd, "wb", closefd=False) as file:
         file.write(data)
 
 
 def _put_into(directory: int, name: str, data: memoryview) -> None:
-    """Write into a device or a pipe, if it is one of root's or the caller's."""
-    # O_PATH: it is looked at before anything is done to it, or waits for a pipe's reader.
+    """Write into a device or a pipe, if root or the caller owns it."""
+    # O_PATH: check it before an open that can act on a device, or wait for a pipe's reader.
     found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         status = os.fstat(found)
@@ -114,13 +118,13 @@ def _put_into(directory: int, name: str, data: memoryview) -> None:
 
 
 def _replace(directory: int, name: str, data: memoryview) -> None:
-    """Make the regular file ``name``, in the place of the file or link that has the name.
+    """Make the regular file ``name`` and replace the file or link that has the name.
 
-    It has no name until it is whole, so that SIGKILL leaves nothing of it. Where the name is
-    taken it has another for the time between two system calls, and all the time where the
-    file system makes no file without a name; every end but by SIGKILL removes that.
+    The file has no name until it is whole, so that SIGKILL leaves nothing behind. It has a
+    scratch name between two system calls if the name is taken, and all the time if the file
+    system cannot make files without a name. Every end but SIGKILL removes the scratch name.
     """
-    scratch = f".ksyms.{os.urandom(8).hex()}"  # as tempfile does, whose import lasts as long
+    scratch = f".ksyms.{os.urandom(8).hex()}"  # as by tempfile, whose import takes as long
     try:
         fd, unnamed = _begun(directory, scratch)
         with open(fd, "wb") as file:
@@ -141,20 +145,23 @@ def _replace(directory: int, name: str, data: memoryview) -> None:
 
 
 def _begun(directory: int, scratch: str) -> tuple[int, bool]:
-    """A new file, and whether it has no name; else its name is ``scratch``."""
+    """Create a file; return its descriptor, and True if it has no name.
+
+    Otherwise its name is ``scratch``.
+    """
     writing = os.O_WRONLY | os.O_CLOEXEC
     try:
         fd = os.open(".", writing | os.O_TMPFILE, 0o600, dir_fd=directory)
     except OSError:
-        # The file system has none; or another reason, which the next call gives too.
+        # The file system cannot; for any other reason the next open fails too.
         pass
     else:
-        if os.path.exists(f"/proc/self/fd/{fd}"):  # by which it gets its name
+        if os.path.exists(f"/proc/self/fd/{fd}"):  # needed to give it a name
             return fd, True
         os.close(fd)
     return os.open(scratch, writing | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory), False
 
 
 def _link(fd: int, directory: int, name: str) -> None:
-    # Of an open file; dst_dir_fd makes it linkat(2), which alone follows /proc's link.
+    # With dst_dir_fd this is linkat(2), which follows /proc's link to the open file.
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)

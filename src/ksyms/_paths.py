@@ -1,8 +1,8 @@
-"""Paths that nobody else leads elsewhere: walked one name at a time, by descriptor.
+"""Paths that no other user can redirect: they are opened one name at a time.
 
-A path is looked up anew at each call that is given it, and whoever may write to a directory
-on the way can put another thing there in between; a descriptor stays what it was. What counts
-is who owns it: root and the caller are trusted, and no other user is.
+Each call with a path resolves it anew, so a user who may write to a directory on the way can
+replace things in between; an open descriptor stays on what it was opened on. The owner decides:
+root and the caller are trusted, other users are not.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from contextlib import suppress
 from ._typing import Final
 
 LINKS: Final = 40
-"""How many links may be on the way (include/linux/namei.h, MAXSYMLINKS)."""
+"""Largest number of links on the way (include/linux/namei.h, MAXSYMLINKS)."""
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class UntrustedError(ValueError):
-    """Another user can lead the path elsewhere; says which part of it, and whose it is."""
+    """Another user can redirect the path; the message names the part of it and the user."""
 
     errno = errno.EPERM
 
 
 def trusts(status: os.stat_result) -> bool:
-    """Whether what has this status is root's, or the caller's own."""
+    """Return True if root or the caller owns the file of this ``status``."""
     return status.st_uid in (0, os.geteuid())
 
 
 def judge(name: str, status: os.stat_result) -> None:
-    """Hold that nobody else can change the file or directory ``name``, or what is in it.
+    """Require that no other user can change the file or directory ``name``, or its contents.
 
-    In a sticky directory anybody makes names, and only their owners change them.
+    In a sticky directory every user can create names, but only their owners can change them.
 
     Raises:
-        UntrustedError: somebody else can.
+        UntrustedError: another user can.
     """
     if not trusts(status):
         raise UntrustedError(f"{name} is another user's (uid {status.st_uid})")
@@ -46,17 +46,17 @@ def judge(name: str, status: os.stat_result) -> None:
 
 
 def descend(path: str, *, alone: bool = False, make: int | None = None) -> int:
-    """A descriptor (O_PATH) of the directory ``path``; no link of another user is followed.
+    """Open a directory, following no link of another user; return a descriptor (O_PATH).
 
     Args:
         path: the directory; "" is the current one.
-        alone: every directory on the way is to pass :func:`judge`, from ``/`` on, so that
-            nobody else can change where the path leads, later either.
-        make: the mode of directories to make where there are none.
+        alone: every directory on the way, from ``/`` on, must pass :func:`judge`, so that no
+            other user can redirect the path later either.
+        make: the mode with which missing directories are made; None makes none.
 
     Raises:
         OSError: there is no such directory.
-        UntrustedError: another user has a hand in where the path leads.
+        UntrustedError: another user can redirect the path.
     """
     at = os.open("/" if path.startswith("/") else ".", _DIRECTORY)
     names = path.split("/")[::-1]
@@ -88,11 +88,11 @@ def descend(path: str, *, alone: bool = False, make: int | None = None) -> int:
 
 
 def judge_file(path: str) -> None:
-    """Hold that nobody else can change the regular file ``path``, or put another there.
+    """Require that no other user can change the regular file ``path``, or replace it.
 
     Raises:
         OSError: there is none.
-        UntrustedError: somebody else can; or it is no regular file, or the path is relative.
+        UntrustedError: another user can; or it is no regular file, or the path is relative.
     """
     if not path.startswith("/"):
         raise UntrustedError(f"{path} depends on the current directory")
@@ -116,19 +116,23 @@ def judge_file(path: str) -> None:
 
 
 def place(fd: int) -> str:
-    """Where the file is that ``fd`` is open on, as the kernel names it now."""
+    """Return the path of the file that ``fd`` is open on, as the kernel names it now."""
     return os.readlink(f"/proc/self/fd/{fd}")
 
 
 def _step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
-    """The directory ``name`` in ``at``; or where the link of that name leads."""
+    """Open the directory ``name`` in ``at``; if it is a link, return its target instead.
+
+    Returns:
+        A descriptor and None, or -1 and the target.
+    """
     try:
-        # O_DIRECTORY, for only with it an automount is mounted (fs/namei.c, follow_automount).
+        # Only with O_DIRECTORY an automount is mounted (fs/namei.c, follow_automount).
         return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at), None
     except FileNotFoundError:
         if make is None:
             raise
-        with suppress(FileExistsError):  # another process of ours was first
+        with suppress(FileExistsError):  # another process made it first
             os.mkdir(name, make, dir_fd=at)
         return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at), None
     except NotADirectoryError:
@@ -140,7 +144,7 @@ def _step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
         if not trusts(status):
             raise _another_link(os.path.join(place(at), name), status)
         if status.st_dev == _proc():
-            # What a link of procfs says is for people; only the kernel knows where it leads.
+            # The text of a procfs link is for people; only the kernel can follow it.
             return os.open(name, _DIRECTORY, dir_fd=at), None
         return -1, os.readlink("", dir_fd=link)
     finally:

@@ -1,8 +1,8 @@
 """The portable file: a snapshot packed by zstd, with its facts readable without unpacking.
 
-RFC 8878: a skippable frame (3.1.2), which every reader of zstd passes over, with the content
-of ``.note.ksyms``; then a frame (3.1.1) of exactly the ELF image. So ``zstd -d`` gives the
-image, and ``ksyms info`` reads the first frame only.
+By RFC 8878: a skippable frame (3.1.2), which every reader of zstd ignores, with the content of
+``.note.ksyms``; then a frame (3.1.1) of exactly the ELF image. So ``zstd -d`` gives the image,
+and ``ksyms info`` reads the first frame only.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 _MAGIC: Final = 0x184D2A5B  # one of the sixteen; zstd's own tools use 0x184D2A50 and ...5E
 _FRAME: Final = struct.Struct("<II")  # magic, bytes that follow
 _NAME: Final = _note.NAME + b" "
-"""The first bytes of the skippable frame; then come the version, a line end and the JSON."""
-_LARGEST: Final = _note.LARGEST + 64  # with the name and the version
+"""The first bytes of the skippable frame, before the version, a line end and the JSON."""
+_LARGEST: Final = _note.LARGEST + 64  # including the name and the version
 _LEVEL: Final = 19
-"""zstd's level: 9 gives a file a sixth larger in a twentieth of the time, 22 no smaller one."""
+"""zstd's level: 9 makes a file a sixth larger in a twentieth of the time, 22 none smaller."""
 _PIECE: Final = 1 << 20
 
 
 def pack(image: memoryview, progress: Callable[[int], None] | None = None) -> bytes:
-    """Return the portable file of ``image``, a snapshot's.
+    """Return the portable file of a snapshot's ``image``.
 
     Args:
         image: the ELF image, with its note.
@@ -58,8 +58,8 @@ def read_header_facts(path: str) -> NoteFacts | None:
     """Return the facts in a portable file's first frame; None if it is no portable file.
 
     Raises:
-        ImageError: it begins as such a file, and the frame is not whole.
-        NoteError: the facts are not those of this version, or are of another one.
+        ImageError: the file starts like a portable one, but its first frame is not whole.
+        NoteError: the facts are not valid, or are of another version.
         OSError: it cannot be read.
     """
     if not os.path.isfile(path):
@@ -69,7 +69,7 @@ def read_header_facts(path: str) -> NoteFacts | None:
 
 
 def header_facts(data: bytes, label: str) -> NoteFacts | None:
-    """Return the same of a file that has been read.
+    """Return the facts of :func:`read_header_facts` from the ``data`` of a file.
 
     Raises:
         ImageError, NoteError: as :func:`read_header_facts`.
@@ -106,6 +106,7 @@ def check_matches(header: NoteFacts, note: Mapping[str, object], label: str) -> 
 
 
 def _descriptor(image: memoryview) -> bytes:
+    """Return the content of the image's note."""
     elf = read_image(image, "the image")
     names = elf.section_names()
     if _note.SECTION not in names:

@@ -1,8 +1,8 @@
-r"""Text for people, with nothing in it that a terminal obeys or hides.
+r"""Text for people, with characters escaped that a terminal obeys or does not show.
 
-Names and facts come from files, and a file has any bytes. What is shown of them has the form
-that ``readelf`` gives them: control characters as ``^[``, others as ``\u202e``. What is for
-programs, as JSON is, has them as they are.
+Names and facts come from files, which can have any bytes. Escapes are readelf's for control
+characters, ``^[``, and ``\u202e`` for others. Output for programs, such as JSON, is not
+escaped.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ _NO_SHAPES: Final = (
     *((0x115F, 0x11FF), (0x2800, 0x2800), (0x3164, 0x3164), (0xD7B0, 0xD7FB)),
     (0xFFA0, 0xFFA0),
 )
-"""Letters without a shape of their own: fillers, and what joins the Hangul before it; and the
-blank of Braille. Marks, which join whatever is before them, are known by their category."""
+"""Letters without a shape of their own: fillers, the Hangul letters that join the one before
+them, and the blank of Braille. Marks, which join any character, are known by their category.
+"""
 _BLANKS: Final = re.compile(r"\A +| +\Z| {2,}")
 _STRAY: Final = range(0xDC80, 0xDD00)
-"""What ``surrogateescape`` makes of bytes that are no UTF-8."""
+"""Characters that ``surrogateescape`` makes of bytes that are not UTF-8."""
 
 
 def printable(text: str, stray: bool = True) -> str:
-    r"""``text`` on one line, with all escaped that has no shape of its own.
+    r"""Return ``text`` on one line, with each character escaped that has no shape of its own.
 
-    That is what Python calls not printable (controls, line ends, what turns the direction of
-    writing or has no width, surrogates, what Unicode does not assign), marks that join the
-    character before them (accents), and what shows nothing. A control character of ASCII is
-    ``^[``, a byte that is no UTF-8 ``\xff``, another character ``\u202e`` or ``\U000e0001``. A
-    backslash stays, so this is to be read, and not to be read back. Without ``stray`` such
-    bytes stay, as the surrogates that they are.
+    Those are characters that Python calls not printable (controls, line ends, changes of the
+    writing direction, those without width, surrogates, unassigned ones), marks that join the
+    character before them (accents), and letters that show nothing. An ASCII control character
+    becomes ``^[``, a byte that is not UTF-8 ``\xff``, any other ``\u202e`` or ``\U000e0001``. A
+    backslash is not escaped: the result is to be read, and cannot be converted back. If
+    ``stray`` is False, bytes that are not UTF-8 stay, as surrogates.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -38,16 +39,16 @@ def printable(text: str, stray: bool = True) -> str:
 
 
 def word(name: str) -> str:
-    r"""The same of a name among others: its blanks are ``\x20``, so that it is one word."""
-    if name.isascii() and name.isidentifier():  # as most are, and in a third of the time
+    r"""Return a name as one word: as :func:`printable`, and with blanks as ``\x20``."""
+    if name.isascii() and name.isidentifier():  # most are; this takes a third of the time
         return name
     return printable(name).replace(" ", r"\x20")
 
 
 def blanks_shown(text: str) -> str:
-    r"""``text`` with blanks as ``\x20`` where two are together, or one at an end.
+    r"""Return ``text`` with blanks as ``\x20`` where two are adjacent, or one is at an end.
 
-    So that nobody takes them for those between columns.
+    Otherwise they would look like the blanks between columns.
     """
     return _BLANKS.sub(lambda found: r"\x20" * len(found[0]), text) if " " in text else text
 
@@ -64,7 +65,7 @@ def _escaped(character: str) -> str:
 
 
 def _has_shape(character: str) -> bool:
-    import unicodedata  # which most texts have no need of
+    import unicodedata  # most texts do not need it
 
     if unicodedata.category(character).startswith("M"):
         return False

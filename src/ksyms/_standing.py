@@ -1,7 +1,7 @@
-"""Small files that are asked again and again, kept open.
+"""Small files of /proc and sysfs that are read often, and so kept open.
 
-/proc and sysfs print anew for a read from the file's begin (fs/seq_file.c, seq_read_iter;
-fs/kernfs/file.c); what is saved is the way to the file, most of what a question costs.
+They print anew for each read from their start (fs/seq_file.c, seq_read_iter; fs/kernfs/file.c).
+An open file saves the lookup of the path, which is most of a read's time.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import os
 
 
 class StandingFile:
-    """The file at ``path``, opened at the first question and kept open."""
+    """The file at ``path``, opened at the first read and kept open."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = -1
 
     def value(self) -> bytes:
-        """What a file of one value says now.
+        """Return the content of a file of one value, now.
 
         Raises:
             OSError: it cannot be opened or read.
@@ -25,7 +25,7 @@ class StandingFile:
         return os.pread(self._opened(), 4096, 0)
 
     def text(self) -> bytes:
-        """What a file of any length says now, in one go from begin to end.
+        """Return the content of a file of any length, now, from start to end.
 
         Raises:
             OSError: it cannot be opened or read.
@@ -38,7 +38,7 @@ class StandingFile:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close it; a later question opens it again."""
+        """Close the file; a later read opens it again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,4 +1,4 @@
-"""Threads that are begun or refused, also where there is no memory left."""
+"""Threads that either start or are refused, even if memory runs out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import _thread
 import ctypes
 import errno
 import os
-from _weakref import ref  # which weakref, that takes a millisecond to import, has it from
+from _weakref import ref  # not from weakref, whose import takes a millisecond
 from functools import cache, partial
 
 from ._errors import ServeError
@@ -15,21 +15,22 @@ from ._typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LOOK: Final = 0.05  # seconds until it is looked whether a thread died before it began
+_LOOK: Final = 0.05  # seconds between tests for a thread that ended before it began
 
 
 def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
-    """Have a thread call ``run``; the process' end does not wait for it.
+    """Start a thread that calls ``run``; the end of the process does not wait for it.
 
-    threading.Thread.start() waits for the thread's first word. A thread that has a stack and
-    no memory for its first call says none, and start() never returns (seen with CPython 3.11,
-    and RLIMIT_AS a few KiB above what such a stack takes). Here its end is seen too.
+    threading.Thread.start() waits for the thread to report that it runs. A thread that has a
+    stack but no memory for its first call never reports, and start() never returns (seen with
+    CPython 3.11, and RLIMIT_AS a few KiB above what such a stack takes). This function also
+    notices such a thread's end.
 
     Returns:
-        A lock that is held until ``run`` has ended, however it does.
+        A lock that is held until ``run`` has ended in any way.
 
     Raises:
-        ServeError: EAGAIN: there is no thread to be had, or no memory for it.
+        ServeError: EAGAIN: no thread can be started, or there is no memory for it.
     """
     if not _can_end():
         raise _refused()
@@ -44,8 +45,9 @@ def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
         finally:
             ended.release()
 
-    # The thread alone has this, until its end. A function that had no memory to be called is
-    # not given back by CPython 3.11 (ceval.c, _PyEval_Vector); what calls it is.
+    # Only the thread refers to this partial, until it ends; then ``alive`` is dead. A function
+    # by itself would not do: CPython 3.11 keeps one that it had no memory to call (ceval.c,
+    # _PyEval_Vector), but frees the partial that calls it.
     call = partial(body)
     alive = ref(call)
     try:
@@ -63,10 +65,10 @@ def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
 
 @cache
 def _can_end() -> bool:
-    """Whether a thread can end: glibc then loads what unwinds it, or aborts the process.
+    """Return True if a thread can end: glibc then loads an unwinder, or aborts the process.
 
-    nptl/unwind.c: "libgcc_s.so.1 must be installed for pthread_exit to work", which it says
-    too where there is no memory to load it. So it is loaded before.
+    Its message is "libgcc_s.so.1 must be installed for pthread_exit to work" (nptl/unwind.c),
+    also if there is no memory to load it. So it is loaded here, before the first thread.
     """
     try:
         ctypes.CDLL("libgcc_s.so.1")

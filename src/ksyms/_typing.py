@@ -1,14 +1,14 @@
-"""What ``typing`` has, for files that a lookup imports: typing takes as long as Python itself.
+"""Names of ``typing`` for what a lookup imports: typing takes as long as Python's start.
 
-For mypy these are typing's own. When a program runs most are None, for nothing looks at an
-annotation; but :class:`NamedTuple` makes a :func:`collections.namedtuple`, and a
-:class:`TypedDict` keeps its annotations, of which ``_note`` makes a schema.
+For mypy these are typing's own. At run time most are None, since no annotation is evaluated.
+But :class:`NamedTuple` makes a :func:`collections.namedtuple`, and a :class:`TypedDict` keeps
+its annotations, from which ``_note`` makes a schema.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
-"""mypy takes what has this name for true."""
+"""mypy assumes that a variable of this name is True."""
 
 __all__ = [
     "TYPE_CHECKING",
@@ -39,11 +39,11 @@ else:
     Any = BinaryIO = Final = Literal = NotRequired = None
 
     def overload(function):
-        """The function as it is; the one that is written last is the one that runs."""
+        """Return the function unchanged; of several, the last definition is used."""
         return function
 
     class _Fields(type):
-        """Makes a named tuple of a class whose annotations are its fields."""
+        """A metaclass that makes a named tuple of a class whose annotations are its fields."""
 
         def __new__(cls, name, bases, body):
             if not bases:
@@ -57,7 +57,7 @@ else:
             return made
 
     class NamedTuple(metaclass=_Fields):
-        """As :class:`typing.NamedTuple`, of a file with annotations from ``__future__``."""
+        """:class:`typing.NamedTuple` for files with annotations from ``__future__``."""
 
     class TypedDict(dict):
-        """As :class:`typing.TypedDict`: its classes make dicts and have annotations."""
+        """:class:`typing.TypedDict`, whose classes make dicts and have annotations."""

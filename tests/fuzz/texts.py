@@ -54,7 +54,8 @@ BEGINS = re.compile(r"[A-Z][a-z]*[ :]|\[<|[a-z_]+\+0x")
 """How a line begins that is not the rest of what one before it says."""
 ANNOTATION = re.compile(
     rb" ?[({<]?:?(?:[\w-]+:)?[A-Za-z_.$][\w.$@:]*\+(?:0x[0-9a-fA-F]+|\d+)(?:/0x[0-9a-fA-F]+)?"
-    rb"(?: \[[\w.-]+\])?[)}>]?|\[unknown\]|(?<=[0-9a-fA-F]{8}) ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
+    rb"(?: \[[\w.-]+(?: [0-9a-f]+)?\])?[)}>]?|\[unknown\]"
+    rb"|(?<=[0-9a-fA-F]{8}) ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
 )
 """What decode puts into a text or takes away; tests/forms says where."""
 NAMED = re.compile(rb"[\w.$@]+\+(?:0x)?[0-9a-f]+")
@@ -96,6 +97,9 @@ SPOTS = (
 """Lines of kernels with a user's words in them: ``c`` a program's name, 15 bytes of it
 (TASK_COMM_LEN), ``f`` a file's, a label's or a device's. By arch/x86/mm/fault.c,
 arch/x86/kernel/traps.c, mm/oom_kill.c, kernel/auditsc.c, fs/exec.c and others."""
+ONCE = "process '"
+"""What the kernel says once a boot (fs/exec.c, pr_warn_once). In a log without times the second
+would be the end of the first, and all between them the name of a file."""
 PROGRAMS = (
     *("Linux version 9", "Kernel Offset: ", "Oops: 0000 [#1]", "---[ end trace", "BUG: "),
     *("WARNING: CPU: 0", "Call Trace:", "RELEASE: 9.9.9", "OSRELEASE=9.9.9", "Not tainted 9.1"),
@@ -202,8 +206,12 @@ def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
         what, words = words_of(true, random)
         if random.randrange(2):
             program = words[:15]
+    spots: tuple[str, ...] = SPOTS
     for _ in range(random.choice((1, 1, 2, 5))):
-        line = random.choice(SPOTS).format(c=program, f=words, p=random.randint(1, 99999))
+        spot = random.choice(spots)
+        if spot.startswith(ONCE):
+            spots = tuple(other for other in spots if other != spot)
+        line = spot.format(c=program, f=words, p=random.randint(1, 99999))
         place = random.choice([0, len(lines), *apart(lines)])
         match = PREFIX.match(lines[place - 1]) if place else None
         lines.insert(place, (match[0] if match else "") + line + "\n")

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,13 +27,6 @@ from command import COMMAND, refused
 from command import ksyms as ksyms_command
 from served import Served, answers, inodes, wait_for
 
-ASK = """
-import ctypes, fcntl, struct, sys
-name = ctypes.create_string_buffer(b"schedule")
-asked = struct.pack("PQ", ctypes.addressof(name), 0)
-answer = fcntl.ioctl(open(sys.argv[1]), 0xC0106C04, asked)  # KIOCGVALUE
-print(struct.unpack("PQ", answer)[1])
-"""
 SECONDS = int(os.environ.get("KSYMS_STRESS", "60"))
 KILLS = 200
 
@@ -109,8 +103,7 @@ def test_a_server_that_can_open_no_more_files(directory: Path, client: Path) -> 
 
 @pytest.mark.parametrize("asking", [8, 300])
 def test_a_caller_whose_page_never_comes(directory: Path, client: Path, asking: int) -> None:
-    """It holds up nobody's opens and snapshots, lookups of its own user for a while, and not
-    the end."""
+    """It holds up no opens, no snapshots and not the end; its own user's lookups it may."""
     server = Served(directory)
     calls = [f"stuck={asking},{server.file}", "wait"]
     child = subprocess.Popen([client, *calls], stdin=-1, stdout=-1, text=True)
@@ -120,7 +113,7 @@ def test_a_caller_whose_page_never_comes(directory: Path, client: Path, asking: 
     program = load_bpf_program()
     got = answers(client, f"open={server.device}", "symbol=ksyms_no", "read=4", timeout=20)
     os.close(program)
-    assert got == ["0", "ENOENT", "4"]
+    assert got in (["0", "ENOENT", "4"], ["0", "EAGAIN", "4"])
     assert server.status()["taken"] > taken
     server.process.send_signal(signal.SIGTERM)
     wait_for(lambda: "busy" in server.words())
@@ -327,7 +320,7 @@ def test_status_is_for_who_serves() -> None:
             server.clean_up()
 
 
-def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_without_root(client: Path) -> None:
     """fusermount3 mounts for a user; whoever sees no addresses can serve none."""
     run = subprocess.run(
         [*NOBODY, COMMAND, "serve", "/tmp/none"], capture_output=True, text=True
@@ -337,6 +330,7 @@ def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
     place = Path("/tmp") / f"ksyms-{os.getpid()}"
     place.mkdir()
     os.chown(place, 65534, 65534)
+    shutil.copy(client, place / "client")  # which lies where nobody may not go
     mode = os.stat("/dev/fuse").st_mode
     os.chmod("/dev/fuse", 0o666)  # as it is on most machines
     try:
@@ -348,10 +342,11 @@ def test_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
             assert len(ksyms.load(memoryview(found))) > 1000
             status = subprocess.run([*allowed, COMMAND, "status", server.directory])
             assert status.returncode == 0
-            asked = [*allowed, "python3", "-c", ASK, str(server.file)]
-            value = int(subprocess.check_output(asked))
+            asked = [*allowed, str(place / "client"), f"open={server.file}", "symbol=schedule"]
+            opened, size = subprocess.check_output(asked, text=True).split()
             table = ksyms.load(memoryview(found))
-            assert value in [s.address for s in table.find("schedule") if s.module is None]
+            assert opened == "0"
+            assert int(size) in [s.size for s in table.find("schedule") if s.module is None]
             assert server.words().count("reads go through the server") == 1
         finally:
             server.end()

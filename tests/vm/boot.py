@@ -21,7 +21,7 @@ def main(file: str, *modules: str) -> None:
     for module in modules:
         subprocess.run(["modprobe", module], check=True)
     place_trampolines()
-    program = load_bpf_program()  # lives as long as its descriptor
+    program = load_bpf_program("ksyms_boot")  # lives as long as its descriptor
     ksyms.snapshot().write(file)
     rows = [line.split() for line in Path("/proc/kallsyms").read_text().splitlines()]
     brackets = [row[3] for row in rows if len(row) > 3]

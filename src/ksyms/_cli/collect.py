@@ -1,4 +1,4 @@
-"""``ksyms collect``: this machine's files, for a snapshot to be taken elsewhere."""
+"""``ksyms collect``: this machine's files saved, for a snapshot on another."""
 
 from __future__ import annotations
 

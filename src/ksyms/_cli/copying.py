@@ -1,4 +1,4 @@
-"""One text of ``ksyms decode`` on its way to stdout, and what is said of it on stderr."""
+"""One text of ``ksyms decode`` on its way to stdout, and the messages on it to stderr."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .._symbols import SymbolTable
 
 _SHOWN: Final = 3
-"""How many reasons are told of frames that do not fit."""
+"""Largest number of reasons that are listed for frames that do not fit."""
 
 
 class Copy:
-    """A text, copied with names; or the records of its frames.
+    """A text that is copied with names, or the records of its frames.
 
     Args:
         path: of the text; ``-`` is stdin.
@@ -52,7 +52,7 @@ class Copy:
         self._begun = self._warned = False
 
     def run(self) -> bool:
-        """Copy the text; false where names were given, or none, that should not have been.
+        """Copy the text; return False if :meth:`_report` finds fault with it.
 
         Raises:
             SourceError: it cannot be read, or not to its end.
@@ -76,7 +76,7 @@ class Copy:
                 os.close(fd)
 
     def _follow(self, fd: int) -> bool:
-        """Copy what can be read once; at a signal, what was read until then."""
+        """Copy a text that can be read once only; at a signal, what was read until then."""
         from .._decode import Incoming
         from .stopping import Stop
 
@@ -105,13 +105,13 @@ class Copy:
         return good
 
     def _text(self, block: Block) -> bytes:
-        """A block with names."""
+        """Return a block with names."""
         data, plain = block
         self._begun = True
         return self._decode(data) if plain else data
 
     def _records(self, block: Block) -> bytes:
-        """A line of JSON for each frame of a block."""
+        """Return a line of JSON for each frame of a block."""
         data, plain = block
         self._begun = True
         if not plain or self._frames is None:
@@ -119,7 +119,7 @@ class Copy:
         return "".join([f"{line}\n" for line in self._frames.lines(data)]).encode()
 
     def _late(self) -> None:
-        """Say that addresses are named with nothing that tells their boot."""
+        """Warn that addresses are named without any evidence of their boot."""
         self._warned = True
         self._say(
             "In a second nothing came that tells which boot it is of; it is taken for the "
@@ -128,9 +128,11 @@ class Copy:
         )
 
     def _report(self) -> bool:
-        """Say what is not known; false where names were given, or none, unduly.
+        """Print the messages on the text; return False if there is a fault.
 
-        A text that nothing is known of is this boot's, unless symbols of elsewhere are asked.
+        It was refused, or named as of a wrong boot, or does not pass ``--check``. A text
+        without evidence of its boot is taken for the symbols' own; if those are of a file, a
+        message says so.
         """
         decoder = self._decoder
         if self._explain:
@@ -155,7 +157,7 @@ class Copy:
         return good and (fits or not self._check)
 
     def _say_unknown(self) -> None:
-        """Say how many addresses have no name, and why."""
+        """Print how many addresses have no name, and why."""
         from .._decode import MODULES
 
         for why, addresses in self._decoder.unknown.items():
@@ -167,7 +169,7 @@ class Copy:
             )
 
     def _say_frames(self) -> bool:
-        """Say how many names without addresses fit the file; return whether all do."""
+        """Print how many names without addresses fit the file; return True if all do."""
         tally = self._decoder.tally
         misfits = tally.misfits.total()
         if tally.count:
@@ -186,7 +188,7 @@ class Copy:
         return not misfits and not tally.foreign and tally.count > 0
 
     def _say_why(self) -> None:
-        """Say what was believed of the boot, from which line on, and by what."""
+        """Print the states of belief on the boot, from which line on, and by which evidence."""
         for change in self._decoder.belief.changes:
             boot = change.boot
             moved = "" if boot is None else f", slide {boot.slide:#x}"
@@ -205,8 +207,8 @@ class Copy:
             self._say(f"{belief.against} {several} no slide beside an address.")
 
     def say(self, error: KsymsError) -> None:
-        """Say why the text was not copied, or not to its end."""
-        if isinstance(error, DecodeError):  # others name it themselves
+        """Print why the text was not copied, or not to its end."""
+        if isinstance(error, DecodeError):  # other errors name the text themselves
             self._say(error.what, error.remedy)
         else:
             complain(error.what, error.remedy)
@@ -215,7 +217,7 @@ class Copy:
         complain(f"{self.name}: {what}", remedy)
 
     def _unread(self, error: OSError | ValueError) -> SourceError:
-        """Why the text, or its rest, could not be read."""
+        """Return the error for a text, or the rest of one, that could not be read."""
         from .._decode import PerfDataError
 
         if isinstance(error, PerfDataError):

@@ -1,4 +1,4 @@
-"""``ksyms decode``: a text with kernel addresses, and their names in it."""
+"""``ksyms decode``: a text with kernel addresses, copied with their names in it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Copy each text; false where one was refused, or named as it should not have been."""
+    """Copy each text; return False if one was refused, or named as it should not have been."""
     from .._errors import DecodeError, SourceError
     from .copying import Copy
 
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
-    """The boot that the texts are of, where the arguments say it."""
+    """Return the boot of the texts if the arguments give it, else None."""
     from .._decode import boot_of, slid
 
     if options.slide is not None:
@@ -113,6 +113,7 @@ def _boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
 
 
 def _same_build(table: SymbolTable, other: SymbolTable, force: bool) -> None:
+    """Refuse two files of which both have a build-id and these differ, unless forced."""
     from .._errors import DecodeError
 
     ours, theirs = table.build_id, other.build_id

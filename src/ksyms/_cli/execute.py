@@ -1,4 +1,4 @@
-"""``ksyms exec``: a program that was written for FreeBSD's driver."""
+"""``ksyms exec``: run a program that was written for FreeBSD's driver."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Become the program."""
+    """Replace this process by the program."""
     from .._errors import ServeError, reason
     from .._preload import preloaded
 
     environment = preloaded(dict(os.environ), options.device)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores both
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(options.program[0], options.program, environment)

@@ -1,4 +1,4 @@
-"""``ksyms lookup``: an address to its symbol; names, patterns and ranges to all of theirs."""
+"""``ksyms lookup``: the symbols of addresses, names, patterns and ranges."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ obeys or hides \u202e, other bytes \xff, blanks \x20; JSON has names as they are
 
 STDIN: Final = "-"
 LONGEST: Final = 1 << 20
-"""Bytes that a line from standard input may have."""
+"""Largest length in bytes of a line from standard input."""
 _PIECE: Final = 1 << 16
 
 
@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
 
 def _argument(text: str) -> Question:
     try:
-        # As names of a file are decoded, whatever the locale makes of arguments.
+        # Decode as names of a file are decoded, in any locale.
         return question(os.fsencode(text).decode("utf-8", "surrogateescape"))
     except ValueError as error:
         import argparse
@@ -78,9 +78,9 @@ def _argument(text: str) -> Question:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Answer every question; true where each one was found."""
+    """Answer every question; return True if each has an answer."""
     table = load_source(options, lasts=any(asked.text == STDIN for asked in options.what))
-    from .sheet import Records, Rows  # not before the kernel's text is read, the longest
+    from .sheet import Records, Rows  # only now: reading the kernel's text takes longest
 
     sheet = (Records if options.json else Rows)(table, options.nearest)
     line = 1
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _lines() -> Iterator[list[str]]:
-    """The lines of standard input, all that have come at a time."""
+    """Yield the lines of standard input, all that have come at a time."""
     left = b""
     while piece := _read():
         *lines, left = (left + piece).split(b"\n")
@@ -123,7 +123,7 @@ def _read() -> bytes:
 
     try:
         return os.read(sys.stdin.fileno(), _PIECE)
-    except (OSError, AttributeError) as error:  # without standard input it is None
+    except (OSError, AttributeError) as error:  # sys.stdin is None if it is closed
         why = reason(error) if isinstance(error, OSError) else "it is closed"
         raise SourceError(
             f"Standard input cannot be read: {why}.", "Give it a file or a pipe."

@@ -1,4 +1,4 @@
-"""A sign of life on stderr for waits of more than a second."""
+"""A progress bar on stderr, for waits of more than a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATIENCE: Final = 1.0
 
 
 class Progress:
-    """Counts bytes, and shows them on a terminal once :data:`PATIENCE` is over."""
+    """A counter of bytes, which is shown on a terminal after :data:`PATIENCE`."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -37,7 +37,7 @@ class Progress:
             self.bar.stop()
 
     def advance(self, length: int) -> None:
-        """``length`` bytes more have been read."""
+        """Add ``length`` bytes, and update the bar."""
         self.done += length
         if self.bar is None:
             if time.monotonic() - self.begun < PATIENCE or not sys.stderr.isatty():
@@ -46,7 +46,7 @@ class Progress:
         self.bar.update(self.bar.task_ids[0], completed=self.done)
 
     def _show(self) -> Bar:
-        # Imported where it is needed: it costs more than most commands take.
+        # Imported here, since its import takes longer than most commands.
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, TextColumn
         from rich.progress import Progress as Bar

@@ -1,4 +1,4 @@
-"""What ``ksyms lookup`` is asked: an address, a range, a name, a pattern."""
+"""The questions of ``ksyms lookup``: an address, a range, a name, a pattern."""
 
 from __future__ import annotations
 
@@ -12,38 +12,44 @@ from .source import is_address
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
 
-# Compiled when they are first asked: an address by itself must not wait for it.
+# Compiled when first used: a lookup of one address must not wait for it.
 _NUMBER: Final = r"0[xX][0-9a-fA-F]+|[0-9]{1,20}"
-# As /proc/PID/maps and objdump have it: the end is the first address after the range.
+# The form of /proc/PID/maps and objdump: the end is the first address after the range.
 _RANGE: Final = rf"(\w+)(?:-(\w+)|\+({_NUMBER}))"
 _OFFSET: Final = rf"(?s)(.+)\+({_NUMBER})(?:/({_NUMBER}))?"
-# As kprobe_events and bpftrace have it, where vmlinux: is the kernel itself.
+# The form of kprobe_events and bpftrace; vmlinux: is the kernel itself.
 _MODULE: Final = r"(?as)([\w*?.-]+):(.+)"
 _WHOLE_MODULE: Final = r"(?a)\[([\w.-]+)(?:\s+([0-9a-f]{8,}))?\]"
 KERNEL: Final = "vmlinux"
 _WILD: Final = "*?["
 _SIGNS: Final = f"+-:/<> \t{_WILD}"
-"""One of which is in whatever is more than a name."""
+"""Characters of which one is in every text that is more than a name."""
 _PLAIN: Final = r"0[xX](?![0-9a-fA-F]{6}\Z)[0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}"
-"""An address of 64 bits that no name is asked by."""
-_DIGITS: Final = 8  # of an address that can be a name
+"""An address of 64 bits or less that cannot be a name."""
+_DIGITS: Final = 8  # an address of this many digits can be a name
 _BLANKS: Final = " \t\r\n\v\f"
 _SHOWN: Final = 120
 
 Found = tuple["Symbol", int | None]
-"""A symbol; and how far into it the address is that was asked for, if one was."""
+"""A symbol, and the offset in it of the address that was looked up, if there is one."""
 
 
 class Question(NamedTuple):
-    """``text`` as it was asked, and what it can mean.
+    """A question as it was asked, and its parts.
 
-    ``start`` is an address; with ``end``, it is the first of a range, and ``end`` the first
-    after it. ``name`` is a symbol's, also where it could be the address, and ``pattern`` is
-    for all whose name it is found in; of ``module`` only, which is a glob, and of its build of
-    ``build_id``. With ``offset`` it is for what lies so many bytes behind where they begin, in
-    those long enough; with ``size`` in those that the kernel gives that size. Of several, those
-    for which that is ``address`` are meant if there are any. ``wrong`` says why it asks
-    nothing.
+    Attributes:
+        text: the question itself.
+        start: an address; with ``end``, the first address of a range.
+        end: the first address after the range.
+        name: a symbol's name or a glob; also a name that could be the address.
+        pattern: found in the names of all symbols that are asked for.
+        module: a glob for the modules of the symbols.
+        offset: in bytes from the symbol's start; symbols that are shorter are left out.
+        wrong: says why the question has no meaning, "" if it has one.
+        size: in bytes; symbols for which the kernel prints another size are left out.
+        address: the address beside a name. Of several symbols, those whose start plus
+            ``offset`` it is are meant, if there are any.
+        build_id: the module's, in hexadecimal digits.
     """
 
     text: str
@@ -60,10 +66,17 @@ class Question(NamedTuple):
 
 
 def question(text: str) -> Question:
-    """What ``text`` asks, without the blanks around it.
+    """Parse ``text``, without the blanks around it.
+
+    Examples::
+
+        0xffffffff81000000          start
+        0xffffffff81000000+0x100    start, end
+        schedule+0x12/0xc0          name, offset, size
+        9p:v9fs_*                   module, name, pattern
 
     Raises:
-        ValueError: a range is empty, or a regular expression is none, in words.
+        ValueError: a range is empty, or a regular expression is not valid; it says which.
     """
     text = text.strip(_BLANKS)
     if is_address(text):
@@ -84,7 +97,7 @@ def question(text: str) -> Question:
 
 
 def understood(text: str) -> Question:
-    """The same, or what is wrong with it."""
+    """Parse ``text`` as :func:`question` does, but return an error in ``wrong``."""
     try:
         return question(text)
     except ValueError as error:
@@ -92,16 +105,19 @@ def understood(text: str) -> Question:
 
 
 def addresses(texts: Iterable[str]) -> list[int | None]:
-    """The address that each of ``texts`` is; None of what is none, or can be a name too.
+    """Return the address that each of ``texts`` is; None for others and for possible names.
 
-    What :func:`question` makes of those that are is the same address and nothing else.
+    :func:`question` of such a text has that address and nothing else.
     """
     plain = re.compile(_PLAIN).fullmatch
     return [int(text, 16) if plain(text) else None for text in texts]
 
 
 def _whole(text: str, module: str, build_id: str | None) -> Question:
-    """All of a module; or an address, as powerpc has it in brackets; of eight, either."""
+    """Parse ``[MODULE]``: all of a module, or an address, which powerpc prints in brackets.
+
+    Eight digits can be either.
+    """
     address = int(module, 16) if is_address(module) else None
     if address is not None and len(module) != _DIGITS:
         return Question(text, address)
@@ -110,10 +126,11 @@ def _whole(text: str, module: str, build_id: str | None) -> Question:
 
 
 def _question(text: str, what: str) -> Question:
-    """The question that ``what`` is, which was asked as ``text``."""
+    """Parse ``what``, which was asked as ``text``."""
     bounds = re.fullmatch(_RANGE, what)
     if bounds and is_address(bounds[1]) and (bounds[2] is None or is_address(bounds[2])):
         return _range(text, *bounds.groups())
+
     module, name, offset, size = None, what, None, None
     if part := re.fullmatch(_MODULE, what):
         module, name = part.groups()
@@ -127,6 +144,10 @@ def _question(text: str, what: str) -> Question:
 
 
 def _range(text: str, first: str, last: str | None, length: str | None) -> Question:
+    """Parse FIRST-LAST or FIRST+LENGTH.
+
+    If FIRST has eight digits, the latter can be NAME+OFFSET too.
+    """
     start = int(first, 16)
     end = int(last, 16) if last is not None else start + _number(length or "")
     if end <= start:
@@ -151,20 +172,20 @@ def _expression(text: str) -> re.Pattern[str]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what another Python will understand otherwise
+            warnings.simplefilter("ignore")  # about syntax that will change
             return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{shown(f'/{text}/')} is no regular expression: {error}") from None
 
 
 def shown(text: str) -> str:
-    """``text`` as a message has it: not longer than a line, and nothing a terminal obeys."""
+    """Return ``text`` for a message: cut to a line's length, and printable."""
     return printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def answers(table: SymbolTable, asked: Question) -> Iterable[Found]:
-    """What there is for a question: one symbol at most at an address, else all."""
-    # Whatever it looks like: what is the whole of a symbol's name asks for that symbol.
+    """Return the answers to a question: for an address one at most, else all."""
+    # A text that is a symbol's whole name asks for that symbol, even if it looks otherwise.
     if named := table.find(asked.text) if _can_be_name(asked) else []:
         return [(symbol, None) for symbol in named]
     if asked.start is not None and asked.end is None:
@@ -173,6 +194,7 @@ def answers(table: SymbolTable, asked: Question) -> Iterable[Found]:
 
 
 def _can_be_name(asked: Question) -> bool:
+    """Return True if the question's text can be a symbol's name."""
     return (asked.start is None or bool(asked.name)) and not asked.wrong
 
 
@@ -181,11 +203,12 @@ def _into(symbol: Symbol | None, address: int) -> list[Found]:
 
 
 def _others(table: SymbolTable, asked: Question) -> Iterator[Found]:
-    """The answers to what is neither one address nor a name as it stands."""
+    """Yield the answers to any question but a single address and a plain name."""
     from .._symbols import search
 
     if not is_build(table, asked):
         return
+
     found: Iterable[Symbol]
     if asked.pattern is not None:
         found = search.matching(table, asked.pattern)
@@ -195,19 +218,20 @@ def _others(table: SymbolTable, asked: Question) -> Iterator[Found]:
         for symbol in search.within(table, asked.start, asked.end):
             yield symbol, None
         return
+
     meant = (symbol for symbol in found if is_meant(table, asked, symbol))
     if asked.address is None:
         yield from ((symbol, asked.offset) for symbol in meant)
         return
     several = list(meant)
-    if not several and asked.pattern is not None:  # an address in brackets and no module
+    if not several and asked.pattern is not None:  # the brackets had an address
         yield from _into(table.lookup(asked.address), asked.address)
     there = [each for each in several if each.address + (asked.offset or 0) == asked.address]
     yield from ((symbol, asked.offset) for symbol in there or several)
 
 
 def is_meant(table: SymbolTable, asked: Question, symbol: Symbol) -> bool:
-    """Whether a symbol of the name that was asked for is of that module, and long enough."""
+    """Return True if a symbol that has the name is also of the module, and long enough."""
     if asked.module is not None and not is_of(symbol, asked.module):
         return False
     if asked.offset is None:
@@ -216,12 +240,13 @@ def is_meant(table: SymbolTable, asked: Question, symbol: Symbol) -> bool:
         return asked.offset < max(symbol.size, 1)
     from .._symbols.search import prints_size
 
-    # A call that never returns can be the last of a function (sprint_backtrace).
+    # The offset can equal the size: the return address of a function's last call, if that
+    # never returns (sprint_backtrace).
     return asked.offset <= asked.size and prints_size(table, symbol, asked.size)
 
 
 def is_of(symbol: Symbol, module: str) -> bool:
-    """Whether the symbol is of a module that the glob ``module`` is for.
+    """Return True if the symbol's module matches the glob ``module``.
 
     A module's file can have ``-`` where its name has ``_`` (scripts/Makefile.lib, name-fix).
     """
@@ -232,7 +257,10 @@ def is_of(symbol: Symbol, module: str) -> bool:
 
 
 def is_build(table: SymbolTable, asked: Question) -> bool:
-    """Whether the table's build-id of the module is none, or what was asked for begins so."""
+    """Return True unless the question's build-id contradicts the table's for the module.
+
+    The table's may be shorter: then it must be the start of the question's.
+    """
     if asked.build_id is None or asked.module is None:
         return True
     name = asked.module.replace("-", "_")

@@ -1,4 +1,4 @@
-"""``ksyms serve``: the device, in a mounted directory; ``ksyms status``: who uses it."""
+"""``ksyms serve``: the device, in a mounted directory; ``ksyms status``: its users."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .._transport import Request
 
 _WAITING: Final = 10_000
-"""Lines that wait to be printed at most."""
-_AGAIN: Final = 0.1  # seconds until the next line, after one that there was no memory for
+"""Largest number of lines that wait to be printed."""
+_AGAIN: Final = 0.1  # seconds to wait after a line for which there was no memory
 
 _EXAMPLES: Final = """\
 examples:
@@ -78,7 +78,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Serve until it is told to end."""
+    """Serve until a signal ends it."""
     from .._server import CharacterServer, DirectoryServer, Server
 
     lines = _Lines()
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def run_status(options: argparse.Namespace) -> bool:
-    """Print what the server says of itself."""
+    """Print the server's own report."""
     from .._server import status
 
     facts = mortal(lambda: status(options.directory))
@@ -129,10 +129,10 @@ def run_status(options: argparse.Namespace) -> bool:
 
 
 def _alone(lines: _Lines, serve: Callable[[], None]) -> None:
-    """Have ``serve`` done, and nothing but ``lines`` on stderr from now on.
+    """Call ``serve``, during which only ``lines`` writes to stderr.
 
-    Python itself prints there what it has no memory to tell anybody of ("Exception ignored
-    in", Python/errors.c). After an error stderr is as before, to tell of that.
+    Python itself writes there about errors for which it has no memory ("Exception ignored in",
+    Python/errors.c). After an error stderr is restored, for the message on it.
     """
     from .main import TRACEBACK, watch_threads
 
@@ -149,10 +149,10 @@ def _alone(lines: _Lines, serve: Callable[[], None]) -> None:
 
 
 class _Nowhere(io.TextIOBase):
-    """A stream that keeps nothing of what is written to it."""
+    """A stream that discards all that is written to it."""
 
     def write(self, text: str) -> int:
-        """Drop ``text``."""
+        """Discard ``text``."""
         return len(text)
 
 
@@ -177,10 +177,10 @@ def _mode(text: str) -> int:
 
 
 class _Lines:
-    """Lines on stderr, from a thread of its own.
+    """Lines on stderr, written by a thread of its own.
 
-    Who reads them slowly, or not at all, holds up nobody: beyond :data:`_WAITING` of them
-    the rest is dropped.
+    So a reader that is slow, or stopped, does not delay the server. If more than
+    :data:`_WAITING` lines wait, further ones are dropped.
     """
 
     def __init__(self) -> None:
@@ -189,12 +189,12 @@ class _Lines:
         self._ended = begin(self._write)
 
     def say(self, words: str) -> None:
-        """Print a line, some time soon."""
+        """Queue a line to be printed soon."""
         with suppress(queue.Full):
             self._queue.put_nowait(f"{time.strftime('%H:%M:%S')} {words}\n")
 
     def close(self) -> None:
-        """Wait a little for what is not printed yet."""
+        """Wait at most a second until the queued lines are printed."""
         with suppress(queue.Full):
             self._queue.put_nowait(None)
         self._ended.acquire(timeout=1)
@@ -207,7 +207,7 @@ class _Lines:
                 with suppress(OSError, ValueError):
                     self._stream.write(line)
                     self._stream.flush()
-            except MemoryError:  # there can be some for the next
+            except MemoryError:  # the next line may have some
                 time.sleep(_AGAIN)
 
 

@@ -1,4 +1,4 @@
-"""What ``ksyms lookup`` puts out: rows for people, or JSON, an object a line."""
+"""The output of ``ksyms lookup``: rows for people, or a JSON object a line."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from .question import Question, addresses, answers, shown, understood
 
 STYLES: Final = ("address", "dim", "dim", "name", "dim", "dim", "dim", "", "")
 BLOCK: Final = 4096
-"""How many rows are put out together, with their columns aligned."""
+"""Rows that are printed together, with aligned columns."""
 OTHERS: Final = 8
-"""How many other names of an address a row has at most; JSON has all."""
+"""Largest number of other names of an address in a row; JSON has all."""
 NONE: Final = "??"
-"""What a row has for an address where a line of standard input has no answer."""
+"""The address in a row for a line of standard input that has no answer."""
 HINTS: Final = 16
-"""For how many names that are not there near ones are looked for, which takes a while each."""
+"""Number of unknown names for which similar ones are searched, which takes a while each."""
 _KEPT: Final = 1 << 16
 _SIDES: Final = ("before", "after")
 
 
 class Sheet(ABC):
-    """Answers from ``table`` as they go to stdout; ``complete`` while each question has one.
+    """The answers from ``table`` on their way to stdout.
 
-    With ``near`` also what lies around an address that is in no symbol.
+    ``complete`` is True while each question has an answer. With ``near``, the symbols before
+    and after an address that is in none are printed too.
     """
 
     def __init__(self, table: SymbolTable, near: bool) -> None:
@@ -50,10 +51,10 @@ class Sheet(ABC):
         self._kept: dict[int, Any] = {0: None}
 
     def add(self, asked: Question, line: int | None = None) -> None:
-        """Put out all that there is for a question, or that there is nothing.
+        """Print all answers to a question, or that there is none.
 
-        ``line`` is the number of the line of standard input that it is, if it is one: of that
-        one stdout has an answer in any case.
+        For a question from standard input ``line`` is its line number. Such a question has an
+        answer on stdout in any case.
         """
         none = True
         for symbol, offset in answers(self.table, asked):
@@ -63,7 +64,15 @@ class Sheet(ABC):
             self._no_answer(asked, line, *self._missing(asked, line))
 
     def add_lines(self, texts: Sequence[str], line: int) -> None:
-        """Put out the same of lines of standard input; ``line`` is the first one's number."""
+        """Print the answers to lines of standard input; ``line`` is the number of the first.
+
+        Consecutive addresses in known symbols are answered together, any other line by itself::
+
+            0xffffffff81000010    _within()
+            0xffffffff81000020    the same call
+            schedule              add()
+            0xffffffff81000030    _within()
+        """
         starts = addresses(texts)
         kept = self._common(starts)
         first = 0
@@ -76,13 +85,14 @@ class Sheet(ABC):
             first = place + 1
 
     def flush(self) -> None:
-        """Put out all there is, so that whoever waits for it has it."""
+        """Print all that was added, so that a waiting reader has it."""
         sys.stdout.flush()
 
     def _common(self, starts: Sequence[int | None]) -> list[Any]:
-        """For each address what the answers to all in its symbol have in common; made once.
+        """Return for each address the part of the answer that its whole symbol shares.
 
-        None where nobody answers, or where more than the offset tells them apart.
+        None if it has no symbol, or if more than the offset distinguishes the answers. A part
+        is made once for each symbol.
         """
         found = iter(self.table.numbers_of([start for start in starts if start is not None]))
         numbers = [0 if start is None else next(found) for start in starts]
@@ -95,25 +105,25 @@ class Sheet(ABC):
 
     @abstractmethod
     def _commonly(self, symbol: Symbol) -> Any:
-        """Give what the answers to all addresses in a symbol have in common."""
+        """Make the part of the answer that all addresses in a symbol share."""
 
     @abstractmethod
     def _within(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
     ) -> None:
-        """Put out the answers to addresses, each in the symbol that its ``kept`` is of."""
+        """Print the answers to addresses, each in the symbol whose part is in ``kept``."""
 
     @abstractmethod
     def _answer(
         self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
     ) -> None:
-        """Put out one answer to a question."""
+        """Print one answer to a question."""
 
     @abstractmethod
     def _no_answer(
         self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
     ) -> None:
-        """Put out that there is none, and who answers before and after, if that was asked."""
+        """Print that there is no answer, and the symbols before and after, if asked."""
 
     def _missing(
         self, asked: Question, line: int | None
@@ -129,7 +139,11 @@ class Sheet(ABC):
         return told, list(nearest(self.table, asked.start))
 
     def _aliases(self, symbol: Symbol) -> list[str]:
-        """The other names of its address; after many, only where there are several."""
+        """Return the other names of the symbol's address.
+
+        After many calls, addresses with several symbols are found first; others are not
+        searched.
+        """
         self._told += 1
         if self._shared is None and self._told >= LOOKUPS:
             self._shared = shared(self.table)
@@ -139,13 +153,13 @@ class Sheet(ABC):
 
 
 _Cells = tuple[str, str, str, int | None, str, str]
-"""Of a symbol's rows: letter, size, section, slide in bytes, other names and prototype."""
+"""The cells of a symbol: letter, size, section, slide in bytes, other names and prototype."""
 _Named = tuple[int, str, str, str, str, str, int | None, str, str]
-"""The symbol's address, the name and the size that stand around an offset; then its cells."""
+"""A symbol's address, its name and its size for ``NAME+OFFSET/SIZE``, then its cells."""
 
 
 class Rows(Sheet):
-    """A row for people of each answer."""
+    """Answers as rows for people."""
 
     def __init__(self, table: SymbolTable, near: bool) -> None:
         super().__init__(table, near)
@@ -155,7 +169,7 @@ class Rows(Sheet):
         self._section = lru_cache(_KEPT)(word)
 
     def flush(self) -> None:
-        """Put out all there is, so that whoever waits for it has it."""
+        """Print all that was added, so that a waiting reader has it."""
         output.columns(self._columns, STYLES)
         self._columns = [[] for _ in STYLES]
         super().flush()
@@ -206,7 +220,7 @@ class Rows(Sheet):
         cells: Sequence[Sequence[Any]],
         told: Sequence[str],
     ) -> None:
-        """Add a row for each of ``starts``, of columns; ``cells`` are those of _Cells."""
+        """Add a row for each of ``starts``, from columns; ``cells`` are those of _Cells."""
         letters, sizes, sections, slides, others, prototypes = cells
         shown = [self._hexadecimal % start for start in starts]
         links = [
@@ -216,7 +230,7 @@ class Rows(Sheet):
         self._put(shown, letters, sizes, places, sections, links, others, prototypes, told)
 
     def _put(self, *columns: Sequence[str]) -> None:
-        """Add a cell of each of ``columns`` to each row, and put out what is a whole block."""
+        """Add a cell of each of ``columns`` to each row, and print all whole blocks."""
         for mine, more in zip(self._columns, columns):
             mine.extend(more)
         while len(self._columns[0]) >= BLOCK:
@@ -239,7 +253,7 @@ class Rows(Sheet):
         )
 
     def _prototype(self, symbol: Symbol) -> str:
-        """The prototype; all that it may be, where there are several of one name."""
+        """Return the prototype; all possible ones if there are several of the name."""
         found = self.table.prototype(symbol)
         if found is None and (several := self.table.prototypes(symbol)):
             return f"ambiguous: {'; '.join(several)}"
@@ -247,14 +261,14 @@ class Rows(Sheet):
 
 
 def _listed(others: Sequence[str]) -> str:
-    """Other names of an address."""
+    """Return the cell with the other names of an address."""
     more = len(others) - OTHERS
     shown = ", ".join(map(word, others[:OTHERS]))
     return f"= {shown} and {more} more" if more > 0 else f"= {shown}"
 
 
 class Records(Sheet):
-    """A JSON object of each answer."""
+    """Answers as JSON objects."""
 
     def _commonly(self, symbol: Symbol) -> tuple[int, str]:
         return symbol.address, json.dumps(self._named(symbol, 0))[1:-1]
@@ -262,7 +276,7 @@ class Records(Sheet):
     def _within(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
     ) -> None:
-        # An address has nothing that JSON would write otherwise.
+        # An address has no characters that JSON escapes.
         records = [
             f'{{"query": "{text}", "line": {number}, {told}, "offset": {start - first}}}\n'
             for number, (text, start, (first, told)) in enumerate(
@@ -300,7 +314,7 @@ class Records(Sheet):
         return {**self._record(symbol, away), "distance": abs(away)}
 
     def _named(self, symbol: Symbol, offset: int) -> dict[str, Any]:
-        """The record of an address in it: its name is what the kernel prints."""
+        """Return the record of an address in the symbol, by the name that the kernel prints."""
         record, name = self._record(symbol, offset), self.table.printed(symbol)
         return (
             record if name == symbol.name else {**record, "name": name, "listed": symbol.name}

@@ -1,4 +1,4 @@
-"""``ksyms snapshot``: the kernel's symbols into one ELF file."""
+"""``ksyms snapshot``: the kernel's symbols written to one ELF file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts with kernel addresses in them, and what those are."""
+"""Decode texts with kernel addresses: find the addresses, their boot and their symbols."""
 
 from .address_map import MODULES
 from .annotate import Decoder

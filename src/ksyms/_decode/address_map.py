@@ -1,4 +1,13 @@
-"""What an address of a boot is, and what a name beside one tells of the boot."""
+"""A map between the addresses of a boot and the file's symbols.
+
+It works in two directions. Given a boot, :meth:`AddressMap.place` finds the symbol at an
+address. Given an address and the name that a text has beside it, :meth:`AddressMap.slides`,
+:meth:`AddressMap.within` and :meth:`AddressMap.moves` find the boots in which both are right:
+
+    the file                       vfs_open is at 0xffffffff81400000
+    the text                       0xffffffff9b40002e vfs_open+0x2e
+    the slide                      0xffffffff9b40002e - 0x2e - 0xffffffff81400000 = 0x1a000000
+"""
 
 from __future__ import annotations
 
@@ -29,11 +38,11 @@ UNTOLD: Final = "it is of another boot, and nothing tells by how much that was m
 _RARE: Final = 1 << 10
 """A name alone is evidence only if its symbols cover at most 1/1024 of a step of slides."""
 _HEAD: Final = 1 << 24
-"""How far behind the image's begin _stext can be, where the file does not tell it."""
+"""Limit on the bytes from the image's start to _stext, for files that do not say its start."""
 
 
 class Place(NamedTuple):
-    """A symbol, how far in it an address is, and that address in the file."""
+    """A symbol, the offset of an address in it in bytes, and the file's address for it."""
 
     symbol: Symbol
     offset: int
@@ -41,11 +50,12 @@ class Place(NamedTuple):
 
 
 class Within(NamedTuple):
-    """What a name without an offset tells of the boot whose address is anywhere in it.
+    """The evidence of a name without an offset: the address is anywhere in its symbol.
 
-    ``near`` are the slides at which the address lies in a symbol of that name, of which the
-    file's own boot is 0; None where the name is no evidence. ``held`` is whether it lies so in
-    the file; None where the file has no symbol at the address, or none of that name.
+    ``near`` is the set of slides at which the address lies in a symbol of that name (0: the
+    file's own boot); None if the name gives no evidence. ``held`` is True if the address lies
+    in a symbol of that name at slide 0, and False if it lies in another symbol; None if no
+    symbol has the name, or the file has no symbol at the address.
     """
 
     near: frozenset[int] | None
@@ -53,32 +63,32 @@ class Within(NamedTuple):
 
 
 class AddressMap:
-    """Which addresses of ``table`` are whose, and so what an address of a boot is."""
+    """The addresses of ``table``'s sections and symbols, and of the same in other boots."""
 
     def __init__(self, table: SymbolTable, names: Names) -> None:
         self.names = names
         self.digits = table.digits
-        """How many digits an address has in a text."""
+        """The number of digits of an address in a text."""
         self.step = step(table)
-        """What every slide is a multiple of."""
+        """The number of bytes of which every slide is a multiple."""
         self._table = table
         self._sections = {
             name: range(start, start + size) for name, start, size in table.sections if size
         }
         low, high = self._extent_of_all()
         self.first, self.common = first_digits(low, high, self.digits)
-        """The pattern that addresses begin with, and how many digits it is of."""
+        """The pattern of an address's first digits, and the number of those digits."""
         self.telling = self.digits > 8 and self.first[:1] not in (b"", b"0")
-        """Whether nothing but a kernel's address begins as they do."""
+        """True if only kernel addresses begin with these digits."""
         self.fixed = is_fixed(table)
-        """Whether all boots have the kernel at one place."""
+        """True if all boots have the kernel at the same address."""
         self.moved = is_moved(table)
-        """Whether each boot has the kernel elsewhere, so that its place tells the boot."""
+        """True if each boot has the kernel at another address, which so identifies the boot."""
         self.first_in_capitals = in_capitals(self.first)
         self._extents: dict[str, tuple[list[range], bool]] = {}
         self._image, modules = self._extent_of(False), self._extent_of(True)
         self.has_modules = len(modules) > 0
-        """Whether the file has a module's section."""
+        """True if the file has a module's section."""
         self.areas = Areas(table, self._image, modules)
         self._kernels = self._image_range() if is_x86(table) else range(0)
         self._image_digits = self._digits_of_image()
@@ -91,9 +101,9 @@ class AddressMap:
         return 0xFFFF << 48, (1 << 64) - 1
 
     def _extent_of(self, modules: bool) -> range:
-        """From the first to the last byte of the kernel's sections, or of all modules'."""
+        """Return the range from the first to the last section of the kernel, or of modules."""
         parts = [p for name, p in self._sections.items() if name.startswith("[") == modules]
-        # x86-64 until Linux 6.15 has per-CPU variables at 0, which are no part of the image.
+        # x86-64 until Linux 6.15 has per-CPU variables at 0, which are not part of the image.
         if not modules:
             parts = [p for p in parts if p.start >> (4 * self.digits - 1)] or parts
         if not parts:
@@ -101,7 +111,10 @@ class AddressMap:
         return range(min(p.start for p in parts), max(p.stop for p in parts))
 
     def _image_range(self) -> range:
-        """Where a kernel of x86-64 can lie and no module does."""
+        """Return the addresses at which an x86-64 kernel can lie, below all modules.
+
+        It is empty if the file's kernel does not lie in that region.
+        """
         if not self._image or self._image.start not in X86_KERNEL:
             return range(0)
         starts = [p.start for name, p in self._sections.items() if name.startswith("[")]
@@ -109,7 +122,11 @@ class AddressMap:
         return range(X86_KERNEL.start, min([X86_KERNEL.stop, *modules]))
 
     def _digits_of_image(self) -> bytes:
-        """Give what all addresses of the image begin with; b"" if a module's can as well."""
+        """Return the digits that all addresses of the image begin with.
+
+        For an image from 0xffffffff81000000 to 0xffffffff83a00000 that is ``ffffffff8``. It is
+        b"" if an address outside of the kernel's region begins with these digits too.
+        """
         first, last, digits = self._image.start, self._image.stop, self.digits
         differing = len(f"{first ^ last:x}")
         ends = first >> 4 * differing << 4 * differing, first | (1 << 4 * differing) - 1
@@ -118,9 +135,10 @@ class AddressMap:
         return f"{first:0{digits}x}"[: digits - differing].encode()
 
     def is_in_image(self, text: bytes) -> bool:
-        """Return whether all addresses in a text lie near the file's image, and no module does.
+        """Return True if all addresses of a text begin with the digits of the file's image.
 
-        Where that cannot be told so quickly it is False.
+        Then none is a module's. It is a quick check by counting: False can also mean that the
+        check does not apply.
         """
         digits = self._image_digits
         if not digits or self.first.upper() in text:
@@ -128,10 +146,15 @@ class AddressMap:
         return text.count(self.first) == text.count(digits) * digits.count(self.first)
 
     def place(self, address: int, boot: Boot) -> Place | None:
-        """Find what ``address`` is in ``boot``; None where that cannot be known."""
+        """Find the symbol at ``address`` in ``boot``; None if that cannot be known.
+
+        A kernel's symbol is found by the slide. A module's symbol is found by the slides of
+        the module's sections (``boot.moves``), or at the file's address in the file's own boot.
+        """
         symbol = self.names.at(address - boot.slide)
         if symbol is not None and (symbol.module is None or boot.own):
             return Place(symbol, address - boot.slide - symbol.address, address - boot.slide)
+
         found = [
             Place(symbol, address - move - symbol.address, address - move)
             for section, move in boot.moves.items()
@@ -139,14 +162,15 @@ class AddressMap:
             if (symbol := self.names.at(address - move)) and symbol.section == section
             if self._reaches(symbol, address - move)
         ]
-        # Two have been at one place where one was unloaded before the other came.
+
+        # Two sections can have been at one address: one was unloaded before the other came.
         return found[0] if len(found) == 1 else None
 
     def _reaches(self, symbol: Symbol, address: int) -> bool:
-        """Return whether a module's symbol is known to hold an address behind it.
+        """Return True if a module's symbol is known to contain an address above its own.
 
-        An inferred size takes in whatever is up to the next symbol, or to the section's end. In
-        its own boot nothing else is there; in another boot another module's pages can be.
+        An inferred size reaches to the next symbol, or to the section's end. In the file's own
+        boot that range has nothing else in it; in another boot it can have another module.
         """
         if symbol.exact or address // PAGE == symbol.address // PAGE:
             return True
@@ -154,12 +178,15 @@ class AddressMap:
         return symbol.size <= PAGE and end < self._sections[symbol.section or ""].stop
 
     def lies_as(self, symbol: Symbol, address: int) -> bool:
-        """Return whether ``symbol`` can be at ``address`` in some boot."""
+        """Return True if ``symbol`` can be at ``address`` in some boot."""
         step = self.step if symbol.module is None else PAGE
         return _can_move(address - symbol.address, step)
 
     def untold(self, address: int, boot: Boot) -> str:
-        """Say why an address without a place in ``boot`` can have one; "" if it has none."""
+        """Return why the symbol at an address in ``boot`` is unknown; "" if there is none.
+
+        It is for addresses for which :meth:`place` returns None.
+        """
         if not boot.own and (address - boot.slide) not in self._image:
             slide = None if boot.slide == UNKNOWN else boot.slide
             if self.areas.is_modules(address, slide):
@@ -167,47 +194,48 @@ class AddressMap:
         return UNTOLD if boot.slide == UNKNOWN else ""
 
     def elsewhere(self, address: int) -> bool:
-        """Return whether only another boot's kernel can lie there.
+        """Return True if only another boot's kernel can have this address.
 
-        What bounds a region, a multiple of the step, is no such address.
+        Multiples of the step are excluded: texts have them as the bounds of regions.
         """
         return (
             address in self._kernels and address not in self._image and address % self.step > 0
         )
 
     def can_be_code(self, address: int) -> bool:
-        """Return whether the number can be an address, for all that it looks like.
+        """Return True if a number that looks like an address can be one.
 
-        ``%p`` prints 32 bits of a hash (since Linux 4.15): where a kernel's addresses begin as
-        other numbers do, that is none but in the file's own image.
+        ``%p`` prints 32 bits of a hash (since Linux 4.15). Where kernel addresses do not differ
+        from such numbers in their first digits (``telling`` is False), only a number within the
+        file's own image is taken for an address.
         """
         return self.telling or address in self._image
 
     def inside(self, address: int) -> bool:
-        """Return whether the file's kernel has a symbol there."""
+        """Return True if the file has a symbol of the kernel itself at ``address``."""
         symbol = self.names.at(address)
         return symbol is not None and symbol.module is None
 
     def of_kernel(self, name: str) -> bool:
-        """Return whether a symbol of the kernel's own, and none of a module, has that name."""
+        """Return True if the kernel has a symbol of that name, and no module has one."""
         called = self.names.called(name)
         return bool(called) and all(symbol.module is None for symbol in called)
 
     def slides(self, address: int, name: str, offset: int) -> frozenset[int]:
-        """Give every slide at which an address is ``offset`` bytes into a kernel's ``name``."""
+        """Return the slides at which ``address`` is ``name`` of the kernel plus ``offset``."""
         called = self.names.called(name)
         return self._slides(address, [s.address + offset for s in called if s.module is None])
 
     def _slides(self, address: int, places: Iterable[int]) -> frozenset[int]:
-        """Give the distances of ``address`` from ``places`` that a kernel can be moved by."""
+        """Return the possible slides that take one of ``places`` to ``address``."""
         moves = (address - place for place in places)
         return frozenset(move for move in moves if _can_move(move, self.step))
 
     def slides_of_start(self, start: int, release: str | None) -> frozenset[int] | None:
-        """Give the slides at which the kernel's image begins at ``start``.
+        """Return the slides at which the kernel's image begins at ``start``.
 
-        ``release`` is the text's, where it says it. An empty set says that it is another boot,
-        and not by how much it was moved; None that the file tells too little.
+        ``release`` is the kernel release that the text has, if any. An empty set means another
+        boot with an unknown slide. None means that the file does not say enough of its start.
         """
         exact, highest = image_start(self._table, release)
         if exact:
@@ -217,30 +245,41 @@ class AddressMap:
         return frozenset()
 
     def slides_where_unmoved(self, release: str | None) -> frozenset[int] | None:
-        """Give what ``Kernel Offset: disabled`` tells, as :meth:`slides_of_start` does."""
+        """Return the slides that ``Kernel Offset: disabled`` allows, as slides_of_start()."""
         return slides_where_unmoved(self._table, release)
 
     def within(self, address: int, name: str) -> Within:
-        """Give what a name without an offset, beside ``address``, tells of the boot."""
+        """Return the evidence of a name without an offset beside ``address``.
+
+        A symbol is smaller than a step of slides, so each gives at most one slide. With a step
+        of 0x200000 and a symbol of 0x100 bytes at 0xffffffff81400000:
+
+            0xffffffff9b400040    0x40 bytes in, modulo the step: the slide is 0x1a000000
+            0xffffffff9b400140    0x140 bytes in: no slide puts it in the symbol
+        """
         places, tells = self._extent(name)
         if not places:
             return Within(None, None)
         own = any(address in place for place in places)
-        # Behind a section there can be what has a name in another boot.
+
+        # An address outside of all symbols can have a symbol in another boot.
         held = own if own or self.names.at(address) is not None else None
         if not tells:
             return Within(frozenset([0]) if own else None, held)
+
         found = set()
         for place in places:
             offset = (address - place.start) % self.step
             if offset < place.stop - place.start:
                 found.add(address - place.start - offset)
+
         return Within(frozenset(slide for slide in found if self._can_lie(slide)), held)
 
     def _extent(self, name: str) -> tuple[list[range], bool]:
-        """Find where the symbols of that name are, and whether one of them tells a slide.
+        """Return the address ranges of the symbols of that name, and True if they are evidence.
 
-        None does that is long beside a step, or that can be a module's.
+        They are evidence if they are small beside a step of slides (see ``_RARE``), and all
+        are the kernel's.
         """
         extent = self._extents.get(name)
         if extent is None:
@@ -253,14 +292,17 @@ class AddressMap:
         return extent
 
     def _can_lie(self, slide: int) -> bool:
-        """Return whether a kernel can be moved by that, for all that is known."""
+        """Return True if the kernel can have this slide: its image stays within its region."""
         if not self._kernels:
             return _can_move(slide, self.step)
         start, stop = self._image.start + slide, self._image.stop + slide
         return X86_KERNEL.start <= start and stop <= X86_KERNEL.stop
 
     def moves(self, address: int, name: str, offset: int, module: str | None) -> dict[str, int]:
-        """Give how far a module's section is moved, if ``address`` is in its ``name``."""
+        """Return the slide of each module's section, if ``address`` is offset into ``name``.
+
+        ``module`` is the module that the text names, if any.
+        """
         found: dict[str, int] = {}
         for symbol in self.names.called(name):
             if symbol.module is None or symbol.module in self.names.listed:
@@ -270,12 +312,12 @@ class AddressMap:
             move = address - symbol.address - offset
             if symbol.section in self._sections and _can_move(move, PAGE):
                 if symbol.section in found:
-                    return {}  # two of one name: nothing says which of them is meant
+                    return {}  # it has two symbols of that name: which is meant is unknown
                 found[symbol.section] = move
         return found
 
     def moves_of_base(self, module: str, base: int) -> dict[str, int]:
-        """Give how far each section of a module is moved that begins at ``base``."""
+        """Return the slide of each section of a module that begins at ``base``."""
         start = self._module_bases.get(module)
         if start is None or not _can_move(base - start, PAGE):
             return {}
@@ -284,7 +326,7 @@ class AddressMap:
 
     @cached_property
     def _module_bases(self) -> dict[str, int]:
-        """Where the file has each module, as /proc/modules says it."""
+        """The address of each module in the file's boot, from /proc/modules."""
         files = self._table.facts.get("files", ())
         told = {f["name"]: (f.get("module") or {}).get("address") for f in files}
         return {name: int(address, 16) for name, address in told.items() if address}

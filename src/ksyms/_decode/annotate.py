@@ -17,7 +17,20 @@ from .._symbols import SymbolTable
 from .._symbols.spans import NOBODY
 from . import forms, users
 from .address_map import AddressMap, Place
-from .belief import ELSEWHERE, NOTHING, SURE, Belief, Change, Key, Part, Plan, State, places_of
+from .belief import (
+    ELSEWHERE,
+    NOTHING,
+    SURE,
+    Belief,
+    Change,
+    Evidence,
+    Key,
+    Part,
+    Plan,
+    State,
+    contradicts,
+    places_of,
+)
 from .boot import Boot
 from .contexts import BEHIND, Contexts
 from .forms import Annotation, Style, Tells, text_of
@@ -82,7 +95,8 @@ class Found(NamedTuple):
 
     ``agreed`` are keys, seen for the first time, that have the right name; ``odd`` those whose
     name is another than the boot would have it, or which lie in no symbol. ``named`` is how
-    many have a symbol, ``inside`` how many lie in the kernel.
+    many have a symbol, ``inside`` how many lie in the kernel. ``left`` are the places of what
+    keeps its own name, which tells of another boot where it is no evidence.
     """
 
     keys: list[Key]
@@ -96,6 +110,7 @@ class Found(NamedTuple):
     odd: list[Key]
     named: int
     inside: int
+    left: set[int]
 
 
 Parts = list[tuple["Part", "Found | None"]]
@@ -227,7 +242,7 @@ class Decoder:
         """
         key = found.keys[at]
         said = forms.parse_annotation(key[self._digits :])
-        if said.form.style in (Style.NO_ADDRESS, Style.KEPT):
+        if at in found.left or said.form.style in (Style.NO_ADDRESS, Style.KEPT):
             return b""
         place = self.map.place(int(key[: self._digits], 16), found.boot)
         if place is None:
@@ -522,8 +537,9 @@ class Decoder:
                 continue
             for at in found.hard.tolist():
                 key = found.keys[at]
-                if key in unsaid:
+                if key in unsaid and _differs(said[key], found.boot):
                     found.words[at] = _as_it_was(key, self._digits)
+                    found.left.add(at)
 
     def _quiet(self, belief: Belief, block: Block) -> tuple[list[Part], Found] | None:
         """Find a block's one part and its addresses; None if it changes the belief."""
@@ -538,7 +554,7 @@ class Decoder:
         if agreed and not belief.settled:
             if block.contexts.are_alone:
                 return None
-            agreed = sum(map(is_evidence, found.agreed))
+            agreed *= any(map(is_evidence, found.agreed))  # the others say the same
         if belief.tells([*found.odd, *block.told.values()], agreed > 0, is_evidence):
             return None
         for key in block.contexts.unsaid:  # elsewhere it may be evidence
@@ -582,7 +598,7 @@ class Decoder:
         known = numbers != NOBODY if boot.own else kernel
         hard = np.flatnonzero(~known if bare is None else ~(known & bare))
         counts = int(known.sum()), int(kernel.sum())
-        found = Found(keys, boot, words, offsets, numbers, hard, [], [], [], *counts)
+        found = Found(keys, boot, words, offsets, numbers, hard, [], [], [], *counts, set())
         self._fill(found, known)
         return found
 
@@ -763,6 +779,12 @@ def _without(spans: list[tuple[int, int]], pieces: list[bytes]) -> list[bytes]:
         else:
             kept += [word, after]
     return kept
+
+
+def _differs(told: Evidence, boot: Boot) -> bool:
+    """Return whether the name that a text has for an address is not what lies there."""
+    is_held = told.within is None or told.within.held is not False
+    return told.against or not is_held or contradicts(told, boot)
 
 
 def _says(key: Key, head: bytes, offset: int) -> bool:

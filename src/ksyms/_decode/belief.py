@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -155,6 +155,14 @@ NOTHING: Final = Evidence()
 ELSEWHERE: Final = Evidence(elsewhere=True)
 _SILENT: Final = Within(None, None)
 _NO_PLAN: Final = Plan({})
+
+
+def contradicts(told: Evidence, boot: Boot) -> bool:
+    """Return whether a frame tells of another boot than ``boot``."""
+    known = 0 if boot.own else None
+    return (bool(told.slides) and boot.slide not in told.slides) or any(
+        boot.moves.get(section, known) != move for section, move in told.moves.items()
+    )
 
 
 def _all(_: Key) -> bool:
@@ -415,7 +423,7 @@ class Belief:
 
     def _stretch(self, first: int, keys: Sequence[Key], offsets: list[_Sign]) -> list[Part]:
         """Divide what no statement divides: ``keys``, of which ``first`` is the first."""
-        told = [self._heard(key) for key in keys]
+        told = self._heard(keys)
         self._on_misfits()
         signs = [
             _Sign(first + number, evidence.slides, keys[number])
@@ -437,15 +445,50 @@ class Belief:
             return [self.part(first, end)]
         return self._divided(first, end, told, runs)
 
-    def _heard(self, key: Key) -> Evidence:
-        """Take in what a frame tells, if it stands where the kernel prints frames."""
-        told = self.told(key)
-        if told is NOTHING or (told is ELSEWHERE and self.state is not State.ASSUMED):
-            return NOTHING
-        if not self._is_evidence(key):
-            return NOTHING
-        self._count(key, told)
+    def _heard(self, keys: Sequence[Key]) -> list[Evidence]:
+        """Take in what frames tell, of those that stand where the kernel prints frames.
+
+        Where each is costs time. Of frames in a row that tell the same slides only the first
+        and the last of these are looked for, and of a module's move one frame.
+        """
+        told = [self.told(key) for key in keys]
+        moved = set[tuple[str, int]]()
+        sliding = list[int]()
+        for number, (key, one) in enumerate(zip(keys, told)):
+            if one is NOTHING:
+                continue
+            if one.slides:
+                sliding.append(number)
+            elif not self._is_heard(key, one, moved):
+                told[number] = NOTHING
+        for _, group in groupby(sliding, key=lambda number: told[number].slides):
+            numbers = list(group)
+            first, last = self._ends([keys[number] for number in numbers])
+            for number in numbers[:first] + numbers[last:]:
+                told[number] = NOTHING
+        for key, one in zip(keys, told):
+            if one is not NOTHING:
+                self._count(key, one)
         return told
+
+    def _is_heard(self, key: Key, told: Evidence, moved: set[tuple[str, int]]) -> bool:
+        """Return whether a frame that tells no slide counts; ``moved`` are moves that do."""
+        if told.moves and moved.issuperset(told.moves.items()):
+            return True
+        wanted = told.moves or told.against or told.within is not None
+        if not wanted and self.state is not State.ASSUMED:
+            return False
+        if not self._is_evidence(key):
+            return False
+        moved.update(told.moves.items())
+        return True
+
+    def _ends(self, keys: Sequence[Key]) -> tuple[int, int]:
+        """Give the number of the first frame that is evidence, and the last one's and 1."""
+        is_evidence = self._is_evidence
+        first = next((n for n, key in enumerate(keys) if is_evidence(key)), len(keys))
+        backwards = range(len(keys) - 1, first, -1)
+        return first, next((n + 1 for n in backwards if is_evidence(keys[n])), first + 1)
 
     def _divided(
         self, first: int, end: int, told: Sequence[Evidence], runs: list[_Run]
@@ -622,10 +665,7 @@ class Belief:
         agreed = self.state is State.AGREED
         if within is not None and agreed and boot.slide not in (within.near or ()):
             return True
-        known = 0 if boot.own else None
-        return (bool(told.slides) and boot.slide not in told.slides) or any(
-            boot.moves.get(section, known) != move for section, move in told.moves.items()
-        )
+        return contradicts(told, boot)
 
     def told(self, key: Key) -> Evidence:
         """Return what an address and its name tell of the boot; of a foreign one nothing."""

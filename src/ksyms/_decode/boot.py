@@ -1,7 +1,7 @@
-"""A boot: where it has what the file has, and the boots that somebody names.
+"""Boots: the slides between the file's addresses and a boot's, and boots given by the user.
 
-The kernel moves as one piece, by its slide; each module, and each part of one, by itself
-(since Linux 6.4 a module's text and data are allocations of their own).
+The kernel moves as one piece, by its slide. Each module moves by itself, and so does each of
+its sections: since Linux 6.4 a module's text and data are separate allocations.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from .kaslr import FURTHEST, step
 from .names import listed
 
 UNKNOWN: Final = 1 << 63
-"""The slide of a kernel that is nobody knows where: no address less this is a kernel's."""
+"""The slide of a kernel whose slide is unknown: no address minus this is a kernel's."""
 
 
 class Boot(NamedTuple):
-    """A boot of the file's kernel: what is added to the file's addresses there.
+    """A boot of the file's kernel, given by its slides.
 
-    ``slide`` is in bytes. Where ``own`` is true the boot may be the file's own: what else the
-    file has lies where the file says. ``moves`` has the bytes for the sections of modules that
-    something was told of.
+    ``slide`` is the kernel's in bytes: an address in the boot is the file's address plus the
+    slide. ``own`` is True if the boot may be the file's own, so that modules lie at the file's
+    addresses. ``moves`` has the slides of modules' sections, by the section's name, for the
+    sections of which the text or the other table gave evidence.
     """
 
     slide: int = 0
@@ -32,7 +33,11 @@ class Boot(NamedTuple):
 
 
 def slid(table: SymbolTable, slide: int) -> Boot:
-    """The boot that is moved by ``slide``, in bytes; DecodeError if none can be."""
+    """Return the boot whose kernel has a slide of ``slide`` bytes.
+
+    Raises:
+        DecodeError: no kernel can have that slide.
+    """
     if slide % step(table) or abs(slide) >= FURTHEST:
         raise DecodeError(
             f"No kernel is moved by {slide:#x} bytes: that is no multiple of {step(table):#x}, "
@@ -43,30 +48,33 @@ def slid(table: SymbolTable, slide: int) -> Boot:
 
 
 def boot_of(table: SymbolTable, other: SymbolTable, force: bool = False) -> Boot | None:
-    """The boot that ``other`` is of, by where it has what ``table`` has.
+    """Return the boot of ``other``, from the addresses of the symbols that both tables have.
 
-    None if that is unknown, as it is where most of the kernel's symbols do not agree on the
-    slide; ``force`` takes it all the same.
+    None if it is unknown. It is unknown too if no majority of the kernel's symbols agrees on
+    the slide, unless ``force`` is True.
     """
     slide = slide_between(table, other)
     if slide is None:
         return None
+
     there = _only_ones(other)
     votes: dict[str | None, list[int]] = {None: []}
     for key, symbol in _only_ones(table).items():
         if key in there:
             section = symbol.section if symbol.module else None
             votes.setdefault(section, []).append(there[key].address - symbol.address)
+
     kernel = votes.pop(None)
     if 2 * kernel.count(slide) <= len(kernel) and not force:
         return None
-    # A section moves as one; where its symbols do not agree, nothing is known of it.
+
+    # A section moves as one piece. If its symbols disagree, its slide is unknown.
     moves = {str(section): found[0] for section, found in votes.items() if len({*found}) == 1}
     return Boot(slide, False, moves)
 
 
 def _only_ones(table: SymbolTable) -> dict[tuple[str | None, str], Symbol]:
-    """What has a place in memory by module and name, where no other has that name too."""
+    """Return the symbols with a section, by module and name, without names that occur twice."""
     found: dict[tuple[str | None, str], Symbol | None] = {}
     unlike = listed(table)
     for symbol in table:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -22,6 +22,11 @@ from .users import Span, is_in
 FRAME: Final = b"\0"
 """Stands for a frame that is before another one in its line."""
 _ADDRESS: Final = rb"(?:0[xX])?"
+_CAST: Final = (
+    rb"\((?:(?:const|volatile|struct|union|enum|unsigned|signed|long) ){0,4}\w{1,64}"
+    rb"(?: ?\*{1,3})?(?: ?\(\*{1,2}\)\([\w *,]{0,255}\))?\) ?"
+)
+"""A type of C as debuggers print it."""
 _LEADS: Final = (
     # mm/kasan/report.c, mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c
     rb"BUG: K[A-Z]+: [\w-]{1,32}(?: [\w-]{1,16}){0,2} in ",
@@ -35,8 +40,8 @@ _LEADS: Final = (
     rb"(?:[0-9a-f]{8,16} )?\([^()\n]{1,255}\)\{[-.+?]+\}(?:-\{\d+:\d+\})?, at: ",
     # lib/dump_stack.c, print_worker_info; the name is a workqueue's and a source's word
     rb"Workqueue: [\w.:/-]{1,64} ",
-    # arch/arm/kernel/traps.c, dump_backtrace_entry, since Linux 5.13
-    rb" ?[A-Za-z_][\w.]{0,255}(?: \[\w{1,64}\])? from ",
+    # arch/arm/kernel/traps.c, dump_backtrace_entry, since Linux 5.13: a blank is before it
+    rb" [A-Za-z_][\w.]{0,255}(?: \[\w{1,64}\])? from ",
     # kernel/trace/trace_output.c and ftrace_dump, trace-cmd report: a comm of 15 bytes, and
     # the event's name. Its fields are judged as all words are: strings among them are a user's.
     rb" *[^\n]{1,16}-\d{1,7} +(?:\( *[\d-]+\) )?\[\d{1,4}\] (?:[\w.#+-]{4,7} )? *"
@@ -48,12 +53,20 @@ _LEADS: Final = (
     rb"(?:\d+ +)?[\w:/.=,-]{1,64}: ",
     # perf report --stdio, with -v
     rb" *\d{1,3}\.\d\d% +[^\n]{1,16} +[\[\]\w.]{1,64} +(?=0x)",
-    # stacks of flame graphs (profile -f of bcc, stackcollapse-perf.pl)
-    rb"[^\n;]{1,16};(?:[^\s;]{1,512};)*",
-    # gdb: a frame with its arguments, a pointer that it prints, an instruction
+    # stacks of flame graphs (stackcollapse-perf.pl, profile -f of bcc); a comm that has blanks
+    # there looks like a message
+    rb"[^\s;]{1,16};(?:[^\s;]{1,512};)*",
+    # gdb/stack.c: a frame with its arguments
     rb"#\d+ +(?:0x)?" + FRAME + rb"[^\n\"']{0,1024}\([^\n\"']{0,1024}=",
-    rb"[ \t]*(?:\$\d{1,6}|\.?\w{1,64})? ?=? ?\([\w *()]{1,255}\)",
-    rb"[ \t]*(?:\$\d{1,6}|\.?\w{1,64}) = ",
+    # gdb/printcmd.c, print_value: a pointer, with its type
+    rb"\$\d{1,6} = " + _CAST + rb"?",
+    # drgn, libdrgn/language_c.c: an object, or a member of one
+    rb"[ \t]*(?:\.\w{1,64} = )?" + _CAST,
+    # gdb/valprint.c and crash's struct: a member, which is indented
+    rb"(?: {2,16}|\t)\w{1,64} = (?=0x)",
+    # bpftrace: a map
+    rb"@\w{0,64}(?:\[\d{0,20}\])?: ",
+    # gdb's x/i and disassemble, crash's dis, objdump: an instruction
     rb"[ \t]*(?:=> ?)?"
     + _ADDRESS
     + FRAME
@@ -75,7 +88,7 @@ _WORDS: Final = frozenset(
     pstate cpsr psr Flags fp sl tls epc ra gp tp status badaddr cause EPC BADV ERA PRMD EUEN
     ECFG ESTAT CRMD era Krnl PSW GPRS ACRS IAOQ IASQ IIR ISR IOR RP RPC TPC TNPC TSTATE
     TICK Y PR PR_REG GBR MACH MACL a0 hi lo Hi Lo Cause BadVA PrId Status Epc exception ORIG_RAX
-    ORIG_EAX GS FS DS ES SS CS KERNEL_GS gs fs GSBASE pal
+    ORIG_EAX GS FS DS ES SS CS KERNEL_GS gs fs GSBASE pal pv pgd
     last Last Breaking Event Address b0 b6 b7 ar rnat bspstore itc ps pr""".split()
     # lockdep's, kmemleak's, the allocators', the workqueues' and others'
     + b"""key hardirqs softirqs enabled disabled irq event stamp INFO Allocated Freed
@@ -91,7 +104,7 @@ _WORDS: Final = frozenset(
 )
 _REGISTER: Final = (
     rb"[RE]?(?:[ABCD]X|[SD]I|[SB]P|IP)|[RXrx]\d{1,2}|[DC]R\d|GPR\d\d|[sawtvgoliIGVfbp]\d{1,2}"
-    rb"|arg\d{1,2}|[rR][abcds][xip]|RR\d|\w"
+    rb"|arg\d{1,2}|[rR][abcds][xip]|RR\d"
 )
 # Numbers; two, four, eight or sixteen letters are one only where the kernel dumps memory.
 _NUMBER: Final = rb"\d[0-9a-fA-FxX]*(?:ns|us|ms|s|kB|th)?|[0-9a-fA-F]*\d[0-9a-fA-F]*"
@@ -104,22 +117,45 @@ _IS_ESCAPE: Final = re.compile(
 )
 _LEAD: Final = re.compile(rb"(?:" + rb"|".join(_LEADS) + rb")")
 # Behind these a line of a report's has a task's name, or the source's words.
-_REPORT: Final = re.compile(
-    rb"(?:Call [Tt]race:|\s*</?[A-Z_]{2,16}>|(?:CPU|Pid|PID): |Hardware name: "
-    rb"|-{3,}\[ |={4,}|Code: |RIP: |BUG: |WARNING: |INFO: task |Oops|Internal error|Unable to "
-    rb"|#PF: |PGD |Kernel panic|Kernel Offset: |Kernel relocated by |general protection fault"
-    rb"|kernel BUG at |Modules linked|Workqueue: |Tainted: |Stack:|Backtrace|Mem abort info"
-    rb"|Data abort info|\[[0-9a-f]{8,16}\] pgd|watchdog: |rcu: |NMI |Sending NMI"
-    rb"|note: |Fixing recursive|divide error|invalid opcode|Krnl |Last Breaking|Linux version "
-    rb"|Shutting down|Rebooting |SMP |Disabling lock|Allocated by|Freed by|The buggy "
-    rb"|Memory state|page:|which belongs|located |[ >]?ffff|Showing all locks"
-    rb"|Unhandled |Insufficient stack|KASLR |Kernel BUG|Instruction dump"
-    rb"|Process |Dumping ftrace)"
+_REPORT_LINES: Final = (
+    # arch/*/kernel/{dumpstack,traps,process}.c, arch/*/mm/fault.c
+    rb"Call [Tt]race:|Stack:|Backtrace:|Code: |RIP: |Modules linked in:|Instruction dump:",
+    rb"\s*</?[A-Z_]{2,16}>|[ >]?ffff[0-9a-f]{4}|Krnl (?:PSW|GPRS|Code)|Last Breaking-Event",
+    rb"Process [^\n]{1,16} \(pid: \d|#PF: |PGD |\[[0-9a-f]{8,16}\] pgd",
+    rb"(?:Mem|Data) abort info|Oops[:\[ ]|Internal error: |Unable to handle |8<--- cut here",
+    rb"general protection fault|divide error: |invalid opcode: |kernel BUG at |Kernel BUG at ",
+    rb"Unhandled (?:fault|prefetch abort): |Insufficient stack |Fixing recursive fault",
+    rb"SMP (?:NR_CPUS=\d|\Z)|Kernel Offset: |KASLR (?:dis|en)abled|Kernel relocated by ",
+    # lib/dump_stack.c, print_worker_info of kernel/workqueue.c
+    rb"(?:CPU|Pid|PID): \d|Hardware name: |Workqueue: |Tainted: ",
+    # kernel/panic.c, kernel/exit.c, kernel/reboot.c, arch/arm64/kernel/smp.c
+    rb"-{3,}\[ |Kernel panic - |note: [^\n]{1,16}\[\d+\] exited with |Rebooting in \d",
+    rb"Shutting down cpus|WARNING: (?:CPU: \d|at |[\w./+-]{1,255}:\d)",
+    # kernel/locking/lockdep.c
+    rb"={4,}|WARNING: (?:possible |inconsistent |suspicious |bad |lock held |Nested lock )",
+    rb"Disabling lock debugging|Showing all locks",
+    # kernel/watchdog.c, kernel/hung_task.c, kernel/rcu, lib/nmi_backtrace.c
+    rb"watchdog: BUG: |INFO: task |rcu: |NMI (?:backtrace|watchdog)|Sending NMI ",
+    # mm/kasan/report.c and what is like it, kernel/sched/core.c, lib/spinlock_debug.c
+    rb"BUG: (?:K[A-Z]+: |kernel |unable to handle |soft lockup|scheduling while |sleeping )",
+    rb"BUG: (?:spinlock |workqueue lockup|using |stack guard |Bad page )",
+    rb"Allocated by task |Freed by task |The buggy address |Memory state |page:[0-9a-f]",
+    rb"which belongs to |located \d",
+    # init/version.c, kernel/trace/trace.c
+    rb"Linux version |Dumping ftrace buffer",
+)
+_REPORT: Final = re.compile(rb"(?:" + rb"|".join(_REPORT_LINES) + rb")")
+_DRIVER: Final = re.compile(rb"[A-Za-z][\w-]{0,31}: (?:0x)?")
+_ALONE: Final = re.compile(
+    rb"[0-9a-f]{8,16} is [A-Za-z_.$][\w.$]{0,511}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}"
+    rb"(?: \[[\w-]{1,64}(?: [0-9a-f]{40})?\])?[ \t\r]*(?:\n|\Z|\\n|\")"
 )
 _MOST: Final = 1 << 12
 """Bytes of a line before a frame in which its words are looked for."""
 BEHIND: Final = 1 << 13
 """Bytes of a text before a block that a message which goes on in it can begin in."""
+_AT_ONCE: Final = 1 << 8
+"""How many keys of a block are looked through before it is asked whether one was found."""
 _HOST: Final = re.compile(rb"(?<![^ ])([A-Za-z][\w.:@-]{0,255}) \Z(?<!kernel: )")
 """What may be a host's name at the end of a prefix, or a message's first word."""
 _ZERO: Final = re.compile(rb"\[ *0\.0+\]?")
@@ -178,7 +214,7 @@ class Contexts:
         self._pieces, self._keys, self._digits = pieces, keys, digits
         self._told, self._spans = told, spans
         self._numbers: dict[bytes, list[int]] = {}
-        self._places: list[int] = []
+        self._indexed = 0
         self._known: dict[bytes, bool] = {}
         self._silent: dict[int, bool] = {}
         self.unsaid: dict[bytes, int] = {}
@@ -188,20 +224,32 @@ class Contexts:
         """Return whether a key stands where the kernel prints frames, at one place or more."""
         known = self._known.get(key)
         if known is None:
-            self._index()
-            numbers = self._numbers.get(key, [])
-            known = self._known[key] = any(map(self._is_said_at, numbers))
-            if not known and numbers:
+            known = self._known[key] = any(map(self._is_said_at, self._numbers_of(key)))
+            if not known and (numbers := self._numbers.get(key)):
                 self.unsaid[key] = self._places[numbers[0]]
         return known
 
-    def _index(self) -> None:
-        if not self._numbers:
-            self._places = list(accumulate(map(len, self._pieces)))[:-1:2]
-            for number, one in enumerate(self._keys):
-                self._numbers.setdefault(one, []).append(number)
+    def _numbers_of(self, key: bytes) -> Iterator[int]:
+        """Give the numbers that a key has in the block; most need one, which comes soon."""
+        if not self._indexed:
             for number, one in self._told.items():
                 self._numbers.setdefault(one, []).append(number)
+        given = 0
+        while True:
+            numbers = self._numbers.get(key, [])
+            yield from numbers[given:]
+            given = len(numbers)
+            begin = self._indexed
+            if begin == len(self._keys):
+                return
+            self._indexed = min(begin + _AT_ONCE, len(self._keys))
+            for number in range(begin, self._indexed):
+                self._numbers.setdefault(self._keys[number], []).append(number)
+
+    @cached_property
+    def _places(self) -> list[int]:
+        """Where in the block each key is."""
+        return list(accumulate(map(len, self._pieces)))[:-1:2]
 
     def _is_said_at(self, number: int) -> bool:
         place = self._places[number]
@@ -211,7 +259,6 @@ class Contexts:
 
     def is_key(self, place: int) -> bool:
         """Return whether the address at a place stands where the kernel prints frames."""
-        self._index()
         return self._is_said_at(bisect_left(self._places, place))
 
     def is_printed(self, place: int, number: int | None = None) -> bool:
@@ -226,8 +273,17 @@ class Contexts:
             return False
         words = self._text[line:place] if number is None else self._words(number, line)
         words = forms.FRAMES.sub(FRAME, words)
-        said = is_said(self._content(words)) or is_said(words)
+        content = self._content(words)
+        said = is_said(content) or is_said(words) or self._is_drivers(content, place)
         return said and not self.goes_on(line)
+
+    def _is_drivers(self, words: bytes, place: int) -> bool:
+        """Return whether a driver's word is before a frame, and nothing behind its name.
+
+        As ``pr_info("%px is %pS", ...)`` of a module prints it, with its pr_fmt before it
+        (include/linux/printk.h). Messages with a user's words in them have others beside these.
+        """
+        return _DRIVER.fullmatch(words) is not None and bool(_ALONE.match(self._text, place))
 
     def _content(self, line: bytes) -> bytes:
         """Give a line without what printk and loggers put before a message.

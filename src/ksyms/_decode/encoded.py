@@ -1,4 +1,4 @@
-"""Texts as people send them, told by how they begin: packed, in UTF-16, or as they are."""
+"""Decompress texts and convert UTF-16 to UTF-8; the kind is found from the first bytes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Final, Protocol
 from .._compressed import Unpacker, compression
 
 _SIP: Final = 64
-"""Packed bytes that are unpacked at once: what comes right before damage is lost with it."""
+"""Packed bytes that are unpacked at once. If they are damaged, the good ones are lost too."""
 _ENOUGH: Final = 1 << 16
-"""Unpacked bytes that are handed on together."""
+"""Unpacked bytes that are handed on together, at least (but for the last)."""
 _FREE: Final = 256 << 20
 _TIMES: Final = 256
-"""How many bytes a text may have unpacked, and how many more for each packed one: of logs 50
-are usual, and of a few bytes can be made a text without end."""
+"""Limit on the unpacked size of a text: ``_FREE`` bytes, and ``_TIMES`` for each packed byte.
+
+Logs usually have 50. Without a limit a few packed bytes could become a text without end.
+"""
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PERF_DATA: Final = (b"PERFILE2", b"2ELIFREP")
-"""How perf.data begins, on machines of either byte order (tools/perf/util/header.c)."""
+"""First bytes of perf.data, in either byte order (tools/perf/util/header.c)."""
 _PACKED: Final = (
     *(b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"),
     *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60)),
@@ -27,14 +29,14 @@ _BEGINNINGS: Final = (*_UTF16, *_PERF_DATA, *_PACKED)
 
 
 class PerfDataError(ValueError):
-    """What comes is a perf.data file, and no text."""
+    """The error of an input that is a perf.data file and not a text."""
 
 
 class Encoded:
-    """The text that bytes are, as they come: unpacked once, and UTF-8 where it is UTF-16.
+    """A decoder of bytes to text as they arrive: unpacked once, and UTF-16 made UTF-8.
 
     Args:
-        packed: whether it may be packed by gzip, xz or zstd.
+        packed: True if the bytes may be packed by gzip, xz or zstd.
     """
 
     def __init__(self, packed: bool = True) -> None:
@@ -43,11 +45,11 @@ class Encoded:
         self._kind: _Kind | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What can be known of the text now that ``data`` has come.
+        """Yield the text that ``data`` continues, as far as it is known now.
 
         Raises:
-            ValueError: what is packed is damaged.
-            PerfDataError: it is none.
+            ValueError: the packed bytes are damaged.
+            PerfDataError: it is a perf.data file.
         """
         if self._kind is None:
             self._head += data
@@ -58,10 +60,10 @@ class Encoded:
         yield from self._kind.feed(data)
 
     def end(self) -> Iterator[bytes]:
-        """The rest of the text, once no more comes.
+        """Yield the rest of the text at the end of the input.
 
         Raises:
-            ValueError: more should have come.
+            ValueError: the input ends too soon.
         """
         if self._kind is None:
             self._kind = self._begin()
@@ -69,7 +71,7 @@ class Encoded:
         yield from self._kind.end()
 
     def _begin(self) -> _Kind:
-        """What the text is, by what came of it."""
+        """Return the decoder for the kind of text that the first bytes show."""
         if self._head.startswith(_PERF_DATA):
             raise PerfDataError
         if self._head.startswith(_UTF16):
@@ -79,7 +81,7 @@ class Encoded:
 
 
 class _Kind(Protocol):
-    """One way in which a text comes."""
+    """A decoder for one kind of text."""
 
     def feed(self, data: bytes) -> Iterator[bytes]: ...
 
@@ -87,7 +89,7 @@ class _Kind(Protocol):
 
 
 class _Plain:
-    """A text as it is."""
+    """A text that is passed on unchanged."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         yield data
@@ -97,7 +99,7 @@ class _Plain:
 
 
 class _Utf16:
-    """A text that begins with a byte order mark; half a character becomes U+FFFD."""
+    """A text in UTF-16, with a byte order mark; invalid characters become U+FFFD."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
@@ -112,7 +114,7 @@ class _Utf16:
 
 
 class _Packed:
-    """A text that is packed, and that may be UTF-16 once it is not."""
+    """A packed text, whose contents may be UTF-16."""
 
     def __init__(self, packed: str) -> None:
         self._unpacker = Unpacker(packed)
@@ -124,7 +126,7 @@ class _Packed:
             yield from self._text.feed(piece)
 
     def _unpacked(self, data: bytes) -> Iterator[bytes]:
-        """What ``data`` unpacks to; where that is damaged, what comes before it."""
+        """Yield the bytes that ``data`` unpacks to; before an error, the good ones first."""
         found: list[bytes] = []
         size = 0
         try:
@@ -144,10 +146,10 @@ class _Packed:
         yield b"".join(found)
 
     def _take(self, size: int) -> None:
-        """Take room for so many unpacked bytes.
+        """Subtract ``size`` unpacked bytes from the room that is left.
 
         Raises:
-            ValueError: there is none.
+            ValueError: the text is larger than the limit.
         """
         self._room -= size
         if self._room < 0:

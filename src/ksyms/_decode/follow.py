@@ -1,4 +1,4 @@
-"""A text on its way through: what is read of it, held for what it may tell, and written."""
+"""Decode a text while it arrives: read it, hold it until its boot is known, and write it."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ from .incoming import Incoming
 from .stream import Block, Cutter
 
 AHEAD: Final = 1 << 22
-"""Bytes that are looked at first: what tells the boot can come at an oops's end."""
+"""Bytes that are searched first for evidence of the boot: it can stand at an oops's end."""
 _PATIENCE: Final = 1.0
-"""Seconds of waiting for what tells which boot addresses are of; not of working at it."""
+"""Seconds to wait for input with evidence of the boot; the time of work does not count."""
 _PART: Final = 0.1
-"""Seconds after which a line that has begun is shown, as far as that can be."""
+"""Seconds after which the finished part of an incomplete line is written."""
 _HEX: Final = b"0123456789abcdefABCDEF"
 
 
 class _Held(NamedTuple):
-    """A block, and how many of its bytes were written already."""
+    """A block, and the number of its bytes that were written already."""
 
     block: Block
     out: int
 
 
 class Follower:
-    """Hands a text on as it comes, with names.
+    """A writer of a text with names, which writes each line as soon as it can.
 
-    Until the boot is given or told, the text is held from the first line with an address on,
-    for :data:`_PATIENCE` at most, or for :data:`AHEAD` bytes while they come without a pause.
-    From then on each line is written when it has come.
+    Before the boot is known, lines up to the first address are written, and the text from
+    there on is held. It is held for at most :data:`_PATIENCE`, or up to :data:`AHEAD` bytes
+    while they arrive without a pause. Then each line is written when it is complete.
 
-    A line is worked on once its end has come, and as one: what tells of the boot, and a name
-    with its address, are never cut. Of one that takes longer than :data:`_PART`, as a prompt
-    does, the beginning is written as it is: all that is before the first address, and before
-    what may become one, which is any hexadecimal digits, and 0x, that the line ends with so
-    far. Names are only added behind an address, so this stays right whatever follows; the
-    rest is written with the line's end.
+    Only whole lines are decoded, so that evidence, and a name with its address, are never cut.
+    If a line stays incomplete for longer than :data:`_PART`, as a prompt does, its first part
+    is written unchanged: up to the first address, or up to the start of one that may follow.
+    Such a start is any hexadecimal digits at the end, with 0x before them:
+
+        login: fa     "login: " is written, since "fa" can be the start of an address
+        login: fast   all of it is written, since no address has a "t"
+
+    Names are only added behind an address, so the part that is written stays right whatever
+    follows. The rest of the line is written when it is complete.
 
     Args:
-        text: what is read.
-        decoder: what is told of the boot, and where addresses are.
-        work: what a block becomes.
-        write: where it goes.
-        late: called where addresses are named without having been told of the boot.
-        kept: whether what has no address is written as it is.
+        text: the text that arrives.
+        decoder: the decoder, which collects the evidence and has the pattern of addresses.
+        work: returns the output for a block.
+        write: writes output.
+        late: called if addresses are decoded before there was evidence of the boot.
+        kept: True if text without addresses is written unchanged.
     """
 
     def __init__(
@@ -66,16 +70,16 @@ class Follower:
         self._cutter = Cutter(decoder.pattern)
         self._held: list[_Held] = []
         self._seen = 0
-        self._out = 0  # of the line that has begun
+        self._out = 0  # bytes of the incomplete line that were written already
         self._due: float | None = None
         self._left: float | None = None
         self._ended = False
 
     def run(self, ahead: bool = True) -> None:
-        """Hand on the text to its end; ``ahead`` is whether to look for its boot first.
+        """Decode the text to its end; if ``ahead``, search for evidence of its boot first.
 
         Raises:
-            DecodeError: it is of another build than the symbols.
+            DecodeError: the text is of another build than the symbols.
         """
         if ahead and not self._decoder.settled:
             refusal = self._decoder.look_ahead(self._ahead())
@@ -92,7 +96,7 @@ class Follower:
             self._put(each)
 
     def _ahead(self) -> Iterator[bytes]:
-        """The blocks that may tell of the boot, which are held; until they are late."""
+        """Yield the blocks to search for evidence, and hold them, until a limit is reached."""
         size = 0
         while size < AHEAD:
             data = self._text.read(0)
@@ -116,7 +120,10 @@ class Follower:
             size += len(data)
 
     def _wait(self) -> bytes | None:
-        """What comes before something is to be done; of patience only waiting takes."""
+        """Return the input that arrives before the next time limit; None if none does.
+
+        Only the time spent here is subtracted from the patience that is left.
+        """
         begin = time.monotonic()
         late = None if self._left is None else begin + self._left
         soonest = min((at for at in (self._due, late) if at is not None), default=None)
@@ -126,7 +133,7 @@ class Follower:
         return data
 
     def _pass(self) -> None:
-        """Write the lines before the first address; the others wait from now on."""
+        """Write the held lines before the first address; at that address patience begins."""
         while self._left is None and self._seen < len(self._held):
             block, out = self._held[self._seen]
             data, _ = block
@@ -139,20 +146,23 @@ class Follower:
             self._seen += 1
 
     def _before(self, data: bytes) -> int:
-        """How many bytes the lines before the first address have."""
+        """Return the number of bytes in the lines before the first address."""
         if not self._kept:
             return 0
         found = self._decoder.pattern.search(data)
         return data.rfind(b"\n", 0, found.start()) + 1 if found else len(data)
 
     def _next(self) -> bytes:
-        """What comes next; while it does not, the line that has begun is shown."""
+        """Return the next input; while it does not arrive, show the incomplete line."""
         while (data := self._text.read(self._due)) is None:
             self._show()
         return data
 
     def _take(self, data: bytes, found: list[Block] | None = None) -> list[_Held]:
-        """The blocks that end in ``data``, each with how much of it was written."""
+        """Return the blocks that ``data`` completes, each with its bytes already written.
+
+        ``found`` has the blocks if they are known already.
+        """
         held = []
         for block in self._cutter.feed(data) if found is None else found:
             out = min(self._out, len(block[0]))
@@ -164,7 +174,7 @@ class Follower:
         return held
 
     def _show(self) -> None:
-        """Write what can be of the line that has begun, if nothing before it is held."""
+        """Write the certain part of the incomplete line, if nothing before it is held."""
         self._due = None
         if self._left is not None and self._held:
             return
@@ -179,7 +189,7 @@ class Follower:
 
 
 def _certain(line: bytes, pattern: re.Pattern[bytes]) -> int:
-    """How much of a line that has begun stays as it is, whatever comes behind it."""
+    """Return how many bytes of an incomplete line stay unchanged, whatever follows."""
     found = pattern.search(line)
     before = line[: found.start()] if found else line.rstrip(_HEX)
     return len(before) - 2 if before.endswith((b"0x", b"0X")) else len(before)

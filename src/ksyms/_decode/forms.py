@@ -1,11 +1,15 @@
-r"""How texts name kernel addresses: each form is a row of :data:`FORMS`.
+r"""The forms in which texts name kernel addresses; each is a row of :data:`FORMS`.
 
-An annotation is the name that a text has for an address, behind it or before it. What prints
-them: ``%pS``, ``%pB`` and ``%px`` (lib/vsprintf.c, symbol_string), ``NAME+0x12/0x34 [MODULE]``
-in traces, ``[<ADDRESS>]`` before it until Linux 4.15 and on 32-bit arm until today; ``NAME
-<ADDRESS>`` in ftrace with sym-addr (kernel/trace/trace_output.c, seq_print_ip_sym); perf
-script, gdb, crash, bcc, bpftrace, SystemTap, trace-cmd, and kallsyms itself. docs/texts.md
-shows each.
+An annotation is the name that a text has for an address, behind it or before it:
+
+    [<ffffffff81200a2e>] vfs_open+0x2e/0xf0 [xfs]
+      ADDRESS            NAME    +OFFSET/SIZE [MODULE]
+
+They are printed by the kernel with ``%pS``, ``%pB`` and ``%px`` (lib/vsprintf.c,
+symbol_string), with ``[<ADDRESS>]`` before the name until Linux 4.15, and on 32-bit arm until
+today; by ftrace with sym-addr as ``NAME <ADDRESS>`` (kernel/trace/trace_output.c,
+seq_print_ip_sym); by perf script, gdb, crash, bcc, bpftrace, SystemTap and trace-cmd; and by
+kallsyms itself. docs/texts.md shows each.
 """
 
 from __future__ import annotations
@@ -15,23 +19,24 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-# KSYM_NAME_LEN. Possessive: nothing that may follow is in a name, so no shorter one can match.
+# At most KSYM_NAME_LEN. Possessive: no character that may follow a name can be part of one, so
+# to try a shorter name never helps.
 NAME: Final = rb"[A-Za-z_.$][\w.$@]{0,511}+(?:::[\w.$@]{1,255}+){0,8}+"
 _HEX: Final = rb"[0-9a-fA-F]+"
-# What dmesg and grep put around words for a terminal, and JSON's way to write that.
+# Colours, as dmesg and grep print them on a terminal, and as JSON escapes them.
 _COLOUR: Final = rb"(?:(?:\x1b|\\u001[bB])\[[\d;]{0,16}[mK])"
-# JSON writes < and > in this way where it may be read as HTML (Go's encoding/json).
+# < and > are written so in JSON that is safe in HTML (Go's encoding/json), and in HTML.
 _LESS: Final = rb"(?:<|\\u003[cC]|&lt;)"
 _MORE: Final = rb"(?:>|\\u003[eE]|&gt;)"
 _CLOSING: Final = _COLOUR + rb"{0,4}(?:" + _MORE + rb"\]?|[\])])?" + _COLOUR + rb"{0,4}"
 _SUFFIX: Final = rb"_(?:\[[kij]\]|k\b)"
-"""What flame graphs' stacks have behind a kernel's frame (profile -a of bcc)."""
+"""The suffix of a kernel's frame in the stacks of flame graphs (profile -a of bcc)."""
 _BEHIND: Final = rb"[ :>\])\x1b\\\t{&/.=-]"
-"""One of these is behind an address that more belongs to: the quickest thing to look for."""
-# "ADDRESS is NAME" is what printk makes of "%px is %pS".
+"""The characters that can begin an annotation. It is quickest to test for these first."""
+# "ADDRESS is NAME" is printed by "%px is %pS".
 _GAP: Final = rb"(?:[ \t:]{1,3}|=20| is )" + _COLOUR + rb"{0,4}(?:\? )?\(?"
 # CONFIG_STACKTRACE_BUILD_ID prints a module's build-id behind its name (since Linux 5.14);
-# OpenWrt prints where the module lies. SystemTap's and bcc's [kernel] is no module.
+# OpenWrt prints the module's address and size. [kernel] of SystemTap and bcc is not a module.
 _MODULE: Final = (
     rb" \[(?!kernel\])(?P<module>[\w-]+)(?: (?P<build_id>[0-9a-f]{8,64}))?"
     rb"(?:@(?:0x)?(?P<base>" + _HEX + rb")\+(?:0x)?" + _HEX + rb")?\]"
@@ -39,7 +44,7 @@ _MODULE: Final = (
 _SAID: Final = (
     rb"(?P<name>" + NAME + rb")\+0x(?P<offset>" + _HEX + rb")(?:/0x(?P<size>" + _HEX + rb"))?"
 )
-# A dump of memory has the next address where others have a name.
+# In a dump of memory the next address stands where other texts have a name.
 _NO_ADDRESS: Final = rb"(?!(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
 _BARE: Final = _NO_ADDRESS + rb"(?P<name>" + NAME + rb")"
 _LINE_END: Final = rb"(?=\r?$)"
@@ -47,43 +52,43 @@ _NO_WORD: Final = rb"(?!\w)"
 
 
 class Tells(Enum):
-    """What an annotation is evidence of."""
+    """The kinds of evidence that an annotation can give."""
 
     NOTHING = auto()
     SLIDE = auto()
-    """A name with an offset: the address of the symbol in the text's boot."""
+    """A name with an offset gives the address of the symbol in the text's boot."""
     EXTENT = auto()
-    """A name alone: the address lies anywhere in the symbol."""
+    """A name alone says that the address lies anywhere in the symbol."""
     ANCHOR = auto()
-    """A line of kallsyms: of those, the ones that say where the kernel begins."""
+    """A line of kallsyms is evidence if its symbol is at the kernel's start."""
 
 
 class Style(Enum):
-    """How a name is written where the text has none, or a wrong one."""
+    """The ways to write a name if the text has none, or a wrong one."""
 
     PRINTED = auto()
-    """As the form has it: with size and module where the form has a size."""
+    """In the form's own way: with size and module if the form has a size."""
     WHOLE = auto()
-    """``NAME+0x12/0x34 [MODULE]`` before the annotation, which stays."""
+    """``NAME+0x12/0x34 [MODULE]``, before the annotation, which is kept."""
     BRACES = auto()
-    """``{NAME+18}`` as x86-64 had it until Linux 2.6.17."""
+    """``{NAME+18}``, as x86-64 printed it until Linux 2.6.17."""
     ANGLES = auto()
-    """``<NAME+18>`` as gdb has it."""
+    """``<NAME+18>``, as gdb prints it."""
     DECIMAL = auto()
     """``NAME+18``."""
     KEPT = auto()
     """Nothing is written: the annotation is right, or a program reads it."""
     NO_ADDRESS = auto()
-    """The number is no kernel address."""
+    """The number is not a kernel address."""
 
 
 class Form(NamedTuple):
-    """One way to name an address.
+    """One form of annotation.
 
-    ``pattern`` is what follows what closes the address, and ``follow`` what must come behind
-    that in the text. The group ``is`` is what is replaced where it is wrong; ``name``,
-    ``offset`` (hexadecimal) or ``decimal``, ``size``, ``module``, ``build_id`` and ``base`` are
-    what it says.
+    ``pattern`` matches the annotation, behind a bracket that closes the address. ``follow``
+    must match the text behind that, and is not part of the annotation. The group ``is`` is the
+    part to replace if it is wrong. The groups ``name``, ``offset`` (hexadecimal) or
+    ``decimal``, ``size``, ``module``, ``build_id`` and ``base`` are the annotation's values.
     """
 
     title: str
@@ -111,7 +116,7 @@ FORMS: Final = (
     Form(
         "a name with an offset",
         rb"(?P<gap>" + _GAP + rb")(?P<is>" + _SAID + rb"(?:" + _MODULE + rb")?)",
-        # crash has the frame's own address behind its name.
+        # crash has "[STACK] NAME at ADDRESS": the name is not of the address before it.
         rb"(?!(?!" + _SUFFIX + rb")\w| at (?:0x)?[0-9a-f]{8})",
         Tells.SLIDE,
         Style.PRINTED,
@@ -133,7 +138,7 @@ FORMS: Final = (
     ),
     Form(
         "a name that perf demangled",
-        # Bounded, for a line can be of any length: it is looked at behind each address.
+        # Bounded, since a line can have any length and this is tried behind each address.
         rb"[ \t]" + _NO_ADDRESS + rb"(?=[^\n(]{0,255}?(?:::|<))[^\n]{1,255}?"
         rb" \((?:\[[\w.]+\][\w.]*|/[^\n)]{1,255})\)",
         _LINE_END,
@@ -223,10 +228,15 @@ NONE: Final = Form("no name", b"", style=Style.WHOLE)
 
 
 class Annotation(NamedTuple):
-    """What a text says of an address, taken apart; what it does not say is None.
+    """An annotation in its parts; a value that the text does not have is None.
 
-    ``closed`` is what closes the address, and ``tail`` all that is behind that; of it ``gap``
-    is before what ``form`` replaces, and ``after`` behind it.
+    ``closed`` is the bracket or the like that closes the address, and ``tail`` all that is
+    behind it. ``gap`` and ``after`` are the parts of ``tail`` before and behind the part that
+    ``form`` replaces:
+
+        the text     [<ffffffff81200a2e>] vfs_open+0x2e/0xf0 [xfs]
+        the parts    closed ">]", gap " ", name "vfs_open", offset 0x2e, size 0xf0,
+                     module "xfs", after ""
     """
 
     form: Form
@@ -243,30 +253,33 @@ class Annotation(NamedTuple):
 
 
 def _plain(pattern: bytes) -> bytes:
-    """Make groups of a form's pattern such that capture nothing."""
+    """Return a form's pattern with all groups made non-capturing."""
     return re.sub(rb"\(\?P<\w+>", rb"(?:", pattern)
 
 
 TWICE: Final = (b">{", b"> <", b"]  <", b"  0x", b">]  [<", b"&gt;]  [")
-"""One of these is in a text that has an address right before itself with its name."""
+"""A text that has an address twice, alone and then with its name, has one of these."""
 BEFORE: Final = b"\0"
-"""What marks a name that stands before its address, where one is looked for behind it."""
+"""The mark of a name that stands before its address, not behind it."""
 COLOUR: Final = re.compile(_COLOUR)
 _CLOSED: Final = re.compile(_CLOSING)
 
 
 def parse_annotation(rest: bytes) -> Annotation:
-    """Take apart what :func:`addresses` finds behind an address, or a name marked by BEFORE."""
+    """Parse an annotation that :func:`addresses` found, or a name marked by :data:`BEFORE`."""
     rest = rest.removeprefix(BEFORE)
     match = _CLOSED.match(rest)
     assert match is not None
     closed, tail = match[0], rest[match.end() :]
+
     said = _ANY_FORM.fullmatch(tail) if tail else None
     if said is None:
         return Annotation(NONE, closed, tail)
+
     number = int((said.lastgroup or "")[1:])
     groups = _GROUPS[number]
     begin, end = said.span(groups["is"]) if "is" in groups else (0, len(tail))
+
     words = {key: text_of(said[group]) for key, group in groups.items() if said[group]}
     decimal = words.get("decimal")
     return Annotation(
@@ -285,7 +298,10 @@ def parse_annotation(rest: bytes) -> Annotation:
 
 
 def _numbered(number: int) -> bytes:
-    """Give a form's pattern with its number in its groups' names, and in one that is empty."""
+    """Return a form's pattern with its number in the names of its groups.
+
+    An empty group at the end, ``f7`` for form 7, shows in ``lastgroup`` which form matched.
+    """
     pattern = re.sub(rb"\(\?P<(\w+)>", rb"(?P<\g<1>_%d>" % number, FORMS[number].pattern)
     return pattern + rb"(?P<f%d>)" % number
 
@@ -295,7 +311,7 @@ _GROUPS: Final = [
     {key: f"{key}_{number}" for key in re.findall(r"\(\?P<(\w+)>", form.pattern.decode())}
     for number, form in enumerate(FORMS)
 ]
-"""The groups of each form in :data:`_ANY_FORM`, by their names in the form."""
+"""For each form, the names of its groups in :data:`_ANY_FORM`, by their names in the form."""
 
 
 def _number(said: dict[str, str], name: str) -> int | None:
@@ -303,25 +319,25 @@ def _number(said: dict[str, str], name: str) -> int | None:
 
 
 def text_of(data: bytes) -> str:
-    """Give bytes of a text as a string; what is no UTF-8 comes back by the same way."""
+    """Return bytes of a text as a string; bytes that are not UTF-8 become surrogates."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def _without_groups(pattern: bytes) -> bytes:
-    """Let a form's pattern capture nothing."""
+    """Return a form's pattern with all groups made non-capturing."""
     return re.sub(rb"\(\?P<\w+>", rb"(?:", pattern)
 
 
 _BLANKS: Final = (b" ", b"[ ", b"(?P<gap>[ ", b"(?P<gap> ", b"(?P<gap>(?:")
-"""How patterns of forms begin that a blank, or what stands for one, comes first in."""
+"""The beginnings of those forms' patterns that begin with a blank, or with ``=20`` for one."""
 _OPTIONAL: Final = b"(?P<gap> ?)"
 
 
 def _annotation(long: bool) -> bytes:
-    """Give the pattern of what follows an address: what closes it, and a form, if it has one.
+    """Return the pattern of the text behind an address: what closes it, and a form, if any.
 
-    ``long`` is whether forms are among these that look at all of a line. Where another address
-    comes next, as in a dump of memory, or a register's name, no form is looked for.
+    ``long`` is True to include the forms that look at all of a line. If another address
+    follows, as in a dump of memory, or a register's name, no form is tried.
     """
     forms = [form for form in FORMS if long or form.title not in _LONG]
     patterns = [(f.pattern, _without_groups(f.pattern) + f.follow) for f in forms]
@@ -331,6 +347,7 @@ def _annotation(long: bool) -> bytes:
         for begin, whole in patterns
         if begin.startswith(_OPTIONAL) or not begin.startswith(_BLANKS)
     ]
+
     following = rb"(?![ \t]{1,2}(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w)| \w++: )"
     return (
         _CLOSING
@@ -340,11 +357,11 @@ def _annotation(long: bool) -> bytes:
 
 
 def _opens(behind: bytes) -> bytes:
-    r"""Match where a word can begin though a letter or digit is right before it.
+    r"""Return a pattern for a word's start that has a letter or digit right before it.
 
-    That is the end of a colour, or of a character that JSON (``\u001b``), rsyslog (``#011``),
-    /dev/kmsg (``\x09``) or quoted-printable (``=3D``) escapes. ``behind`` is what of the word
-    is before the place where this is looked for.
+    That letter or digit ends a colour, or a character escaped by JSON (``\u001b``), rsyslog
+    (``#011``), /dev/kmsg (``\x09``) or quoted-printable (``=3D``). ``behind`` matches the part
+    of the word before the position at which the pattern is tried.
     """
     ends = [rb"\[[\d;]{%d}[mK]" % size for size in range(17)]
     ends += [rb"\\[bfnrt]", rb"\\u[0-9a-fA-F]{4}", rb"#0[0-3][0-7]"]
@@ -353,23 +370,25 @@ def _opens(behind: bytes) -> bytes:
 
 
 LONG: Final = (b"(inlined)", b"::")
-"""One of these is in a text in which forms look at all of a line."""
+"""A text for which the forms that look at all of a line are needed has one of these."""
 _LONG: Final = ("an inlined function", "a name that perf demangled")
 
 
 def addresses(digits: int, first: bytes, long: bool = True) -> re.Pattern[bytes]:
-    """Give the pattern of kernel addresses; group 1 is each, and its annotation if it has one.
+    """Return the pattern of a kernel address and its annotation, if any, as group 1.
 
-    An address has ``digits`` hexadecimal digits and may have 0x before it; ``first`` matches
-    the first of them, as many as it has characters or brackets. ``long`` is whether one of
-    :data:`LONG` is in the text.
+    An address has ``digits`` hexadecimal digits and may have 0x before it. ``first`` matches
+    its first digits: one for each character or bracket expression in it. ``long`` is True if
+    one of :data:`LONG` is in the text.
     """
     rest = digits - len(re.sub(rb"\[[^\]]*\]", b"0", first))
     address = first + rb"[0-9a-fA-F]{%d}" % rest
+
     behind = rb".{%d}" % digits
     after = [rb"(?<![\w@]" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
     after += [_opens(behind), _opens(rb"0[xX]" + behind)]
     before = rb"(?:" + rb"|".join(after) + rb")"
+
     annotation = rb"(?:(?!" + _BEHIND + rb")|" + _annotation(long) + rb")"
     ends = rb"(?!(?!" + _SUFFIX + rb")\w)"
     return re.compile(
@@ -377,23 +396,26 @@ def addresses(digits: int, first: bytes, long: bool = True) -> re.Pattern[bytes]
     )
 
 
-# No name begins with the letter that ends a colour. What most places fail at comes first.
+# The letter that ends a colour does not begin a name. The test that fails most comes first.
 _BEGINS: Final = (
     rb"(?=[A-Za-z_.$])(?:(?<![\w.$@\\])(?<!::)(?<!\x1b\[)(?<!1[bB]\[)|" + _opens(rb"") + rb")"
 )
 FRAMES: Final = re.compile(_BEGINS + _SAID + rb"(?!\w)(?:" + _MODULE + rb")?")
-"""Symbols with an offset, wherever they are.
+"""Symbols with an offset, anywhere in a text.
 
-``RIP: 0010:NAME`` has the segment right before it.
+In ``RIP: 0010:NAME`` the segment stands right before the name.
 """
 NAME_END: Final = re.compile(_BEGINS + NAME + rb"$")
-"""The name that a text ends with."""
+"""The name at the end of a text."""
 DECIMAL_FRAMES: Final = re.compile(
     rb"(?:exception RIP: |[<{](?::[\w-]+:)?|^[ \t]+)(?P<name>" + NAME + rb")\+(?P<decimal>\d+)"
     rb"(?:/\d+)?(?=[\]>}]|[ \t]*\r?$)",
     re.MULTILINE,
 )
-"""Symbols with a decimal offset, as crash, gdb and bpftrace have them; else it is a sum."""
+"""Symbols with a decimal offset, as crash, gdb and bpftrace print them.
+
+Elsewhere a name with a decimal number is a sum.
+"""
 
 _WORDS: Final = _without_groups(_SAID + rb"(?:" + _MODULE + rb")?")
 _LAST: Final = rb"[^\n]{0,80}\n[^\n]{0,80}?"
@@ -415,13 +437,20 @@ _PAIRS: Final = tuple(
 
 
 PAIR_HINTS: Final = tuple(hint for hint, _ in _PAIRS)
-"""One of these is in a text that has such lines."""
+"""A text with the lines that :func:`pairs` finds has one of these."""
 
 
 def pairs(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """Find addresses whose names stand in lines of their own before them.
+    """Find addresses whose names stand in separate lines before them.
 
-    Gives where in the text each address is, and it with its name, as an annotation is.
+    Gives the offset of each address in the text, and the address and its name as they would
+    stand with an annotation:
+
+        PC is at vfs_open+0x2e/0xf0
+        LR is at do_open+0x10/0x80
+        pc : [<c0200a2e>]    lr : [<c0201310>]
+
+    gives b"c0200a2e vfs_open+0x2e/0xf0" and b"c0201310 do_open+0x10/0x80".
     """
     for hint, pattern in _PAIRS:
         for match in pattern.finditer(text) if hint in text else ():
@@ -430,7 +459,7 @@ def pairs(text: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 LONGEST: Final = 1 << 11
-"""Bytes that a frame takes at most: KSYM_NAME_LEN is 512, and a module has a name too."""
+"""Limit on the length of a frame: a name has KSYM_NAME_LEN (512) bytes, a module one too."""
 _WITH_OFFSET: Final = re.compile(_WORDS)
 _WITH_OFFSET_BEHIND: Final = re.compile(_BEGINS + _WORDS + rb"$")
 OPENERS: Final = {
@@ -441,7 +470,7 @@ OPENERS: Final = {
     b" at ": b"",
     b" = ": b"",
 }
-"""What is between a name and its address, and what closes the address then."""
+"""The text between a name and its address, and the text that then closes the address."""
 _FTRACE: Final = re.compile(rb"(?:(?<= )|(?<=<-))" + NAME + rb"$")
 _ALONE: Final = {
     **dict.fromkeys((b" <", b" \\u003c", b" &lt;"), _FTRACE),
@@ -449,32 +478,36 @@ _ALONE: Final = {
     # crash has "[STACK] NAME at ADDRESS", and with -s "NAME+62 at ADDRESS".
     b" at ": re.compile(rb"(?:(?<=\] )|(?<=\A ))" + NAME + rb"(?:\+\d+)?$"),
 }
-"""Where a name without an offset is one, by what is behind it."""
+"""The patterns of a name without an offset before an address, by the opener behind it."""
 _CONTEXT: Final = 20
-"""How many bytes before a name are looked at: a colour has as many."""
+"""The bytes before a name that are searched too: the length of the longest colour."""
 USUAL_BEFORE: Final = re.compile(rb" (" + _WORDS + rb") <\Z")
-"""What stands before most addresses that have a name there, as ftrace has it."""
+"""The usual text before an address with its name before it, as ftrace prints it."""
 _OPENER: Final = re.compile(rb" (?:<|\\u003[cC]|&lt;|\(|at |= )(?:0x)?$")
 
 
 def name_before(text: bytes) -> tuple[bytes, bytes]:
-    """Give the name before an address and what must close the address.
+    """Return the name before an address, and the text that must close the address.
 
-    ``text`` is what is before the address; both are empty where it does not end with a name
-    and one of :data:`OPENERS`.
+    ``text`` is the text before the address. Both are b"" if it does not end with a name and
+    one of :data:`OPENERS`. For ``... vfs_open+0x2e/0xf0 <`` they are b"vfs_open+0x2e/0xf0" and
+    b">".
     """
     opener = _OPENER.search(text, max(0, len(text) - 9))
     if opener is None:
         return b"", b""
+
     end, word = opener.start(), opener[0].removesuffix(b"0x").lower()
     first = max(0, end - LONGEST)
-    # What looks like a name has no space before its module.
+    # The name begins behind the last blank, but for the blank before its module.
     begin = text.rfind(b" [", first, end) if text[end - 1 : end] == b"]" else end
     begin = max(text.rfind(b" ", first, begin) + 1, first)
+
     match = _WITH_OFFSET.fullmatch(text, begin, end)
     if match is None:
         head = text[max(0, begin - _CONTEXT) : end]
         match = _WITH_OFFSET_BEHIND.search(head)
         if match is None and word in _ALONE:
             match = _ALONE[word].search(head)
+
     return (match[0], OPENERS[word]) if match else (b"", b"")

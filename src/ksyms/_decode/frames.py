@@ -1,4 +1,4 @@
-"""One record a frame, for a program: each address, and each symbol without one."""
+"""Records of frames for programs, in JSON: of each address, and each symbol without one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .repeats import Repeats
 from .tally import Verdict
 
 _KEPT: Final = 1 << 15
-"""How many records are kept of one boot: a text has the same frames again and again."""
+"""Limit on the cached records of one boot: a text has the same frames again and again."""
 _SYMBOLS: Final = 1 << 17
-"""How many symbols are kept, and what their records have in common: as many as a kernel has."""
+"""Limit on the symbols whose part of a record is cached: about as many as a kernel has."""
 _UNKNOWN: Final = ", ".join(
     [f'"{name}": null' for name in ("symbol", "offset", "size", "exact", "module", "section")]
     + [
@@ -35,18 +35,23 @@ _UNKNOWN: Final = ", ".join(
     ]
 )
 _UNNAMED: Final = 'null, "agrees": null'
+LEFT: Final = "its name tells of another boot, and stands where a user of the machine can write"
 _WORDS: Final = {None: "null", True: "true", False: "false"}
 _Told = tuple[int, str]
-"""How long the frame of an address is, and its record without line and text."""
+"""The length in bytes of an address's frame, and its record without line and text."""
 _Frame = tuple[int, int, str]
-"""Where a frame begins and ends in its block, and its record without line and text."""
+"""The start and end of a frame in its block, and its record without line and text."""
 
 
 class _Static(NamedTuple):
-    """What the records of a symbol have in common: up to the offset, and between and behind.
+    """The parts of a record that depend on the symbol and not on the offset.
 
-    ``address`` is the symbol's, ``within`` where that is in its section, ``linked`` where it
-    was linked. ``said`` is what a right name begins with.
+    A record is put together as
+
+        before  OFFSET  between  SECTION_OFFSET  after  FILE_ADDRESS, LINK_ADDRESS
+
+    ``address`` is the symbol's address in the file, ``within`` its offset in its section, and
+    ``linked`` its address at link time. ``said`` is the name as the kernel prints it.
     """
 
     said: str
@@ -58,7 +63,7 @@ class _Static(NamedTuple):
     linked: int | None
 
     def record(self, offset: int, more: str = "") -> str:
-        """Write what is so many bytes into the symbol."""
+        """Return the record of the address ``offset`` bytes into the symbol."""
         _, before, between, after, address, within, linked = self
         inside = "null" if within is None else within + offset
         link = "null" if linked is None else f'"{linked + offset:#x}"'
@@ -69,7 +74,7 @@ class _Static(NamedTuple):
 
 
 class Frames:
-    """Writes the frames of a text, block after block; ``decoder`` is for this text alone."""
+    """A writer of the frames of one text, block after block; ``decoder`` is only for it."""
 
     def __init__(self, decoder: Decoder, table: SymbolTable) -> None:
         self._decoder = decoder
@@ -80,21 +85,27 @@ class Frames:
         self._line = 1
         self._repeats = Repeats(decoder, self._of_lines)
         self._boot: Boot | None = None
-        self._records: dict[Key, _Told | None] = {}
+        self._records: dict[Key, _Told] = {}
         self._known: dict[int, _Static | None] = {NOBODY: None}
         self._where: dict[tuple[str | None, str | None], str] = {}
         self._static: dict[Symbol, _Static] = {}
 
     def lines(self, text: bytes) -> Iterator[str]:
-        """Give a JSON object for each frame of ``text``, in its order.
+        """Yield a JSON object for each frame of ``text``, in its order.
 
-        ``text`` is the frame as it is there, ``line`` its line's number, ``address`` what the
-        text says it is, ``said`` the name that the text has for it. ``symbol`` with its
-        ``offset`` and ``size`` in bytes is what it is, as the kernel prints it; ``listed`` its
-        name in the file if that is another. ``section_offset`` is where it is in its section:
-        of a module's, in the section of its ``.ko``. Where ``symbol`` is null, ``why`` says
-        why. ``file_address`` is where it is in the file, ``link_address`` where it was linked,
-        and ``prototype`` its C type if the file has BTF, ``bpf`` its program if it is of BPF's.
+        From the text: ``text`` is the frame itself, ``line`` the number of its line,
+        ``address`` its address, ``said`` the name that the text has for it, and ``agrees`` is
+        true if that name is right.
+
+        From the file: ``symbol`` is the symbol at the address as the kernel prints it, with
+        ``offset`` and ``size`` in bytes, and ``listed`` its name in the file if that differs.
+        ``exact`` is true if the size is not inferred. ``section_offset`` is the offset in the
+        symbol's ``section``: for a module's symbol, in the section of its ``.ko``.
+        ``file_address`` is the address in the file, and ``link_address`` at link time.
+        ``prototype`` is the C type if the file has BTF, and ``bpf`` the program if the symbol
+        is of one.
+
+        If ``symbol`` is null, ``why`` is the reason.
         """
         lines = self._repeats.lines(text)
         for line, frames in enumerate(lines, self._line):
@@ -108,8 +119,10 @@ class Frames:
         lines: list[list[str]] = [[] for _ in range(text.count(b"\n") + 1)]
         found = list(self._addresses(block, parts))
         if others := list(self._symbols(block, parts)):
-            # A symbol whose address is there was found twice: the address tells more.
+            # A symbol beside its address was found twice. Of two frames that overlap the one
+            # that begins first is taken, else the longer one.
             found = sorted([*found, *others], key=lambda frame: (frame[0], -frame[1]))
+
         taken, at, line = -1, 0, 0
         for place, end, record in found:
             if place < taken:
@@ -122,15 +135,20 @@ class Frames:
         return lines
 
     def _addresses(self, block: Block, parts: Parts) -> Iterator[_Frame]:
-        """Give the frames that have an address."""
+        """Yield the frames with an address."""
         digits, places = self._decoder.map.digits, places_of(block.pieces)
         for part, found in parts:
             usual: list[_Told | None] = [None] * (part.end - part.first)
             if found and not self._typed:
                 usual = self._usual(found)
+            left = {part.first + at for at in found.left} if found else set[int]()
+
             for number, known in enumerate(usual, part.first):
                 key, start = block.keys[number], places[number]
-                told = known or self._address(key, part)
+                if number in left:
+                    told = self._record(key, part._replace(boot=None, why=LEFT))
+                else:
+                    told = known or self._address(key, part)
                 if told is None:
                     continue
                 length, record = told
@@ -140,14 +158,15 @@ class Frames:
                 yield start, end, record
 
     def _usual(self, found: Found) -> list[_Told | None]:
-        """Write the records of addresses that have no name, or the right one as most have.
+        """Return the records of addresses without a name, or with the right one, usual in form.
 
-        None for the others.
+        None for each other address: :meth:`_address` writes its record.
         """
         digits, slide = self._decoder.map.digits, found.boot.slide
         fits: list[bool | None] = [False] * len(found.keys)
         for at, is_right in zip(found.hard.tolist(), found.fits):
             fits[at] = is_right or None
+
         offsets, made = found.offsets.tolist(), list[_Told | None]()
         for key, static, offset, fit in zip(found.keys, self._statics(found), offsets, fits):
             if fit is None or static is None:
@@ -163,9 +182,9 @@ class Frames:
         return made
 
     def _statics(self, found: Found) -> list[_Static | None]:
-        """Give of each address what the records of its symbol have in common.
+        """Return for each address the constant parts of its symbol's records.
 
-        None where the symbol is not known, or more than the offset tells its records apart.
+        None if there is no symbol, or its records differ in more than the offset.
         """
         if len(self._known) > _SYMBOLS:
             self._known = {NOBODY: None}
@@ -177,16 +196,17 @@ class Frames:
         return [known[number] for number in numbers]
 
     def _is_alike(self, symbol: Symbol, said: str) -> bool:
-        """Return whether a text has the symbol's name as JSON has it, and no more is known."""
+        """Return True if the name needs no escapes, and the record no fields beyond _Static."""
         usual = "\\" not in said and " " not in said
         return usual and symbol.section is not None and symbol.module != "bpf"
 
     def _address(self, key: Key, part: Part) -> _Told | None:
-        """Give how long the frame of an address is, and its record; None if it is none."""
+        """Return the length of an address's frame and its record; None if it is no address."""
         if part.boot is not self._boot or len(self._records) > _KEPT:
             self._boot, self._records = part.boot, {}
-        if key in self._records:
-            return self._records[key]
+        return self._records.get(key) or self._record(key, part)
+
+    def _record(self, key: Key, part: Part) -> _Told | None:
         digits = self._decoder.map.digits
         address, rest = int(key[:digits], 16), key[digits:]
         said = self._decoder.meant(parse_annotation(rest))
@@ -195,6 +215,7 @@ class Frames:
         words = said.name or None
         if words is not None and said.offset is not None:
             words += f"+{said.offset:#x}"
+
         place = part.boot and self._decoder.map.place(address, part.boot)
         agrees = None
         if place is None:
@@ -203,27 +224,30 @@ class Frames:
             if words is not None:
                 agrees = self._decoder.agrees(said, place)
             record = self._is(place.symbol, place.offset)
-        # What closes an address that has no name is no part of the frame.
+
+        # A bracket that closes an address without a name is not part of the frame.
         length = digits if said.form is NONE else len(key)
         if rest.startswith(BEFORE):
             length = digits + len(said.closed)
         told = length, _head(address, words, agrees) + record
-        # Why it has none can be another next time, and where its module is.
+
+        # Not kept: the reason why there is no symbol, and the slide of a module, can change.
         if place is not None and place.symbol.module is None:
             self._records[key] = told
         return told
 
     def _symbols(self, block: Block, parts: Parts) -> Iterator[_Frame]:
-        """Give the symbols without an address: what can be known of them."""
+        """Yield the frames without an address, for which the text has a symbol and offset."""
         begins = [part.begin for part, _ in parts]
         for place, match in block.named:
             part, _ = parts[bisect_right(begins, place) - 1]
             verdict = self._decoder.tally.judge(match)
             if match["size"] is None and not self._called(match):
-                continue  # a sum, and no symbol
+                continue  # a sum, not a symbol
             length = match.end() - match.start()
             offset = int(match["offset"], 16)
             yield place, place + length, self._symbol(match, offset, verdict, part)
+
         if b"+" in block.text:
             for match in DECIMAL_FRAMES.finditer(block.text):
                 if self._called(match):
@@ -246,7 +270,7 @@ class Frames:
         return _head(None, said, True) + self._is(symbol, offset)
 
     def _is(self, symbol: Symbol, offset: int) -> str:
-        """Write what is so many bytes into a symbol."""
+        """Return the record of the address ``offset`` bytes into a symbol."""
         static = self._static.get(symbol)
         if static is None:
             if len(self._static) > _SYMBOLS:
@@ -256,7 +280,7 @@ class Frames:
         return static.record(offset, more)
 
     def _more(self, symbol: Symbol, offset: int) -> str:
-        """Write what the file knows of a symbol beside its place."""
+        """Return the fields for a symbol's prototype and BPF program, if the file has them."""
         more = ""
         if self._typed:
             more = f', "prototype": {dumps(self._table.prototype(symbol))}'
@@ -266,16 +290,18 @@ class Frames:
         return more
 
     def _make_static(self, symbol: Symbol) -> _Static:
-        """Write what the records of all places in a symbol have in common."""
+        """Return the parts that the records of all addresses in a symbol share."""
         name, address, size, exact, module, section, *_ = symbol
         printed = self._table.printed(symbol)
         quoted = _quoted(printed)
         listed = f'"listed": {dumps(name)}, ' if printed != name else ""
         others = dumps(aliases(self._table, symbol)) if address in self._shared else "[]"
+
         where = self._where.get((module, section))
         if where is None:
             where = f'"module": {_quoted(module)}, "section": {_quoted(section)}'
             self._where[module, section] = where
+
         start = self._starts.get(section) if section else None
         return _Static(
             quoted[1:-1],
@@ -289,7 +315,7 @@ class Frames:
 
     @cached_property
     def _shared(self) -> frozenset[int]:
-        """The addresses that have several symbols."""
+        """The addresses of several symbols each."""
         return shared(self._table)
 
     def _nothing(self, address: int, part: Part) -> str:
@@ -302,17 +328,17 @@ class Frames:
 
 
 def _head(address: int | None, said: str | None, agrees: bool | None) -> str:
-    """Write the begin of a record: what the text says of a frame, and whether it is right."""
+    """Return the first fields of a record: the text's address and name, and ``agrees``."""
     where = "null" if address is None else f'"{address:#x}"'
     return f'"address": {where}, "said": {_quoted(said)}, "agrees": {_WORDS[agrees]}, '
 
 
 def _quoted(text: str | None) -> str:
-    """Write a string as JSON: what ``dumps`` calls after it has looked at its arguments."""
+    """Return a string as JSON, as ``dumps`` does, without its check of arguments."""
     return "null" if text is None else encode_basestring_ascii(text)
 
 
 def _before(before: bytes, key: Key) -> int:
-    """Give how many bytes before an address its name begins."""
+    """Return how many bytes before an address its name begins."""
     name = key.rpartition(b"\0")[2].partition(b" ")[2]
     return len(before) - before.rindex(name)

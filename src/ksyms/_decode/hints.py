@@ -1,7 +1,12 @@
-"""Which words a block of a text can have: those whose pairs of bytes it has.
+"""A quick test for words that are not in a block of a text, by the block's pairs of bytes.
 
-Most of what is looked for is in few texts, and to look for one word takes longer than to find
-out which pairs of bytes there are.
+Most words that are looked for occur in few texts. To find all pairs of bytes of a block takes
+less time than to search it for one word. Only pairs at even offsets are collected:
+
+    the block "Call Trace:" has the pairs "Ca", "ll", " T", "ra" and "ce"
+    "race" can be in it, at an even offset: the block has "ra" and "ce"
+    "Trac" can be in it, at an odd offset: the block has "ra", which begins at an even one
+    "Code" is not in it: the block has neither "Co" nor, for an odd offset, "od"
 """
 
 from __future__ import annotations
@@ -13,11 +18,11 @@ from typing import Final
 import numpy as np
 
 _SHORT: Final = 1 << 13
-"""Bytes of a text that is so short that it is quicker to look for each word."""
+"""Length in bytes of a text below which it is quicker to search for each word."""
 
 
 class Pairs:
-    """The pairs of bytes that begin at even places of ``text``."""
+    """The pairs of bytes at even offsets of ``text``."""
 
     def __init__(self, text: bytes) -> None:
         self._text = text
@@ -27,19 +32,19 @@ class Pairs:
             self._has = np.bincount(pairs, minlength=1 << 16).astype(np.bool_).tobytes()
 
     def any(self, words: Iterable[bytes]) -> bool:
-        """Return whether one of ``words`` is in the text."""
+        """Return True if one of ``words`` is in the text."""
         return any(word in self._text for word in words if self._can_have(word))
 
     def _can_have(self, word: bytes) -> bool:
         if self._has is None:
             return True
-        # Where the word is at an odd place, its second byte is at an even one.
+        # If the word is at an odd offset, its second byte is at an even one.
         has = self._has.__getitem__
         return all(map(has, _pairs(word))) or all(map(has, _pairs(word[1:])))
 
 
 @cache
 def _pairs(word: bytes) -> list[int]:
-    """The pairs of bytes at even places of a word."""
+    """Return the pairs of bytes at even offsets of a word."""
     pairs: list[int] = np.frombuffer(word, "<u2", len(word) // 2).tolist()
     return pairs

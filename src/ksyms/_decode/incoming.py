@@ -1,4 +1,4 @@
-"""A text from a file, a pipe or a line, in the parts in which it comes."""
+"""A text from a file, a pipe or a terminal, in the parts in which it arrives."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .stream import BLOCK
 
 
 class Incoming:
-    """The text that comes from ``fd``, unpacked and in UTF-8.
+    """The text that arrives from ``fd``, unpacked and in UTF-8.
 
     Args:
-        fd: what is read.
-        stop: what can be read from once nothing more is to be waited for.
+        fd: the descriptor to read.
+        stop: a descriptor that becomes readable when the reader shall no longer wait; input
+            that has arrived by then is still read.
     """
 
     def __init__(self, fd: int, stop: int | None = None) -> None:
@@ -30,18 +31,18 @@ class Incoming:
         self._coming: Iterator[bytes] = iter(())
         self._last = self._over = False
         self.failure: OSError | ValueError | None = None
-        """Why the text ended before its end."""
+        """The error that ended the text early, or None."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """The text to its end."""
+        """Yield the text to its end."""
         while data := self.read():
             yield data
 
     def read(self, until: float | None = None) -> bytes | None:
-        """What has come; empty at the end, None where nothing came.
+        """Return the next part of the text: b"" at the end, None if none arrived in time.
 
         Args:
-            until: when nothing came (time.monotonic); without one that is waited for.
+            until: the time.monotonic() at which to stop waiting; None waits without limit.
         """
         try:
             while not self._over:
@@ -57,7 +58,7 @@ class Incoming:
         return b""
 
     def _waits(self, until: float | None) -> bool:
-        """Whether there is something to do before ``until``."""
+        """Wait for input until ``until``; return False if none arrived."""
         if self._last:
             self._over = True
             return True
@@ -70,7 +71,7 @@ class Incoming:
         return bool(ready)
 
     def _come(self) -> Iterator[bytes]:
-        """What is there, or the end."""
+        """Read once and yield the text of that; at the end of input, the rest of the text."""
         if self._over:
             return
         if data := os.read(self._fd, BLOCK):

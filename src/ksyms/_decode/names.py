@@ -1,4 +1,4 @@
-"""A table's answers, kept once they were asked for: a text asks the same again and again."""
+"""A cache of a table's answers: a text has the same addresses and names again and again."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Bools = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.object_]
 
 _KEPT: Final = 1 << 17
-"""How many names are kept; a kernel has some hundred thousand, a text is of any length."""
+"""Limit on cached names: a kernel has some hundred thousand, and a text can have any number."""
 
 
 class Names:
-    """What is at an address of ``table``, and what has a name there."""
+    """The symbols of ``table`` by address and by name, and the words that texts get."""
 
     def __init__(self, table: SymbolTable) -> None:
         self._table = table
@@ -31,48 +31,64 @@ class Names:
         self._values = table.rows["st_value"].astype(np.uint64)
         count = len(self._values)
         self.heads: Words = np.full(count, b"", object)
-        """For each number what is printed for it and ``+0x``, as a trace (``%pS``) has them.
+        """For each symbol's number a blank, its printed name and ``+0x`` (see :meth:`offsets`).
 
-        These and ``tails`` are added to texts: a name is one word there, and on one line.
+        With ``tails`` these are what a trace prints for ``%pS``, in three parts:
+
+            heads             offset    tails
+            " vfs_open+0x"    "2e"      "/0xf0 [xfs]"
+
+        They are added to texts, so a name is made one word without line ends.
         """
         self.tails: Words = np.full(count, b"", object)
-        """For each number what is behind the offset there: its size, and its module."""
+        """For each symbol's number its size and module, as they stand behind the offset."""
         self._tails: dict[tuple[int, str | None], bytes] = {}
         self.kernel: Bools = np.zeros(count, np.bool_)
-        """Whether it is the kernel's own. All three are filled by :meth:`offsets`."""
+        """For each symbol's number True if it is the kernel's, and not a module's.
+
+        :meth:`offsets` fills ``heads``, ``tails`` and ``kernel`` for the numbers it is given.
+        """
         self._filled = np.zeros(count, np.bool_)
         self._filled[NOBODY] = True
 
     def at(self, address: int) -> Symbol | None:
-        """The symbol that ``address`` lies in, by the file's own addresses."""
+        """Return the symbol at ``address``, an address of the file; None if there is none."""
         return self._table.lookup(address)
 
     def offsets(self, addresses: U64, numbers: Index) -> U64:
-        """How many bytes each of ``addresses`` is behind the symbol of its number."""
+        """Return the offset of each of ``addresses`` in the symbol of its number, in bytes.
+
+        It also fills ``heads``, ``tails`` and ``kernel`` for these numbers.
+        """
         fresh = np.sort(numbers[~self._filled[numbers]])
         if len(fresh):
             self._fill(fresh[np.diff(fresh, prepend=-1) != 0])
         return addresses - self._values[numbers]
 
     def _fill(self, numbers: Index) -> None:
+        """Fill ``heads``, ``tails`` and ``kernel`` for ``numbers``, in which each is once."""
         self._filled[numbers] = True
         names, sizes, modules = self._table.briefly(numbers)
+
         self.kernel[numbers] = [module is None for module in modules]
+
         printed = self._table.printed_name
-        # Without a dot or a dollar sign a name is printed as it is.
+        # A name without a dot or a dollar sign is printed unchanged.
         words = _words([n if b"." not in n and b"$" not in n else printed(n) for n in names])
         self.heads[numbers] = (b" " + b"+0x\0 ".join(words) + b"+0x").split(b"\0")
+
         known = self._tails.get
         self.tails[numbers] = [known(key) or self._tail(*key) for key in zip(sizes, modules)]
 
     def _tail(self, size: int, module: str | None) -> bytes:
+        """Return and keep the text behind an offset: ``/0xf0 [xfs]``, or ``/0xf0``."""
         bracket = "" if module is None or module in self.listed else f" [{word(module)}]"
         tail = b"/%#x%b" % (size, bracket.encode())
         self._tails[size, module] = tail
         return tail
 
     def called(self, name: str) -> list[Symbol]:
-        """Every symbol that a text can mean by that name, and that has a place in memory."""
+        """Return the symbols with a section that a text can mean by ``name``."""
         found = self._called.get(name)
         if found is None:
             if len(self._called) > _KEPT:
@@ -82,20 +98,20 @@ class Names:
         return found
 
     def printed(self, symbol: Symbol) -> str:
-        """What is added for a symbol: as the kernel prints it, which can be shorter; a word."""
+        """Return a symbol's name as the kernel prints it, possibly shortened, as one word."""
         return word(self._table.printed(symbol))
 
     def module(self, symbol: Symbol) -> str | None:
-        """The module that traces print behind ``symbol``; None for the kernel's own."""
+        """Return the module that traces print behind ``symbol``; None for the kernel's own."""
         return None if symbol.module in self.listed else symbol.module
 
     def bracketed(self, symbol: Symbol) -> str:
-        """The same as it is added to a text, a word; "" for the kernel's own."""
+        """Return the module that traces print behind ``symbol`` as one word, or ""."""
         return word(self.module(symbol) or "")
 
 
 def _words(names: list[bytes]) -> list[bytes]:
-    """The names as words; most are looked at together."""
+    """Return each name as one word; if all are words already, one check finds that."""
     whole = b"".join(names)
     if whole.isascii() and b" " not in whole and whole.decode().isprintable():
         return names
@@ -103,9 +119,10 @@ def _words(names: list[bytes]) -> list[bytes]:
 
 
 def listed(table: SymbolTable) -> set[str]:
-    """What kallsyms brackets like modules and is none: traces do not (kernel/kallsyms.c).
+    """Return the names that kallsyms has in brackets although they are not modules.
 
-    Of those, BPF programs and trampolines, each boot has its own, each at its own place.
+    They stand for BPF programs, trampolines and the like. Traces do not print them
+    (kernel/kallsyms.c), and in each boot their symbols have other addresses.
     """
     files = table.facts.get("files", ())
     return {file["name"] for file in files if file["kind"] == "listed"}

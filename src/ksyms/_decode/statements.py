@@ -67,9 +67,10 @@ _HEADER: Final = re.compile(
 # kernel/locking/lockdep.c, print_kernel_ident.
 _LOCKDEP: Final = re.compile(rb"(?<![\w.-])([0-9]+\.[0-9][^\s()]*) #\S{1,32} " + _TAINTED)
 # perf script --header, VMCOREINFO (kernel/vmcore_info.c has more behind it), and crash's sys:
-# more than the 15 bytes of a program's name.
+# more than the 15 bytes of a program's name. crash has 5 blanks (help.c, "LOAD AVERAGE" is the
+# longest of its words), dmesg 9 and more before the second line of a message.
 _SAID: Final = re.compile(
-    rb"^(?:# os release : |OSRELEASE=(?=\S{1,256}\s+[A-Z][A-Z-]{1,16}=)|[ \t]{4,16}RELEASE: "
+    rb"^(?:# os release : |OSRELEASE=(?=\S{1,256}\s+[A-Z][A-Z-]{1,16}=)|[ \t]{4,8}RELEASE: "
     rb"|RELEASE: (?=\S{1,256} {1,4}VERSION: #))(\d+\.\d[\w.+~-]*)"
     rb"(?: {1,4}VERSION: #[^\n]*|[ \t]*\r?)$",
     re.MULTILINE,

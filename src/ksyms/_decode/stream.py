@@ -1,4 +1,4 @@
-"""A text of any length in blocks, each cut where no address and no name is."""
+"""Cut a text of any length into blocks, but never within an address or a name."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from typing import Final
 from .forms import LONGEST
 
 Block = tuple[bytes, bool]
-"""A part of a text, and whether it may have addresses."""
+"""A part of a text, and True if it can have addresses."""
 BLOCK: Final = 1 << 18
-"""Bytes that are worked on together; with more, what is kept of them leaves the caches."""
+"""Bytes that are decoded together; the data of larger blocks would not fit CPU caches."""
 _ENDS: Final = (b" ", b",", b"\t", b"\0")
-"""What a line of more than a block can be cut behind."""
+"""The characters behind which a line that is longer than a block can be cut."""
 _WORD: Final = re.compile(rb"\w*")
 
 
 def seekable(fd: int) -> bool:
-    """Whether ``fd`` is a file that can be read twice; those of /proc and /sys have no size."""
+    """Return True if ``fd`` is a regular file that can be read twice.
+
+    Files of /proc and /sys cannot; their size is 0.
+    """
     status = os.fstat(fd)
     return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def blocks(pieces: Iterable[bytes], pattern: re.Pattern[bytes]) -> Iterator[Block]:
-    """The bytes of ``pieces`` to their end, as a :class:`Cutter` cuts them."""
+    """Yield the bytes of ``pieces`` in the blocks of a :class:`Cutter`."""
     cutter = Cutter(pattern)
     for piece in pieces:
         yield from cutter.feed(piece)
@@ -34,23 +37,24 @@ def blocks(pieces: Iterable[bytes], pattern: re.Pattern[bytes]) -> Iterator[Bloc
 
 
 class Cutter:
-    """Makes blocks of what comes in any parts.
+    """A cutter of a text, which arrives in pieces of any size, into blocks.
 
-    A block ends with a line, or in a line of more than :data:`BLOCK` bytes before an address
-    or a word. A block that has no addresses is of one long word.
+    A block ends with the end of a line. A line of more than :data:`BLOCK` bytes is cut behind
+    a blank or the like (``_ENDS``), before any address near its end. A word of more than that
+    becomes blocks of its own, which are marked as without addresses.
 
     Args:
-        pattern: what :func:`~.forms.addresses` gives.
+        pattern: the pattern of addresses from :func:`~.forms.addresses`.
     """
 
     def __init__(self, pattern: re.Pattern[bytes]) -> None:
         self._pattern = pattern
         self._inside = False
         self.begun = b""
-        """The line that has begun, where its end has not come."""
+        """The incomplete line at the end of the text so far."""
 
     def feed(self, piece: bytes) -> list[Block]:
-        """The blocks that end in ``piece``, or that ended before it."""
+        """Return the blocks that are complete with ``piece``."""
         found: list[Block] = []
         data = self.begun + piece
         if self._inside:
@@ -59,24 +63,30 @@ class Cutter:
             found.append((data[: word.end()], False))
             data = data[word.end() :]
             self._inside = not data
+
         end = data.rfind(b"\n") + 1
         if not end and len(data) >= BLOCK:
             end = _cut(data, self._pattern)
             self._inside = not end
             end = end or len(data)
+
         if self._inside or end:
             found.append((data[:end], not self._inside))
         self.begun = data[end:]
         return found
 
     def end(self) -> list[Block]:
-        """What is left once no more comes: a line without an end, if there is one."""
+        """Return the last block at the end of the text: a line without a line feed, if any."""
         left, self.begun = self.begun, b""
         return [(left, True)] if left else []
 
 
 def _cut(line: bytes, pattern: re.Pattern[bytes]) -> int:
-    """Where a part of a long line can end: behind a word, before an address; 0 for nowhere."""
+    """Return the offset at which to cut a long line; 0 if there is no such offset.
+
+    It is behind the last of ``_ENDS`` before an address that begins near the line's end: the
+    rest of that address's annotation may not have arrived yet.
+    """
     late = pattern.search(line, len(line) - LONGEST)
     before = late.start() if late else len(line)
     return max(line.rfind(end, 0, before) for end in _ENDS) + 1

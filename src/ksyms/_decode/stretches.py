@@ -1,7 +1,8 @@
-"""Where a text has numbers that look like kernel addresses, and are none.
+"""Find the parts of a text whose numbers look like kernel addresses but are not.
 
-Of 64 bits that are few: a kernel's addresses begin as nothing else does. Of 32 bits, and of
-kernels that lie low (s390, sparc64, parisc, UML), instructions, UUIDs and devices look alike.
+With 64 bits there are few: only kernel addresses begin with the digits ffff. With 32 bits, and
+for kernels at low addresses (s390, sparc64, parisc, UML), instructions, UUIDs and addresses of
+devices look the same as kernel addresses.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ _WORDS: Final = rb"(?:[ \t]{1,3}[<(]?[0-9a-f]{2,8}[>)]?)"
 _MORE_LINES: Final = (
     rb"(?:\n[^\n\[]{0,32}(?:\[[^\n\]]{1,32}\])?" + _WORDS + rb"+ ?\r?(?=\n|\Z))*"
 )
-# Instructions of 32 bits have as many digits as addresses of 32 bits (arm's dump_instr).
+# 32-bit instructions have as many digits as 32-bit addresses (arm's dump_instr).
 _CODE: Final = re.compile(
     rb"(?:Code:|\bIIR:)" + _WORDS + rb"+|Instruction dump:" + _WORDS + rb"*" + _MORE_LINES
 )
-# Lines that say where the kernel lies: evidence, and no frames.
+# Lines that say at which addresses the kernel lies: evidence, not frames.
 _LAYOUT: Final = re.compile(
     rb"Kernel Offset: [^\n]*"
     rb"|Kernel relocated by [^\n]*(?:\n[^\n]{0,64}\.(?:text|data|bss) +@ [^\n]*){0,3}"
@@ -36,15 +37,15 @@ LAYOUT_HINTS: Final = (
     b"PERF_RECORD_M",
     b"vmalloc start",
 )
-# arch/s390/kernel/dumpstack.c, show_regs, of a process: its registers, its instructions, and
-# where it branched last. Of the kernel's own these begin with "Krnl".
+# A process's registers, instructions and last branch (arch/s390/kernel/dumpstack.c, show_regs).
+# The kernel's own begin with "Krnl".
 _PROCESS: Final = re.compile(
     rb"User (?:PSW|GPRS|Code) *:(?:(?!Krnl |Call Trace:|Breaking-Event)[^\n]){0,256}"
     rb"(?:\n(?:(?!Krnl |Call Trace:|Breaking-Event|User process fault)[^\n]){0,256}){0,30}"
     rb"(?:\n?[^\n]{0,64}Breaking-Event-Address:[^\n]*(?:\n[^\n]*)?)?"
 )
-# Lines of devices and of memory; s390's of instructions ("Krnl Code:"), whose operands are
-# addresses too; and the banner, which has a date.
+# Lines on devices and memory; s390's lines of instructions ("Krnl Code:"), which have addresses
+# as operands too; and the banner ("Linux version"), which has a date.
 _LINE: Final = re.compile(
     rb"\[mem |\b(?:UU|PARTUU|uu)(?:ID|id)\b|\b(?:mmio|MMIO|iomem|io mem|abar|framebuffer)\b"
     rb"|\b(?:reg|regs|registers|membase|mapbase|irq_base|dma|DMA|BAR ?\d)\b:?(?: at)? ?0x"
@@ -52,15 +53,15 @@ _LINE: Final = re.compile(
     rb"|[0-9a-f]{16}: (?:[0-9a-f]{4}){1,3}[ \t]+[a-z]"
 )
 _BEHIND: Final = 1 << 12
-"""Bytes of a text before a block that a stretch which goes on in it can begin in."""
+"""Bytes before a block that are searched for the start of a part that goes on in the block."""
 
 
 class Stretches:
-    """Finds them in one text, block after block.
+    """A finder of these parts in one text, block after block.
 
     Args:
-        digits: how many an address has.
-        low: whether addresses begin as other numbers do.
+        digits: the number of digits of an address.
+        low: True if other numbers begin with the same digits as kernel addresses.
     """
 
     def __init__(self, digits: int, low: bool) -> None:
@@ -69,7 +70,10 @@ class Stretches:
         self._before = b""
 
     def find(self, block: bytes, pairs: Pairs) -> list[Span]:
-        """Give where the block, which has ``pairs``, has no kernel addresses, in its order."""
+        """Return the parts of a block without kernel addresses, in order.
+
+        ``pairs`` are the pairs of bytes of the block.
+        """
         found = list(self._spans(block, pairs))
         whole = self._before + block
         if self._low and b"User " in whole:

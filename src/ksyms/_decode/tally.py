@@ -1,7 +1,7 @@
-"""Names without addresses: what today's traces print, held against the file.
+"""Compare names without addresses, as today's traces print them, with the file's symbols.
 
-``vfs_open+0x2e/0xf0 [xfs]`` says three things that a file of another build would have
-otherwise: that there is such a symbol, that it is of that size, and whose it is.
+``vfs_open+0x2e/0xf0 [xfs]`` says three things, of which most differ in another build: that
+there is a symbol vfs_open, that its size is 0xf0, and that it is of the module xfs.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .forms import FRAMES, LONGEST, NAME_END, text_of
 from .names import Names
 
 _KEPT: Final = 1 << 16
-"""How many names are remembered with what was found."""
+"""Limit on cached verdicts."""
 _NEGATIVE: Final = 1 << 63
-"""Sizes from here on are less than 0, and tell nothing: until Linux 6.12.35 (and 6.16) the
-kernel took the end of a module's code for that of its data (kernel/module/kallsyms.c,
-find_kallsyms_symbol).
+"""Printed sizes from here on are negative numbers, and no evidence: until Linux 6.12.35 (and
+6.16) the kernel took the end of a module's code for that of its data
+(kernel/module/kallsyms.c, find_kallsyms_symbol).
 """
 
 
 class Verdict(NamedTuple):
-    """What the file has of a name that stands without an address.
+    """The file's symbol for a name that stands without an address.
 
-    ``symbol`` is the one that is meant, None where none or several are; ``why`` says why not,
-    and ``fits`` whether it can be one of the file's all the same.
+    ``symbol`` is None if no symbol fits, or several do; then ``why`` is the reason. ``fits``
+    is True if at least one symbol fits.
     """
 
     symbol: Symbol | None
@@ -38,15 +38,20 @@ class Verdict(NamedTuple):
 
 
 def frames(text: bytes) -> Iterator[re.Match[bytes]]:
-    """Find ``NAME+0x12`` and ``NAME+0x12/0x34 [MODULE]`` in a text, in its order."""
+    """Find ``NAME+0x12`` and ``NAME+0x12/0x34 [MODULE]`` in a text, in its order.
+
+    It searches for ``+0x``, which is quick, and then for the name before it.
+    """
     at, end = text.find(b"+0x"), 0
     while at >= 0:
         lowest = end if at - end < LONGEST else at - LONGEST
         begin = text.rfind(b" ", lowest, at) + 1 or lowest
+
         match = FRAMES.match(text, begin)
         if match is None or match.end() <= at:
             name = NAME_END.search(text, begin, at)
             match = name and FRAMES.match(text, name.start())
+
         end = at + 3
         if match is not None:
             yield match
@@ -55,11 +60,11 @@ def frames(text: bytes) -> Iterator[re.Match[bytes]]:
 
 
 class Tally:
-    """Counts the names of a text that fit the file, and those that do not.
+    """The counts of a text's names that fit the file's symbols, and that do not.
 
     Args:
         table: the file's symbols.
-        names: what has which name.
+        names: the symbols by name.
     """
 
     def __init__(self, table: SymbolTable, names: Names) -> None:
@@ -68,24 +73,28 @@ class Tally:
         self._modules = {file["name"] for file in table.facts.get("files", ())}
         self._verdicts: dict[bytes, Verdict] = {}
         self.fit = 0
-        """How many frames fit."""
+        """The number of frames that fit."""
         self.misfits: Counter[str] = Counter()
-        """How many do not, by the reason."""
+        """The number of frames that do not, by the reason."""
         self.examples: dict[str, str] = {}
-        """The first of those for each reason."""
+        """The first of those frames for each reason."""
         self.foreign = 0
-        """How many are of another kernel's part of the text."""
+        """The number of frames in parts of the text that are another kernel's."""
 
     @property
     def count(self) -> int:
-        """How many frames were judged."""
+        """The number of frames that were compared with the file."""
         return self.fit + self.misfits.total()
 
     def add(self, matches: list[re.Match[bytes]], foreign: bool) -> bool:
-        """Count frames that have a size, for what has none can be a sum; return if one fits."""
+        """Count the frames that have a size; return True if one of them fits.
+
+        Without a size it can be a sum and not a frame.
+        """
         words = [match[0] for match in matches]
         fit = self.fit
         first = dict(zip(words, matches))
+
         for word, count in Counter(words).items():
             if first[word]["size"] is None:
                 continue
@@ -97,10 +106,11 @@ class Tally:
             else:
                 self.misfits[verdict.why] += count
                 self.examples.setdefault(verdict.why, text_of(word))
+
         return self.fit > fit
 
     def judge(self, match: re.Match[bytes]) -> Verdict:
-        """Find what a frame of :func:`frames` is of in the file."""
+        """Return the verdict on a match of :func:`frames`."""
         known = self._verdicts.get(match[0])
         if known is None:
             if len(self._verdicts) > _KEPT:
@@ -113,19 +123,25 @@ class Tally:
         return known
 
     def find(self, name: str, offset: int, size: int | None, module: str | None) -> Verdict:
-        """Find the one symbol that is meant by a name, an offset in it, and the rest said."""
+        """Find the one symbol that a name with an offset, a size and a module can mean.
+
+        ``size`` is None if it is not given; ``module`` is None for the kernel.
+        """
         called = self._names.called(name)
         same = [s for s in called if self._names.module(s) == module]
         if not same:
             return Verdict(None, False, self._missing(called, name, module))
+
         if size is None:
             fits = [s for s in same if offset <= max(s.size, 1)]
             why = f"{name} has no {offset:#x} bytes"
         else:
             fits = [s for s in same if prints_size(self._table, s, size)]
             why = f"the symbol of that name has {same[0].size:#x} bytes, not {size:#x}"
+
         if offset > (offset if size is None else size):
             return Verdict(None, False, f"{name} has no {offset:#x} bytes")
+
         if len(fits) == 1:
             return Verdict(fits[0], True)
         if fits:
@@ -134,6 +150,7 @@ class Tally:
         return Verdict(None, False, why)
 
     def _missing(self, called: list[Symbol], name: str, module: str | None) -> str:
+        """Return the reason why ``name`` is not of ``module`` in the file."""
         if module is not None and module not in self._modules:
             return f"the file has no module {module}"
         if called:

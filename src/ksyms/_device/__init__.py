@@ -1,4 +1,4 @@
-"""The device: who has it open, and what each call answers."""
+"""The device: its open handles, and the answer to each call."""
 
 from .device import Device, Event, Image, Policy, Process
 from .requests import (

@@ -1,7 +1,8 @@
-"""The softc table and the calls of the driver, whatever brings them here.
+"""The softc table and the calls of the driver, independent of the transport.
 
-Source: freebsd-ksyms.c, the line numbers below. Nothing here knows how calls arrive, what
-operating system this is, or where snapshots come from. Every call may come from any thread.
+Source: freebsd-ksyms.c; the line numbers below are of that file. Nothing here depends on how
+calls arrive, on the operating system, or on the source of snapshots. The calls may come from
+any thread.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ _ELF64_SYM: Final = elf_format(
     ELFCLASS64, ELFDATA2LSB if sys.byteorder == "little" else ELFDATA2MSB
 ).sym
 LONGEST_NAME: Final = 1024
-"""Bytes of a name that is looked up, its NUL among them (NetBSD: of the longest it has)."""
+"""Limit on a name to look up, in bytes with its NUL (NetBSD's is its longest symbol's)."""
 
 
 class Process(NamedTuple):
-    """Who opens: a process, and not a thread; told from a later one of the same number.
+    """A process that opens the device; a later process with the same pid is another one.
 
-    ``pid`` is the thread group's id, ``started`` when the process began, in any unit.
+    ``pid`` is the thread group's id, ``started`` the process's start time in any unit.
     """
 
     pid: int
@@ -41,11 +42,11 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """How the device appears, and how often a process may have it open.
+    """The device's mode and owner, and the limit on opens of one process.
 
-    The driver's is ``mode=0o444``, root, wheel and one open a process (lines 378 and 594):
-    then everybody can read every address. ``opens_per_process`` None is without limit, for
-    libraries and debuggers open twice.
+    The driver has ``mode=0o444``, root, wheel and one open a process (lines 378 and 594). With
+    that mode every user can read every address. ``opens_per_process`` is None for no limit:
+    libraries and debuggers open a file twice.
     """
 
     mode: int = 0o400
@@ -55,7 +56,7 @@ class Policy:
 
 
 class Event(Enum):
-    """What the module is told (ksyms_modevent, line 589)."""
+    """The events of the driver's module (ksyms_modevent, line 589)."""
 
     LOAD = "load"
     UNLOAD = "unload"
@@ -64,7 +65,7 @@ class Event(Enum):
 
 
 class Image(Protocol):
-    """What an opener gets: bytes that never change."""
+    """A snapshot, as an open gets it: bytes that never change."""
 
     @property
     def image(self) -> memoryview: ...
@@ -74,14 +75,17 @@ class Caller(Protocol):
     """The memory of the process that calls, as far as a request needs it."""
 
     def mapped_at(self) -> int | None:
-        """Where it has the snapshot of its handle mapped; None where it has not."""
+        """Return the address at which it has its handle's snapshot mapped, or None."""
 
     def string_at(self, address: int, longest: int) -> bytes | None:
-        """The string at ``address``, without its NUL; None where that cannot be read."""
+        """Return the string at ``address`` without its NUL; None if it cannot be read.
+
+        If no NUL is found within ``longest`` bytes, those bytes are returned.
+        """
 
 
 class Pages(NamedTuple):
-    """What a mapping shows: bytes of the snapshot, and ``zeros`` after its end."""
+    """The contents of a mapping: bytes of the snapshot, then ``zeros`` zero bytes."""
 
     data: memoryview
     zeros: int
@@ -97,10 +101,10 @@ class _Softc:
 
 
 class Device:
-    """``/dev/ksyms``: one private snapshot an open.
+    """The device ``/dev/ksyms``, of which each open has its own snapshot.
 
     Args:
-        policy: mode, owner and how many opens a process.
+        policy: mode, owner and the limit on opens of a process.
     """
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -111,7 +115,7 @@ class Device:
         self._next = 1
 
     def openers(self) -> dict[int, Process]:
-        """Who has it open, by handle."""
+        """Return the processes that have the device open, by handle."""
         with self._lock:
             return {handle: softc.process for handle, softc in self._softcs.items()}
 
@@ -119,7 +123,7 @@ class Device:
         """Load, unload or shut down (line 589).
 
         Raises:
-            DeviceError: EBUSY, to unload what is open; EEXIST, to load what is loaded;
+            DeviceError: EBUSY, to unload an open device; EEXIST, to load a loaded one;
                 EOPNOTSUPP, for any other event.
         """
         with self._lock:
@@ -143,10 +147,10 @@ class Device:
                 )
 
     def open(self, process: Process, take: Callable[[], Image], writing: bool = False) -> int:
-        """Open it for ``process``; gives the handle (line 378).
+        """Open the device for ``process`` and return the handle (line 378).
 
-        ``take`` gives the snapshot; one that stands may be given again. Whatever fails
-        leaves nothing behind.
+        ``take`` returns the snapshot, which may be one that other opens have. After any error
+        no handle is left.
 
         Raises:
             DeviceError: EBUSY, if the process has it open; ENXIO, if the device is not
@@ -155,8 +159,10 @@ class Device:
         """
         if writing:
             raise _error(errno.EACCES, "The device cannot be written to.", "Open it to read.")
+
         with self._lock:
             handle = self._admit(process)
+
         try:
             image = take().image
         except MemoryError:
@@ -167,14 +173,16 @@ class Device:
         except BaseException:
             self._forget(handle)
             raise
+
         with self._lock:
             softc = self._softcs.get(handle)
-            if softc is not None:  # its process may have died meanwhile
+            if softc is not None:  # it was removed if the process has exited meanwhile
                 softc.image = image
                 return handle
         raise _error(errno.EINTR, "The process went while its snapshot was taken.", "Open it.")
 
     def _admit(self, process: Process) -> int:
+        """Make a handle for ``process`` without its snapshot yet; the lock must be held."""
         if not self._loaded:
             raise _error(errno.ENXIO, "The device is not loaded.", "Load it.")
         limit = self.policy.opens_per_process
@@ -184,6 +192,7 @@ class Device:
                 f"Process {process.pid} has the device open already.",
                 "Close it before it is opened again.",
             )
+
         handle = self._next
         self._next += 1
         self._softcs[handle] = _Softc(process=process)
@@ -197,6 +206,7 @@ class Device:
             return self._softcs.pop(handle, None)
 
     def _image(self, handle: int) -> tuple[_Softc, memoryview]:
+        """Return the softc and the snapshot of a handle; EBADF if it is not open."""
         with self._lock:
             softc = self._softcs.get(handle)
         if softc is None or softc.image is None:
@@ -204,15 +214,15 @@ class Device:
         return softc, softc.image
 
     def size(self, handle: int) -> int:
-        """The snapshot's size in bytes.
+        """Return the snapshot's size in bytes.
 
         Raises:
-            DeviceError: EBADF, if ``handle`` is not open; so do all calls below.
+            DeviceError: EBADF, if ``handle`` is not open; so for all calls below.
         """
         return len(self._image(handle)[1])
 
     def read(self, handle: int, offset: int, length: int) -> memoryview:
-        """``length`` bytes from ``offset``, fewer at the end (line 454); a view, no copy.
+        """Return a view of ``length`` bytes from ``offset``, fewer at the end (line 454).
 
         Raises:
             DeviceError: EFAULT, if ``offset`` is negative or past the end; EINVAL, if
@@ -230,19 +240,19 @@ class Device:
         return image[offset : offset + length]
 
     def ioctl(self, handle: int, request: int, caller: Caller, data: bytes = b"") -> bytes:
-        """Answer a request (line 508); gives what is copied to the caller's structure.
+        """Answer a request (line 508); return the bytes to copy to the caller's structure.
 
         Args:
-            handle: whose snapshot.
-            request: the number, as C on this machine has it.
+            handle: the open handle.
+            request: the request's number, as a C compiler has it on this machine.
             caller: the memory of the process that asks.
             data: the caller's structure, for the requests that take one.
 
         Raises:
-            DeviceError: ENOTTY, for any other request; ENXIO, if the caller has the
-                snapshot not mapped; ENOENT, if no symbol has the name; EFAULT, if the name
-                or the structure cannot be read; ENAMETOOLONG; EOVERFLOW, if the answer does
-                not fit.
+            DeviceError: ENOTTY, if the device does not have the request; ENXIO, if the caller
+                has not mapped the snapshot; ENOENT, if no symbol has the name; EFAULT, if the
+                name or the structure cannot be read; ENAMETOOLONG; EOVERFLOW, if the answer
+                does not fit.
         """
         softc, image = self._image(handle)
         known = requests().get(request)
@@ -252,6 +262,7 @@ class Device:
                 f"{request:#x} is no request of this device.",
                 "Ask KIOCGSIZE or KIOCGADDR.",
             )
+
         if known.call == "size":
             return _word(len(image), known.word, known.signed)
         if known.call == "address":
@@ -266,17 +277,24 @@ class Device:
     def mmap(
         self, handle: int, offset: int, length: int, protection: int = 1, shared: bool = True
     ) -> Pages:
-        """The pages from ``offset`` on (line 545): the snapshot, zeros to its last page's end.
+        """Return the pages from ``offset`` on, with zeros after the snapshot (line 545).
+
+        For example a snapshot of 5000 bytes has two pages:
+
+            mmap(handle, 0, 8192)      data: bytes 0 to 4999, zeros: 3192
+            mmap(handle, 4096, 100)    data: bytes 4096 to 4999, zeros: 3192
+            mmap(handle, 4096, 8192)   EINVAL: there is no third page
 
         Raises:
-            DeviceError: EACCES, for a writable shared mapping; EINVAL, if the pages are not
-                all the snapshot's, or ``offset`` is not at one's start.
+            DeviceError: EACCES, for a writable shared mapping; EINVAL, if not all pages are
+                the snapshot's, or ``offset`` is not the start of a page.
         """
         image = self._image(handle)[1]
         if shared and protection & PROT_WRITE:
             raise _error(
                 errno.EACCES, "The snapshot cannot be mapped to write.", "Map it read-only."
             )
+
         end = offset + length + -length % PAGE
         if offset < 0 or offset % PAGE or length <= 0 or end > len(image) + -len(image) % PAGE:
             raise _error(
@@ -285,20 +303,21 @@ class Device:
                 f"{len(image)} bytes.",
                 "Map pages within it.",
             )
+
         data = image[offset:end]
         return Pages(data, end - offset - len(data))
 
     def close(self, handle: int) -> None:
-        """Forget the snapshot (line 569), once.
+        """Close the handle and forget its snapshot (line 569).
 
         Raises:
-            DeviceError: EBADF, if it was closed.
+            DeviceError: EBADF, if the handle is not open.
         """
         if self._forget(handle) is None:
             raise _error(errno.EBADF, f"Handle {handle} is not open.", "Close it once.")
 
     def exited(self, process: Process) -> int:
-        """Close all that ``process`` had open, for it is no more; gives how many that was."""
+        """Close all handles of ``process``, which has exited; return their number."""
         with self._lock:
             own = [h for h, softc in self._softcs.items() if softc.process == process]
             for handle in own:
@@ -307,20 +326,23 @@ class Device:
 
 
 def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: bytes) -> bytes:
-    """NetBSD's lookups by name: KIOCGVALUE and KIOCGSYMBOL.
+    """Answer NetBSD's lookups by name, KIOCGVALUE and KIOCGSYMBOL.
 
-    Of several symbols a global one is given, else a weak, else a local one; of those the
-    kernel's, at the lowest address. NetBSD's ksyms_getval knows global ones only.
+    If several symbols have the name, the answer is a global one, else a weak one, else a local
+    one; among those the kernel's, at the lowest address. NetBSD's ksyms_getval has only global
+    symbols.
     """
     form = GVALUE if call == "value" else GSYMBOL
     if len(data) != form.size:
         raise _error(errno.EFAULT, "The request's structure is not whole.", "Give it whole.")
+
     pointer = form.unpack(data)[0]
     name = caller.string_at(pointer, LONGEST_NAME)
     if name is None:
         raise _error(errno.EFAULT, f"No name can be read at {pointer:#x}.", "Point to one.")
     if len(name) >= LONGEST_NAME:
         raise _error(errno.ENAMETOOLONG, "The name is too long.", "Ask for another.")
+
     if softc.table is None:
         softc.table = load(image)
     found = softc.table.find_best(name.decode("utf-8", "surrogateescape"))
@@ -330,12 +352,18 @@ def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: by
             f"No symbol is called {name.decode('utf-8', 'replace')!r}.",
             "Ask for another.",
         )
+
     if call == "value":
         return form.pack(pointer, found.st_value)
     return form.pack(pointer, _ELF64_SYM.pack(found))
 
 
 def _word(value: int, width: int, signed: bool = False) -> bytes:
+    """Return a number as ``width`` bytes in this machine's byte order.
+
+    Raises:
+        DeviceError: EOVERFLOW, if it does not fit.
+    """
     try:
         return value.to_bytes(width, sys.byteorder, signed=signed)
     except OverflowError:

@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 _GROUP: Final = ord("l")
 _READ: Final = 2
-# include/uapi/asm-generic/ioctl.h, and those of alpha, mips, powerpc and sparc.
+# These machines have their own asm/ioctl.h; all others use include/uapi/asm-generic/ioctl.h.
 _OTHER_ENCODING: Final = ("alpha", "mips", "ppc", "sparc")
 
 
 class Request(NamedTuple):
-    """What a request's number stands for: which call, and its word: bytes, and if signed."""
+    """The meaning of a request's number: the call, and the answer's width in bytes and sign."""
 
     call: str
     word: int
@@ -27,7 +27,10 @@ class Request(NamedTuple):
 
 
 def number(nr: int, size: int, write: bool = False, machine: str | None = None) -> int:
-    """``_IOR('l', nr, size)``, or ``_IOWR``, as C has it on ``machine`` (this one)."""
+    """Return ``_IOR('l', nr, size)``, or ``_IOWR``, as a C compiler has it on ``machine``.
+
+    The default is this machine.
+    """
     machine = os.uname().machine if machine is None else machine
     if machine.startswith(_OTHER_ENCODING):
         direction, shift = _READ | (4 if write else 0), 29
@@ -48,17 +51,18 @@ KIOCGSYMBOL: Final = number(5, GSYMBOL.size, write=True)
 
 
 def asks_caller(request: int) -> bool:
-    """Whether a request needs the caller's memory, and so can take long."""
+    """Return True if a request needs the caller's memory, and so can take long."""
     known = requests().get(request)
     return known is not None and known.call != "size"
 
 
 @cache
 def requests() -> dict[int, Request]:
-    """Every request that the device answers, by its number.
+    """Return every request that the device answers, by its number.
 
-    A 32-bit program's KIOCGSIZE and KIOCGADDR have another size, and so another number.
-    NetBSD's lookups have no such form: what they give does not fit its structures.
+    The size is part of the number, so KIOCGSIZE and KIOCGADDR have a second number for 32-bit
+    programs. NetBSD's lookups have none: 64-bit addresses do not fit the structures of a
+    32-bit program.
     """
     found = {number(3, 4): Request("size", 4, signed=True)}
     for word in (4, 8):

@@ -1,4 +1,4 @@
-"""The ELF structures, by which snapshots are written and symbol tables read."""
+"""The ELF structures, with which snapshots are written and symbol tables are read."""
 
 from . import constants
 from .file import FileData

@@ -1,7 +1,7 @@
 """An ELF file on disk, read as needed and never mapped.
 
-The reader of a mapped file that another process truncates dies of SIGBUS. Here a read that
-comes short is an error.
+If a file is mapped and another process truncates it, the reader gets SIGBUS. Here a short read
+is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .._errors import ImageError, SourceError, reason
 
 
 class FileData:
-    """The bytes of an open file, as :class:`Data`. Its length is asked anew each time."""
+    """The bytes of an open file, as :class:`~.reader.Data`; its length is never cached."""
 
     def __init__(self, path: str) -> None:
         """Open ``path``.

@@ -1,7 +1,7 @@
 """ELF notes: name, type, descriptor, each padded to four bytes.
 
-Source: System V ABI, "Note Section". Linux pads to four in both classes
-(include/linux/elfnote.h), and so does ``/sys/kernel/notes``.
+The source is System V ABI, "Note Section". Linux pads to four bytes in both classes
+(include/linux/elfnote.h), also in ``/sys/kernel/notes``.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ class Image(NamedTuple):
     """An ELF file: its header, its section headers, its bytes.
 
     ``data`` is the whole file, not a copy; ``label`` is its name in errors. The header's
-    ``e_shstrndx`` is the index itself, even if the file has it in section 0. ``stored`` has by
-    number the sections that have bytes in the file: a handful, among thousands of regions.
+    ``e_shstrndx`` is the index itself, even if the file has it in section 0. ``stored`` has the
+    sections with bytes in the file, by number: a few, among thousands of regions.
     """
 
     label: str
@@ -67,8 +67,8 @@ class Image(NamedTuple):
     def string(self, section: Shdr, offset: int) -> bytes:
         """Return the NUL-terminated string at ``offset`` of a string table.
 
-        At the very end of a table is an empty string: in an empty table (gABI, "String
-        Table"), and in one that follows others in the driver's image.
+        The string at the very end of a table is empty. An empty table has such a string (gABI,
+        "String Table"), and so has one that follows others in the driver's image.
 
         Raises:
             ImageError: ``offset`` is outside the table, or the string has no NUL.
@@ -131,7 +131,7 @@ class Image(NamedTuple):
                 continue
 
     def section_names(self) -> list[str]:
-        """Return every section's name; they are empty if the file has no names (SHN_UNDEF).
+        """Return the names of all sections; they are empty if the file has none (SHN_UNDEF).
 
         Raises:
             ImageError: a name lies outside the table of section names, or they overlap so much
@@ -233,7 +233,7 @@ def _with_sections(image: Image) -> Image:
     kinds = enumerate(fmt.shdr.column("sh_type").iter_unpack(table))
     with_bytes = [n for n, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
     stored = {n: fmt.shdr.unpack(table, n * fmt.shdr.size) for n in with_bytes}
-    # So is an index above 0xfeff: then e_shstrndx is SHN_XINDEX, 0xffff.
+    # An index above 0xfeff is in section 0 too; then e_shstrndx is SHN_XINDEX, 0xffff.
     names = first.sh_link if header.e_shstrndx == SHN_XINDEX else header.e_shstrndx
     if names >= count:
         raise image.wrong(f"e_shstrndx is {names} of {count} sections")

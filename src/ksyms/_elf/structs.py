@@ -1,8 +1,8 @@
-"""The ELF structures, of 32 and 64 bit and both byte orders.
+"""The ELF structures of both classes (32 and 64 bits) and both byte orders.
 
 Each structure is a typed tuple; a :class:`Format` packs and unpacks the tuples of one
 class and byte order with :mod:`struct`, and has the symbol's dtype for whole tables.
-Source: System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header".
+The source is System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header".
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from .structs import Shdr
 
 
 class SymtabHeaders(NamedTuple):
-    """The section headers of ``.symtab`` and of its string table; ``number`` is the first's."""
+    """The section headers of ``.symtab`` and its string table; ``number`` is .symtab's."""
 
     number: int
     symtab: Shdr
@@ -20,7 +20,8 @@ def find_symtab(image: Image) -> SymtabHeaders | None:
     """Return the image's symbol table, or None (gABI: at most one SHT_SYMTAB).
 
     Raises:
-        ImageError: its entries are not the format's, or its ``sh_link`` is not a string table.
+        ImageError: its entries have another size than the format's, or its ``sh_link`` is not a
+            string table.
     """
     found = ((n, s) for n, s in image.stored.items() if s.sh_type == SHT_SYMTAB)
     number, section = next(found, (0, None))
@@ -42,8 +43,8 @@ def find_symtab(image: Image) -> SymtabHeaders | None:
 def is_driver_image(image: Image) -> bool:
     """Return True for an image of FreeBSD's ``/dev/ksyms``, or of ksyms' ``freebsd`` layout.
 
-    In such an image ``st_shndx`` is the number of a section of another file (freebsd-ksyms.c,
-    ksyms_snapshot: four section headers, none of them of memory).
+    In such an image ``st_shndx`` is the number of a section of another file. It is recognised
+    by its four section headers, none of them of memory (freebsd-ksyms.c, ksyms_snapshot).
     """
     kinds = [SHT_NULL, SHT_SYMTAB, SHT_STRTAB, SHT_STRTAB]
     return (

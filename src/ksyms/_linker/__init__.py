@@ -1,7 +1,7 @@
-"""Where symbols come from: linker files, their tables and their ranges of addresses.
+"""The sources of symbols: linker files, their symbol tables and their regions.
 
-What needs numpy is not here: ``elf_files`` and ``collect`` are imported by their own names, so
-that reading the running kernel's text can begin before numpy is there.
+``elf_files`` and ``collect`` are not imported here but by their callers: they need numpy, and
+the running kernel's text is read while numpy is still being imported.
 """
 
 from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols, Tables

@@ -1,9 +1,10 @@
-"""A tar archive as a tree of files that is read once, within limits, and never unpacked.
+"""The files of a tar archive, read once into memory, within limits, and never unpacked to disk.
 
-tarfile reads headers of any length into memory, and takes a second for a pax header of 64 KB
-that matches its expressions badly (CVE-2024-6232), so the few fields that are needed are read
-here: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar's manual,
-"Basic Tar Format", for long names, numbers of 256 and sparse files.
+Python's tarfile is not used: it reads headers of any length into memory, and its regular
+expressions take a second for a pax header of 64 KB that matches them badly (CVE-2024-6232). So
+the few fields that are needed are read here. The formats are described in POSIX.1-2017, pax,
+"ustar Interchange Format" and "pax Header Block", and in GNU tar's manual, "Basic Tar Format",
+for long names, numbers in base 256 and sparse files.
 """
 
 from __future__ import annotations
@@ -19,21 +20,27 @@ from .._typing import Final, NamedTuple
 
 _KALLSYMS: Final = "proc/kallsyms"
 COLLECTED: Final = 0o400
-"""The mode of what ``ksyms collect`` stores, proc/kallsyms first, with the time of doing so."""
+"""The mode of the members that ``ksyms collect`` stores.
+
+It stores proc/kallsyms first, and the time at which it ran as the member's mtime.
+"""
 _BLOCK: Final = 512
 _HEADER: Final = 1 << 20
-"""Bytes that what is told of one member may have: its headers, its long names."""
-_PATH: Final = 4096  # PATH_MAX: what has a longer name is no file that could be asked for
+"""The most bytes of the headers before one member: pax records and long names."""
+_PATH: Final = 4096  # PATH_MAX: a file with a longer name could not be asked for
 _STEPS: Final = 256
-"""Names that a path may have with those of the links on it."""
+"""The most names in a path, including those of the symbolic links that it goes through."""
 _MEMBER: Final = 512
-"""Bytes that a member counts for besides its name and its contents."""
+"""Bytes that a member counts towards the limit, besides its name and its contents."""
 _TOLD: Final = 16
-"""Times its size that what is told before a member counts for: that takes longest to read."""
-_YEAR_10000: Final = 253_402_300_800  # seconds since 1970: no time in ISO 8601 from here on
+"""The factor by which the headers before a member count towards the limit.
+
+They take longer to read than contents of the same size.
+"""
+_YEAR_10000: Final = 253_402_300_800  # seconds since 1970: the end of times in ISO 8601
 _ZEROS: Final = bytes(_BLOCK)
 
-_REGULAR: Final = b"0\x007"  # 7: contiguous files, which nobody has
+_REGULAR: Final = b"0\x007"  # 7: contiguous files, which are read as regular ones
 _HARD, _SYMBOLIC, _DIRECTORY = b"1", b"2", b"5"
 _EMPTY: Final = b"123456"  # links, devices, directories and FIFOs have no contents
 _SPARSE: Final = b"S"
@@ -54,23 +61,29 @@ _Entry = bytes | _Link
 
 
 class Archive:
-    """The files of a machine in a tar archive, by their names below what holds proc/kallsyms.
+    """The files of a machine in a tar archive.
+
+    Their names are relative to the directory in the archive that holds ``proc/kallsyms``: of an
+    archive with ``copy/proc/kallsyms`` and ``copy/proc/iomem``, the latter is ``proc/iomem``.
 
     Args:
-        pieces: the archive, unpacked.
-        size: how many bytes it has as it lies; :func:`~.._compressed.most_of` says how
-            much may be kept of it.
+        pieces: the archive, decompressed.
+        size: the archive's size in bytes before that; :func:`~.._compressed.most_of` derives
+            from it how much may be kept.
 
     Raises:
-        ValueError: it is none, is cut short, is larger than a limit, or has not one
-            ``proc/kallsyms``.
+        ValueError: it is not a tar archive, is cut short, is larger than a limit, or does not
+            have exactly one ``proc/kallsyms``.
     """
 
     def __init__(self, pieces: Iterable[bytes], size: int) -> None:
         reader = _Reader(pieces, size)
         found = reader.entries()
         self.saved: int | None = reader.saved
-        """When ``ksyms collect`` saved it, in seconds since 1970; None if somebody else did."""
+        """The time at which ``ksyms collect`` saved it, in seconds since 1970.
+
+        None if another program made the archive.
+        """
         above = [n[: -len(_KALLSYMS)] for n in found if f"/{n}".endswith(f"/{_KALLSYMS}")]
         if len(above) != 1:
             raise ValueError(f"it has {len(above) or 'no'} {_KALLSYMS}, and it should have one")
@@ -90,12 +103,15 @@ class Archive:
         return made
 
     def read(self, name: str) -> bytes | None:
-        """What is in the file ``name``; None where there is none, or links lead nowhere."""
+        """Return the contents of the file ``name``.
+
+        None if there is no such file, or if a symbolic link on the path leads to no file.
+        """
         found = self._entries.get(self._resolved(name) or "")
         return found if isinstance(found, bytes) else None
 
     def names(self, directory: str) -> list[str]:
-        """What lies in ``directory``, sorted; nothing where there is none."""
+        """Return the sorted names of the entries of ``directory``, if it exists."""
         place = self._resolved(directory)
         if place is None:
             return []
@@ -107,7 +123,12 @@ class Archive:
         return sorted(found)
 
     def _resolved(self, name: str) -> str | None:
-        """``name`` without symbolic links, which never lead out of the archive."""
+        """Return the path ``name`` with symbolic links resolved, never outside the archive.
+
+        None if there are too many links or steps. If ``a/b`` is a link to ``../c``::
+
+            a/b/d  ->  c/d
+        """
         left = _steps(name)
         place: list[str] = []
         links = 0
@@ -132,12 +153,12 @@ class Archive:
 
 
 def _steps(path: str) -> list[str]:
-    """The names in ``path``, the first one last."""
+    """Return the names in ``path`` in reverse order: of ``a/./b`` these are ``b`` and ``a``."""
     return [step for step in reversed(path.split("/")) if step not in ("", ".")]
 
 
 class _Told(NamedTuple):
-    """What headers before a member's own tell of it: pax's records, GNU's long names."""
+    """The information on a member from the headers before its own: pax records, GNU names."""
 
     records: dict[bytes, bytes]
     name: bytes | None = None
@@ -155,9 +176,9 @@ class _Reader:
         self._global: dict[bytes, bytes] = {}
 
     def entries(self) -> dict[str, _Entry]:
-        """Each file and symbolic link by its name; of several of one name the last.
+        """Return each file and symbolic link by its name; of several with one name, the last.
 
-        A hard link is the file that came before it, not a copy of it.
+        A hard link has the same contents object as the earlier file that it names.
         """
         found: dict[str, _Entry] = {}
         first = True
@@ -176,14 +197,18 @@ class _Reader:
         return found
 
     def _members(self) -> Iterator[tuple[bytes, _Told]]:
-        """Each member's own header, and what the ones before it told; contents come next."""
+        """Yield each member's own header, and the information from the headers before it.
+
+        The caller reads the member's contents before it takes the next member.
+        """
         told, room = _Told(self._global), _HEADER
         while True:
             header = self._read(_BLOCK)
             if header == _ZEROS:
-                for _ in self._pieces:  # to the checksum of what it is packed in
+                for _ in self._pieces:  # so that the compressed file's checksum is verified
                     pass
                 return
+
             _check(header)
             self._keep(_MEMBER)
             kind, size = header[156:157], _number(header[124:136])
@@ -191,10 +216,12 @@ class _Reader:
                 yield header, told
                 told, room = _Told(self._global), _HEADER
                 continue
+
             room -= _BLOCK + size
             if room < 0:
                 raise ValueError(f"a member's headers have more than {_HEADER >> 20} MiB")
             self._keep(_TOLD * size)
+
             text = self._contents(size)
             if kind == _LONG_NAME:
                 told = told._replace(name=_text(text))
@@ -207,22 +234,24 @@ class _Reader:
                 told = told._replace(records={**told.records, **_records(text)})
 
     def _entry(self, header: bytes, told: _Told, found: dict[str, _Entry]) -> _Entry | None:
-        """The member that ``header`` is of; None where it is neither a file nor a link."""
+        """Read the member of ``header``; return None if it is neither a file nor a link."""
         kind = header[156:157]
         link = told.link or told.records.get(b"linkpath") or _text(header[157:257])
         if kind in _EMPTY:
             if kind == _HARD:
                 return found.get(_path(link))
             return _linked(link) if kind == _SYMBOLIC else None
+
         size = _number(header[124:136])
         if b"size" in told.records:
             size = _decimal(told.records[b"size"])
         name = _name(header, told)
         sparse = kind == _SPARSE or _SPARSE_KEYS in told.records
+
         if kind == _SPARSE and header[482]:
-            while self._read(_BLOCK)[504]:  # more of its map
+            while self._read(_BLOCK)[504]:  # another block of the sparse map follows
                 pass
-        # What ends in a slash is a directory, in archives older than POSIX.
+        # In archives older than POSIX, a name that ends in a slash is a directory's.
         if sparse or kind not in _REGULAR or name.endswith(b"/"):
             self._skip(size)
             return None
@@ -245,12 +274,12 @@ class _Reader:
             left -= len(self._read(min(left, 1 << 20)))
 
     def _read(self, size: int) -> bytes:
-        """So many bytes.
+        """Return the next ``size`` bytes.
 
         Raises:
-            ValueError: there are fewer.
+            ValueError: the archive has fewer.
         """
-        found = io.BytesIO()  # whose bytes are not copied once more in the end
+        found = io.BytesIO()  # getvalue() returns its bytes without another copy
         while size:
             if not len(self._piece):
                 self._piece = memoryview(next(self._pieces, b""))
@@ -264,9 +293,12 @@ class _Reader:
 
 
 def _check(header: bytes) -> None:
-    """Refuse what is no header: its checksum is of its bytes, eight of them as spaces.
+    """Check a header's checksum: the sum of its bytes, with the checksum's own 8 as spaces.
 
-    Some old programs added them up as signed.
+    Some old programs added the bytes up as signed, so that sum is accepted too.
+
+    Raises:
+        ValueError: neither sum is in the header.
     """
     told = _number(header[148:156])
     text = header[:148] + b" " * 8 + header[156:]
@@ -276,7 +308,10 @@ def _check(header: bytes) -> None:
 
 
 def _number(field: bytes) -> int:
-    """A number of a header: octal digits, or where it is too large 256 a byte (GNU)."""
+    """Parse a number of a header: octal digits, or base 256 for large numbers (GNU).
+
+    ``0000644`` is 0o644; a field that starts with 0x80 is the big-endian number after it.
+    """
     if field[0] == 0x80:
         return int.from_bytes(field[1:])
     text = field.partition(b"\0")[0].strip(b" ")
@@ -292,7 +327,11 @@ def _decimal(text: bytes) -> int:
 
 
 def _records(text: bytes) -> dict[bytes, bytes]:
-    """What is asked of a pax header: length, space, keyword, equals sign, value, line end."""
+    r"""Parse the records of a pax header, and return those that are used here.
+
+    Each record is its own length in decimal, a space, a keyword, ``=``, the value and a
+    newline, for example ``21 path=proc/modules\n``.
+    """
     found = {}
     at = 0
     while at < len(text):
@@ -301,6 +340,7 @@ def _records(text: bytes) -> dict[bytes, bytes]:
         key, equals, value = text[at + len(digits) + 1 : end].partition(b"=")
         if not equals or not value.endswith(b"\n") or end > len(text):
             raise ValueError("a pax header of the archive in it is damaged")
+
         if key.startswith(_SPARSE_KEYS):
             found[_SPARSE_KEYS] = b""
         elif key in _KEYS:
@@ -310,11 +350,14 @@ def _records(text: bytes) -> dict[bytes, bytes]:
 
 
 def _name(header: bytes, told: _Told) -> bytes:
-    """A member's name: GNU's, pax's, or its own, before which POSIX has some more of it."""
+    """Return a member's name: GNU's long name, pax's, or the header's own.
+
+    A POSIX header's own name is its ``prefix`` field, a slash and its ``name`` field.
+    """
     if name := told.name or told.records.get(b"path"):
         return name
     name, prefix = _text(header[:100]), _text(header[345:500])
-    # GNU has times there, and another magic.
+    # GNU headers have times in place of the prefix, and another magic.
     return prefix + b"/" + name if header[257:263] == b"ustar\0" and prefix else name
 
 
@@ -323,7 +366,7 @@ def _text(field: bytes) -> bytes:
 
 
 def _saved(header: bytes) -> int | None:
-    """When ``ksyms collect`` stored its first member, which ``header`` is of."""
+    """Return the time in the ``header`` of the first member, if ``ksyms collect`` stored it."""
     try:
         mode, time = _number(header[100:108]), _number(header[136:148])
     except ValueError:  # before 1970

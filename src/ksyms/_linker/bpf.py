@@ -1,9 +1,12 @@
-"""The kernel's BPF programs as bpf(2) tells of them: what kallsyms lists as ``[bpf]``.
+"""The kernel's BPF programs, which kallsyms lists as ``[bpf]``, as bpf(2) describes them.
 
-kallsyms has where each begins. Where it ends (kernel/bpf/core.c, bpf_prog_ksym_set_addr: as
-many bytes as were compiled, since Linux 5.18, d00c6473b1ee), which program it is and which
-line of a source each of its addresses is of are in the program's info (kernel/bpf/syscall.c,
-bpf_prog_get_info_by_fd). It takes CAP_SYS_ADMIN to be told.
+kallsyms has only the start of each function. The program's info (kernel/bpf/syscall.c,
+bpf_prog_get_info_by_fd), which only a process with CAP_SYS_ADMIN gets, has the rest:
+
+- the end: since Linux 5.18 (d00c6473b1ee) the kernel's own range is as long as the compiled
+  code (kernel/bpf/core.c, bpf_prog_ksym_set_addr);
+- the program that the function belongs to;
+- the source line of each address.
 """
 
 from __future__ import annotations
@@ -30,9 +33,9 @@ from .root import Root
 U64 = npt.NDArray[np.uint64]
 
 NAME: Final = "bpf"
-"""The linker file of the programs; also what ``absent`` calls the system call."""
+"""The name of the programs' linker file, and of the system call in ``absent``."""
 SAVED: Final = "ksyms/bpf.json"
-"""Where an archive has what bpf(2) told on its machine."""
+"""The file of an archive that holds what bpf(2) returned on its machine."""
 
 # asm/unistd.h of each machine.
 _SYSCALL: Final = {
@@ -74,7 +77,7 @@ _U32, _U64 = ctypes.c_uint32, ctypes.c_uint64
 
 
 class _ProgInfo(ctypes.Structure):
-    """struct bpf_prog_info up to prog_tags, which is all of it in Linux 5.0."""
+    """struct bpf_prog_info up to prog_tags, its last field in Linux 5.0."""
 
     _fields_ = (
         *(("type", _U32), ("id", _U32), ("tag", ctypes.c_uint8 * _TAG)),
@@ -100,13 +103,17 @@ class _BtfInfo(ctypes.Structure):
 
 
 class Program(NamedTuple):
-    """A function of a BPF program: where its code is, and which program's it is.
+    """A function of a BPF program.
 
-    ``size`` in bytes of code; ``id``, ``type`` and ``name`` (15 bytes at most) of the program
-    as bpftool has them; ``subprogram`` is the function's number in it, 0 for its entry, and
-    ``tag`` the function's own, which is in its symbol's name. ``lines`` has, by the name of a
-    source, offset and line in turn: from that offset on the code is of that line, up to the
-    next offset; line 0 is of none.
+    ``address`` and ``size`` (bytes) are those of its code. ``id``, ``type`` and ``name`` (at
+    most 15 bytes) are the program's, as bpftool prints them; ``subprogram`` is the function's
+    number in the program, 0 for the entry. ``tag`` is the function's own; its symbol's name
+    contains it.
+
+    ``lines`` has, by the name of a source file, offsets and lines in turn. Code is of a line
+    from the line's offset up to the next offset of any file; line 0 stands for no line::
+
+        {"xdp.c": [0, 12, 8, 13, 20, 0]}    bytes 0-7: line 12, 8-19: line 13, from 20: none
     """
 
     address: int
@@ -119,7 +126,7 @@ class Program(NamedTuple):
     lines: dict[str, list[int]]
 
     def facts(self) -> ProgramFacts:
-        """Return what the note and an archive of ``ksyms collect`` have of it."""
+        """Return the function as the note and an archive of ``ksyms collect`` store it."""
         return ProgramFacts(
             address=f"{self.address:#x}",
             size=self.size,
@@ -133,24 +140,24 @@ class Program(NamedTuple):
 
 
 class SavedPrograms(TypedDict):
-    """What an archive has in :data:`SAVED`."""
+    """The contents of :data:`SAVED` in an archive."""
 
     page_size: int
     programs: list[ProgramFacts]
 
 
 class Programs(NamedTuple):
-    """All that bpf(2) told at one moment; ``page`` is the machine's page size in bytes."""
+    """All functions that bpf(2) reported; ``page`` is the machine's page size in bytes."""
 
     page: int
     functions: tuple[Program, ...]
 
 
 class Told(NamedTuple):
-    """The ``[bpf]`` symbols with what is known of them.
+    """The ``[bpf]`` symbols, and what bpf(2) says of them.
 
-    ``functions`` are those of the programs that have a symbol; ``images`` the addresses of
-    what has a ``page`` at most, and nothing tells how much of it.
+    ``functions`` are the programs' functions that have a symbol. ``images`` are the addresses
+    of images, such as trampolines, whose size is unknown and at most one ``page`` (bytes).
     """
 
     symbols: Symbols
@@ -160,14 +167,17 @@ class Told(NamedTuple):
 
 
 def read_programs(root: Root) -> Programs | None:
-    """The programs there are now, or what an archive has of them; None, and why, where not."""
+    """Return the running kernel's programs, or those that an archive has.
+
+    None if they cannot be read; then ``root.absent`` has the reason.
+    """
     if root.live:
         try:
             found = Programs(mmap.PAGESIZE, tuple(_running()))
         except OSError as error:
             root.missed(NAME, error)
             return None
-        root.absent.pop(NAME, None)  # of an earlier try
+        root.absent.pop(NAME, None)  # the reason that an earlier try failed
         return found
     data = root.read(SAVED)
     told = None if data is None else _unpacked(data)
@@ -177,7 +187,7 @@ def read_programs(root: Root) -> Programs | None:
 
 
 def pack_programs(programs: Programs) -> bytes:
-    """What an archive keeps of ``programs``, as JSON."""
+    """Return ``programs`` as the JSON that an archive stores."""
     import json
 
     listed = [function.facts() for function in programs.functions]
@@ -185,18 +195,20 @@ def pack_programs(programs: Programs) -> bytes:
 
 
 def told_of(symbols: Symbols, programs: Programs | None, release: str | None) -> Told:
-    """The ``[bpf]`` ``symbols`` with exact sizes where ``programs`` has the same function.
+    """Return the ``[bpf]`` ``symbols``, with exact sizes where these are known.
 
-    The same is what lies at the same address and has the same tag in its name. A dispatcher is
-    a page, and so is a trampoline before Linux 6.8; since then it is part of one at most, and
-    nothing tells how much (kernel/bpf/trampoline.c, bpf_image_ksym_add; 26ef208c209a "bpf: Use
-    arch_bpf_trampoline_size").
+    A symbol is a function of ``programs`` if it has the function's address, and its tag in the
+    name. A dispatcher's size is a page, and so is a trampoline's before Linux 6.8. Since then
+    (26ef208c209a, "bpf: Use arch_bpf_trampoline_size") a trampoline's is unknown, at most a
+    page (kernel/bpf/trampoline.c, bpf_image_ksym_add).
     """
     if programs is None:
         return Told(symbols)
+
     known = {function.address: function for function in programs.functions}
     sized = at_least(release, _TRAMPOLINES_SIZED) is not False
     whole = (_DISPATCHER,) if sized else (_DISPATCHER, _TRAMPOLINE)
+
     size = np.zeros(len(symbols.address), np.uint64)
     functions, images = [], []
     strings = symbols.strings.tobytes()
@@ -210,6 +222,7 @@ def told_of(symbols: Symbols, programs: Programs | None, release: str | None) ->
             size[row] = programs.page
         elif not name.startswith(_PROGRAM):
             images.append(address)
+
     symbols = symbols._replace(size=size, exact=size > 0)
     return Told(symbols, tuple(functions), tuple(images), programs.page)
 
@@ -217,16 +230,19 @@ def told_of(symbols: Symbols, programs: Programs | None, release: str | None) ->
 def reaching(
     regions: dict[int, tuple[Region, ...]], number: int, symbols: Symbols
 ) -> dict[int, tuple[Region, ...]]:
-    """``regions`` in which those of file ``number`` hold its ``symbols`` of exact size whole.
+    """Return ``regions`` with those of file ``number`` extended to the ends of its symbols.
 
-    None reaches into the next region of any file.
+    Only ``symbols`` with an exact size count, and no region is extended into the next region of
+    any file.
     """
     if not symbols.exact.any():
         return regions
+
     starts = sorted(region.start for owned in regions.values() for region in owned)
     begin = symbols.address[symbols.exact]
     order = np.argsort(begin, kind="stable")
     begin, end = begin[order], (begin + symbols.size[symbols.exact])[order]
+
     longer = []
     for region in regions.get(number, ()):
         inside = slice(*np.searchsorted(begin, (region.start, region.end)).tolist())
@@ -239,7 +255,10 @@ def reaching(
 
 
 def stops(told: Told, owners: list[Owner]) -> tuple[int, ...]:
-    """Where images end that no symbol of ``owners`` follows within a page."""
+    """Return the ends of the images after which no symbol of ``owners`` follows within a page.
+
+    An image's end is taken to be one page after its start.
+    """
     if not told.images:
         return ()
     address = np.concatenate([owner.address for owner in owners])
@@ -252,10 +271,10 @@ def stops(told: Told, owners: list[Owner]) -> tuple[int, ...]:
 
 
 def _running() -> Iterator[Program]:
-    """The functions of the programs of the running kernel.
+    """Yield the functions of the running kernel's programs.
 
     Raises:
-        OSError: the kernel, or what this process may do, does not allow it.
+        OSError: the kernel has no bpf(2), or this process lacks the privilege.
     """
     call = _Call()
     number = call.next_program(0)
@@ -265,10 +284,10 @@ def _running() -> Iterator[Program]:
 
 
 class _Lines(NamedTuple):
-    """Records of a program by ``address`` (uint64).
+    """The line records of a program, sorted by ``address`` (uint64).
 
-    ``place`` (uint64) is where in ``strings`` the source's name is, in the upper half, and
-    the line in the lower.
+    ``place`` (uint64) has the source line in its lower 32 bits, and in its upper 32 bits the
+    offset into ``strings`` of the source file's name.
     """
 
     address: U64
@@ -277,7 +296,7 @@ class _Lines(NamedTuple):
 
 
 class _Room:
-    """Room for what a program's info points at, for so many functions and lines."""
+    """The buffers that a program's info points to, for a number of functions and lines."""
 
     def __init__(self, functions: int, lines: int) -> None:
         self.functions, self.lines = functions, lines
@@ -288,8 +307,8 @@ class _Room:
         self.addresses = (_U64 * lines)()
 
     def info(self) -> _ProgInfo:
-        """What is asked for."""
-        # An answer that leaves them out must not be taken for another program's.
+        """Return an info that asks the kernel to fill all the buffers."""
+        # If the kernel leaves them out, those of another program must not remain.
         ctypes.memset(self.starts, 0, ctypes.sizeof(self.starts))
         return _ProgInfo(
             nr_jited_ksyms=self.functions,
@@ -308,10 +327,10 @@ class _Room:
 
 
 class _Call:
-    """bpf(2), with room for its answers, which grows with them.
+    """Calls of bpf(2), with buffers for the answers that grow when an answer needs it.
 
     Raises:
-        OSError: nothing is known of the system call on this machine.
+        OSError: the number of the system call on this machine is unknown (ENOSYS).
     """
 
     def __init__(self) -> None:
@@ -325,7 +344,7 @@ class _Call:
         self._strings: dict[int, bytes] = {}
 
     def next_program(self, number: int) -> int | None:
-        """The smallest id of a program above ``number``; None where there is none."""
+        """Return the smallest program id above ``number``; None if there are no more."""
         try:
             self._ask(_PROG_GET_NEXT_ID, number)
         except FileNotFoundError:
@@ -334,7 +353,7 @@ class _Call:
         return following
 
     def functions(self, number: int) -> list[Program]:
-        """The functions of the program with that id; none where it has gone."""
+        """Return the functions of the program with id ``number``; none if it is gone."""
         try:
             fd = self._ask(_PROG_GET_FD_BY_ID, number)
         except FileNotFoundError:
@@ -343,10 +362,12 @@ class _Call:
             info = self._info_of(fd)
         finally:
             os.close(fd)
+
         room, count = self._room, info.nr_jited_ksyms
         tags = bytes(room.tags)
-        # The entry's symbol has the tag of the whole program.
+        # The symbol of the entry function has the tag of the whole program.
         tags = bytes(info.tag) + tags[_TAG:]
+
         kind = _TYPES[info.type] if info.type < len(_TYPES) else f"{info.type}"
         name = info.name.decode("utf-8", "backslashreplace")
         lines = self._lines(info) if info.btf_id else None
@@ -366,7 +387,7 @@ class _Call:
         ]
 
     def _info_of(self, fd: int) -> _ProgInfo:
-        """The info of a program; what it points at is in the room."""
+        """Return a program's info; the buffers that it points to are those of the room."""
         while True:
             info = self._room.info()
             self._tell(fd, info)
@@ -377,20 +398,21 @@ class _Call:
             self._room = _Room(functions, lines)
 
     def _lines(self, info: _ProgInfo) -> _Lines:
-        """The records of the program."""
+        """Return the program's line records, sorted by address."""
         count = min(info.nr_line_info, info.nr_jited_line_info)
         words = np.frombuffer(bytes(self._room.records), np.uint32, count * _LINE_WORDS)
         address = np.frombuffer(bytes(self._room.addresses), np.uint64, count)
         place = words[_LINE_SOURCE::_LINE_WORDS].astype(np.uint64) << np.uint64(32)
         place |= words[_LINE_PLACE::_LINE_WORDS] >> np.uint32(_LINE_SHIFT)
+
         if not (address[1:] >= address[:-1]).all():  # functions lie in any order
-            # Of several at one address the last counts, so they stay in order.
+            # Stable, since of several records at one address the last counts.
             order = np.argsort(address, kind="stable")
             address, place = address[order], place[order]
         return _Lines(address, place, self._strings_of(info.btf_id))
 
     def _strings_of(self, number: int) -> bytes:
-        """The strings of the BTF with that id."""
+        """Return the string section of the BTF with id ``number``."""
         if number not in self._strings:
             info = _BtfInfo()
             fd = self._ask(_BTF_GET_FD_BY_ID, number)
@@ -401,18 +423,29 @@ class _Call:
                 self._tell(fd, info)
             finally:
                 os.close(fd)
-            # The kernel took it only with all of this within (kernel/bpf/btf.c, btf_parse_hdr).
+            # The kernel has checked that the strings lie within (kernel/bpf/btf.c,
+            # btf_parse_hdr).
             _, _, _, header, _, _, start, length = _BTF_HEADER.unpack_from(data)
             self._strings[number] = data.raw[header + start :][:length]
         return self._strings[number]
 
     def _tell(self, fd: int, info: ctypes.Structure) -> None:
-        """Have ``info`` filled in of what is behind ``fd``."""
+        """Let the kernel fill in ``info`` for the object of the descriptor ``fd``."""
         place = ctypes.addressof(info)
         self._ask(_OBJ_GET_INFO_BY_FD, fd, ctypes.sizeof(info), place)
 
     def _ask(self, command: int, what: int, length: int = 0, place: int = 0) -> int:
-        """The answer to ``command``, which takes an id, or a descriptor and where to."""
+        """Call bpf(2) with ``command``, and return its result.
+
+        Args:
+            command: one of enum bpf_cmd.
+            what: an id, or a descriptor.
+            length: the size in bytes of the info to fill in, if there is one.
+            place: the address of that info.
+
+        Raises:
+            OSError: the call failed.
+        """
         struct.pack_into("=IIQ", self._attr, 0, what, length, place)
         answer: int = self._syscall(self._number, command, self._attr, len(self._attr))
         if answer < 0:
@@ -425,16 +458,29 @@ def _string(strings: bytes, start: int) -> str:
 
 
 def _by_source(start: int, size: int, lines: _Lines) -> dict[str, list[int]]:
-    """The ``lines`` of the code at ``start``, as :class:`Program` has them."""
+    """Return the ``lines`` of the ``size`` bytes of code at ``start``, as in Program.lines.
+
+    Of several records at one address the last is kept, and of adjacent records with one line
+    the first::
+
+        records        kept
+        0   xdp.c:11
+        0   xdp.c:12   0   xdp.c:12
+        4   xdp.c:12
+        8   xdp.c:13   8   xdp.c:13
+    """
     bounds = np.array((start, start + size), np.uint64)
     own = slice(*np.searchsorted(lines.address, bounds).tolist())
     address, place = lines.address[own], lines.place[own]
+
     last = np.ones(len(address), np.bool_)
     np.not_equal(address[1:], address[:-1], out=last[:-1])
     address, place = address[last], place[last]
+
     new = np.ones(len(address), np.bool_)
     np.not_equal(place[1:], place[:-1], out=new[1:])
     address, place = address[new], place[new]
+
     source = place >> np.uint64(32)
     pairs = np.column_stack((address - bounds[0], place & np.uint64((1 << 32) - 1)))
     found: dict[str, list[int]] = {}
@@ -445,7 +491,7 @@ def _by_source(start: int, size: int, lines: _Lines) -> dict[str, list[int]]:
 
 
 def _unpacked(data: bytes) -> Programs | None:
-    """What :func:`pack_programs` made; None where it is something else."""
+    """Return the programs that :func:`pack_programs` stored; None if ``data`` is damaged."""
     import json
 
     try:
@@ -466,6 +512,9 @@ def _unpacked(data: bytes) -> Programs | None:
 
 
 def _is_of(name: bytes, function: Program) -> bool:
-    """Whether a symbol called ``name`` is ``function`` (bpf_prog_ksym_set_name)."""
+    """Return True if ``name`` is that of the symbol of ``function``.
+
+    It is ``bpf_prog_TAG`` or ``bpf_prog_TAG_NAME`` (kernel/bpf/core.c, bpf_prog_ksym_set_name).
+    """
     called = _PROGRAM + function.tag.encode()
     return name == called or name.startswith(called + b"_")

@@ -1,7 +1,8 @@
-"""The kernel's types as the kernel shows them: BTF, as it is.
+"""The types of the kernel and its modules (BTF), byte for byte as sysfs has them.
 
-Documentation/ABI/testing/sysfs-kernel-btf: the kernel's own since Linux 5.5, a module's
-since 5.11. A module's is split: it goes on where the kernel's ends, and says nothing alone.
+sysfs has the kernel's own since Linux 5.5, and a module's since 5.11
+(Documentation/ABI/testing/sysfs-kernel-btf). A module's BTF is split: its type numbers continue
+the kernel's, so it is of no use without the kernel's.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from .root import LARGE, Root
 DIRECTORY: Final = "sys/kernel/btf"
 _KERNEL: Final = "vmlinux"
 _MAGIC: Final = (b"\x9f\xeb", b"\xeb\x9f")
-"""What BTF begins with in either byte order (Documentation/bpf/btf.rst)."""
+"""The first two bytes of BTF, in either byte order (Documentation/bpf/btf.rst)."""
 
 
 def read_btf(root: Root, module: str | None = None) -> bytes | None:
-    """The BTF of the kernel, or of ``module``; None, and a reason in ``absent``, where not."""
+    """Return the BTF of the kernel, or of ``module``.
+
+    None if it cannot be read; then ``root.absent`` has the reason.
+    """
     if module is not None and (module == _KERNEL or "/" in module):
-        return None  # no name of a module's BTF
+        return None  # it would be the path of another file
     name = f"{DIRECTORY}/{module or _KERNEL}"
     data = root.read(name, LARGE)
     if data is not None and not data.startswith(_MAGIC):

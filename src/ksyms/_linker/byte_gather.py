@@ -1,8 +1,8 @@
-"""Strings of a text gathered and compared many at a time, in windows of 48 bytes.
+"""Many strings of a text copied or compared at once, in windows of 48 bytes.
 
 numpy takes as long to move eight bytes at an odd address as to move sixty-four. So each string
-is moved in one window, whatever its length, and the few longer ones in several. With windows of
-8 bytes, copying ``ab`` and ``wxyz`` next to each other::
+is copied in one window, whatever its length, and the few longer ones in several. With windows
+of 8 bytes, ``ab`` and ``wxyz`` are copied next to each other like this::
 
     text:    a b NUL . . . . . .     w x y z NUL . . .
     first:   [a b NUL . . . . .]                             window of the first string
@@ -40,7 +40,7 @@ def windows_of(text: U8) -> Windows:
 
 
 def equal_strings(text: Windows, a: Index, b: Index, length: Index) -> Mask:
-    """Return for each row whether the ``length`` bytes at ``a`` are those at ``b``."""
+    """Return a mask of the rows in which the ``length`` bytes at ``a`` equal those at ``b``."""
     same = _equal_windows(text[a], text[b], length)
     for rows, offset in _later_windows(length):
         same[rows] &= _equal_windows(
@@ -50,7 +50,7 @@ def equal_strings(text: Windows, a: Index, b: Index, length: Index) -> Mask:
 
 
 def _equal_windows(one: Windows, other: Windows, length: Index) -> Mask:
-    """Return which pairs of windows agree in their first ``length`` bytes."""
+    """Return a mask of the pairs of windows whose first ``length`` bytes are equal."""
     difference = one.view("<u8") ^ other.view("<u8")
     words = difference.reshape(-1, WINDOW // 8) & _MASKS.take(length, axis=0, mode="clip")
     equal: Mask = reduce(np.bitwise_or, words.T) == 0
@@ -62,8 +62,8 @@ def gather_strings(
 ) -> None:
     """Copy the ``length`` bytes at each of ``starts`` to its offset in ``out``.
 
-    The offsets ascend, without gaps. Each row overwrites the bytes that the window of the row
-    before has copied too many: numpy assigns in the order of the indices.
+    The offsets ascend, without gaps. Each row overwrites the surplus bytes of the window of the
+    row before, since numpy assigns in the order of the indices.
     """
     out[offsets] = text[starts]
     for rows, offset in _later_windows(length):
@@ -71,11 +71,11 @@ def gather_strings(
 
 
 def _later_windows(length: Index) -> Iterator[tuple[Index, Index]]:
-    """Yield the windows after the first that it takes to cover each row's ``length`` bytes.
+    """Yield the windows after the first that are needed to cover each row's ``length`` bytes.
 
-    Yields rows, and the offset of a window in each of them. The last window of a row ends
-    where the row ends, so that it overwrites nothing: of 100 bytes the windows start at 0, 48
-    and 52.
+    Each item is an array of rows, and the offset of a window in each of them. The last window
+    of a row ends where the row ends, so that it overwrites nothing: for 100 bytes the windows
+    start at 0, 48 and 52.
     """
     step = WINDOW
     rows = np.flatnonzero(length > step)

@@ -1,4 +1,4 @@
-"""A machine's files into an archive that another machine can read in its place."""
+"""The archive of a machine's files, from which another machine can take a snapshot."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _MODULE_DIRECTORIES: Final = ("sections", "notes")
 
 
 def collect(linker: Linker) -> bytes:
-    """The files that a snapshot of ``linker`` reads, of one moment, as a gzipped tar.
+    """Return the files that a snapshot of ``linker`` reads, of one moment, as a gzipped tar.
 
     Raises:
-        MovedError: the files moved during every one of :data:`TRIES` tries.
-        KsymsError: there could be no snapshot of what would be collected.
+        MovedError: the files changed during each of :data:`TRIES` tries.
+        KsymsError: no snapshot could be taken of these files.
     """
     moved: list[str] = []
     for _ in range(TRIES):
-        reading = linker.read()  # refuses what is hidden or not whole
+        reading = linker.read()  # raises if addresses are hidden or the text is cut short
         before = linker.generation()
         files = _contents(linker.root, linker.btf)
         if reading.programs is not None:
-            from .bpf import SAVED, pack_programs  # with numpy, once the text was read
+            from .bpf import SAVED, pack_programs  # imports numpy, so only after the text
 
             files[SAVED] = pack_programs(reading.programs)
         moved = before.moved(linker.generation()) or linker.moved(reading)
@@ -73,7 +73,7 @@ def _contents(root: Root, btf: bool) -> dict[str, bytes]:
 
 
 def _archive(files: dict[str, bytes], root: Root) -> bytes:
-    saved = int(time.time()) if root.live else root.saved or 0  # 0 where it is not known
+    saved = int(time.time()) if root.live else root.saved or 0  # 0: not known
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz", compresslevel=6) as archive:
         for name, data in files.items():

@@ -28,10 +28,10 @@ _ENDINGS: Final = (".ko", ".ko.debug", *(f".ko{ending}" for ending in COMPRESSED
 
 
 class Exact(NamedTuple):
-    """The symbols of a debug file, by address and name: ``st_size`` and ``st_info``.
+    """The symbols of a debug file: ``st_size`` and ``st_info`` by address and name.
 
-    ``sections`` has the sizes in bytes of its sections by name; ``slide`` is the distance of
-    the running code from the file's link addresses.
+    ``sections`` has the sizes of its sections in bytes, by name. ``slide`` is the difference
+    between the running kernel's addresses and the file's link addresses.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Exact(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A symbol as it lies in its file."""
+    """A symbol of a debug file; ``value`` is an offset into its section in a module's file."""
 
     name: bytes
     section: str | None
@@ -65,9 +65,9 @@ class _Candidate(NamedTuple):
 
 
 class DebugFiles:
-    """Finds debug files in ``directories`` and in the usual places under a root.
+    """Finds debug files in ``directories``, and in the usual directories under a root.
 
-    ``refused`` has by path the reason why a file is not trusted. ``progress`` is called with
+    ``refused`` has the reason why a file is not trusted, by path. ``progress`` is called with
     the number of bytes after a file has been read.
     """
 
@@ -90,7 +90,7 @@ class DebugFiles:
     def module(
         self, name: str, build_id: bytes | None, sections: Sections, symbols: Symbols
     ) -> Exact | None:
-        """Return the exact symbols of module ``name``, moved to where its sections are now."""
+        """Return the exact symbols of module ``name``, at the addresses of its sections now."""
         if build_id is None or not sections.starts:
             return None
         for candidate in self._module_candidates().get(name, ()):
@@ -101,7 +101,7 @@ class DebugFiles:
         return None
 
     def kernel(self, build_id: bytes | None, stext: int | None) -> Exact | None:
-        """Return the kernel's exact symbols, moved so that ``_stext`` is where it is now."""
+        """Return the kernel's exact symbols, moved by the slide that ``_stext`` has now."""
         if build_id is None or stext is None:
             return None
         for candidate in self._kernel_candidates(build_id):
@@ -123,6 +123,7 @@ class DebugFiles:
             for directory in self.directories:
                 for above, _, names in os.walk(directory):
                     candidates += [_given(os.path.join(above, name)) for name in sorted(names)]
+
             if self._named:
                 base = f"lib/modules/{self.release}"
                 listed = (self.root.read(f"{base}/modules.dep") or b"").decode(
@@ -130,6 +131,7 @@ class DebugFiles:
                 )
                 names = [line.partition(":")[0] for line in listed.splitlines()]
                 candidates += [self._below(f"{base}/{name}") for name in names]
+
             for candidate in candidates:
                 stem, dot, ending = os.path.basename(candidate.path).partition(".")
                 if dot + ending in _ENDINGS:
@@ -147,6 +149,7 @@ class DebugFiles:
                 f"lib/modules/{release}/vmlinux",
             ]
             usual.insert(2, f"lib/modules/{release}/build")
+
         found = [_given(os.path.join(base, n)) for base in self.directories for n in names]
         found += [self._below(os.path.join(base, name)) for base in usual for name in names]
         return list({candidate.path: candidate for candidate in found}.values())
@@ -194,6 +197,7 @@ class DebugFiles:
             return None
         if found == build_id:
             return _read(path, image)
+
         own = found.hex() if found else "none"
         self.refused[path] = f"its build-id is {own}, and {build_id.hex()} runs"
         return None
@@ -224,6 +228,7 @@ def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
             info[row] = own  # a label that the kernel ignores stays NOTYPE: kallsyms_symbols.py
         if length:
             size[row], known[row] = length, True
+
     longest: dict[int, int] = {}
     for address, length in zip(symbols.address[known].tolist(), size[known].tolist()):
         longest[address] = max(length, longest.get(address, 0))
@@ -294,6 +299,7 @@ def _placed(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> Ex
     bases = {percpu[row.name] - row.value for row in own}
     if len(bases) == 1:  # symbols of one name could give several bases
         starts = {**starts, _PERCPU: bases.pop()}
+
     found: dict[tuple[int, bytes], tuple[int, int]] = {}
     for name, section, value, size_and_info in file.rows:
         if section in starts:

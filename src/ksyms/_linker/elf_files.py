@@ -1,7 +1,7 @@
-"""Linker files from ELF files on disk: a kernel, and modules where they were loaded to.
+"""Linker files from ELF files on disk: a kernel, and modules at the addresses of their load.
 
-Any class and byte order; ET_EXEC, ET_DYN and ET_REL. Every table is read anew whenever it
-is asked for, as the driver asks the linker: what is written meanwhile is seen.
+They can have any class and byte order, and be ET_EXEC, ET_DYN or ET_REL. Each call reads the
+tables anew, as the driver's calls of the linker do, so that changes to the files are noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .host import Host
 from .link_time import LinkTime
 
 _NO_GENERATION: Final = Generation(None, None, None)
-"""Files on disk have none; :meth:`ElfLinker.moved` tells."""
+"""Files on disk have no generation; :meth:`ElfLinker.moved` finds their changes."""
 
 
 class ElfReading(NamedTuple):
@@ -30,10 +30,10 @@ class ElfReading(NamedTuple):
 
 
 class ElfLinker:
-    """Linker files from ``kernel``, an ELF file, and ``modules``, in the order given.
+    """Reads the linker files from ``kernel``, an ELF file, and ``modules``, in this order.
 
     Args:
-        kernel: the path of the kernel's file; its symbols are taken as they are.
+        kernel: the path of the kernel's file; its symbols' values are used unchanged.
         modules: the modules' files.
         progress: called with the number of bytes each time some have been read.
     """
@@ -56,18 +56,18 @@ class ElfLinker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing stays open between two reads."""
+        """Do nothing: no file stays open between two reads."""
 
     def read(self) -> ElfReading:
-        """Note what state the files are in.
+        """Return the present state of the files.
 
         Raises:
-            SourceError: one cannot be looked at.
+            SourceError: a file does not exist.
         """
         return ElfReading({table.path: table.state() for table in self._tables})
 
     def moved(self, reading: ElfReading) -> list[str]:
-        """Which files were written to since ``reading``, in words."""
+        """Return the files that were written to since ``reading``, in words."""
         return [
             f"{table.path} was written to"
             for table in self._tables
@@ -75,10 +75,10 @@ class ElfLinker:
         ]
 
     def tables(self, reading: ElfReading) -> Tables:
-        """The tables of every file, none of them read yet.
+        """Return the tables of all files; none of them has been read yet.
 
         Raises:
-            ImageError: the kernel's file is no ELF file, or a field of it is wrong.
+            ImageError: the kernel's file is not an ELF file, or a field of it is wrong.
             SourceError: it cannot be read.
         """
         self._tables[0].target = None
@@ -89,12 +89,12 @@ class ElfLinker:
         return Tables(*target, tuple(self._tables), _NO_GENERATION)
 
     def files(self, reading: ElfReading) -> Files:
-        """The linker files with their regions: the sections that are in memory.
+        """Return the linker files with their regions: the sections that are in memory.
 
         Raises:
-            ImageError: a file is no ELF file, a field of it is wrong, or it is of another
+            ImageError: a file is not an ELF file, a field of it is wrong, or it is of another
                 class, byte order or machine than the kernel.
-            LayoutError: they are not of 64 bit and little-endian, or two lie at one place.
+            LayoutError: they are not 64-bit little-endian, or two claim the same addresses.
             SourceError: a file cannot be read.
         """
         tables = self.tables(reading)

@@ -127,6 +127,7 @@ def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Regi
         if end >= 1 << 64:
             raise image.wrong(f"section {number} ends past the last address")
         found.append(Region(prefix + name, start, end, _kind(section), False, _SOURCE))
+
     found.sort(key=lambda region: (region.start, region.end))
     for before, after in pairwise(found):
         if after.start < before.end:
@@ -155,14 +156,20 @@ def _kind(section: Shdr) -> Kind:
 
 
 def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
-    """Return the named symbols that have an address, their sections, and the string table."""
+    """Return the named symbols that have an address or an absolute value.
+
+    The second item has the section number of each, -1 for an absolute one, and the third is the
+    string table.
+    """
     found = find_symtab(image)
     if found is None:
         return np.zeros(0, image.format.sym.dtype), np.zeros(0, np.int64), b""
+
     rows = np.concatenate(
         [np.zeros(0, image.format.sym.dtype), *table.blocks_of(image, _BLOCK)]
     )
     section = sections_of(image, rows, 0, extended_numbers(image, found.number))
+
     kind = rows["st_info"] & 0xF
     named = (rows["st_name"] != 0) & (kind != elf.STT_SECTION) & (kind != elf.STT_FILE)
     memory = np.array([bool(s.sh_flags & elf.SHF_ALLOC) for s in image.sections] or [False])
@@ -179,18 +186,24 @@ def _symbols(
     regions: tuple[Region, ...],
     kernel: bool,
 ) -> tuple[Symbols, dict[str, int]]:
-    """Convert ``rows``, of the ``kernel`` or of a module; find the landmarks too."""
+    """Convert ``rows`` into Symbols, and return the addresses of the landmarks too.
+
+    ``kernel`` is True if they are the kernel's symbols, and False if they are a module's.
+    """
     address = rows["st_value"].astype(np.uint64)
     name, own = _names(image, rows, strings)
+
     letter = _letters(image, rows, section)
     info = LETTER_INFO[letter]
     told = np.isin(rows["st_info"] & 0xF, (elf.STT_FUNC, elf.STT_OBJECT))
     told &= rows["st_info"] >> 4 <= elf.STB_WEAK
     info[told] = rows["st_info"][told]
+
     table = np.frombuffer(own, np.uint8)
     nowhere = ~_touches(address, regions) | (section < 0) | _is_tls(image, section)
     role = np.where(nowhere, Role.ABSOLUTE, Role.NAMES).astype(np.uint8)
     role[mapping_symbols(table, name, kernel)] = Role.LABEL
+
     symbols = Symbols(
         address=address,
         name=name,
@@ -205,7 +218,7 @@ def _symbols(
 
 
 def _landmarks(symbols: Symbols, own: bytes) -> dict[str, int]:
-    """Return the addresses of ``_text`` and ``_stext``, as far as there are such symbols."""
+    """Return the addresses of ``_text`` and ``_stext``, if the file has these symbols."""
     found = {}
     for mark in _LANDMARKS:
         at = (b"\0" + own).find(b"\0" + mark + b"\0")
@@ -254,7 +267,10 @@ def _letters(image: Image, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
 
 
 def _names(image: Image, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.uint32], bytes]:
-    """Copy the names into a table of whole strings, for linkers merge tails; return offsets."""
+    """Copy the names into a table in which no two overlap; return their offsets, and it.
+
+    Static linkers let one name be the tail of another to save space.
+    """
     offsets: dict[int, int] = {}
     own = bytearray()
     for start in rows["st_name"].tolist():

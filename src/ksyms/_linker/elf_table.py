@@ -60,8 +60,8 @@ class Bases(NamedTuple):
 class ElfTable:
     """The tables of the file at ``path``: the kernel's, or a module's if ``module`` is given.
 
-    A file that is not of ``target`` is refused, once that is set. ``progress`` is called with
-    the number of bytes after each read.
+    Once ``target`` is set, a file of another class, byte order or machine is refused.
+    ``progress`` is called with the number of bytes after each read.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class ElfTable:
             yield from self.blocks_of(image, count)
 
     def blocks_of(self, image: Image, count: int) -> Iterator[Rows]:
-        """Do as :meth:`blocks` with an image that is open already."""
+        """Yield the same as :meth:`blocks`, from an image that is open already."""
         found = find_symtab(image)
         if found is None:
             return
@@ -136,6 +136,7 @@ class ElfTable:
         bases = None if self.module is None else section_bases(image, self.module)
         extended = extended_numbers(image, found.number)
         size = image.format.sym.size
+
         for first in range(0, found.symtab.sh_size // size, count):
             start = found.symtab.sh_offset + first * size
             stop = min(start + count * size, found.symtab.sh_offset + found.symtab.sh_size)
@@ -155,7 +156,7 @@ class ElfTable:
             yield rows
 
     def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the string table as it lies in the file, in pieces."""
+        """Yield the bytes of the string table, in pieces."""
         with self.opened() as image:
             found = find_symtab(image)
             if found is None:
@@ -192,7 +193,7 @@ class ElfTable:
 
 
 def section_bases(image: Image, module: ModuleFile) -> Bases:
-    """Return what to add to the values of each section of ``module``, by section number.
+    """Return the number to add to the values of each section's symbols, by section number.
 
     Raises:
         ImageError: the address does not fit the file.
@@ -202,6 +203,7 @@ def section_bases(image: Image, module: ModuleFile) -> Bases:
     for address in (module.base or 0, *module.sections.values()):
         if not 0 <= address < 1 << bits:
             raise _misplaced(module, f"{address:#x} is no address of {bits} bits")
+
     if image.header.e_type == elf.ET_REL:
         if module.base is None:
             return _at_given_addresses(image, module, bits)
@@ -267,6 +269,7 @@ def sections_of(
     beyond = np.flatnonzero(section == elf.SHN_XINDEX)
     section[section >= elf.SHN_LORESERVE] = -1
     section[section == elf.SHN_UNDEF] = -1
+
     if len(beyond):
         if extended is None:
             raise image.wrong(
@@ -275,6 +278,7 @@ def sections_of(
         if first + int(beyond[-1]) >= len(extended):
             raise image.wrong("its table of section numbers (SHT_SYMTAB_SHNDX) is too short")
         section[beyond] = extended[first + beyond]
+
     wrong = np.flatnonzero(section >= len(image.sections))
     if len(wrong):
         raise image.wrong(
@@ -297,7 +301,11 @@ def extended_numbers(image: Image, symtab: int) -> npt.NDArray[np.uint32] | None
 def _make_absolute(
     image: Image, rows: Rows, section: npt.NDArray[np.int64], bases: Bases, first: int
 ) -> None:
-    """Add to each defined symbol's value the distance that its section was moved by."""
+    """Add the base of its section to each defined symbol's value.
+
+    Raises:
+        ImageError: a symbol is in a section in memory whose address was not given.
+    """
     inside = np.flatnonzero(section >= 0)
     placed = bases.known[section[inside]]
     for row in inside[~placed].tolist():
@@ -310,13 +318,14 @@ def _make_absolute(
                 "given.",
                 f"Give its address too: {name}=0x...",
             )
+
     moved = inside[placed]
     value = rows["st_value"][moved].astype(np.uint64) + bases.add[section[moved]]
     rows["st_value"][moved] = value.astype(rows.dtype["st_value"])
 
 
 def _last_name(image: Image, strtab: Shdr) -> int:
-    """Return the last offset at which a name can begin and still end within the table."""
+    """Return the last offset at which a name can start and still end within the table."""
     if not strtab.sh_size:
         return 0
     start = strtab.sh_offset

@@ -1,4 +1,4 @@
-"""What the linker room hands on: linker files, their symbols, their regions."""
+"""The types that this package hands on: linker files, their symbols, their regions."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ if TYPE_CHECKING:
     Lists = Literal["functions", "all"]
 
     class Table(Protocol):
-        """One linker file's symbol and string tables, as they are whenever they are asked for.
+        """The symbol table and the string table of one linker file, read anew by each call.
 
-        What the driver calls LINKER_SYMTAB_GET, LINKER_SYMBOL_VALUES and LINKER_STRTAB_GET.
+        The driver's calls for them are LINKER_SYMTAB_GET, LINKER_SYMBOL_VALUES and
+        LINKER_STRTAB_GET.
         """
 
         def sizes(self) -> tuple[int, int]:
-            """How many symbols there are, and how many bytes of strings."""
+            """Return the number of symbols, and the size of the string table in bytes."""
 
         def blocks(self, count: int) -> Iterator[npt.NDArray[np.void]]:
-            """The symbols, ``count`` at a time, of the format's dtype; they may be changed.
+            """Yield the symbols, ``count`` at a time, as arrays of the format's dtype.
 
-            ``st_name`` is an offset into this file's own strings; values are absolute.
+            ``st_name`` is an offset into this file's own strings; values are absolute. The
+            caller may change the arrays.
             """
 
         def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
-            """The string table, every byte of it, in pieces."""
+            """Yield the whole string table, in pieces."""
 
 
 KERNEL_ID = 1
@@ -47,19 +49,20 @@ KERNEL_ID = 1
 
 
 class Role(IntEnum):
-    """What a listed symbol is to the kernel when it names an address.
+    """The role of a listed symbol in the kernel's own lookup of the name of an address.
 
-    Only ``NAMES`` is a function or an object that the kernel finds for an address, and has a
-    size. The others are listed, and the kernel (kernel/kallsyms.c, kallsyms_lookup_buildid)
-    never finds them:
+    Only a symbol in the role ``NAMES`` is a function or an object that the kernel can find for
+    an address, and only such a symbol has a size. kallsyms lists the others too, but the lookup
+    (kernel/kallsyms.c, kallsyms_lookup_buildid) never returns them:
 
-    - ``LABEL``: a mapping symbol or a local label of a module (is_mapping_symbol in
+    - ``LABEL``: a mapping symbol or a local label (is_mapping_symbol in
       include/linux/module_symbol.h).
-    - ``SILENT``: one of the kernel's own at an address for which the kernel has no name
-      (is_ksym_addr in include/linux/kallsyms.h).
-    - ``ABSOLUTE``: the value is no address: a per-CPU offset, a constant, a file's name.
-    - ``UNDEFINED``: the file has nothing at the address: an undefined symbol of a livepatch,
-      or a function whose memory is freed and belongs to another.
+    - ``SILENT``: one of the kernel's own symbols, at an address outside the ranges that the
+      kernel names by its own symbols (is_ksym_addr in include/linux/kallsyms.h).
+    - ``ABSOLUTE``: the value is not an address but a per-CPU offset, a constant, or the value
+      of a file's name.
+    - ``UNDEFINED``: the linker file has nothing at the address. It is an undefined symbol of a
+      livepatch, or a function whose memory was freed and is used by another file now.
     """
 
     NAMES = 0
@@ -70,16 +73,16 @@ class Role(IntEnum):
 
 
 def all_name(role: npt.NDArray[np.uint8]) -> bool:
-    """Return True where one value stands for all roles, and it is NAMES."""
+    """Return True if the array is one value broadcast to all symbols, and that is NAMES."""
     return role.strides == (0,) and not role[:1].any()
 
 
 class Region(NamedTuple):
     """A range of addresses, [start, end), that belongs to one linker file.
 
-    ``inferred`` says that ``end`` is no boundary that the kernel gave but a rule's result;
-    ``source`` says where the range comes from. A region of no length marks a place that
-    two files claim.
+    ``inferred`` is True if ``end`` follows from a rule, and False if the kernel gave it.
+    ``source`` names the evidence for the range. A region of length 0 marks an address that two
+    linker files claim.
     """
 
     name: str
@@ -93,11 +96,17 @@ class Region(NamedTuple):
 class Symbols(NamedTuple):
     """A linker file's symbol table and its string table.
 
-    One item a symbol, in the order the kernel gives them: ``address`` (uint64), ``name``
-    (uint32, an offset into ``strings``), ``info`` (uint8, ELF ``st_info``), ``letter``
-    (uint8, kallsyms' own), ``role`` (uint8, a :class:`Role`), ``size`` (uint64, bytes) where
-    ``exact`` (bool) says that it is the linker's own. ``strings`` (uint8) is whole: each name
-    ends within it.
+    Each array but ``strings`` has one item for each symbol, in the kernel's order:
+
+    - ``address`` (uint64)
+    - ``name`` (uint32): an offset into ``strings``
+    - ``info`` (uint8): ELF ``st_info``
+    - ``letter`` (uint8): the symbol's letter in kallsyms
+    - ``role`` (uint8): a :class:`Role`
+    - ``size`` (uint64, bytes): valid only where ``exact`` is True
+    - ``exact`` (bool): True if the size is known from the symbol's own file
+
+    ``strings`` (uint8) has the names, each with its terminating NUL.
     """
 
     address: npt.NDArray[np.uint64]
@@ -111,13 +120,14 @@ class Symbols(NamedTuple):
 
 
 class LinkerFile(NamedTuple):
-    """The kernel, a module, or what the kernel lists as if it were one.
+    """The kernel, a module, or a group of symbols that the kernel lists like a module's.
 
-    ``name`` is ``kernel`` for id 1, otherwise what kallsyms puts in brackets. ``stops``
-    (uint64, sorted) are addresses at which some section of the file begins, so that no
-    symbol before one reaches past it. ``unplaced`` counts the symbols that no section of
-    a module explains; ``debug`` is the file that its exact sizes are from; ``btf`` its BTF;
-    ``programs`` what is known of BPF's.
+    ``name`` is ``kernel`` for id 1, and the name in kallsyms' brackets for the others.
+    ``stops`` (uint64, sorted) are addresses at which a section or the memory of a symbol ends:
+    the inferred size of a symbol before a stop does not reach past it. ``unplaced`` is the
+    number of a module's symbols that lie in none of its sections. ``debug`` is the path of the
+    file that its exact sizes are from, ``btf`` its BTF, and ``programs`` are the functions of
+    BPF programs if the file is ``bpf``.
     """
 
     id: int
@@ -134,15 +144,16 @@ class LinkerFile(NamedTuple):
 
 
 class Files(NamedTuple):
-    """Every linker file in load order, as one pass over the kernel's text gave them.
+    """All linker files in load order, from one pass over the kernel's text.
 
-    ``generation`` was taken before the first of what can move was read: the files are of
-    one moment if it is the generation still when they have been read.
+    ``generation`` was taken before the first line that can change was read. The files are of
+    one moment if the generation is still the same after they have been read.
 
-    ``landmarks`` are addresses of the kernel's own symbols by name, ``link_time`` where
-    it was linked if that is known, ``absent`` the files that could not be read and why,
-    ``refused`` those with exact sizes that could be read and are not trusted. ``lists`` is
-    ``functions`` where the kernel lists no data of its own, else ``all``.
+    - ``landmarks``: addresses of some of the kernel's own symbols, by name
+    - ``link_time``: the kernel's link addresses, if known
+    - ``absent``: the files that could not be read, and the reason for each
+    - ``refused``: the files with exact sizes that are not trusted, and the reason for each
+    - ``lists``: ``functions`` if the kernel lists no data of its own, else ``all``
     """
 
     files: tuple[LinkerFile, ...]
@@ -156,9 +167,9 @@ class Files(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Every linker file's tables, the kernel's first, then the modules' in load order.
+    """The tables of all linker files, the kernel's first, then the modules' in load order.
 
-    ``format`` and ``machine`` (``e_machine``) are those of all of them.
+    All of them have the same ``format`` and ``machine`` (``e_machine``).
     """
 
     format: Format

@@ -2,8 +2,8 @@
 
 A read() of /proc/kallsyms gives 4 KB at most, so a text takes more than a thousand of them.
 Python takes its global lock back after each read, and waits for it if another thread works;
-``fread()`` does not. Beside the thread that takes the text apart, reading took 1.07 to 1.11
-times as long as alone, and 1.26 to 1.35 times through io.BufferedReader.
+``fread()`` does not. While another thread parsed the text, reading took 1.07 to 1.11 times as
+long as alone, and 1.26 to 1.35 times as long through io.BufferedReader.
 """
 
 from __future__ import annotations

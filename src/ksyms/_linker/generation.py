@@ -1,4 +1,4 @@
-"""One value that differs when the kernel's linker files have changed."""
+"""The generation: a value that changes when the set of the kernel's linker files changes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,23 @@ if TYPE_CHECKING:
 _MODULES: Final = "proc/modules"
 _SEQNUM: Final = "sys/kernel/uevent_seqnum"
 TRIES: Final = 3
-"""How often to try for one moment, as the driver: ``for(try = 0; try < 3; try++)``."""
+"""The number of tries to read everything within one generation.
+
+It is the driver's: ``for(try = 0; try < 3; try++)``.
+"""
 
 
 class Generation(NamedTuple):
-    """The set of linker files at one moment, as far as the kernel tells.
+    """A value for the set of linker files at one moment, as far as the kernel reports it.
 
-    ``text`` is that of /proc/modules. ``events`` counts what came or went meanwhile, in words:
-    a module that goes and comes back to its address, or comes and goes, leaves the text as it
-    was. ``symbols`` counts what came and went without a module (BPF programs, trampolines).
-    None where the kernel does not tell.
+    - ``text``: the text of /proc/modules.
+    - ``events``: the number of events by what came or went, in words. They are needed since a
+      module that is unloaded and loaded again to the same address, or loaded and unloaded,
+      leaves /proc/modules as it was.
+    - ``symbols``: the number of events of symbols that belong to no module (BPF programs,
+      trampolines).
+
+    A part that the kernel does not report is None.
     """
 
     text: bytes | None
@@ -40,7 +47,7 @@ class Generation(NamedTuple):
 
     @property
     def modules(self) -> dict[str, Module]:
-        """The modules by name, the oldest first; none where the kernel does not tell.
+        """The modules by name, the oldest first; empty if there is no /proc/modules.
 
         Raises:
             KallsymsError: the text is not that of /proc/modules.
@@ -48,7 +55,10 @@ class Generation(NamedTuple):
         return {} if self.text is None else parse_modules(self.text)
 
     def moved(self, later: Generation) -> list[str]:
-        """What is different ``later``, in words; nothing where the set of files is the same."""
+        """Return the changes between this generation and a ``later`` one, in words.
+
+        For example ``["module dummy came"]``; empty if the linker files are the same.
+        """
         moved = {}
         before, after = (self.modules, later.modules) if self.text != later.text else ({}, {})
         for name in sorted(before.keys() | after.keys()):
@@ -58,32 +68,34 @@ class Generation(NamedTuple):
                 moved[f"module {name}"] = "came"
             elif before[name].placed != after[name].placed:
                 moved[f"module {name}"] = f"is {after[name].state}"
+
         old, new = self.events or {}, later.events or {}
         for what in sorted(new.keys() - moved.keys()):
             times = new[what] - old.get(what, 0)
             if times:
                 moved[what] = "came or went" if times == 1 else "came and went"
+
         words = [f"{what} {how}" for what, how in moved.items()]
         if self.symbols != later.symbols:
             words.append("a BPF program or a trampoline of ftrace or kprobes came or went")
         return words
 
     def released(self, later: Generation) -> list[str]:
-        """The modules that have another reference count ``later``."""
+        """Return the names of the modules whose reference count differs in ``later``."""
         before, after = (self.modules, later.modules) if self.text != later.text else ({}, {})
         return [n for n in before if n in after and before[n].refcount != after[n].refcount]
 
 
 UNASKED: Final = Generation(b"", {}, -1)
-"""In place of a generation before what tells of it is watched."""
+"""The generation until :meth:`Watch.begin` has been called."""
 
 
 class Watch:
-    """Asks for the generation of the kernel under ``root``, now and again.
+    """Reads the generation of the kernel under ``root`` as often as it is asked for.
 
-    Where the running kernel allows it, the rings and the socket of its events are open from
-    :meth:`begin` as long as this is; where it does not, ``root.absent`` says why. A saved copy
-    has one generation.
+    For the running kernel, :meth:`begin` opens the perf rings and the netlink socket of its
+    events, which stay open until :meth:`close`; if the kernel does not allow it,
+    ``root.absent`` has the reason. A saved copy always has the same generation.
     """
 
     def __init__(self, root: Root) -> None:
@@ -93,7 +105,7 @@ class Watch:
         self._uevents: ModuleEvents | None = None
         self._modules = StandingFile(root.name_of(_MODULES))
         self._seqnum = StandingFile(root.name_of(_SEQNUM))
-        # A kernel is built with loadable modules or it is not.
+        # The kernel's configuration decides it (CONFIG_MODULES), so it is asked only once.
         self._modular = os.path.exists(self._modules.path)
         self._begun = not root.live
         if not root.live:
@@ -102,9 +114,9 @@ class Watch:
             root.missed(_MODULES, FileNotFoundError(errno.ENOENT, ""))
 
     def begin(self) -> None:
-        """Watch from now on; nothing happens the second time.
+        """Start watching the kernel's events; a second call does nothing.
 
-        Each CPU has a ring, which takes the kernel 0.1 ms to make.
+        A perf ring is opened for each CPU, which takes the kernel 0.1 ms each.
         """
         if self._begun:
             return
@@ -112,7 +124,8 @@ class Watch:
             self._events = KernelEvents()
         except OSError as error:
             self.root.missed("perf_event_open", error)
-        from .uevents import ModuleEvents  # which a saved copy does without
+
+        from .uevents import ModuleEvents  # imported here, since a saved copy does not need it
 
         try:
             self._uevents = ModuleEvents()
@@ -131,9 +144,9 @@ class Watch:
 
     @property
     def whole(self) -> bool:
-        """Whether every change is told: else what does not seem to move may have moved.
+        """True if the kernel reports every change, so that no change can be missed.
 
-        A kernel without loadable modules has no /proc/modules.
+        /proc/modules is not needed on a kernel without loadable modules.
         """
         if self._saved is not None:
             return True
@@ -142,16 +155,16 @@ class Watch:
         return now.symbols is not None and not hidden
 
     def generation(self) -> Generation:
-        """The generation now."""
+        """Return the present generation; start watching if that has not been done."""
         self.begin()
         if self._events is not None:
             self._events.follow()
         return self.glance()
 
     def glance(self) -> Generation:
-        """The generation now, but for CPUs that came since :meth:`generation` was asked.
+        """Return the present generation, but do not look for CPUs that have come online.
 
-        Before :meth:`begin`, :data:`UNASKED`.
+        Return :data:`UNASKED` before :meth:`begin`.
         """
         return self._saved or (self._ask() if self._begun else UNASKED)
 
@@ -159,12 +172,12 @@ class Watch:
         if not self.root.live:
             return Generation(self.root.read(_MODULES), None, None)
         text = self._asked(_MODULES, self._modules.text) if self._modular else None
-        # After the text: what went before that was read has told of it by now.
+        # Only after the text: the event of a change that the text shows has been sent by now.
         uevents = self._uevents.drain() if self._uevents else self._asked(_SEQNUM, self._all)
         return Generation(text, uevents, self._events.drain() if self._events else None)
 
     def _all(self) -> dict[str, int]:
-        """The events of all devices and modules, where those of modules do not come here."""
+        """Return the number of events of all devices, for lack of those of modules alone."""
         return {"a device or a module": int(self._seqnum.value())}
 
     def _asked(self, name: str, ask: Callable[[], T]) -> T | None:
@@ -176,11 +189,14 @@ class Watch:
 
     @property
     def unsure(self) -> bool:
-        """Whether a BPF program was about to go, the last time that it was asked."""
+        """True if a BPF program was about to go when the events were last read."""
         return self._events is not None and bool(self._events.leaving)
 
     def leaving(self, listed: Collection[int]) -> set[int]:
-        """Which of the BPF programs ``listed`` in a text were about to go, by address."""
+        """Return the addresses of those ``listed`` BPF programs that were about to go.
+
+        The addresses of all others are forgotten.
+        """
         if self._events is None:
             return set()
         self._events.leaving.intersection_update(listed)

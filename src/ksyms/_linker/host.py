@@ -1,4 +1,4 @@
-"""Facts about the kernel and the machine that the symbols are of."""
+"""The kernel and the machine that the symbols are of, and who may see its addresses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from .root import Root
 
 CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
 INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
-_INITIAL_USER_LINK: Final = f"user:[{INITIAL_USER_NS}]"  # half of what stat() takes
+# The target of /proc/PID/ns/user; reading the link takes half the time of stat().
+_INITIAL_USER_LINK: Final = f"user:[{INITIAL_USER_NS}]"
 
 STEADY: Final = (
     "proc/version",
@@ -32,20 +33,23 @@ STEADY: Final = (
     "sys/kernel/cpu_byteorder",
     "sys/kernel/notes",
 )
-"""The files that :func:`read_host` reads; they stay as they are until the next boot."""
+"""The files that :func:`read_host` reads; they do not change during a boot."""
 _CAPABILITIES: Final = re.compile(rb"\nCapEff:\t([0-9a-f]+)")
 _BIG: Final = frozenset({"s390x", "ppc", "ppc64", "sparc64"})
 
 
 class Host(NamedTuple):
-    """The kernel's identity; each text is None where nothing told it.
+    """The facts about a kernel and its machine; a text is None if it is not known.
 
-    ``release`` as uname -r, ``version`` the whole of /proc/version, ``machine`` as
-    uname -m; ``bits`` and ``byteorder`` of an address (little where nothing told); ``notes``
-    every note of /sys/kernel/notes in order; ``number`` is the ELF header's machine where
-    ``machine`` does not say it: of a kernel's file, or where the text tells no more.
-    ``running`` is whether the facts are of the running kernel, now; if not, ``saved`` is when
-    they were saved, in seconds since 1970, where that is known.
+    - ``release``: as printed by ``uname -r``
+    - ``version``: the whole of /proc/version
+    - ``machine``: as printed by ``uname -m``
+    - ``bits``, ``byteorder``: of an address; ``little`` if the byte order is not known
+    - ``notes``: every note of /sys/kernel/notes, in order
+    - ``number``: the machine's number in ELF headers, if it does not follow from ``machine``:
+      that of a kernel's ELF file, or of a text that leaves several names possible
+    - ``running``: True if the facts are those of the running kernel
+    - ``saved``: the time at which they were saved, in seconds since 1970, if known
     """
 
     release: str | None
@@ -61,17 +65,23 @@ class Host(NamedTuple):
 
     @property
     def build_id(self) -> bytes | None:
-        """The kernel's GNU build-id; 6.1's notes begin with Xen's, 6.12's end with it."""
+        """The kernel's GNU build-id.
+
+        It can be any of the notes: in Linux 6.1 Xen's notes come first, in 6.12 it is last.
+        """
         return build_id(self.notes)
 
     @property
     def e_machine(self) -> int:
-        """The machine's number in an ELF header; EM_NONE (0) for one that is not known."""
+        """The machine's number in an ELF header; EM_NONE (0) if it is not known."""
         return MACHINES.get(self.machine or "", 0) if self.number is None else self.number
 
     @classmethod
     def of_notes(cls, e_machine: int, notes: tuple[Note, ...]) -> Host:
-        """What a kernel's file of 64 bit, little-endian, tells of where it ran: not much."""
+        """Return what is known from a kernel's ELF file, 64-bit and little-endian, alone.
+
+        That is its machine and its notes.
+        """
         names = [name for name, number in MACHINES.items() if number == e_machine]
         wide = [name for name in names if name.endswith(("64", "64le"))]
         machine = next(iter(wide[-1:] or names), None)
@@ -84,23 +94,32 @@ class Host(NamedTuple):
 
 
 def at_least(release: str | None, version: tuple[int, int]) -> bool | None:
-    """Return whether a ``release`` is of that version of Linux or a later one.
+    """Return True if ``release`` is that of Linux ``version`` or later, False if earlier.
 
-    None where it does not tell: distributions also put later code into earlier versions.
+    None if ``release`` is not known or has no version. The answer is not certain: distributions
+    backport later code to earlier versions.
     """
     match = re.match(r"(\d{1,9})\.(\d{1,9})(?!\d)", release or "", re.ASCII)
     return None if match is None else (int(match[1]), int(match[2])) >= version
 
 
 def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
-    """The facts in ``root``; an address of the kernel's text has ``digits`` digits."""
+    """Read the facts from the files of ``root``.
+
+    Args:
+        root: the kernel's files.
+        digits: the number of digits of an address in kallsyms, 8 or 16.
+        landmarks: addresses of the kernel's own symbols by name.
+    """
     version = root.text("proc/version")
     release = root.text("proc/sys/kernel/osrelease")
     if release is None and version is not None:
         match = re.match(r"Linux version (\S+)", version)
         release = match[1] if match else None
+
     bits = digits * 4
     machine, number = _machine(root, bits, landmarks)
+
     order = root.text("sys/kernel/cpu_byteorder")
     if order not in ("little", "big"):
         order = "big" if machine in _BIG else "little"
@@ -119,9 +138,14 @@ def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
 
 
 def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> Machine:
-    """The machine in ``root``'s files, or by the text alone; nothing is guessed."""
-    if told := root.text("proc/sys/kernel/arch"):  # Linux 6.1 on
+    """Return the machine from the files of ``root``, or else from the text's landmarks.
+
+    ``uname -m`` of this process is used only if the kernel is the running one and the text has
+    no evidence, and only if its word size is the text's.
+    """
+    if told := root.text("proc/sys/kernel/arch"):  # since Linux 6.1
         return Machine(told, None)
+
     found = machine_of(bits, landmarks)
     if root.live and found == NO_MACHINE:
         here = os.uname().machine
@@ -147,10 +171,13 @@ def _format(bits: int, order: str) -> Format:
 
 
 class Access(NamedTuple):
-    """What decides whether the running kernel shows this process its addresses.
+    """The settings and privileges that decide if the kernel shows a process its addresses.
 
-    kernel/ksyms_common.c, kallsyms_show_value: with kptr_restrict 0 anyone where
-    perf_event_paranoid is 1 or less, else CAP_SYSLOG; with 1 CAP_SYSLOG; with 2 nobody.
+    The rule is that of kernel/ksyms_common.c, kallsyms_show_value:
+
+    - kptr_restrict 0: shown if perf_event_paranoid is at most 1, or with CAP_SYSLOG
+    - kptr_restrict 1: shown with CAP_SYSLOG
+    - kptr_restrict 2: not shown
     """
 
     kptr_restrict: int | None
@@ -160,7 +187,7 @@ class Access(NamedTuple):
 
     @property
     def shows(self) -> bool:
-        """Whether the addresses are shown."""
+        """True if the addresses are shown."""
         capable = self.cap_syslog and self.initial_user_namespace
         if self.kptr_restrict is None or self.kptr_restrict >= 2:
             return False
@@ -168,7 +195,7 @@ class Access(NamedTuple):
         return capable or (self.kptr_restrict == 0 and perf)
 
     def why_not(self) -> tuple[str, str]:
-        """What hides the addresses, and what to do about it, a sentence each."""
+        """Return the reason why the addresses are hidden, and a remedy, one sentence each."""
         if self.kptr_restrict is not None and self.kptr_restrict >= 2:
             return (
                 f"kernel.kptr_restrict is {self.kptr_restrict}, so the kernel shows every "
@@ -195,8 +222,8 @@ class Access(NamedTuple):
 
 
 def read_access(root: Root) -> Access:
-    """The state of the rule for this process, from ``root``'s files."""
-    # A kernel without user namespaces has only the first.
+    """Read the settings and this process's privileges from the files of ``root``."""
+    # A kernel without user namespaces has only the initial one.
     inode = root.inode("proc/self/ns/user") or INITIAL_USER_NS
     return Access(
         kptr_restrict=_number(root.text("proc/sys/kernel/kptr_restrict")),
@@ -207,7 +234,10 @@ def read_access(root: Root) -> Access:
 
 
 class Rule:
-    """The rule for other tasks of the running kernel, asked again and again."""
+    """The rule of :class:`Access` for other threads of the running machine.
+
+    The files of the settings are kept open, since each open of the device asks for them.
+    """
 
     def __init__(self) -> None:
         self._kptr_restrict = StandingFile("/proc/sys/kernel/kptr_restrict")
@@ -215,13 +245,13 @@ class Rule:
         self._namespaces = os.path.exists("/proc/self/ns/user")
 
     def shows(self, task: int, status: bytes) -> bool:
-        """Whether the kernel shows its addresses to the thread ``task``.
+        """Return True if the kernel shows its addresses to the thread ``task``.
 
-        ``status`` is its /proc/PID/status. What cannot be read counts against it: the
-        thread may be gone.
+        ``status`` is the text of its /proc/PID/status. The answer is False if a file cannot be
+        read or parsed: the thread may be gone.
 
         Raises:
-            OSError: there is no room to ask.
+            OSError: no descriptor or memory was left to read a file with.
         """
         try:
             restrict = int(self._kptr_restrict.value())
@@ -257,7 +287,7 @@ def _has_syslog(status: bytes) -> bool:
 
 
 def hidden(root: Root) -> HiddenError:
-    """The error for a text in which every address is zero."""
+    """Return the error for a text in which every address is zero."""
     if root.prints:
         return HiddenError(*read_access(Root("/")).why_not())
     return HiddenError(

@@ -1,4 +1,4 @@
-"""The kernel's resources in /proc/iomem: where its code, rodata, data and bss lie."""
+"""The kernel's own ranges in /proc/iomem: its code, rodata, data and bss."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ _LINE: Final = re.compile(
 
 
 def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """Virtual [start, end) of ``code``, ``rodata``, ``data`` and ``bss``, or nothing.
+    """Return the virtual [start, end) of ``code``, ``rodata``, ``data`` and ``bss``.
 
-    On x86 the code resource is [_text, _etext) (arch/x86/kernel/setup.c), which gives the
-    distance from physical to virtual. Nothing comes of a file in which that range has
-    another length: arm64's code resource ends elsewhere, and a reader who is not root is
-    shown zeros (kernel/resource.c, r_show).
+    /proc/iomem has physical addresses. On x86 its ``Kernel code`` is [_text, _etext)
+    (arch/x86/kernel/setup.c), so the difference between ``_text`` and its start is that between
+    virtual and physical addresses::
+
+        01000000-01ffffff : Kernel code      _text = 0xffffffff81000000
+        02200000-02aeffff : Kernel rodata    0xffffffff82200000 to 0xffffffff82af0000
+
+    The result is empty, and ``root.absent`` has the reason, if ``Kernel code`` is not as long
+    as [_text, _etext). So it is on arm64, whose range ends elsewhere, and for a reader that is
+    not root, to which the kernel shows zeros (kernel/resource.c, r_show).
     """
     text = root.text("proc/iomem") or ""
     found = {m[3]: (int(m[1], 16), int(m[2], 16) + 1) for m in _LINE.finditer(text)}
@@ -26,6 +32,7 @@ def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, in
         if text:
             root.absent["proc/iomem"] = "it names no kernel code"
         return {}
+
     start, end = found["code"]
     if end - start == 1:
         root.absent["proc/iomem"] = "its addresses are hidden from this process"
@@ -33,6 +40,7 @@ def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, in
     if end - start != landmarks["_etext"] - landmarks["_text"]:
         root.absent["proc/iomem"] = "its kernel code is not [_text, _etext)"
         return {}
+
     away = landmarks["_text"] - start
     places = {name: (low + away, high + away) for name, (low, high) in found.items()}
     if not all(0 <= low < high <= 1 << 64 for low, high in places.values()):

@@ -1,9 +1,9 @@
 r"""The text of ``/proc/kallsyms`` as columns.
 
-numpy takes apart all the lines of a block at once (``kallsyms_lines.py``). A name may have any
-bytes but NUL, line feed and tab: gas calls labels ``.L0 `` and ``.L1`` 0x02 ``5``. Some kernels
-spell lines in another way with the same meaning; a block is only spelled anew
-(``respelled.py``) if it is refused as it is.
+numpy parses all the lines of a block at once (``kallsyms_lines.py``). A name may have any bytes
+but NUL, line feed and tab: gas calls labels ``.L0 `` and ``.L1`` 0x02 ``5``. Some kernels spell
+lines in another way with the same meaning; ``respelled.py`` rewrites a block, but only after it
+was refused as it is.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ U32 = npt.NDArray[np.uint32]
 Item = TypeVar("Item", np.uint8, np.uint32, np.uint64)
 
 _LINES: Final = 1 << 17
-"""Lines that there is room for at first."""
+"""The number of lines that there is room for at first."""
 _BEGINS_LABEL: Final = np.array([chr(c) in "$.L" for c in range(256)])
-"""True for a first byte of the names that the kernel can ignore (``marks.py``)."""
+"""True for the bytes with which names start that the kernel can ignore (``marks.py``)."""
 _NOT_A_MODULE: Final = re.compile(rb"[\0-\x20\[\]]")
 """The bytes that the name in a bracket never has."""
 _HASHES: Final = 1 << 16
@@ -51,14 +51,18 @@ _HASHES: Final = 1 << 16
 class Kallsyms(NamedTuple):
     """The lines of one kallsyms text, in its order.
 
-    ``address`` (uint64), ``letter`` (uint8) and ``name`` (uint32) have one item a line;
-    ``name`` is an offset into ``strings`` (uint8), the names in the text's order, each with
-    a NUL behind it; ``foo`` is the tail of ``__pfx_foo`` where the text has one right after
-    the other. ``ignored`` are the lines, ascending, that the kernel lists and that name nothing
-    (``marks.py``). ``runs`` has the first line of each run of lines with one bracket, and the
-    name in the bracket, or None for the kernel's own. ``digits`` is the number of digits of an
-    address, 8 or 16. ``landmarks`` has the addresses of the kernel's own symbols that the
-    caller asked for by name. ``generation`` was taken before the first bracket was printed.
+    - ``address`` (uint64), ``letter`` (uint8): one item for each line
+    - ``name`` (uint32): the offset of each line's name in ``strings``
+    - ``strings`` (uint8): the names in the text's order, each with its terminating NUL. If
+      ``foo`` follows ``__pfx_foo`` in the text, it is the tail of that string
+    - ``ignored``: the numbers of the lines, ascending, that the kernel's lookup ignores
+      (``marks.py``)
+    - ``runs``: the first line of each run of lines with one bracket, and the name in the
+      bracket, None for the kernel's own
+    - ``digits``: the number of digits of an address, 8 or 16
+    - ``landmarks``: the addresses of the kernel's own symbols that the caller asked for, by
+      name
+    - ``generation``: the generation before the first bracket was printed
     """
 
     address: U64
@@ -77,16 +81,16 @@ def read_kallsyms(
     landmarks: frozenset[str] = frozenset(),
     progress: Callable[[int], None] | None = None,
 ) -> Kallsyms:
-    """Take a kallsyms text apart, to its end.
+    """Parse a kallsyms text, to its end.
 
     Args:
         reader: the text. The kernel's own symbols never move, so the moment that counts is
             when the first bracket is printed.
-        landmarks: names to note the addresses of while the text passes.
-        progress: called with the number of bytes each time some have been taken apart.
+        landmarks: the names of the kernel's own symbols whose addresses are returned too.
+        progress: called with the number of bytes each time some have been parsed.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: the text cannot be read.
         KallsymsError: a line is not kallsyms, or the text ends within a line.
     """
     text = _Parser(reader.path, landmarks).parse(reader.blocks(), progress)
@@ -181,7 +185,10 @@ class _Parser:
         return len(self.runs) == 1 and self.runs[0][1] is None
 
     def _ignored(self) -> Index:
-        """Return the lines that name nothing; the rule for a module's names is another."""
+        """Return the numbers of the lines that the kernel's lookup ignores.
+
+        The rule for the kernel's own names differs from that for modules' names.
+        """
         lines = np.concatenate(self.labels)
         first = np.array([start for start, _ in self.runs], np.intp)
         kernels = np.array([module is None for _, module in self.runs], np.bool_)
@@ -193,7 +200,7 @@ class _Parser:
         return lines[ignored]
 
     def _take_block(self, text: U8) -> None:
-        """Take a block apart; if it is refused, once more with its spelling made usual.
+        """Parse a block; if it is refused, parse it once more with the usual spelling.
 
         Raises:
             KallsymsError: it has a line that is not kallsyms.
@@ -214,10 +221,10 @@ class _Parser:
         self._take(np.frombuffer(bytearray(usual) + bytes(PAD), np.uint8))
 
     def _take(self, text: U8) -> None:
-        """Take apart whole lines; ``text`` goes on for PAD bytes after the last.
+        """Parse whole lines; ``text`` has PAD more bytes after the last one.
 
         Raises:
-            KallsymsError: as :meth:`_take_block`; then nothing has been taken.
+            KallsymsError: as for :meth:`_take_block`; then no line has been added.
         """
         starts, ends = line_bounds(text)
         if (ends - starts).max() > LONGEST:
@@ -268,7 +275,7 @@ class _Parser:
         self.address.extend(count)[:] = address
 
     def _note_landmarks(self, lines: Lines, first: U64, length: Index, address: U64) -> None:
-        """Keep the addresses of landmarks among these lines; the first of a name counts."""
+        """Keep the addresses of the landmarks in these lines; the first of each name counts."""
         maybe = self.may_be_wanted[_hash(first, length)]
         for line in np.flatnonzero(maybe).tolist():
             start, end = int(lines.names[line]), int(lines.names[line] + length[line])
@@ -279,8 +286,8 @@ class _Parser:
     def _find_modules(self, lines: Lines) -> tuple[Index, Index]:
         """Note the runs of lines with one bracket.
 
-        Returns the end of each line's name, and the lines whose bracket is another than that of
-        the line before, of which the first line is one.
+        Returns the end of each line's name, and the lines whose bracket differs from that of
+        the line before; the first line is one of them.
 
         Raises:
             KallsymsError: a bracket is malformed.
@@ -335,7 +342,10 @@ def _empty(reader: ReaderThread) -> KallsymsError:
 
 
 def _begins_label(first: U64, maybe: Mask) -> Index:
-    """Return which names begin with ``$``, ``.L`` or ``L0``, of those that ``maybe`` do."""
+    """Return the rows of ``maybe`` whose names start with ``$``, ``.L`` or ``L0``.
+
+    ``first`` has the first bytes of each name as a little-endian word.
+    """
     rows = np.flatnonzero(maybe)
     two = (first[rows] & np.uint64(0xFFFF)).astype("<u2").view("S2")
     found: Index = rows[(two == b".L") | (two == b"L0") | (two.astype("S1") == b"$")]
@@ -343,6 +353,6 @@ def _begins_label(first: U64, maybe: Mask) -> Index:
 
 
 def _hash(first: U64, length: Index) -> U64:
-    """Return a number below _HASHES for each name, from its length and its first four bytes."""
+    """Return a number below _HASHES for each name, from its length and first four bytes."""
     key = (first << np.uint64(32)) + length.view(np.uint64)
     return (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)

@@ -1,4 +1,4 @@
-r"""The lines of a block of kallsyms text, split, checked and converted many at a time.
+r"""The lines of a block of kallsyms text, split, checked and converted all at once.
 
 kernel/kallsyms.c, s_show, prints one symbol a line (``\t`` and bracket for a module's only)::
 
@@ -41,10 +41,16 @@ _HEADS: Final = {
     )
     for narrow, digits in enumerate((16, 8))
 }
-"""The begin of a line, by the number of its address' digits.
+"""The dtype of the first bytes of a line, by the number of its address' digits.
 
 ``high`` and ``low`` are eight digits each, ``before`` and ``behind`` the spaces around the
-letter, ``name`` is the name's first byte and ``first`` its first eight.
+letter, ``name`` is the name's first byte and ``first`` its first eight::
+
+    ffffffffc02f82c0 t v9fs_mount
+    high    low     |||name
+                    ||behind
+                    |letter
+                    before
 """
 
 
@@ -67,9 +73,9 @@ _NO_PAIRS: Final = np.uint64(0xFF00FF00FF00FF00)
 class Lines(NamedTuple):
     """The lines of a block, one item a line; offsets are into ``text``.
 
-    ``text`` (uint8) goes on for PAD bytes after the last line, ``windows`` are its windows.
+    ``text`` (uint8) has PAD more bytes after the last line, ``windows`` are its windows.
     ``starts`` and ``ends`` are the offsets of the first byte and of the newline, ``names`` that
-    of the name; ``heads`` has a dtype of :data:`_HEADS`, for ``digits`` digits.
+    of the name; ``heads`` has the dtype of :data:`_HEADS` for ``digits`` digits.
     """
 
     text: U8
@@ -104,14 +110,14 @@ def split_lines(text: U8, starts: Index, ends: Index, digits: int) -> Lines:
 
 
 def parse_heads(lines: Lines) -> tuple[U64, Mask]:
-    """Return the address of each line, and which lines do not begin as s_show prints them."""
+    """Return the address of each line, and a mask of the lines with a malformed start."""
     heads = lines.heads
     bad = (lines.ends <= lines.names) | (heads["before"] != SPACE) | (heads["behind"] != SPACE)
     bad |= ~_IS_LETTER[heads["letter"]]
     low = _parse_hexadecimal(heads["low"], bad)
     if lines.digits == 8:
         return low, bad
-    # Nearly always all the addresses of a block have the same upper half.
+    # Nearly always all the addresses of a block have the same upper half, which is parsed once.
     high = heads["high"]
     upper = _parse_hexadecimal(high[:1] if (high == high[0]).all() else high, bad)
     return upper << np.uint64(32) | low, bad
@@ -137,7 +143,7 @@ def _parse_hexadecimal(digits: U64, bad: Mask) -> U64:
 
 
 def find_brackets(lines: Lines) -> tuple[Index, Mask] | None:
-    """Return the end of each line's name, and which lines have a bracket that is malformed.
+    """Return the end of each line's name, and a mask of the lines with a malformed bracket.
 
     None if no line has a bracket.
     """
@@ -165,18 +171,22 @@ def find_brackets(lines: Lines) -> tuple[Index, Mask] | None:
 
 
 def _find_damage(lines: Lines, body: U8, name_ends: Index) -> Mask:
-    """Return which lines of a block with blanks or control characters in names are damaged.
+    """Return a mask of the damaged lines of a block with blanks or control characters in names.
 
-    A name may have such bytes. These are what damage leaves: a NUL; the end of an address
-    (four digits are enough) and a letter, for the name of another line follows; a carriage
-    return at the end of a line; a bracket without a tab before it.
+    A name may have such bytes. Signs of damage are
+
+    - a NUL;
+    - the end of an address (four digits are enough) and a letter within a line, where another
+      line was spliced in: ``ffffffff81000000 T _te1000200 T do_one``;
+    - a carriage return at the end of a line;
+    - a bracket without a tab before it.
     """
     starts, ends = lines.starts, lines.ends
     last = body[ends - 1]
     bad: Mask = (last == RETURN) | ((last == CLOSING) & (name_ends == ends))
     bad[np.searchsorted(ends, np.flatnonzero(body == 0))] = True
 
-    # A letter between two spaces: each line has one, before its name.
+    # A letter between two spaces: each undamaged line has one, before its name.
     space = body == SPACE
     gaps = np.flatnonzero(space[:-2] & space[2:] & ~space[1:-1])
     if len(gaps) > len(ends):
@@ -189,7 +199,7 @@ def _find_damage(lines: Lines, body: U8, name_ends: Index) -> Mask:
 
 
 def bracket_changes(lines: Lines, name_ends: Index) -> Index:
-    """Return the lines whose bracket is not that of the line before; the first line is one."""
+    """Return the lines whose bracket differs from that of the line before, and the first."""
     width = lines.ends - name_ends
     changed = np.ones(len(width), np.bool_)
     changed[1:] = width[1:] != width[:-1]
@@ -201,9 +211,10 @@ def bracket_changes(lines: Lines, name_ends: Index) -> Index:
 
 
 def find_tails(lines: Lines, length: Index, first: U64, prefix: bytes) -> Mask:
-    """Return which names are those of the line before without ``prefix`` (six bytes).
+    """Return a mask of the names that are the name before without ``prefix`` (six bytes).
 
-    ``first`` are the names' first eight bytes, ``length`` their lengths.
+    So it is for ``beta`` after ``__pfx_beta``. ``first`` has the names' first eight bytes, as
+    little-endian words, and ``length`` their lengths.
     """
     names = lines.names
     tail = np.zeros(len(names), np.bool_)

@@ -1,4 +1,4 @@
-"""The symbol tables of linker files, from the columns of a kallsyms text."""
+"""The symbol tables of linker files, made from the columns of a kallsyms text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _LETTER_INFO_BYTES: Final = LETTER_INFO.tobytes()
 
 
 def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
-    """Return the runs of lines of each bracket, None for the kernel's own."""
+    """Return the runs of lines by the name in the bracket, None for the kernel's own."""
     lines: dict[str | None, list[slice]] = {}
     ends = [start for start, _ in text.runs[1:]] + [len(text.address)]
     for (start, name), end in zip(text.runs, ends):
@@ -51,10 +51,10 @@ def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
 
 
 def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
-    """Return ``symbols`` in the given roles (uint8, one a symbol).
+    """Return ``symbols`` with the given roles (uint8, one for each symbol).
 
-    ELF has no type for a symbol that is listed and names no address. Such symbols, but for the
-    absolute ones, are STT_NOTYPE, which readers of ELF files do not take for a function.
+    ELF has no type for a symbol that is listed but names no address. Such symbols, except the
+    absolute ones, become STT_NOTYPE, which readers of ELF files do not take for a function.
     """
     if all_name(role):
         return symbols._replace(role=role)
@@ -70,11 +70,19 @@ def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
 
 
 def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
-    """Return the symbols of some runs of lines, as one table with strings of its own."""
+    """Return the symbols of several runs of lines, as one table with its own strings.
+
+    ``name`` becomes an offset into these strings::
+
+        runs       lines 0-1           lines 5-6
+        strings    a NUL bc NUL        d NUL e NUL     of the text: at 0 and 20
+        result     a NUL bc NUL d NUL e NUL
+        name       0 2                 20 22           -> 0 2 5 7
+    """
     if len(lines) == 1:
         return _table(text, lines[0], *_run(text, lines[0]))
 
-    # By arrays: a text by hand can have as many runs as lines.
+    # With arrays, since a text edited by hand can have as many runs as lines.
     starts = np.array([part.start for part in lines], np.int64)
     count = np.array([part.stop for part in lines], np.int64) - starts
     behind = np.cumsum(count)
@@ -114,6 +122,10 @@ def _table(
     strings: U8,
     ignored: npt.NDArray[np.intp],
 ) -> Symbols:
+    """Return the symbols of ``lines``, whose names are at the offsets ``name`` of ``strings``.
+
+    ``ignored`` are the positions in ``lines`` of those that the kernel's lookup ignores.
+    """
     letter = text.letter[lines]
     # The same as LETTER_INFO[letter], in a third of the time.
     info = np.frombuffer(bytearray(letter.tobytes().translate(_LETTER_INFO_BYTES)), np.uint8)

@@ -1,9 +1,12 @@
-"""Symbols that come and go without a module: BPF programs, ftrace and kprobe trampolines.
+"""perf's events of symbols outside modules: BPF programs, ftrace and kprobe trampolines.
 
-The kernel tells of each that comes by a PERF_RECORD_KSYMBOL (include/uapi/linux/
-perf_event.h, Linux 5.1; trampolines since 5.9), on the ring of the CPU that it happened on.
-One of kprobes goes without, but its code is unmade then, and that gives a
-PERF_RECORD_TEXT_POKE (Linux 5.8). A BPF program's comes before it is gone.
+The kernel writes them into the ring of the CPU on which they happen
+(include/uapi/linux/perf_event.h):
+
+- PERF_RECORD_KSYMBOL (since Linux 5.1, for trampolines since 5.9) when a symbol comes or goes.
+  That of a BPF program which goes is written before its symbols are removed from kallsyms.
+- PERF_RECORD_TEXT_POKE (since Linux 5.8) when code is written. It is needed for kprobes: when
+  one goes there is no PERF_RECORD_KSYMBOL, but its code is erased.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ _POKE_BODY: Final = struct.Struct("=QHH")
 _POSITION: Final = struct.Struct("=Q")
 _POSITIONS: Final = struct.Struct("=QQ")
 _LARGEST: Final = mmap.PAGESIZE + 64
-"""Bytes of a record at most, of those that count: of the code of a trampoline, a page."""
+"""The most bytes of a record that counts: that of a trampoline has a page of code."""
 
 
 class _Ring(NamedTuple):
@@ -59,14 +62,14 @@ class _Ring(NamedTuple):
 
 
 class KernelEvents:
-    """The events of every CPU, from when this was made until it is closed.
+    """The events of all CPUs, from construction until :meth:`close`.
 
-    ``seen`` counts those that concern symbols; where the kernel had to drop some it counts
-    too, for then anything can have happened. ``leaving`` are the addresses of BPF programs
-    that were about to go: each may be listed still.
+    ``seen`` is the number of events that concern symbols. Events that the kernel had to drop
+    count as one, since any change can be among them. ``leaving`` are the addresses of the
+    BPF programs that were about to go; kallsyms may still list them.
 
     Raises:
-        OSError: the kernel, or what this process may do, does not allow it.
+        OSError: the kernel has no such events, or this process lacks the privilege.
     """
 
     def __init__(self) -> None:
@@ -82,7 +85,7 @@ class KernelEvents:
             raise
 
     def close(self) -> None:
-        """Give the rings back."""
+        """Close the rings."""
         for ring in self._rings.values():
             ring.pages.close()
             os.close(ring.fd)
@@ -90,7 +93,7 @@ class KernelEvents:
         self._cpus.close()
 
     def drain(self) -> int:
-        """Take in what has come since the last time; gives :attr:`seen`."""
+        """Read the records that have come since the last call; return :attr:`seen`."""
         for ring in self._rings.values():
             for kind, body in _records(ring):
                 if kind != _RECORD_TEXT_POKE or _is_whole(body):
@@ -106,7 +109,10 @@ class KernelEvents:
             self.leaving.discard(address)
 
     def follow(self) -> None:
-        """Open the rings of CPUs that have come online; what they did before is unknown."""
+        """Open rings for CPUs that have come online.
+
+        That counts as an event, since the events of these CPUs until now are lost.
+        """
         online = self._cpus.value()
         if online == self._online:
             return
@@ -118,32 +124,39 @@ class KernelEvents:
 
 
 def _records(ring: _Ring) -> Iterator[tuple[int, bytes]]:
-    """The records in a ring, each taken out of it: type and body.
+    """Yield the type and the body of each record in a ring, and remove them from it.
 
-    The kernel says that it had no room for one only with the next that it has room for
-    (kernel/events/ring_buffer.c, __perf_output_begin), which may never come. So one of
-    lost events is given too, empty, where there may have been too little room.
+    If the ring has no room for a record, the kernel drops it, and writes PERF_RECORD_LOST only
+    before the next record that fits (kernel/events/ring_buffer.c, __perf_output_begin), which
+    may never come. So an empty PERF_RECORD_LOST is yielded here if the room that was left may
+    have been too small for a record::
+
+        |....[ record ][ record ][ record ]....|
+             begin                        head     room = size - (head - begin)
     """
     head, begin = _POSITIONS.unpack_from(ring.pages, _HEAD)
+
     tail = begin
     while tail < head:
         kind, _, size = _HEADER.unpack(_bytes(ring, tail, _HEADER.size))
         if size < _HEADER.size:
-            break  # the kernel writes no such record; a ring is never read for ever
+            break  # the kernel writes no such record; without this the loop might not end
         yield kind, _bytes(ring, tail + _HEADER.size, size - _HEADER.size)
         tail += size
     _POSITION.pack_into(ring.pages, _HEAD + 8, head)
-    # What came up to now found the old tail, at the latest.
+    # Records that came while these were read may still have seen the old tail, so the room is
+    # computed from it and from the head as it is now.
     (latest,) = _POSITION.unpack_from(ring.pages, _HEAD)
     if ring.size - (latest - begin) <= _LARGEST:
         yield _RECORD_LOST, b""
 
 
 def _is_whole(body: bytes) -> bool:
-    """Whether a text poke made or unmade code, and did not change some that stays.
+    """Return True if a text poke created or erased code, False if it changed existing code.
 
-    The code that jump labels and calls of the tracer are patched into stays; a module's
-    load patches hundreds.
+    Jump labels and the tracer's calls are patched into code that stays; to load a module takes
+    hundreds of such pokes. Code is created if the old length is 0, and erased if the new one
+    is.
     """
     _, before, after = _POKE_BODY.unpack_from(body)
     return not before or not after
@@ -156,7 +169,7 @@ def _bytes(ring: _Ring, position: int, length: int) -> bytes:
 
 
 def _cpus(text: str) -> list[int]:
-    """The CPUs in a list such as ``0-3,8`` (lib/bitmap.c, bitmap_print_to_pagebuf)."""
+    """Return the CPUs in a list such as ``0-3,8`` (lib/bitmap.c, bitmap_print_to_pagebuf)."""
     cpus: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
@@ -168,14 +181,17 @@ def _open(cpu: int) -> _Ring:
     number = _SYSCALL.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into("=IIQ", attr, 0, _PERF_TYPE_SOFTWARE, _ATTR_SIZE, _PERF_COUNT_SW_DUMMY)
     struct.pack_into("=Q", attr, 40, _KSYMBOL | _TEXT_POKE)
+
     buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(attr)
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.syscall(number, buffer, -1, cpu, -1, _FLAG_FD_CLOEXEC)
     if fd < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
     try:
         pages = mmap.mmap(fd, (1 + _DATA_PAGES) * mmap.PAGESIZE)
     except OSError:

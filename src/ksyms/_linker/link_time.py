@@ -1,4 +1,4 @@
-"""Where the kernel was linked, before a boot moved it."""
+"""The kernel's link addresses, from which KASLR moved it by the slide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE: Final = re.compile(
 
 
 class LinkTime(NamedTuple):
-    """The addresses of ``_text`` and ``_stext`` as linked, and the file that told them."""
+    """The link addresses of ``_text`` and ``_stext``, and the file that they are from."""
 
     text: int
     stext: int
@@ -22,16 +22,24 @@ class LinkTime(NamedTuple):
 
 
 def read_link_time(root: Root, release: str | None, now: dict[str, int]) -> LinkTime | None:
-    """The link-time addresses from a System.map, or None where none can be trusted.
+    """Return the link addresses from a System.map; None if none can be trusted.
 
-    A System.map has no build-id; it is trusted where it is named for ``release`` and every
-    boundary in it lies as far from ``_text`` as it does ``now``. Debian ships one that
-    holds a sentence and no symbols. A kernel's image has no other addresses.
+    A System.map has no build-id. It is trusted if its name has ``release``, and all section
+    boundaries in it differ from their addresses ``now`` by one slide; ``_text``, ``_stext`` and
+    ``_etext`` must be among them::
+
+        System.map                   now                          difference
+        ffffffff81000000 T _text     ffffffff9a000000 T _text     0x19000000
+        ffffffff82001ed2 T _etext    ffffffff9b001ed2 T _etext    0x19000000
+
+    Debian installs a System.map that holds a sentence and no symbols, which is skipped.
+    A kernel's image has no other addresses.
     """
     if root.linked and {"_text", "_stext"} <= now.keys():
         return LinkTime(now["_text"], now["_stext"], root.path)
     if release is None or "_text" not in now:
         return None
+
     for name in (f"boot/System.map-{release}", f"lib/modules/{release}/System.map"):
         data = root.read(name, LARGE)
         there = {m[2].decode(): int(m[1], 16) for m in _LINE.finditer(data or b"")}

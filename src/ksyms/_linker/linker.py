@@ -1,4 +1,4 @@
-"""The linker: every linker file of a kernel, in load order, from its text files."""
+"""The linker files of a kernel, in load order, from its text files."""
 
 from __future__ import annotations
 
@@ -19,29 +19,39 @@ if TYPE_CHECKING:
 
 
 class Linker:
-    """Where a kernel's symbols come from: the running one, or one saved under a root.
+    """Reads the linker files of the running kernel, or of one saved under a root.
 
-    A context manager: events are watched from its first question to its end.
+    A context manager. The kernel's events are watched from the first read, or the first call of
+    :meth:`generation`, until its end::
+
+        with Linker() as linker:
+            reading = linker.read()
+            if not linker.moved(reading):
+                files = linker.files(reading)
 
     Args:
         root: the directory that holds ``proc`` and ``sys``, or an archive of one.
-        kallsyms: a kallsyms text by itself, in place of a directory.
+        kallsyms: the path of a kallsyms text alone, in place of a root.
         progress: called with the number of bytes each time some have been read.
-        debug: directories to look for files with exact sizes in, besides the usual ones;
-            None for sizes inferred from the text alone.
-        btf: whether the kernel's and the modules' BTF is read too.
-        data: what the text or the archive has, where it has been read and can be read once;
-            or the files that a kernel's image stands for (:mod:`~.._images`).
+        debug: directories in which to look for files with exact sizes, before the usual ones;
+            None to infer all sizes from the text.
+        btf: True to read the kernel's and the modules' BTF too.
+        data: the contents of the text or the archive, if they have been read already and cannot
+            be read again, as from a pipe; or the files that a kernel's image stands for, by
+            their names (:mod:`~.._images`).
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.
     """
 
     remedy: Final = "Try again when no modules are being loaded or unloaded."
-    """What to do where the files keep moving."""
+    """The remedy in the error if the files change during every try."""
 
     reads_late: Final = False
-    """Whether tables are read while they are copied; here all that moves is read before."""
+    """True if tables are read while they are copied.
+
+    Here everything that can change is read before.
+    """
 
     def __init__(
         self,
@@ -65,32 +75,33 @@ class Linker:
         self.close()
 
     def close(self) -> None:
-        """Give back what the kernel holds for this: the rings and the socket of its events."""
+        """Close the rings and the socket of the kernel's events."""
         self._watch.close()
 
     @property
     def watched(self) -> bool:
-        """Whether every change is told, so that a snapshot can stand until one is."""
+        """True if the kernel reports every change, so that a snapshot is valid until then."""
         return self._watch.whole
 
     def generation(self) -> Generation:
-        """The value that differs when the linker files have changed."""
+        """Return the value that changes when the linker files change."""
         return self._watch.generation()
 
     def read(self) -> Reading:
-        """Read what must be of one moment: the text.
+        """Read everything that must be of one moment: the text, then the BPF programs.
 
         Raises:
             HiddenError: every address is zero.
-            KallsymsError: a text is not what the kernel prints, or was cut short.
+            KallsymsError: the text is not what the kernel prints, or was cut short.
             SourceError: the text of kallsyms cannot be read.
         """
         source = self.root.open_kallsyms()
         live = self.root.live
         with ReaderThread(source, self.root.kallsyms, self._watch.glance, live) as ahead:
-            # The kernel prints its own symbols first, which never move.
+            # The kernel prints its own symbols first, which never move, so there is time to
+            # start watching.
             self._watch.begin()
-            # And with these numpy, which takes longer to import than the kernel to print.
+            # These import numpy, which takes longer than the kernel takes to print.
             from .bpf import NAME, read_programs
             from .kallsyms import read_kallsyms
             from .kallsyms_symbols import lines_of
@@ -98,8 +109,9 @@ class Linker:
             from .regions import LANDMARKS
 
             if live:
-                self.root.keep(STEADY)  # until there is something to take apart
+                self.root.keep(STEADY)  # in the time until the first text arrives
             text = read_kallsyms(ahead, LANDMARKS | MACHINE_LANDMARKS, self.progress)
+
         if not text.address.any():
             raise hidden(self.root)
         if ("_stext" in text.landmarks) != ("_etext" in text.landmarks):
@@ -109,25 +121,31 @@ class Linker:
                 "it is not whole.",
                 "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
             )
-        if text.generation is UNASKED:  # what moves came with the first that was read
+
+        if text.generation is UNASKED:  # lines that can change came before the watch had begun
             return self.read()
+
         lines = lines_of(text)
-        # Before moved() is asked, so that they are of the text's moment.
+        # Read before moved() is called, which then covers them too.
         programs = read_programs(self.root) if NAME in lines else None
         told = live and text.generation.text is not None
         return Reading(text, lines, programs, came(text, lines) if told else ())
 
     def moved(self, reading: Reading) -> list[str]:
-        """What has changed since ``reading`` was begun, in words; nothing if nothing has."""
+        """Return the changes since ``reading`` was begun, in words; empty if there are none."""
         before, now = reading.text.generation, self.generation()
         if before == now and not self._watch.unsure and not reading.came:
             return []
+
         words = before.moved(now)
-        # After a module is Live, and after its event, the kernel stops listing its init
-        # symbols and in the same breath drops a reference (main.c, do_init_module).
+
+        # The kernel stops listing a module's init symbols only after its state is Live and its
+        # event was sent; at the same time it drops a reference (kernel/module/main.c,
+        # do_init_module). So a changed reference count is the only sign of it.
         if released := before.released(now):
             for name in sorted(self._members.initializing(reading).intersection(released)):
                 words.append(f"module {name} let go of its init section")
+
         listed: set[int] = set()
         for part in reading.lines.get("bpf", ()):
             listed.update(reading.text.address[part].tolist())
@@ -136,7 +154,11 @@ class Linker:
         return words or [f"{what} came and went" for what in reading.came]
 
     def files(self, reading: Reading) -> Files:
-        """The linker files that ``reading`` tells of."""
+        """Return the linker files of ``reading``; the rest, such as sysfs, is read now.
+
+        Raises:
+            KallsymsError: a file such as /proc/modules is not what the kernel prints.
+        """
         return self._members.files(reading, self.generation)
 
     @cached_property

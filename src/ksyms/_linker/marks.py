@@ -1,4 +1,4 @@
-"""Symbols that the kernel lists, and ignores where it names an address."""
+"""Mapping symbols and local labels: kallsyms lists them, the kernel's lookup ignores them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,37 @@ _CODE_OR_DATA: Final = np.frombuffer(b"adtx", np.uint8)
 def mapping_symbols(
     strings: npt.NDArray[np.uint8], name: npt.NDArray[np.uint32], own: bool
 ) -> npt.NDArray[np.bool_]:
-    """Return which symbols the kernel lists, and ignores where it names an address.
+    """Return a mask of the symbols that the kernel ignores when it names an address.
 
-    They are no functions or variables: marks of where code and data change (``$x``, ``$d.1``;
-    ELF for the Arm 64-bit Architecture, "Mapping symbols"; RISC-V ELF psABI, the same) and the
-    assembler's labels (``.L5``, RISC-V's ``.L0 ``, LoongArch's and s390's ``L0`` 0x01).
+    They are not functions or variables but
+
+    - mapping symbols, which mark changes between code and data: ``$x``, ``$d.1`` (ELF for the
+      Arm 64-bit Architecture and RISC-V ELF psABI, "Mapping symbols");
+    - local labels of the assembler: ``.L5``, RISC-V's ``.L0 ``, LoongArch's and s390's ``L0``
+      0x01.
 
     In a module the kernel ignores ``.L*``, ``L0*`` and ``$*`` (include/linux/module_symbol.h,
     is_mapping_symbol). Before Linux 6.6 (ff09f6fd2972, "modpost, kallsyms: Treat add
-    '$'-prefixed symbols as mapping symbols") that was ``$`` with one of ``axtd`` and the end or
-    a dot, before 6.4 not ``L0*``; nothing else had such names there. For its ``own`` it has no
-    rule, since its table is made without them (scripts/mksysmap): there only what no C
-    compiler makes counts, ``.L*``, ``$a``, ``$d``, ``$t``, ``$x`` alone or with a dot and more
-    behind it, and ``$xrv*``, but a function ``L0pin`` keeps its name.
+    '$'-prefixed symbols as mapping symbols") it ignored of ``$*`` only ``$a``, ``$x``, ``$t``
+    and ``$d``, alone or followed by a dot, and before 6.4 it did not ignore ``L0*``. The
+    present rule is used for all versions, since no other symbols had such names then.
+
+    For the kernel's own symbols there is no rule in the kernel, since scripts/mksysmap leaves
+    the labels out of its table. Here only names that no C compiler makes count: ``.L*``;
+    ``$a``, ``$d``, ``$t`` and ``$x``, alone or followed by a dot and more; and ``$xrv*``. A
+    function called ``L0pin`` is a function.
 
     Args:
-        strings: names, each with a NUL behind it.
-        name: where in them each symbol's begins.
-        own: whether they are the kernel's own, and not a module's.
+        strings: the names, each with its terminating NUL (uint8).
+        name: the offset of each symbol's name in ``strings`` (uint32).
+        own: True for the kernel's own symbols, False for a module's.
 
     Returns:
-        One answer for each of ``name``.
+        One bool for each item of ``name``.
     """
-    # Behind a name's end may be anything, or nothing.
+    # The bytes after a name's end can be anything, and those after the last one do not exist.
     first, second, third, fourth = (strings.take(name + n, mode="clip") for n in range(4))
+
     local = (first == ord(".")) & (second == ord("L"))
     dollar = first == ord("$")
     if not own:

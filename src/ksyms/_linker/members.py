@@ -1,4 +1,4 @@
-"""The linker files that a text tells of, and what the kernel's other files say of each."""
+"""The linker files of a kallsyms text, with the facts from the kernel's other files."""
 
 from __future__ import annotations
 
@@ -52,15 +52,19 @@ from .regions import (
 from .root import Root
 
 _APART: Final = (6, 4)
-"""The version that allocates a module's code and data apart (ac3b43283923)."""
-_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # of odd numbers, 2^64 by the golden ratio
+"""The Linux version since which a module's code and data are allocated separately.
+
+The commit is ac3b43283923, "module: replace module_layout with module_memory".
+"""
+_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio; odd
 
 
 class Reading(NamedTuple):
-    """The text, read in one go, and whose lines are whose; of one moment if nothing moved.
+    """The text of kallsyms, read from its start to its end; of one moment if nothing moved.
 
-    ``programs`` are those of BPF, read after it; None where it lists none, or nothing told.
-    ``came`` is as :func:`came` gives it.
+    ``lines`` has the runs of lines by the name in the bracket, None for the kernel's own.
+    ``programs`` are the BPF programs, read after the text; None if the text lists none, or they
+    could not be read. ``came`` is the result of :func:`came`.
     """
 
     text: Kallsyms
@@ -70,11 +74,12 @@ class Reading(NamedTuple):
 
 
 def came(text: Kallsyms, lines: dict[str | None, list[slice]]) -> tuple[str, ...]:
-    """What came while a running kernel's text was printed, in words, as the text shows it.
+    """Return the modules that came while a running kernel's text was printed, in words.
 
-    Of a module whose init fails nothing else tells, where it has gone by the end: its symbols
-    are listed until then, and there is no event (kernel/module/main.c, do_init_module). Either
-    it is in the text, and was not in /proc/modules, or others' lines are there twice.
+    The evidence is in the text itself: a module in it was not in /proc/modules, or other
+    modules' lines are repeated. It is needed for a module whose init fails, and which has gone
+    by the time /proc/modules is read again: kallsyms lists its symbols until then, and there is
+    no event (kernel/module/main.c, do_init_module).
     """
     known = {*PSEUDO, *text.generation.modules}
     strays = [f"module {name}" for name in lines if name is not None and name not in known]
@@ -82,22 +87,34 @@ def came(text: Kallsyms, lines: dict[str | None, list[slice]]) -> tuple[str, ...
 
 
 def _repeats(text: Kallsyms) -> bool:
-    """Whether two of the modules' lines follow each other twice.
+    """Return True if some two adjacent lines of the modules occur twice.
 
-    The kernel lists by position, and the newest module first (kernel/kallsyms.c, s_next): one
-    that comes shifts all others by its symbols, and as many lines are printed again. Labels do
-    not count, nor two lines of one address: what has no size can share name and address with
-    its like.
+    The kernel prints the line of a position, the newest module first (kernel/kallsyms.c,
+    s_next). If a module with two symbols comes during that, all other lines move down by two
+    positions, and two lines are printed again::
+
+        position   0    1    2    3    4    5    6
+        before     a1   a2   a3   a4   a5
+        printed    a1   a2   a3                      then module n comes
+        after      n1   n2   a1   a2   a3   a4   a5
+        printed                   a2   a3   a4   a5  a2 and a3 are repeated
+
+    Labels do not count, and neither do two lines with one address: symbols without a size can
+    share both name and address.
     """
     count = len(text.address)
     first = next((start for start, name in text.runs if name is not None), count)
     end = next((start for start, name in text.runs if name in PSEUDO), count)
+
+    # The lines of modules, without labels.
     low, high = np.searchsorted(text.ignored, (first, end))
     lines = np.delete(np.arange(first, end), text.ignored[low:high] - first)
+
     address = text.address[lines]
     pairs = address[:-1] * _SPREAD ^ address[1:]
     order = np.argsort(pairs)
     same = np.flatnonzero(pairs[order[1:]] == pairs[order[:-1]])
+
     seen = set()
     for at in {*order[same].tolist(), *order[same + 1].tolist()}:
         one, two = ((int(address[n]), _name(text, lines[n])) for n in (at, at + 1))
@@ -108,17 +125,21 @@ def _repeats(text: Kallsyms) -> bool:
 
 
 def _name(text: Kallsyms, line: int) -> bytes:
+    """Return the name in a line of the text."""
     begin = text.name[line]
     return text.strings[begin : begin + LONGEST].tobytes().partition(b"\0")[0]
 
 
 class Members:
-    """Makes the linker files of readings; what it reads of one instance of a file it keeps.
+    """Makes the linker files of readings.
+
+    A module's sections in sysfs and its exact sizes are read once for each instance of the
+    module, and kept for later readings.
 
     Args:
-        root: where the kernel's files are.
-        debug: as :class:`Linker` takes it.
-        btf: whether BTF is read too.
+        root: the kernel's files.
+        debug: directories with debug files; as for :class:`Linker`.
+        btf: True to read BTF too.
         progress: called with the number of bytes each time some have been read.
     """
 
@@ -138,9 +159,10 @@ class Members:
         self._kept: dict[str, tuple[int | None, tuple[tuple[int, str], ...]]] = {}
 
     def files(self, reading: Reading, ask: Callable[[], Generation]) -> Files:
-        """The linker files that ``reading`` tells of; ``ask`` gives the generation now."""
+        """Return the linker files of ``reading``; ``ask`` returns the present generation."""
         text, landmarks = reading.text, reading.text.landmarks
         host = read_host(self.root, text.digits, landmarks)
+
         debug = self._debug_files(host.release)
         members = _unmoved(list(self._members(reading, host)), ask())
         if debug is not None:
@@ -148,26 +170,31 @@ class Members:
                 _completed(member, self._exact_of(member, landmarks.get("_stext"), debug))
                 for member in members
             ]
+
         known = known_regions(landmarks, read_iomem(self.root, landmarks))
         listed = lists(members[0].symbols.letter, landmarks)
         role = kernel_roles(members[0].symbols, listed, known, landmarks)
         members[0] = members[0]._replace(symbols=with_role(members[0].symbols, role))
+
         apart = at_least(host.release, _APART) is True
         owners = [m.owner(number, apart) for number, m in enumerate(members, KERNEL_ID)]
         named_to = landmarks.get("_end", 0) if listed == "all" else 0
         regions = inferred_regions(owners, known, landmarks, named_to)
+
         for owner, member in zip(owners, members):
             if member.told is not None:
                 regions = bpf.reaching(regions, owner.id, member.symbols)
                 members[owner.id - KERNEL_ID] = member._replace(
                     stops=bpf.stops(member.told, owners)
                 )
+
         regions[KERNEL_ID] = _sorted((*known, *regions.get(KERNEL_ID, ())))
         members, regions = _with_freed(members, regions)
         files = [
             _file(owner, member, regions.get(owner.id, ()))
             for owner, member in zip(owners, members)
         ]
+
         linked = read_link_time(self.root, host.release, landmarks)
         if members[0].debug is not None and {"_text", "_stext"} <= landmarks.keys():
             slide, path = members[0].debug.slide, members[0].debug.path
@@ -184,7 +211,7 @@ class Members:
         )
 
     def initializing(self, reading: Reading) -> set[str]:
-        """The modules whose init sections are in memory."""
+        """Return the names of the modules that have an init section in memory."""
         return {
             member.name
             for member in self._modules(reading)
@@ -192,7 +219,7 @@ class Members:
         }
 
     def _sysfs(self, name: str) -> tuple[tuple[int, str], ...]:
-        """What sysfs says of the sections of module ``name``; of one instance it is kept."""
+        """Return the sections of module ``name`` in sysfs, read once for each instance."""
         instance = self.root.inode(f"sys/module/{name}")
         kept, found = self._kept.get(name, (None, ()))
         if instance is None or kept != instance:
@@ -201,13 +228,14 @@ class Members:
         return found
 
     def _modules(self, reading: Reading) -> list[_Member]:
-        """What the text has in brackets that are modules', in the text's order; then others."""
+        """Return the modules in the text's order, then those that only /proc/modules has."""
         text, lines = reading.text, reading.lines
         modules, landmarks = text.generation.modules, text.landmarks
         image = Range(landmarks.get("_stext", 0), landmarks.get("_end", 0))
         brackets = [name for name in lines if name is not None and name not in PSEUDO]
         names = dict.fromkeys([*brackets, *modules])
         refuse_many(len(names), self.root.kallsyms)
+
         members, firsts = [], list[Listed]()
         for name in names:
             runs, found, module = lines.get(name, []), self._sysfs(name), modules.get(name)
@@ -217,6 +245,7 @@ class Members:
             members.append(_Member(name, symbols, module=module, freed_at=listed))
             first = runs[0].stop - runs[0].start if runs else 0
             firsts.append(Listed(symbols, first, found, module))
+
         freed = freed_functions(firsts)
         return [
             member._replace(
@@ -226,11 +255,12 @@ class Members:
         ]
 
     def _members(self, reading: Reading, host: Host) -> Iterator[_Member]:
-        """The kernel, then each module in load order, then what is listed as if it were one."""
+        """Yield the kernel, the modules in load order, then the groups of :data:`PSEUDO`."""
         text, lines = reading.text, reading.lines
         types = read_btf(self.root) if self.btf else None
         kernel = symbol_table(text, lines.get(None, []))
         yield _Member("kernel", kernel, host.build_id, btf=types)
+
         modules = text.generation.modules
         members = {member.name: member for member in self._modules(reading)}
         # kallsyms lists modules as /proc/modules does, the newest first.
@@ -243,6 +273,7 @@ class Members:
                 copied=_copied(member, host.bits),
                 btf=read_btf(self.root, name) if types and module else None,
             )
+
         for name in PSEUDO:
             if name in lines:
                 symbols, told = symbol_table(text, lines[name]), None
@@ -251,6 +282,7 @@ class Members:
                 yield _pseudo(name, symbols, told)
 
     def _debug_files(self, release: str | None) -> DebugFiles | None:
+        """Return the finder of debug files for a release; None if all sizes are inferred."""
         if self.debug is None:
             return None
         if self._debug is None or self._debug.release != release:
@@ -258,7 +290,10 @@ class Members:
         return self._debug
 
     def _exact_of(self, member: _Member, stext: int | None, debug: DebugFiles) -> Exact | None:
-        """What ``member``'s file knows; of one instance it is read once and kept."""
+        """Return the exact sizes of ``member``; its debug file is read once an instance.
+
+        Two members are of one instance if build-id, sections and ``stext`` are the same.
+        """
         key = (member.build_id, member.sections, stext)
         kept = self._exact.get(member.name)
         if kept is None or kept[0] != key:
@@ -273,11 +308,12 @@ class Members:
 
 
 class _Member(NamedTuple):
-    """A linker file as it was read, before anything is inferred of it.
+    """A linker file as it was read, before its regions are inferred.
 
-    ``freed`` (bool, one a symbol) marks functions whose memory was freed, None stands for none;
-    ``freed_at`` is the line that they begin at. ``copied`` is as :class:`~.regions.Owner` has
-    it, ``stops`` are addresses at which a symbol ends though nothing begins.
+    ``freed`` (bool, one item for each symbol) marks functions in freed memory; None if there
+    are none. ``freed_at`` is the first line of the module's second run, in which they are
+    listed, and 0 if there is only one run. ``copied`` is that of :class:`~.regions.Owner`.
+    ``stops`` are addresses at which a symbol ends though no other starts there.
     """
 
     name: str
@@ -294,13 +330,16 @@ class _Member(NamedTuple):
     stops: tuple[int, ...] = ()
 
     def owner(self, number: int, apart: bool) -> Owner:
-        """What it brings to its regions as linker file ``number``."""
+        """Return the evidence for its regions, as linker file ``number``.
+
+        ``apart`` is True if the kernel allocates a module's code and data separately.
+        """
         address, letter = self.symbols.address, self.symbols.letter
         placed = self.symbols.role < Role.ABSOLUTE
         if self.freed is not None:
             placed &= ~self.freed
         if (labels := self.symbols.role == Role.LABEL).any():
-            letter = np.where(labels, np.uint8(0), letter)  # of no kind: one is anywhere
+            letter = np.where(labels, np.uint8(0), letter)  # labels are no evidence of a kind
         if not placed.all():
             address, letter = address[placed], letter[placed]
         return Owner(
@@ -309,11 +348,12 @@ class _Member(NamedTuple):
 
 
 def _pseudo(name: str, symbols: Symbols, told: bpf.Told | None) -> _Member:
-    """What is listed as if it were a module; ``told`` if it is the BPF programs.
+    """Return the member for symbols that the kernel lists like a module's (:data:`PSEUDO`).
 
-    A trampoline of ftrace lies in pages of its own (arch/x86/kernel/ftrace.c,
-    create_trampoline), and so do the instructions of kprobes (kernel/kprobes.c,
-    __get_insn_slot).
+    ``told`` has what is known of the BPF programs if it is theirs. Each symbol of the others
+    ends at the end of its page: a trampoline of ftrace lies in pages of its own
+    (arch/x86/kernel/ftrace.c, create_trampoline), and so do the instructions of kprobes
+    (kernel/kprobes.c, __get_insn_slot).
     """
     if told is not None:
         return _Member(name, told.symbols, told=told)
@@ -322,10 +362,11 @@ def _pseudo(name: str, symbols: Symbols, told: bpf.Told | None) -> _Member:
 
 
 def _copied(member: _Member, bits: int) -> int:
-    """Return the bytes of the kernel's copy of a module's symbol table.
+    """Return the size in bytes of the kernel's copy of a module's symbol table.
 
-    kernel/module/kallsyms.c, layout_symtab: for each symbol a row, its name with a NUL, and its
-    letter; as much for the empty symbol 0.
+    It has for each symbol, and for the empty symbol 0, a row (24 bytes, or 16 for 32 bits), the
+    name with a NUL, and the letter (kernel/module/kallsyms.c, layout_symtab). Freed functions
+    are not in it; their share of the names is estimated by their number.
     """
     own = len(member.symbols.address)
     if member.freed is not None:
@@ -335,9 +376,10 @@ def _copied(member: _Member, bits: int) -> int:
 
 
 def _unmoved(members: list[_Member], generation: Generation) -> list[_Member]:
-    """``members`` without what sysfs said of modules that have gone or moved by ``generation``.
+    """Return ``members`` without the facts from sysfs of modules that have gone or moved.
 
-    sysfs is read after the text, and a text of one moment stays one.
+    sysfs was read after the text, so these facts may be of another moment than the text. A
+    module has moved if its address or size in ``generation``, taken later, is another.
     """
     now = generation.modules
     return [
@@ -351,18 +393,20 @@ def _unmoved(members: list[_Member], generation: Generation) -> list[_Member]:
 def _with_freed(
     members: list[_Member], regions: dict[int, tuple[Region, ...]]
 ) -> tuple[list[_Member], dict[int, tuple[Region, ...]]]:
-    """``members`` and ``regions`` with the freed functions that still name addresses."""
+    """Return ``members`` and ``regions`` with the freed functions that still name addresses."""
     freed = [n for n, m in enumerate(members) if m.freed is not None and m.freed.any()]
     if not freed:
         return members, regions
+
     freed.sort(key=lambda number: members[number].freed_at)
     members, regions = list(members), dict(regions)
-    # A module has whole pages, whatever is known of what lies in them.
+    # Modules have whole pages, so a page with a region in it is taken.
     taken = sorted(
         Range(r.start // PAGE * PAGE, page_end(max(r.end - 1, r.start)))
         for own in regions.values()
         for r in own
     )
+
     padding = padding_of(members[0].symbols)
     tables = [(members[n].symbols, _mask(members[n])) for n in freed]
     for number, found in zip(freed, name_freed(tables, taken, padding)):
@@ -383,7 +427,7 @@ def _mask(member: _Member) -> Mask:
 
 
 def _freed_regions(name: str, ranges: tuple[Range, ...]) -> list[Region]:
-    """A region for each page or more of freed functions that nothing live lies between."""
+    """Return the regions of freed functions; ranges less than a page apart share one."""
     found: list[Region] = []
     for start, end in ((start, min(end, TOP)) for start, end in ranges):
         if found and start - found[-1].end < PAGE:
@@ -400,8 +444,8 @@ def _sorted(regions: Iterable[Region]) -> tuple[Region, ...]:
 
 
 def _file(owner: Owner, member: _Member, regions: tuple[Region, ...]) -> LinkerFile:
-    """The linker file of ``member``."""
-    # Behind the last page there is no address to stop at.
+    """Return the linker file of ``member``."""
+    # The end of the last page of all is not an address.
     stops = {stop for stop in (*member.stops, *owner.sections.ends) if 0 < stop <= TOP}
     return LinkerFile(
         id=owner.id,
@@ -419,7 +463,7 @@ def _file(owner: Owner, member: _Member, regions: tuple[Region, ...]) -> LinkerF
 
 
 def _completed(member: _Member, exact: Exact | None) -> _Member:
-    """``member`` with what the file that it was loaded from knows, where there is one."""
+    """Return ``member`` with the exact sizes of its debug file, if there is one."""
     if exact is None:
         return member
     sizes = [exact.sections.get(name, 0) for name in member.sections.names]

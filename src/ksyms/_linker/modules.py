@@ -1,4 +1,4 @@
-"""Modules as /proc/modules and sysfs tell of them."""
+"""Modules, as /proc/modules and sysfs describe them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from .root import Root
 _ADDRESS: Final = re.compile("(?:0x)?([0-9a-f]{1,16})", re.ASCII | re.IGNORECASE)
 _NUMBER: Final = re.compile("-?[0-9]{1,18}", re.ASCII)
 _MOST: Final = 1 << 15
-"""Modules, and a half of the sections that an ELF file can number: each has one or more."""
+"""The most modules that are accepted.
+
+It is half the number of sections that a 16-bit section number allows, and each module has at
+least one in a snapshot.
+"""
 PSEUDO: Final = ("__builtin__ftrace", "bpf", "__builtin__kprobes")
-"""Brackets that are no modules: kernel/kallsyms.c, get_ksymbol_ftrace_mod, _bpf, _kprobe."""
+"""Names in kallsyms' brackets that are not modules.
+
+They are printed by kernel/kallsyms.c, get_ksymbol_ftrace_mod, get_ksymbol_bpf and
+get_ksymbol_kprobe.
+"""
 
 
 class Module(NamedTuple):
     """One line of /proc/modules (kernel/module/procfs.c, m_show).
 
-    ``size`` in bytes: of the core allocation up to Linux 6.3, the sum of all allocations
-    since 6.4; ``address`` of the core allocation or of its text, 0 where hidden;
-    ``refcount`` None where the kernel cannot unload.
+    ``size`` (bytes) is that of the core allocation up to Linux 6.3, and the sum of all
+    allocations since 6.4. ``address`` is that of the core allocation, or of its text, and 0 if
+    it is hidden. ``refcount`` is None if the kernel cannot unload modules.
     """
 
     name: str
@@ -38,18 +46,19 @@ class Module(NamedTuple):
 
     @property
     def placed(self) -> tuple[int, int, str]:
-        """What is another where the kernel lists other symbols of the module."""
+        """The fields that change when the module's symbols change: address, size and state."""
         return self.address, self.size, self.state
 
     def lies_as(self, other: Module | None) -> bool:
-        """Whether ``other`` is this module where this one is."""
+        """Return True if ``other`` has the same address and size."""
         return other is not None and self.placed[:2] == other.placed[:2]
 
 
 class Sections(NamedTuple):
-    """A module's live sections by sysfs, sorted by start.
+    """The sections of a module that are in memory, sorted by start.
 
-    sysfs gives no ends; ``ends`` has those that the module's file told, 0 for the others.
+    The starts are from sysfs, which has no ends. ``ends`` are those from the module's debug
+    file, and 0 for sections without one.
     """
 
     starts: tuple[int, ...] = ()
@@ -58,10 +67,15 @@ class Sections(NamedTuple):
 
 
 def parse_modules(text: bytes) -> dict[str, Module]:
-    """The modules in /proc/modules, oldest first: the file lists the newest first.
+    """Return the modules in the text of /proc/modules by name, the oldest first.
+
+    The file lists the newest first. This line gives a module ``dummy`` of 16384 bytes, with
+    reference count 0::
+
+        dummy 16384 0 - Live 0xffffffffc0100000
 
     Raises:
-        KallsymsError: a line is not what m_show prints, or there are too many.
+        KallsymsError: a line is not what m_show prints, or there are too many modules.
     """
     modules: dict[str, Module] = {}
     refuse_many(text.count(b"\n"), "proc/modules")
@@ -78,10 +92,10 @@ def parse_modules(text: bytes) -> dict[str, Module]:
 
 
 def refuse_many(count: int, path: str) -> None:
-    """Refuse so many modules of the file ``path``, where they are more than :data:`_MOST`.
+    """Check that ``count``, the number of modules in the file ``path``, is plausible.
 
     Raises:
-        KallsymsError: they are.
+        KallsymsError: it is more than :data:`_MOST`.
     """
     if count > _MOST:
         raise KallsymsError(
@@ -106,10 +120,10 @@ def _module(line: str) -> Module:
 
 
 def parse_address(text: str) -> int:
-    """The address that ``text`` is, in hexadecimal digits, with 0x before them or without.
+    """Parse an address of up to 64 bits: hexadecimal digits, with or without ``0x``.
 
     Raises:
-        ValueError: it is none of 64 bits.
+        ValueError: ``text`` is not such an address.
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
@@ -118,10 +132,10 @@ def parse_address(text: str) -> int:
 
 
 def parse_number(text: str) -> int:
-    """The decimal number that ``text`` is.
+    """Parse a decimal number.
 
     Raises:
-        ValueError: it is none, or of more than 18 digits.
+        ValueError: ``text`` is not a number, or has more than 18 digits.
     """
     if not _NUMBER.fullmatch(text):
         raise ValueError("it is not a number")
@@ -131,15 +145,16 @@ def parse_number(text: str) -> int:
 def is_init(section: str) -> bool:
     """Return True for a section that the kernel frees once the module is initialized.
 
-    kernel/module/main.c, module_init_section; arch/arm/kernel/module.c has its own.
+    The rule is that of kernel/module/main.c, module_init_section, and for arm that of
+    arch/arm/kernel/module.c.
     """
     return section.startswith((".init", ".ARM.exidx.init", ".ARM.extab.init"))
 
 
 def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
-    """Start and name of every section that sysfs has of module ``name``, by start.
+    """Return the start and the name of each section of module ``name`` in sysfs, by start.
 
-    Nothing where one has what is no address: what would the others be worth?
+    Empty if one of the files does not hold an address, since then the others cannot be trusted.
     """
     found = []
     directory = f"sys/module/{name}/sections"
@@ -153,13 +168,13 @@ def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
         except ValueError as error:
             root.missed(file, error)
             return ()
-        if start:  # zero is what a reader without CAP_SYSLOG is shown
+        if start:  # sysfs shows zeros to a process without CAP_SYSLOG
             found.append((start, section))
     return tuple(sorted(found))
 
 
 def module_facts(root: Root, module: Module) -> Module:
-    """``module`` with what sysfs has besides, where its author gave it one."""
+    """Return ``module`` with its srcversion and version from sysfs, if it has them."""
     directory = f"sys/module/{module.name}"
     return module._replace(
         srcversion=root.fact(f"{directory}/srcversion"),
@@ -168,7 +183,7 @@ def module_facts(root: Root, module: Module) -> Module:
 
 
 def module_build_id(root: Root, name: str, byteorder: str) -> bytes | None:
-    """The build-id that sysfs has of module ``name``; None where it has none."""
+    """Return the build-id of module ``name`` from sysfs; None if it has none."""
     data = root.read(f"sys/module/{name}/notes/.note.gnu.build-id")
     if data is None:
         return None

@@ -1,10 +1,10 @@
-"""A thread that reads a text while another takes it apart, in blocks of whole lines.
+"""A thread that reads a text while another parses it, in blocks of whole lines.
 
 A read() of ``/proc/kallsyms`` gives 4 KB at most, and a seek makes the kernel print it anew:
 reading is most of what a snapshot costs. The thread starts before everything else, so that the
 kernel prints while numpy is still being imported. Nothing here needs numpy.
 
-Buffers go round between the two threads, by three queues::
+Buffers circulate between the two threads, through three queues::
 
     reader thread                                         parser (blocks())
 
@@ -15,9 +15,9 @@ Buffers go round between the two threads, by three queues::
              next buffer                                  writes zeros into it
                                                   _free <-----+
 
-While a buffer is being read into, its first zero byte is where the text ends for now: no text
-has a zero byte. So the parser sees how far the reader is without any lock; to tell it, the
-reader would wait for Python's lock longer than it reads.
+While a buffer is being read into, the text in it ends at its first zero byte, since no text has
+a zero byte. So the parser sees how far the reader is without any lock. If the reader had to
+report it, it would wait for Python's global lock longer than it reads.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ LONGEST: Final = 1 << 13
 PAD: Final = 48
 """Readable bytes after a block; their contents are undefined."""
 _HEADROOM: Final = 2 * LONGEST
-"""Bytes of a buffer before the text that is read: for the rest of the buffer before."""
+"""Bytes of a buffer before the text that is read, for the rest of the previous buffer."""
 _BUFFER: Final = 1 << 18
 """Bytes of text that a buffer holds."""
 _ENOUGH: Final = 1 << 17
-"""Bytes that are worth taking apart while more are read."""
+"""The fewest new bytes of a live text that are parsed while more are read."""
 _POLL: Final = 0.0005
-"""Seconds between two looks whether a live text has that many new bytes."""
+"""Seconds between two checks for that many new bytes of a live text."""
 _PATIENCE: Final = 1.0
-"""Seconds between two looks whether the thread still lives."""
+"""Seconds between two checks that the thread still lives."""
 _FEW: Final = 2
-"""Buffers for a file: as fast as the parser."""
+"""The number of buffers for a file, which is read as fast as it is parsed."""
 _MANY: Final = 24
-"""Buffers for a text that the kernel prints, which is slower than all else."""
+"""The number of buffers for a text that the kernel prints, which is the slowest step."""
 _PAIR: Final = b" " + PFX_PREFIX
 
 
 class Block(NamedTuple):
     """Whole lines: the bytes from ``start`` to ``end`` of ``buffer``, with PAD bytes after.
 
-    ``asked`` is the generation before any of them was read.
+    ``asked`` is the generation that was taken before any of them was read.
     """
 
     buffer: bytearray | mmap.mmap
@@ -72,7 +72,7 @@ class Block(NamedTuple):
 
 
 class _Begun(NamedTuple):
-    """A buffer that is being read into; ``asked`` is the generation before that began."""
+    """A buffer that is being read into; ``asked`` is the generation taken before that."""
 
     buffer: mmap.mmap
     asked: Generation
@@ -91,9 +91,9 @@ class _Part(NamedTuple):
 class ReaderThread:
     """Reads ``source`` to its end and closes it, in a thread that starts at once.
 
-    If the system has no thread to give, each buffer is read when it is asked for.
+    If the system cannot start a thread, each buffer is read when the parser asks for it.
 
-    A context manager: on exit the reader stops, and the rest of the text is not read.
+    A context manager: on exit the reader stops, and does not read the rest of the text.
 
     Args:
         source: the text.
@@ -168,7 +168,7 @@ class ReaderThread:
             yield self._last_block(rest, asked)
 
     def _last_block(self, rest: bytes, asked: Generation) -> Block:
-        """Return the lines kept back at the end of the text.
+        """Return the lines that were held back, at the end of the text.
 
         Raises:
             KallsymsError: the text ends within a line.
@@ -218,11 +218,10 @@ class ReaderThread:
                 self._check_alive()
 
     def _check_alive(self) -> None:
-        """Check that the thread lives, or has said how it ended.
+        """Check that the thread still runs, or has put its result or an error into the queues.
 
         Raises:
-            MemoryError: it ended without a word: it had no memory left to put an error into
-                the queues.
+            MemoryError: it ended without either, since no memory was left for the error.
         """
         ended = self._thread is not None and not self._thread.locked()
         if ended and self._begun.empty() and self._ended.empty():
@@ -249,7 +248,7 @@ class ReaderThread:
             return None
         if self._free.empty() and self._still_to_make:
             self._still_to_make -= 1
-            # Not malloc's memory, which keeps it: 24 buffers are as much as an image.
+            # Not from malloc, which would not return it: 24 buffers are as large as an image.
             return anonymous_mmap(_HEADROOM + _BUFFER + PAD)
         return self._free.get()
 
@@ -275,7 +274,7 @@ def _before_pair(buffer: mmap.mmap, start: int, end: int) -> int:
 
     Such a name shares its string with the next line's, so both belong to one block::
 
-        ...f0 t alpha\n          <- then the block ends here
+        ...f0 t alpha\n          <- the block ends after this line
         ...00 t __pfx_beta\n
         ...10 t beta\n
     """

@@ -1,7 +1,7 @@
-"""Lines of kallsyms that say otherwise what has one meaning: spelled as the kernel does now.
+"""Unusual spellings of kallsyms lines, rewritten as a kernel of today prints them.
 
-Rarely needed, so nothing here is quick; kallsyms.py takes a text apart, and refuses what is
-not whole.
+They are rare, so nothing here is fast. kallsyms.py parses the text, and refuses lines that are
+still malformed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ _SPACED: Final = re.compile(
 
 
 def respelled(lines: bytes, crlf: bool) -> bytes:
-    r"""Return whole ``lines`` as a kernel of today prints them, as many as there were.
+    r"""Return whole ``lines`` as a kernel of today prints them; their number is the same.
 
-    - ``(null)`` is an address of zero. Linux 4.15 printed the addresses with ``%px``, and
-      that form said so of a null pointer, right-justified (lib/vsprintf.c, pointer; until
-      4.16).
-    - A NUL for a letter is ``?``, unknown. Linux 5.19-rc printed it for symbols of modules
-      whose letter it did not keep.
-    - Spaces before a bracket, in a line without a tab, are the tab: terminals and editors
-      put them there.
-    - Where a text is ``crlf``, a carriage return before the line feed is no part of the
-      line. Elsewhere one there can be a name's last byte or not, so the line is refused.
+    - ``(null)`` becomes an address of zero. Linux 4.15 printed the addresses with ``%px``,
+      which prints a null pointer so, right-justified (lib/vsprintf.c, pointer; until 4.16).
+    - A NUL in place of a letter becomes ``?``, unknown. Linux 5.19-rc printed it for symbols of
+      modules whose letter it did not keep.
+    - Spaces before a bracket, in a line without a tab, become a tab: terminals and editors
+      replace tabs by spaces.
+    - If ``crlf`` is True, a carriage return before the line feed is removed. In other texts it
+      is not, since it can be the last byte of a name; such a line is refused later.
     """
     if crlf:
         lines = lines.replace(b"\r\n", b"\n")
@@ -38,5 +37,5 @@ def respelled(lines: bytes, crlf: bool) -> bytes:
 
 
 def has_crlf(text: bytes) -> bool:
-    r"""Whether the first line of ``text`` ends with ``\r\n``."""
+    r"""Return True if the first line of ``text`` ends with ``\r\n``."""
     return text.find(b"\r\n") == text.find(b"\n") - 1 >= 0

@@ -1,4 +1,4 @@
-"""What a kernel's files are read from: ``/``, a saved copy of it, or an archive of one."""
+"""The root from which a kernel's files are read: ``/``, a saved copy, or an archive."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ if TYPE_CHECKING:
 
 _KALLSYMS: Final = "proc/kallsyms"
 SMALL: Final = 8 << 20
-"""Bytes that a file of a root may have; /proc/modules and /proc/iomem have a tenth."""
+"""The most bytes of a file of a root; /proc/modules and /proc/iomem have a tenth of it."""
 LARGE: Final = 64 << 20
-"""The same of a System.map and of BTF; the kernel's own has a tenth of that too."""
+"""The most bytes of a System.map and of BTF; the kernel's own have a tenth of it."""
 
 
 class Root:
-    """A root of files, and a memory of what it did not have.
+    """The files of a kernel, and the reasons why some could not be read.
 
-    ``path`` is a directory, or a tar archive that has ``proc/kallsyms`` somewhere in it;
-    ``kallsyms`` is a kallsyms text given by itself, in which case there is no root and
-    everything else is absent. ``absent`` maps the name of each file that was asked for and
-    could not be read to the reason, in words. ``data`` is what the text or the archive has,
-    where it has been read already; else what comes through a pipe is read here, once. Or it is
-    the files that a kernel's image at ``path`` stands for, by their names (:mod:`~.._images`).
+    ``absent`` has the reason, in words, by the name of each file that was asked for and could
+    not be read. A saved copy is not trusted: no symbolic link leads out of it
+    (:mod:`~.._beneath`), and only regular files are opened.
 
-    A saved copy is somebody else's: no link in it leads out of it (:mod:`~.._beneath`), and
-    only regular files are opened.
+    Args:
+        path: a directory, or a tar archive with one ``proc/kallsyms`` somewhere in it.
+        kallsyms: the path of a kallsyms text alone; then there is no root, and all other files
+            are absent.
+        data: the contents of the text or the archive, if they have been read already. An
+            archive that comes through a pipe is read here, once. Or the files that a kernel's
+            image at ``path`` stands for, by their names (:mod:`~.._images`).
 
     Raises:
         SourceError: ``path`` is neither a directory nor such an archive.
@@ -62,15 +64,15 @@ class Root:
         self._archive: Archive | None = None
         self._kept: dict[str, bytes | None] = {}
         self.live = kallsyms is None and os.path.realpath(path) == "/"
-        """Whether this is the running kernel."""
+        """True if this is the running kernel."""
         self.prints = self.live or (self.alone and is_running(self.kallsyms))
-        """Whether the running kernel prints the text."""
+        """True if the running kernel prints the text."""
         self.saved: int | None = None
-        """When ``ksyms collect`` saved the files, in seconds since 1970; None if not known."""
+        """The time when ``ksyms collect`` saved the files, in seconds since 1970, if known."""
         self.linked = isinstance(data, dict)
-        """Whether its addresses are those that the kernel was linked for."""
+        """True if the addresses are those that the kernel was linked for."""
         self._text: bytes | None = None
-        """A text that cannot be read again."""
+        """The contents of a text that cannot be read again."""
         if isinstance(data, dict):
             self._archive = _image(data)
             return
@@ -91,10 +93,10 @@ class Root:
         self.saved = self._archive.saved
 
     def open_kallsyms(self) -> io.BufferedIOBase:
-        """The text of kallsyms, to be read to its end and closed.
+        """Open the text of kallsyms, to be read to its end and closed.
 
         Raises:
-            SourceError: there is none, or it cannot be opened.
+            SourceError: there is no such file, or it cannot be opened.
         """
         if self._archive is not None:
             return io.BytesIO(self._archive.read(_KALLSYMS) or b"")
@@ -110,14 +112,18 @@ class Root:
             raise unreadable(self.kallsyms, error) from None
 
     def keep(self, names: Iterable[str]) -> None:
-        """Read what will be asked for, each once, and does not change, while there is time."""
+        """Read the files ``names``, and keep the contents of each for the next :meth:`read`.
+
+        Only for files that do not change, when there is time to read them ahead.
+        """
         self._kept.clear()
         self._kept.update((name, self.read(name)) for name in names)
 
     def read(self, name: str, most: int = SMALL) -> bytes | None:
-        """The bytes of ``name``, such as ``proc/iomem``; None, and a reason kept, where not.
+        """Return the contents of the file ``name``, such as ``proc/iomem``.
 
-        One of more than ``most`` bytes is not read.
+        None if it cannot be read or has more than ``most`` bytes; then ``absent`` has the
+        reason.
         """
         if name in self._kept:
             return self._kept.pop(name)
@@ -143,11 +149,11 @@ class Root:
         return NO_MODULES if name == "proc/modules" else "it is not in the image"
 
     def open(self, name: str) -> int:
-        """Open the file ``name`` of a directory to be read; gives its descriptor.
+        """Open the file ``name`` of a directory for reading; return its descriptor.
 
         Raises:
-            OSError: there is none, or it cannot be opened.
-            ValueError: it is no regular file of a saved copy.
+            OSError: there is no such file, or it cannot be opened.
+            ValueError: it is not a regular file of a saved copy.
         """
         if self._archive is not None or self.alone:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -156,12 +162,12 @@ class Root:
         return _beneath.open_regular(self.path, name)
 
     def text(self, name: str) -> str | None:
-        """:meth:`read` as text, without the white space around it."""
+        """Return the contents of the file ``name`` as text, without white space around it."""
         data = self.read(name)
         return None if data is None else data.decode("utf-8", "replace").strip()
 
     def fact(self, name: str) -> str | None:
-        """:meth:`text` of a file that not everything has: that it is absent is no news."""
+        """Return the text of an optional file, whose absence is not recorded in ``absent``."""
         known = name in self.absent
         text = self.text(name)
         if not known:
@@ -169,7 +175,10 @@ class Root:
         return text
 
     def names(self, directory: str) -> list[str]:
-        """What lies in ``directory``, sorted; nothing, and a reason kept, where not."""
+        """Return the sorted names of the entries of ``directory``.
+
+        Empty if it cannot be read; then ``absent`` has the reason.
+        """
         if self.alone:
             return []
         if self._archive is not None:
@@ -183,9 +192,9 @@ class Root:
             return []
 
     def inode(self, name: str) -> int | None:
-        """The inode number of ``name``, another for each instance of it in sysfs.
+        """Return the inode number of ``name``; in sysfs each new instance of it has another.
 
-        None of what nobody changes.
+        None if it does not exist, or if this is a saved copy, which does not change.
         """
         if not self.live:
             return None
@@ -195,16 +204,16 @@ class Root:
             return None
 
     def missed(self, name: str, error: OSError | ValueError) -> None:
-        """Remember that ``name`` could not be had, and why."""
+        """Record in ``absent`` that ``name`` could not be read, and the reason."""
         self.absent[name] = reason(error)
 
     def name_of(self, name: str) -> str:
-        """Where ``name`` lies, and what errors call it."""
+        """Return the path of ``name``, which errors show too."""
         return os.path.join(self.path, name)
 
 
 def unreadable(path: str, error: OSError | ValueError) -> SourceError:
-    """The error for a text of symbols that cannot be read."""
+    """Return the error for a text of symbols that cannot be read."""
     return SourceError(
         f"{path} cannot be read: {reason(error)}.",
         "Mount /proc, or name a saved copy with --root or --kallsyms.",
@@ -213,7 +222,7 @@ def unreadable(path: str, error: OSError | ValueError) -> SourceError:
 
 
 def _read_all(fd: int, most: int) -> bytes:
-    """What is in an open file, which is closed, and one byte more than ``most`` at most."""
+    """Read at most ``most`` + 1 bytes of an open file, and close it."""
     with open(fd, "rb", buffering=0) as file:
         parts, left = list[bytes](), most + 1
         while left > 0 and (part := file.read(min(left, 1 << 16))):
@@ -229,7 +238,7 @@ def _image(files: dict[str, bytes]) -> Archive:
 
 
 def _read_archive(path: str, data: bytes | None) -> Archive:
-    """The archive at ``path``, of which ``data`` is what it has, where it has been read."""
+    """Return the archive at ``path``; ``data`` has its bytes if they have been read."""
     from .archive import Archive
 
     try:

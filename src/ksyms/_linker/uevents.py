@@ -1,14 +1,14 @@
-"""Modules that come and go, as the kernel tells of it while they do.
+"""The kernel's events of modules that are loaded and unloaded, from a netlink socket.
 
-A module that came sends ``add@/module/NAME`` once it is Live (kernel/module/main.c,
-do_init_module; before Linux 5.11 from sysfs.c, mod_sysfs_setup), and one that goes
-``remove@/module/NAME`` before its symbols are taken out of kallsyms (free_module). One whose
-init fails sends neither since 5.11: the text itself tells (:func:`~.members.came`).
+The kernel sends ``add@/module/NAME`` once a module is Live (kernel/module/main.c,
+do_init_module; before Linux 5.11 in sysfs.c, mod_sysfs_setup), and ``remove@/module/NAME``
+before a module's symbols are removed from kallsyms (free_module). Since 5.11 it sends neither
+for a module whose init fails; the text itself is the evidence then (:func:`~.members.came`).
 """
 
 from __future__ import annotations
 
-import _socket  # the module socket takes longer to import than the kernel's part of all this
+import _socket  # to import socket takes longer than all the kernel's work for these events
 import ctypes
 import errno
 import fcntl
@@ -24,9 +24,9 @@ _ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER, include/uapi/asm-generic/socket.
 _GET_USERNS: Final = 0xB701  # NS_GET_USERNS, include/uapi/linux/nsfs.h
 _BEGINS: Final = (b"add@/module/", b"remove@/module/")
 _ENOUGH: Final = 512
-"""Bytes of a message that are read: a module's name has 56 at most."""
+"""Bytes of a message that are read: a module's name has at most 56."""
 _MOST: Final = 4096
-"""Messages that are taken in one go, more than there is room for."""
+"""The most messages that are read by one call, more than the socket's buffer holds."""
 _UNTOLD: Final = "a module"
 
 # include/uapi/linux/bpf_common.h: BPF_LD | BPF_B | BPF_ABS, BPF_JMP | BPF_JEQ, BPF_RET.
@@ -37,14 +37,14 @@ _RETURN: Final = 0x06
 
 
 class ModuleEvents:
-    """The events of modules, from when this was made until it is closed.
+    """The events of modules, from construction until :meth:`close`.
 
-    ``seen`` counts them by what came or went, in words. Where the kernel had to drop some that
-    counts too, for then any module can have.
+    ``seen`` has the number of events by what came or went, in words, such as
+    ``{"module dummy": 1}``. Events that the kernel had to drop count as one of "a module".
 
     Raises:
-        OSError: the kernel, or what this process may do, does not allow it.
-        ValueError: no events come here.
+        OSError: the kernel has no such socket, or this process lacks the privilege.
+        ValueError: the kernel sends no events to this process's network namespace.
     """
 
     def __init__(self) -> None:
@@ -56,17 +56,17 @@ class ModuleEvents:
         )
         try:
             _attach(self._socket, starting(*_BEGINS))
-            self._socket.bind((0, _FROM_KERNEL))  # from here on, all that comes is filtered
+            self._socket.bind((0, _FROM_KERNEL))  # after the filter: no event passes it by
         except BaseException:
             self._socket.close()
             raise
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()
 
     def drain(self) -> dict[str, int]:
-        """Take in what has come since the last time; gives :attr:`seen`."""
+        """Read the events that have come since the last call; return :attr:`seen`."""
         for _ in range(_MOST):
             try:
                 message, (port, _group) = self._socket.recvfrom(_ENOUGH)
@@ -77,23 +77,25 @@ class ModuleEvents:
                     raise
                 self._count(_UNTOLD)
                 continue
-            # Who has CAP_NET_ADMIN may send to the group too, and has a port (netlink_sendmsg).
+            # A process with CAP_NET_ADMIN may send to the group too, but has a port other than
+            # 0 (netlink_sendmsg).
             if port == 0:
                 name = message.partition(b"\0")[0].rpartition(b"/")[2]
                 self._count(f"module {name.decode('utf-8', 'surrogateescape')}")
-        self._count(_UNTOLD)  # whoever sends so many; a socket is never read for ever
+        self._count(_UNTOLD)  # a sender floods the socket: stop, and count as if some were lost
         return self.seen
 
     def _count(self, what: str) -> None:
-        # A new one: generations have the old.
+        # A new dict, since generations keep the old one.
         self.seen = {**self.seen, what: self.seen.get(what, 0) + 1}
 
 
 def _is_told() -> bool:
-    """Whether this thread's network namespace is told of modules.
+    """Return True if the kernel sends events of modules to this thread's network namespace.
 
-    Since Linux 4.18 those are that the initial user namespace owns (lib/kobject_uevent.c,
-    uevent_net_init). A kernel without namespaces of either kind has the initial ones.
+    Since Linux 4.18 it sends them to the namespaces that the initial user namespace owns
+    (lib/kobject_uevent.c, uevent_net_init). A kernel without user or network namespaces has
+    only the initial ones.
     """
     user, net = "/proc/thread-self/ns/user", "/proc/thread-self/ns/net"
     if not (os.path.exists(user) and os.path.exists(net)):
@@ -110,10 +112,19 @@ def _is_told() -> bool:
 
 
 def starting(*beginnings: bytes) -> bytes:
-    """A classic BPF program that lets messages pass which start with one of ``beginnings``.
+    """Return a classic BPF program that accepts messages which start with given bytes.
 
-    Whoever makes network namespaces makes events, and would fill the socket with them. A load
-    from behind the end of a message ends the program, and the message does not pass.
+    Without a filter, other events fill the socket: each new network namespace makes some, for
+    example. A load after the end of a message ends the program, and the message is dropped. For
+    the ``beginnings`` ``add`` and ``rem``::
+
+        load byte 0; if it is not "a" go to rem
+        load byte 1; if it is not "d" go to rem
+        load byte 2; if it is not "d" go to rem
+        accept the message
+        rem: load byte 0; if it is not "r" go to end
+        ...
+        end: drop the message
     """
     program = b""
     for beginning in beginnings:
@@ -121,13 +132,13 @@ def starting(*beginnings: bytes) -> bytes:
         for at, byte in enumerate(beginning):
             left -= 2
             program += _INSTRUCTION.pack(_LOAD, 0, 0, at)
-            program += _INSTRUCTION.pack(_EQUAL, 0, left, byte)  # else on to the next one
+            program += _INSTRUCTION.pack(_EQUAL, 0, left, byte)  # else to the next beginning
         program += _INSTRUCTION.pack(_RETURN, 0, 0, 0xFFFFFFFF)
     return program + _INSTRUCTION.pack(_RETURN, 0, 0, 0)
 
 
 def _attach(socket: _socket.socket, program: bytes) -> None:
-    """Have ``socket`` take what ``program`` lets pass (struct sock_fprog)."""
+    """Attach ``program`` as the filter of ``socket`` (struct sock_fprog)."""
     code = ctypes.create_string_buffer(program, len(program))
     length = len(program) // _INSTRUCTION.size
     socket.setsockopt(

@@ -52,7 +52,7 @@ class ModuleFacts(TypedDict):
 
 
 class ProgramFacts(TypedDict):
-    """A function of a BPF program; also what ``ksyms collect`` writes of each.
+    """A function of a BPF program; ``ksyms collect`` writes the same members.
 
     ``lines`` has for each source file offsets into the function and line numbers, in turn.
     """
@@ -68,7 +68,7 @@ class ProgramFacts(TypedDict):
 
 
 class FileFacts(TypedDict):
-    """A linker file; ``names`` is the offset in ``.strtab`` at which its names begin."""
+    """A linker file; ``names`` is the offset in ``.strtab`` at which its names start."""
 
     id: Count
     name: str
@@ -93,9 +93,10 @@ class SizeFacts(TypedDict):
 
 
 class WriterFacts(TypedDict):
-    """The version of ksyms that wrote the file, and when.
+    """The version of ksyms that wrote the file, and the time.
 
-    ``saved`` is there if the symbols are not the running kernel's: the time of their files.
+    ``saved`` is present if the symbols are not those of the running kernel. It is the time at
+    which their files were saved, if known.
     """
 
     ksyms: str

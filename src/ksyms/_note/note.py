@@ -1,7 +1,7 @@
 """The note ``.note.ksyms``: its section, its version, and how it is packed and read.
 
-One ELF note, name ``ksyms``, type the version of what follows, descriptor a JSON object
-in UTF-8, whose members are in ``facts.py``.
+It is one ELF note. Its name is ``ksyms``, its type the version of the descriptor, and its
+descriptor a JSON object in UTF-8, whose members are in ``facts.py``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 NAME: Final = b"ksyms"
 LARGEST: Final = 32 << 20
-"""Bytes of facts that are read; those of a kernel with a thousand modules have a fiftieth."""
+"""The most bytes of facts that are read; a kernel with a thousand modules has a fiftieth."""
 _CONTAINERS: Final = 1 << 18
-"""Lists and objects in facts that are read: each of the 65,263 regions can be one."""
+"""The most lists and objects in facts that are read: each of 65,263 regions can be one."""
 VERSION: Final = 1
 SECTION: Final = ".note.ksyms"
 LETTERS: Final = ".ksyms.letters"
@@ -26,7 +26,7 @@ BTF_ALIGN: Final = 4  # BTF is words of 32 bits
 LETTERS_RUN: Final = 8
 """Bytes of a run in ``.ksyms.letters``: two words, its first symbol's number and its letter."""
 EXACT: Final = 0x80
-"""The bit of a letter there that marks an exact ``st_size``."""
+"""The bit of a letter in ``.ksyms.letters`` that marks an exact ``st_size``."""
 PFX_PREFIX: Final = b"__pfx_"
 """The prefix of the symbol for the padding before a function (since Linux 6.2).
 
@@ -69,10 +69,10 @@ def check(data: Buffer, fmt: Format, label: str) -> Note:
 
 
 def check_version(version: int, label: str) -> None:
-    """Refuse a note of a version that this reader does not know.
+    """Check that this reader knows the ``version`` of a note.
 
     Raises:
-        NoteError: it is of such a version.
+        NoteError: it does not.
     """
     if version != VERSION:
         raise NoteError(
@@ -119,7 +119,7 @@ def read(desc: bytes, label: str) -> NoteFacts:
 
 
 def _backward_range(facts: NoteFacts) -> str | None:
-    """Return in words which range ends before it begins, or None."""
+    """Return an error in words if a range ends before it starts, else None."""
     for file in facts["files"]:
         for region in file["ranges"]:
             if int(region["start"], 16) > int(region["end"], 16):

@@ -1,4 +1,4 @@
-"""Schemas of JSON objects: which members an object has, and of which types.
+"""Schemas of JSON objects: the members that an object has, and their types.
 
 A schema is made of the annotations of a TypedDict. For example::
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     Schema = Rule | dict[str, Any] | list[Any]
 
 Address = str
-"""Lower-case hexadecimal digits after ``0x``, of 64 bits at most: JSON numbers lose bits."""
+"""``0x`` and lower-case hexadecimal digits, at most 64 bits: JSON numbers would lose bits."""
 Count = int
-"""A number of 0 or more that 64 bits hold."""
+"""An unsigned number of at most 64 bits."""
 RefCount = int
-"""A number that the kernel keeps in an int; it is below 0 while a module goes."""
+"""A number that the kernel keeps in an int; it is negative while a module is unloaded."""
 
 _DIGITS: Final = frozenset("0123456789abcdef")
 
@@ -105,9 +105,10 @@ def _obeys(value: object, rule: Rule) -> bool:
 
 
 def mismatch(value: object, schema: Schema, name: str) -> str | None:
-    """Return in words how ``value``, called ``name``, differs from ``schema``, or None.
+    """Return the first difference between ``value``, called ``name``, and ``schema``, in words.
 
-    Members that the schema does not have are no difference.
+    None if there is no difference. Members that the schema does not have are ignored. For
+    example ``"size is missing, or of another type"``.
     """
     if isinstance(schema, dict):
         if not isinstance(value, dict):

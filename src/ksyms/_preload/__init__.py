@@ -1,4 +1,4 @@
-"""A program run with the device mapped at its open, as FreeBSD's driver does it."""
+"""Programs run with the device mapped at its open, as FreeBSD's driver does it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .._paths import UntrustedError, descend, judge_file
 
 _SOURCE: Final = Path(__file__).with_name("preload.c")
 _OF_ROOT: Final = "/var/cache"
-"""Where root's is, whatever the environment says: ``sudo -E`` leaves it another user's."""
+"""The directory of root's cache; not set by the environment, which ``sudo -E`` takes over."""
 _COMPILERS: Final = ("cc", "gcc", "clang")
 
 
 def preloaded(environment: dict[str, str], device: str | None) -> dict[str, str]:
-    """``environment`` with which a program's opens of ``device`` are mapped.
+    """Return ``environment``, changed so that a program's opens of ``device`` are mapped.
 
     Raises:
-        ServeError: the few lines of C that do it cannot be built.
+        ServeError: the shared object that does it cannot be built.
     """
     changed = dict(environment)
     changed["LD_PRELOAD"] = " ".join(filter(None, [library(), changed.get("LD_PRELOAD")]))
@@ -33,10 +33,11 @@ def preloaded(environment: dict[str, str], device: str | None) -> dict[str, str]
 
 
 def library() -> str:
-    """The path of the shared object, built where it is not in the cache yet.
+    """Return the path of the shared object, and build it if the cache has none yet.
 
-    The dynamic linker gets it as a path. So nobody but root and the caller may be able to
-    change it or any directory on the way: then it is, when it is loaded, what was judged.
+    The dynamic linker gets a path. So no user but root and the caller may be able to change the
+    file or a directory on the way: only then it is, when it is loaded, the file that was
+    checked.
 
     Raises:
         ServeError: there is no compiler, or it fails, or the cache cannot be written, or
@@ -52,7 +53,7 @@ def library() -> str:
             f"{directory} cannot be preloaded from: it is relative, or has a space or colon.",
             "Set XDG_CACHE_HOME to another directory of your own.",
         )
-    # Root's can be read by those that its programs become.
+    # Root's programs can change their user, who must be able to read it.
     mode = 0o755 if root else 0o700
     try:
         os.close(descend(directory, alone=True, make=mode))
@@ -79,12 +80,12 @@ def library() -> str:
 
 
 def _build(path: str, mode: int) -> None:
-    """Build the shared object ``path``, in a directory that nobody else can change."""
+    """Build the shared object ``path``, in a directory that no other user can change."""
     compiler = _compiler()
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as scratch:
         built = f"{scratch}/preload.so"
         options = ["-shared", "-fPIC", "-O2", "-o", built, str(_SOURCE), "-ldl"]
-        # No CPATH, LIBRARY_PATH or COMPILER_PATH, which put another's files in.
+        # Not CPATH, LIBRARY_PATH or COMPILER_PATH, which could add other users' files.
         environment = {
             "PATH": f"{os.path.dirname(compiler)}:{os.defpath}",
             "LC_ALL": "C",
@@ -104,7 +105,7 @@ def _build(path: str, mode: int) -> None:
 
 
 def _compiler() -> str:
-    """The first compiler of PATH that no other user can change.
+    """Return the first compiler of PATH that no other user can change.
 
     Raises:
         ServeError: there is none.

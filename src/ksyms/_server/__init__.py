@@ -1,4 +1,4 @@
-"""Servers of the device: from their start to their end."""
+"""Servers of the device, from their start to their end."""
 
 from .character import CharacterServer
 from .directory import DirectoryServer, status

@@ -13,7 +13,7 @@ from .server import Server
 
 
 class CharacterServer(Server):
-    """Serves ``/dev/NAME``, with the mode and owner of its policy.
+    """A server of ``/dev/NAME``, with the mode and owner of its policy.
 
     Args:
         name: the node's name.
@@ -25,7 +25,7 @@ class CharacterServer(Server):
         self.name = name
 
     def run(self) -> None:
-        """See :meth:`Server.run`."""
+        """Serve until a signal ends it; see :meth:`Server.run`."""
         with ExitStack() as stack:
             check_namespace()
             fd = connect(self.name)
@@ -37,7 +37,7 @@ class CharacterServer(Server):
             )
 
             def end(force: bool) -> None:
-                """The end of the process closes the connection, and so the device."""
+                """Do nothing: the process's exit closes the connection, and so the device."""
 
             life = Life({self.name: device}, end, self.event)
             stack.enter_context(life.signals())
@@ -45,7 +45,7 @@ class CharacterServer(Server):
         self.event("ended")
 
     def _ready(self) -> None:
-        """The node is there, with the kernel's mode for it: give it the policy's."""
+        """Give the node the policy's mode and owner: the kernel makes it with others."""
         path = f"/dev/{self.name}"
         with suppress(OSError):
             os.chown(path, self.policy.owner, self.policy.group)

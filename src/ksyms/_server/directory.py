@@ -1,4 +1,4 @@
-"""The device and the plain file in a mounted directory."""
+"""A server of the device and the plain file in a mounted directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .server import DEVICE, PATIENCE, Server
 
 FILE: Final = "vmlinux"
 _PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LARGEST: Final = 1 << 20  # bytes of .status: the openers that it names have a tenth
+_LARGEST: Final = 1 << 20  # bytes read of .status: ten times what the listed openers take
 _NUMBER: Final = (int, type(None))
 _FACTS: Final[dict[str, Any]] = {
     "pid": int,
@@ -49,16 +49,16 @@ _FACTS: Final[dict[str, Any]] = {
     "openers": [{"file": str, "pid": int}],
     "more_openers": int,
 }
-"""What ``.status`` has, as :func:`~.._note.schema.has` takes it."""
+"""The schema of ``.status``, for :func:`~.._note.schema.has`."""
 
 
 class DirectoryServer(Server):
-    """Serves ``directory``, through FUSE.
+    """A server of ``directory``, through FUSE.
 
     Args:
-        directory: where to mount; it is made if it is not there.
-        link: a symlink to make to the device, as ``/dev/ksyms``.
-        allow_other: whether the kernel lets other users than this in.
+        directory: the directory to mount on; it is made if it does not exist.
+        link: a symlink to make to the device, such as ``/dev/ksyms``.
+        allow_other: True if the kernel shall let other users than this one in.
         others: see :class:`Server`.
     """
 
@@ -78,7 +78,7 @@ class DirectoryServer(Server):
         self.allow_other = allow_other
 
     def run(self) -> None:
-        """See :meth:`Server.run`; it ends too when somebody unmounts the directory."""
+        """Serve until a signal or an unmount ends it; see :meth:`Server.run`."""
         with ExitStack() as stack:
             check_namespace()
             check()
@@ -92,9 +92,10 @@ class DirectoryServer(Server):
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
             life = Life(files, end, self.event)
-            # From here on a signal is counted and interrupts nothing: no mount is left.
+
+            # From here on a signal is counted and raises nothing, so no mount is left behind.
             stack.enter_context(life.signals())
-            self._recover(at)  # another server can have begun meanwhile
+            self._recover(at)  # another server may have mounted meanwhile
             mounted_at = mount(at, self.allow_other)
             stack.callback(os.close, mounted_at.fd)
             stack.callback(unmounted, mounted_at, FORCE)
@@ -109,14 +110,18 @@ class DirectoryServer(Server):
                 lambda: {**self.facts(latest), "directory": self.directory},
                 self.event,
             )
+
             self.serve(life, channel, tree, self._linked())
         self.event("ended")
 
     @contextmanager
     def _place(self) -> Iterator[int]:
-        """A descriptor of the directory to mount on, free of what an earlier server left."""
+        """Open the directory to mount on, and make it if it does not exist.
+
+        A dead mount of an earlier server is removed first.
+        """
         with ExitStack() as stack:
-            # Its own name is looked up only where it must be: a dead mount would not answer.
+            # Open the parent first: a lookup of the directory itself fails on a dead mount.
             parent, name = os.path.split(self.directory.rstrip("/"))
             if name in ("", ".", ".."):
                 parent, name = self.directory, ""
@@ -138,15 +143,16 @@ class DirectoryServer(Server):
                     "Name one, or a place for one.",
                     errno=error.errno,
                 ) from None
+
             stack.callback(os.close, at)
             self._empty(at)
             yield at
 
     def _empty(self, at: int) -> None:
-        """Whether the directory ``at`` has nothing in it.
+        """Check that the directory ``at`` is empty.
 
         Raises:
-            ServeError: it has, or may not be read.
+            ServeError: it is not empty, or may not be read.
         """
         try:
             fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
@@ -168,28 +174,31 @@ class DirectoryServer(Server):
             )
 
     def _recover(self, at: int, name: str = "") -> None:
-        """Remove what is mounted on the directory ``at``, or on ``name`` in it, if it is dead.
+        """Unmount dead mounts of earlier servers from the directory ``at``, or ``name`` in it.
 
         Raises:
-            ServeError: it is not dead, or something else.
+            ServeError: a server answers there, or another file system is mounted.
         """
         directory = os.path.join(place(at), name).rstrip("/") or "/"
         while (found := mounted(directory)) is not None:
             self._remove(directory, found.kind, at, name)
 
     def _remove(self, directory: str, kind: str, at: int, name: str) -> None:
+        """Unmount the mount at ``directory``; ServeError if it is not a dead one of ours."""
         if kind != KIND:
             raise ServeError(
                 f"Something else ({kind}) is mounted at {directory}.",
                 "Name another directory, or unmount it.",
                 errno=errno.EBUSY,
             )
+
         if answers(directory):
             raise ServeError(
                 f"{directory} is served already.",
                 "Name another directory, or stop that server.",
                 errno=errno.EBUSY,
             )
+
         try:
             unmount(at, name, os.geteuid() != 0, FORCE)
         except OSError as error:
@@ -202,7 +211,7 @@ class DirectoryServer(Server):
 
     @contextmanager
     def _linked(self) -> Iterator[None]:
-        """The symlink, for as long as the device is served; and the word that it is."""
+        """Keep the symlink while the device is served, and report that it is served."""
         with self._link():
             self.event(f"serving {self.directory}")
             notify("READY=1")
@@ -210,21 +219,24 @@ class DirectoryServer(Server):
 
     @contextmanager
     def _link(self) -> Iterator[None]:
+        """Make the symlink, and remove it at the end. A failure is only reported."""
         if self.link is None:
             yield
             return
+
         target = os.path.join(self.directory, DEVICE)
         with ExitStack() as stack:
             parent, name = os.path.split(self.link)
             try:
                 at = _descended(parent, stack)
-                # One that an earlier server left here is ours.
+                # Replace a link to this device that an earlier server left.
                 if _leads(at, name) == target:
                     os.unlink(name, dir_fd=at)
                 os.symlink(target, name, dir_fd=at)
             except (OSError, UntrustedError) as error:
                 self.event(f"{self.link} cannot be made: {reason(error)}")
-                stack.close()  # it can be of the served directory, which is in use with it
+                # ``at`` may be in the served directory, and would keep that busy.
+                stack.close()
                 yield
                 return
             try:
@@ -236,7 +248,7 @@ class DirectoryServer(Server):
 
 
 def _leads(at: int, name: str) -> str | None:
-    """Where the link ``name`` in ``at`` leads; None where there is no link."""
+    """Return the target of the symlink ``name`` in ``at``; None if it is not a symlink."""
     try:
         return os.readlink(name, dir_fd=at)
     except OSError:
@@ -244,7 +256,7 @@ def _leads(at: int, name: str) -> str | None:
 
 
 def _descended(path: str, stack: ExitStack) -> int:
-    """A descriptor of the directory ``path``, for as long as ``stack`` lasts."""
+    """Open the directory ``path`` until ``stack`` is closed; return the descriptor."""
     fd = descend(path)
     stack.callback(os.close, fd)
     return fd
@@ -252,7 +264,7 @@ def _descended(path: str, stack: ExitStack) -> int:
 
 @contextmanager
 def _made(above: int, name: str) -> Iterator[None]:
-    """The directory ``name`` in ``above``; one that was made for this is removed."""
+    """Make the directory ``name`` in ``above`` if it does not exist, and then remove it."""
     try:
         os.mkdir(name, 0o755, dir_fd=above)
     except FileExistsError:
@@ -274,13 +286,13 @@ def _not_made(directory: str, error: OSError | UntrustedError) -> ServeError:
 
 
 def status(directory: str) -> dict[str, Any]:
-    """What the server of ``directory`` says of itself.
+    """Return the facts that the server of ``directory`` gives of itself, as in ``.status``.
 
     Raises:
-        ServeError: nobody serves there; EACCES, if this user may not know.
+        ServeError: no server answers there; EACCES, if this user may not read ``.status``.
     """
     try:
-        # Whoever made the directory may have put anything there.
+        # Not trusted: the directory's owner may have put any file there.
         with open(open_regular(directory, STATUS), "rb") as file:
             found: dict[str, Any] = json.loads(file.read(_LARGEST))
         if not has(found, _FACTS):
@@ -302,12 +314,15 @@ def status(directory: str) -> dict[str, Any]:
 
 
 def answers(directory: str) -> bool:
-    """Whether somebody answers behind the mount at ``directory``."""
+    """Return True unless the mount at ``directory`` is dead.
+
+    A server that does not answer within PATIENCE is taken to be alive.
+    """
     found: list[bool] = []
 
     def ask() -> None:
         try:
-            os.stat(os.path.join(directory, STATUS))  # a name is never kept
+            os.stat(os.path.join(directory, STATUS))  # asks the server: no name is cached
         except OSError as error:
             found.append(error.errno != errno.ENOTCONN)
         else:

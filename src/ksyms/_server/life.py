@@ -1,4 +1,4 @@
-"""From served to not served: what signals ask, and what is open still."""
+"""The end of a server: signals ask for it, and open files delay it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _UNDER_WAY: Final = 1.0
-"""Seconds for calls that were under way; what is in use then, and not open, is no call."""
+"""Seconds that calls under way get to end. A use that lasts longer is not a call: a working
+directory, say.
+"""
 
 
 class Life:
-    """The life of what is served.
+    """The state of a server from its start to its end.
 
     Args:
-        devices: what is open, by name.
-        end: ends it; True forces it, else it raises OSError where something is in use.
-        event: told in words what happens.
+        devices: the devices that are served, by name.
+        end: ends the service: end(True) forces it; end(False) raises OSError if a file or
+            directory is in use.
+        event: called with one sentence about each event.
     """
 
     def __init__(
@@ -47,9 +50,9 @@ class Life:
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def over(self) -> None:
-        """To be called when the connection has ended, from any thread."""
+        """Note that the connection has ended; may be called from any thread."""
         self._over.set()
-        with suppress(BlockingIOError):  # it is full: that wakes too
+        with suppress(BlockingIOError):  # a full pipe wakes wait() as well
             os.write(self._wake, b"\0")
 
     @contextmanager
@@ -61,10 +64,10 @@ class Life:
 
         for device in self._devices.values():
             device.modevent(Event.LOAD)
-        # What was set to be ignored stays so: nohup.
+        # A signal that is ignored stays ignored (nohup).
         heard = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, asked) for number in heard}
-        # A signal that comes just before select() is called does not interrupt it.
+        # The pipe is needed: a signal just before select() would not interrupt it.
         woken_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
             yield
@@ -74,11 +77,11 @@ class Life:
                 signal.signal(number, handler)
 
     def wait(self, served: Operations) -> None:
-        """Wait for the end: by a signal and the last close, or by somebody else's doing.
+        """Wait for the end: a signal and then the last close, a second signal, or an unmount.
 
-        Only what is open is waited for, as the driver's unload is refused for that alone. A
-        working directory or an O_PATH descriptor needs no right to open, and holds up nothing.
-        ``served`` is what answers opens.
+        Only open files are waited for, as only they make the driver refuse its unload. A
+        working directory or an O_PATH descriptor needs no permission to open, and does not
+        delay the end. ``served`` answers opens: they are refused after the first signal.
         """
         told = False
         due = None
@@ -99,18 +102,19 @@ class Life:
                     if time.monotonic() > due:
                         self._force("in use, but not open: ends all the same")
                         return
-            # A close wakes nobody here; a server that is to end can look now and then.
+
+            # A close does not write to the pipe, so poll once a signal has come.
             select.select([self._woken], [], [], 0.2 if self._asked else None)
             with suppress(BlockingIOError):
                 os.read(self._woken, 4096)
 
     def _busy(self) -> str:
-        """What is open, in words."""
+        """Return the open files and their counts as a phrase; "" if none is open."""
         opens = {name: len(device.openers()) for name, device in self._devices.items()}
         return ", ".join(f"{name} open {count} times" for name, count in opens.items() if count)
 
     def _unload(self) -> bool:
-        """Whether the driver's unload is done; else something is in use still."""
+        """End the service and unload the devices; return False if something is in use."""
         try:
             self._end(False)
             for device in self._devices.values():
@@ -126,7 +130,7 @@ class Life:
 
 
 def notify(state: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    """Send ``state`` to systemd if it started this process so (sd_notify(3))."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return

@@ -1,4 +1,4 @@
-"""What every server has: snapshots, who may see them, and words for what happens."""
+"""The base class of servers: snapshots, the permission to see them, and messages."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 DEVICE: Final = "ksyms"
 PATIENCE: Final = 2.0
-"""Seconds to wait for what may never answer."""
+"""Seconds to wait for a server or connection that may never answer."""
 
 
 class Server(ABC):
-    """A server, from :meth:`run`'s begin to its end.
+    """A server of the device; :meth:`run` lasts from its start to its end.
 
     Args:
         mode: the files' permissions.
-        event: told in words what happens.
-        call: told of each call: the request, its errno and how many seconds it took.
+        event: called with one sentence about each event.
+        call: called after each request with the request, its errno and the seconds it took.
     """
 
     def __init__(
@@ -52,11 +52,14 @@ class Server(ABC):
         """Serve until a signal ends it.
 
         Raises:
-            KsymsError: this process cannot take a snapshot itself, or cannot serve.
+            KsymsError: this process cannot take a snapshot, or cannot serve.
         """
 
     def latest(self, stack: ExitStack) -> Latest[Backing]:
-        """Snapshots, as long as ``stack`` lasts; who cannot read says so now."""
+        """Return the source of snapshots, open until ``stack`` is closed.
+
+        The first snapshot is taken here, so that a missing permission is reported at once.
+        """
         latest = Latest(stack.enter_context(Linker()), self._kept)
         latest.get()
         return latest
@@ -68,7 +71,7 @@ class Server(ABC):
         operations: Operations,
         ready: AbstractContextManager[None],
     ) -> None:
-        """Serve until the end of ``life``; ``ready`` is entered once requests are answered."""
+        """Serve until the end of ``life``; enter ``ready`` once requests are answered."""
 
         def dispatch() -> None:
             try:
@@ -76,7 +79,7 @@ class Server(ABC):
             finally:
                 life.over()
 
-        # Not waited for: where only the end of the process ends the connection, it is that.
+        # Waited for only PATIENCE seconds: the connection to /dev/cuse ends with the process.
         ended = begin(dispatch)
         with ready:
             life.wait(operations)
@@ -84,7 +87,7 @@ class Server(ABC):
         self.readers.close()
 
     def facts(self, latest: Latest[Backing]) -> dict[str, Any]:
-        """What ``ksyms status`` says of every server."""
+        """Return the facts that ``ksyms status`` shows of every server."""
         generation = latest.generation
         assert generation is not None
         events = generation.events
@@ -102,6 +105,7 @@ class Server(ABC):
         }
 
     def _kept(self, snapshot: Snapshot) -> Backing:
+        """Keep a snapshot for its opens, and report it."""
         backing = Backing(snapshot.image)
         self._taken = time.time()
         self.event(f"snapshot of {backing.size} bytes taken")

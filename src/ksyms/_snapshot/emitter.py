@@ -1,7 +1,7 @@
 """The image under construction: the copy pass writes it front to back.
 
-freebsd-ksyms.c, KSYMS_EMIT and ``to_resid``: the residue is the number of bytes that the size
-pass made room for and that are not written yet.
+The residue is the number of bytes that the size pass counted and that are not written yet
+(freebsd-ksyms.c, KSYMS_EMIT and ``to_resid``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ResidueError(Exception):
 
 
 class Emitter:
-    """A writer of exactly ``size`` bytes: of a new image, or of ``image``, a part of one."""
+    """A writer of exactly ``size`` bytes, into a new image or into ``image``, a part of one."""
 
     def __init__(self, size: int, image: npt.NDArray[np.uint8] | None = None) -> None:
         self.image = _zeros(size) if image is None else image
@@ -36,7 +36,7 @@ class Emitter:
         """Return an emitter for the next ``length`` bytes, with a residue of its own.
 
         Raises:
-            ResidueError: the image has no such room left.
+            ResidueError: the image has fewer bytes left.
         """
         return Emitter(length, self.room(length))
 
@@ -44,7 +44,7 @@ class Emitter:
         """Return the next ``length`` bytes of the image, zero until they are written.
 
         Raises:
-            ResidueError: the image has no such room left.
+            ResidueError: the image has fewer bytes left.
         """
         if length > self.residue:
             raise ResidueError(f"{length - self.residue} bytes more than the sizes allowed")
@@ -63,10 +63,10 @@ class Emitter:
         self.room(len(data))[:] = np.frombuffer(data, np.uint8)
 
     def finish(self) -> npt.NDArray[np.uint8]:
-        """Return the image, whole and read-only from now on.
+        """Return the complete image, and make it read-only.
 
         Raises:
-            ResidueError: there is room left (the driver's ``to.to_resid != 0``).
+            ResidueError: bytes are missing (the driver's ``to.to_resid != 0``).
         """
         if self.residue:
             raise ResidueError(f"{self.residue} bytes fewer than the sizes said")

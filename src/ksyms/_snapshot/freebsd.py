@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .snapshot import Reading, Source
 
 BLOCK: Final = 256
-"""Symbols that are copied at once (``SYMBLKSZ``)."""
+"""The number of symbols that are copied at once (``SYMBLKSZ``)."""
 
 # ksyms_shstrtab; the compiler ends the array with a NUL of its own.
 _NAMES: Final = b"\0.symtab\0.strtab\0.shstrtab\0\0"
@@ -55,7 +55,7 @@ class Sizes(NamedTuple):
 
 
 def gather(source: Source[Reading], reading: Reading) -> Tables:
-    """Return the tables to copy: ELF files' own, or tables made from a text."""
+    """Return the tables to copy: those of ELF files, or tables made from a text."""
     if isinstance(source, ElfLinker) and isinstance(reading, ElfReading):
         return source.tables(reading)
     files = source.files(reading)

@@ -19,12 +19,12 @@ Kept = TypeVar("Kept")
 class Latest(Generic[Kept]):
     """The snapshot of the present: the last one while nothing has moved, else a new one.
 
-    NetBSD's ksymsopen shares a snapshot in the same way. If a part of the generation is denied
-    (``linker.watched``), a change can go unseen, and every snapshot is a new one. Any thread
-    may call.
+    NetBSD's ksymsopen shares a snapshot in the same way. If the kernel denies a part of the
+    generation (``linker.watched``), a change can be missed, so each snapshot is a new one. Any
+    thread may call the methods.
 
     Args:
-        linker: where the symbols come from.
+        linker: the source of the symbols.
         keep: called with a new snapshot; its result is kept and returned.
     """
 
@@ -43,7 +43,7 @@ class Latest(Generic[Kept]):
         return self._linker.root.absent
 
     def current(self) -> Kept | None:
-        """Return the last snapshot if nothing has moved since, else None; without waiting."""
+        """Return the last snapshot if nothing has moved since, else None, without waiting."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -52,7 +52,7 @@ class Latest(Generic[Kept]):
             self._lock.release()
 
     def get(self) -> Kept:
-        """Return the snapshot of the present, and take it if need be.
+        """Return the snapshot of the present; take a new one if needed.
 
         Raises:
             KsymsError: it cannot be taken.

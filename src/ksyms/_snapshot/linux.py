@@ -1,6 +1,6 @@
 """The ``linux`` layout: an ELF file that nm, gdb, addr2line, perf and elfutils read.
 
-docs/format.md has every field and where its value comes from. In the order of the file:
+docs/format.md has every field and the source of its value. The parts, in the file's order:
 header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes``,
 ``.notes.kernel``, ``.note.ksyms``, the files' BTF, ``.shstrtab``, section headers.
 """
@@ -59,7 +59,7 @@ def gather(source: Source[Reading], reading: Reading) -> Files:
 
 
 def size(files: Files) -> Sizes:
-    """Count everything that the image has, and make every header from that (size pass).
+    """Count everything in the image, and make all the headers from the counts (size pass).
 
     Raises:
         LayoutError: there are more sections than an ELF file can number, or an address that
@@ -137,9 +137,12 @@ def copy(files: Files, sizes: Sizes, out: Emitter) -> None:
 
 
 def _check_limits(index: RegionIndex, btf_sections: int, fmt: Format) -> None:
-    """Refuse more sections, or higher addresses, than an ELF file can have.
+    """Check that an ELF file can have as many sections and as high addresses.
 
-    Sixteen section numbers are kept for the sections that are not regions, BTF's apart.
+    Sixteen section numbers are reserved for the sections that are neither regions nor BTF.
+
+    Raises:
+        LayoutError: it cannot.
     """
     if len(index.regions) + btf_sections >= elf.SHN_LORESERVE - 16:
         raise LayoutError(
@@ -171,7 +174,7 @@ def _segment(region: Region, fmt: Format) -> bytes:
 
 
 def _add_letters(files: Files, order: SymbolOrder, table: SectionTable) -> tuple[bytes, ...]:
-    """Add the section of letters; return its bytes, after those that pad it."""
+    """Add the section of letters; return the padding before it, and its bytes."""
     word = "<u4" if table.format.byteorder == "little" else ">u4"
     data = letter_runs(files.files, order).astype(word).tobytes()
     zeros = table.pad(4)
@@ -180,10 +183,10 @@ def _add_letters(files: Files, order: SymbolOrder, table: SectionTable) -> tuple
 
 
 def _add_notes(files: Files, facts: NoteFacts, table: SectionTable) -> tuple[bytes, ...]:
-    """Add the sections of notes; return their bytes, each after those that pad it.
+    """Add the sections of notes; return the padding before each, and its bytes.
 
-    Only the build-id is SHT_NOTE: elfutils and others parse every SHT_NOTE of an
-    executable, and the kernel's Xen notes are not what they expect.
+    Only the build-id is SHT_NOTE, since elfutils and others parse every SHT_NOTE of an
+    executable and do not expect the kernel's Xen notes there.
     """
     others = list(files.host.notes)
     build_id = [n for n in others if (n.name, n.type) == (b"GNU", elf.NT_GNU_BUILD_ID)][:1]
@@ -203,7 +206,7 @@ def _add_notes(files: Files, facts: NoteFacts, table: SectionTable) -> tuple[byt
 
 
 def _add_btf(files: Files, table: SectionTable) -> tuple[bytes, ...]:
-    """Add a section for each file's BTF; return their bytes, each after those that pad it."""
+    """Add a section for each file's BTF; return the padding before each, and its bytes."""
     parts = []
     for file in files.files:
         if file.btf is not None:

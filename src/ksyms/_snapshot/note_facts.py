@@ -23,7 +23,7 @@ from .symbol_columns import count_true
 
 
 def note_facts(files: Files, names_start: int) -> NoteFacts:
-    """Return the facts of ``files``, whose names begin at ``names_start`` in ``.strtab``.
+    """Return the facts of ``files``; their names start at ``names_start`` in ``.strtab``.
 
     The facts of two snapshots of one kernel can differ in ``time`` and reference counts.
     """
@@ -65,7 +65,7 @@ def _time(seconds: float) -> str:
 
 
 def _name_starts(files: Files, names_start: int) -> Iterator[int]:
-    """Return the offset in ``.strtab`` at which each file's names begin."""
+    """Return the offset in ``.strtab`` at which each file's names start."""
     return accumulate((len(file.symbols.strings) for file in files.files), initial=names_start)
 
 

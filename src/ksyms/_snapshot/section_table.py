@@ -72,7 +72,7 @@ class SectionTable:
         self.headers[section] = self.headers[section]._replace(sh_link=to)
 
     def pad(self, align: int) -> bytes:
-        """Move on to the next multiple of ``align``; return the zeros up to there."""
+        """Advance to the next multiple of ``align``; return the zeros up to there."""
         zeros = bytes(-self.offset % align)
         self.offset += len(zeros)
         return zeros
@@ -102,6 +102,6 @@ class SectionTable:
 def region_offset(region: Region) -> int:
     """Return ``sh_offset`` and ``p_offset`` of a region, which has no bytes in the file.
 
-    gABI wants ``p_offset`` and ``p_vaddr`` to be congruent modulo the page size.
+    gABI requires ``p_offset`` and ``p_vaddr`` to be congruent modulo the page size.
     """
     return region.start % PAGE

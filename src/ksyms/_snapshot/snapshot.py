@@ -27,7 +27,8 @@ Reading = TypeVar("Reading")
 class Source(Protocol[Reading]):
     """A source of linker files: a kernel's text files, or ELF files on disk.
 
-    A ``Reading`` is what the source read, or noted, when a try began.
+    A ``Reading`` is the state that the source read when a try started: the text of kallsyms, or
+    the times and sizes of ELF files.
     """
 
     @property
@@ -39,10 +40,10 @@ class Source(Protocol[Reading]):
         """True if tables are read during the copy pass; else all was read before it."""
 
     def read(self) -> Reading:
-        """Begin a try."""
+        """Read what must be of one moment; a try starts with it."""
 
     def moved(self, reading: Reading, /) -> list[str]:
-        """Return in words what has changed since ``reading``; nothing if nothing has."""
+        """Return the changes since ``reading``, in words; empty if there are none."""
 
     def files(self, reading: Reading, /) -> Files:
         """Return the linker files, each with its regions."""
@@ -92,9 +93,13 @@ LAYOUTS: Final = ("linux", "freebsd")
 class Snapshot:
     """The kernel's symbols of one moment, as one ELF image that never changes.
 
-    ``generation`` is that moment's. ``symbols`` is the number of symbols in the image, without
-    symbol 0; ``facts`` are those of its note (docs/format.md), None in the ``freebsd`` layout,
-    which has no note.
+    ``generation`` is the generation at that moment. ``symbols`` is the number of symbols in the
+    image, without symbol 0; ``facts`` are those of its note (docs/format.md), None in the
+    ``freebsd`` layout, which has no note::
+
+        snapshot = ksyms.snapshot()
+        snapshot.write("kernel.elf")
+        table = ksyms.load(snapshot.image)
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class Snapshot:
         return self._image.data
 
     def portable(self, progress: Callable[[int], None] | None = None) -> bytes:
-        """Return the image packed: a zstd file that begins with the facts (docs/format.md).
+        """Return the image packed: a zstd file that starts with the facts (docs/format.md).
 
         ``progress`` is called with the number of bytes each time some have been packed.
 
@@ -127,11 +132,12 @@ class Snapshot:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the image to ``path``; a half-written file never has that name.
 
-        A new file can be read by its owner only: kernel addresses are secrets. A device
-        or a pipe is written to as it is.
+        Only its owner can read the new file, since kernel addresses are secrets. A device or a
+        pipe is written to directly.
 
         Raises:
-            OutputError: the place cannot be written to, or is full; nothing is left there.
+            OutputError: the file cannot be written, or the file system is full; no file is
+                left there.
         """
         write_whole(os.fspath(path), self.image)
 
@@ -140,7 +146,7 @@ def take(source: Source[Reading], layout: str = "linux") -> Snapshot:
     """Take a snapshot of ``source``'s files, all of one generation.
 
     Args:
-        source: where the symbols come from.
+        source: the source of the symbols.
         layout: a name in :data:`LAYOUTS`.
 
     Raises:
@@ -154,7 +160,7 @@ def take(source: Source[Reading], layout: str = "linux") -> Snapshot:
 def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapshot, Reading]:
     """Take a snapshot as :func:`take` does; return it with the reading that it is of.
 
-    ``source.moved(reading)`` tells whether the snapshot is still of the present.
+    While ``source.moved(reading)`` is empty, the snapshot is still of the present.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
@@ -194,8 +200,8 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
 def _lay_out(source: Source[Reading], reading: Reading, layout: str) -> Snapshot:
     """Run the passes of ``layout``.
 
-    The layouts need numpy, and so are imported here, after the text has been read: its
-    reading begins before numpy is imported.
+    The layouts need numpy. So they are imported here, after the text has been read, since the
+    thread that reads it starts before numpy is imported.
     """
     if layout == "linux":
         from . import linux

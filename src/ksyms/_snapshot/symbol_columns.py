@@ -44,7 +44,7 @@ class SymbolColumns(NamedTuple):
 def groups_of(files: tuple[LinkerFile, ...]) -> tuple[tuple[LinkerFile, ...], ...]:
     """Return the kernel, whose table is large and usually sorted, and all the other files.
 
-    The groups are worked on one after the other, and what one needed is freed in between.
+    The groups are processed one after the other, so the memory of one is freed before the next.
     """
     return files[:1], files[1:]
 

@@ -50,7 +50,7 @@ def order_symbols(files: tuple[LinkerFile, ...]) -> SymbolOrder:
 
 
 def is_local(info: U8) -> Mask:
-    """Return which symbols belong to the first half of the table, by ``st_info``."""
+    """Return a mask of the symbols that belong to the first half of the table (STB_LOCAL)."""
     local: Mask = info >> 4 == elf.STB_LOCAL
     return local
 

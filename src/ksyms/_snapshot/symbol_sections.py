@@ -51,8 +51,9 @@ def find_regions(columns: SymbolColumns, index: RegionIndex) -> I32:
     if not len(region):
         return region
 
-    # Symbols of one file in one region follow each other, at ascending addresses: if the last
-    # of such a run is not behind the region's end, no other is. A few hundred symbols tell.
+    # Symbols of one file in one region follow each other, at ascending addresses. If the last
+    # of such a run is not past the region's end, none is, so a few hundred symbols are checked
+    # in place of all.
     changes = region[1:] != region[:-1]
     if not is_constant(columns.file_id):
         changes |= columns.file_id[1:] != columns.file_id[:-1]
@@ -94,7 +95,10 @@ def _last_started(address: U64, index: RegionIndex) -> I32:
 
 
 def _is_outside(columns: SymbolColumns, region: I32, rows: Index, index: RegionIndex) -> Mask:
-    """Return which of ``rows`` have no region, are behind its end, or are another file's."""
+    """Return a mask of the ``rows`` that are not in their region.
+
+    They have no region (-1), are past its end, or are of another file than the region.
+    """
     own = region[rows]
     outside = own < 0
     if len(index.regions):

@@ -1,9 +1,9 @@
 """The sizes of symbols: exact if a file has them, else inferred.
 
-An inferred size ends at whatever comes first: the next address at which a symbol begins, the
-end of the symbol's region, or a section's start that its linker file gave::
+An inferred size ends at the first of these: the next address at which a symbol starts, the end
+of the symbol's region, or a section's start that its linker file gave::
 
-    symbols begin:    a          b       c                  d
+    symbols start:    a          b       c                  d
     regions:          [----------------------------)        [-----)
     section starts:                  x
                       :          :   :   :         :
@@ -26,7 +26,7 @@ from .symbol_columns import I32, U8, U64, Mask, SymbolColumns, count_true, joine
 from .symbol_sections import RegionIndex
 
 _LAST: Final = np.uint64((1 << 64) - 1)
-"""The last address there is: a symbol ends there if nothing comes after it."""
+"""The highest address: a symbol ends there if nothing follows it."""
 
 
 class SizeBounds(NamedTuple):
@@ -47,7 +47,7 @@ def size_bounds(group: tuple[LinkerFile, ...], columns: SymbolColumns) -> SizeBo
     sizeless = _is_sizeless(columns.role)
     addresses = columns.address
     if sizeless.any():
-        # Most kernels have their sizeless symbols, per-CPU variables, first: those are cut off.
+        # In most kernels the sizeless symbols, per-CPU variables, come first: cut these off.
         first = int(np.argmin(sizeless))
         addresses = addresses[~sizeless] if sizeless[first:].any() else addresses[first:]
     # Not np.unique, which would import numpy.ma, a tenth of numpy.
@@ -73,7 +73,7 @@ def symbol_sizes(
     size[sizeless] = 0
     role = columns.role[rows]
     if not all_name(role):
-        # One byte at most: no tool may take it for the name of what follows it.
+        # At most one byte, so that no tool takes it for the name of the bytes after it.
         silent = role == Role.SILENT
         size[silent] = np.minimum(size[silent], 1)
 
@@ -82,7 +82,7 @@ def symbol_sizes(
 
 
 def _is_sizeless(role: U8) -> Mask:
-    """Return which symbols have no size and end no other, by their :class:`Role`."""
+    """Return a mask of the symbols that have no size and end no other, by :class:`Role`."""
     if all_name(role):
         return np.broadcast_to(np.False_, len(role))
     return np.asarray((role != Role.NAMES) & (role != Role.SILENT))
@@ -105,7 +105,7 @@ def _next_addresses(address: U64, sizeless: Mask, bounds: SizeBounds) -> U64:
 
 
 def _next_greater(ascending: U64, address: U64) -> U64:
-    """Return for each address the first of ``ascending`` above it, or the last there is."""
+    """Return for each address the first of ``ascending`` above it, or _LAST if none is."""
     after = np.searchsorted(ascending, address, "right")
     found = np.full(len(address), _LAST)
     inside = after < len(ascending)

@@ -28,7 +28,7 @@ from .symbol_sections import RegionIndex, find_regions, index_regions, section_n
 from .symbol_sizes import SizeBounds, size_bounds, symbol_sizes
 
 BLOCK: Final = 1 << 13
-"""Symbols that are written at once."""
+"""The number of symbols that are written at once."""
 
 
 class _Halves(NamedTuple):
@@ -109,10 +109,10 @@ def _prepare(
 def _write_group(
     group: _Group, strings_start: int, index: RegionIndex, halves: _Halves
 ) -> None:
-    """Write the symbols of ``group``, whose strings begin at ``strings_start``."""
+    """Write the symbols of ``group``, whose strings start at offset ``strings_start``."""
     columns, bounds, region = group
     count = len(region)
-    block = np.zeros(min(BLOCK, count), halves.table.dtype)  # used again: fresh memory is slow
+    block = np.zeros(min(BLOCK, count), halves.table.dtype)  # reused: new memory is slow
     for start in range(0, count, BLOCK):
         rows = slice(start, min(start + BLOCK, count))
         symbols = block[: rows.stop - start]
@@ -125,7 +125,7 @@ def _write_group(
 
 
 def _write_rows(symbols: npt.NDArray[np.void], local: Mask, halves: _Halves) -> None:
-    """Write ``symbols`` at the cursors of their halves, and move the cursors on."""
+    """Write ``symbols`` at the cursors of their halves, and advance the cursors."""
     for half, chosen in enumerate((np.flatnonzero(local), np.flatnonzero(~local))):
         room = slice(halves.cursors[half], halves.cursors[half] + len(chosen))
         halves.cursors[half] = room.stop

@@ -1,4 +1,4 @@
-"""Addresses as a program hands them over: integers of any type, as an array of uint64."""
+"""Addresses as a program passes them, integers of any type, converted to an array of uint64."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ _TOP: Final = (1 << 64) - 1
 
 
 def unsigned(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
-    """``given`` as uint64 in its shape, and which of them are no address.
+    """Convert ``given`` to uint64 in its shape, and mark the items that cannot be addresses.
 
-    None are if that is None; those that are have some other value in the first array.
+    Returns:
+        The array, and a mask of the same shape that is True for a negative integer, one of more
+        than 64 bits, and an item that a masked array hides. The array is arbitrary there. The
+        mask is None if there is nothing to mark.
 
     Raises:
         TypeError: they are not all integers.
@@ -26,7 +29,7 @@ def unsigned(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
     if not array.size:
         return np.zeros(array.shape, np.uint64), None
     if not hasattr(given, "dtype") and _loses(array):
-        # Of Python's own integers numpy makes doubles where some need bit 63.
+        # numpy makes doubles of Python's integers if some of them need bit 63.
         array = np.array(given, dtype=object)
     kind = array.dtype.kind
     if kind == "O":
@@ -41,17 +44,20 @@ def unsigned(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
     if isinstance(given, np.ma.MaskedArray):
         hidden = np.ma.getmaskarray(given)
         nowhere = hidden if nowhere is None else hidden | nowhere
-    # As int64 a negative one is another address; whoever has it is not asked.
+    # A negative integer becomes another address here; the mask discards its answer.
     return array.astype(np.uint64, copy=False), nowhere
 
 
 def _loses(array: npt.NDArray[Any]) -> bool:
-    """Whether something else than integers may have been made equal to them in ``array``."""
+    """Return True if numpy may have converted other types in ``array``.
+
+    It makes doubles of integers, and 0 and 1 of booleans that stand among integers.
+    """
     return array.dtype.kind == "f" or (array.dtype.kind in "iu" and bool((array <= 1).any()))
 
 
 def _of_objects(array: npt.NDArray[Any]) -> tuple[U64, Bools | None]:
-    """The same of an array of Python's objects."""
+    """Convert an array of Python objects as :func:`unsigned` does."""
     numbers = [_number(each) for each in array.ravel().tolist()]
     outside = [not 0 <= number <= _TOP for number in numbers]
     if not any(outside):

@@ -1,7 +1,8 @@
-"""C prototypes from BTF, the types that the kernel carries with it.
+"""C prototypes from BTF, the type information that the kernel carries.
 
-Source: Documentation/bpf/btf.rst and include/uapi/linux/btf.h, of Linux 6.18. What the
-kernel's own reader refuses (kernel/bpf/btf.c) is refused here where it would be relied on.
+Source: Documentation/bpf/btf.rst and include/uapi/linux/btf.h, of Linux 6.18. A defect for
+which the kernel's own reader (kernel/bpf/btf.c) refuses a BTF is refused here too, if a
+prototype depends on it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _WORDS: Final[dict[int, tuple[int, int]]] = {
     **dict.fromkeys((_STRUCT, _UNION, _DATASEC, _ENUM64), (3, 3)),
     **dict.fromkeys((_ENUM, _FUNC_PROTO), (3, 2)),
 }
-"""Each kind's length in words of 32 bits: that of any, and that of one of its members."""
+"""Each kind's length in 32-bit words: its fixed part, and each of its ``vlen`` members."""
 
 _QUALIFIERS: Final = {_VOLATILE: "volatile", _CONST: "const", _RESTRICT: "restrict"}
 _PLAIN: Final = {_INT: "", _FLOAT: "", _TYPEDEF: "", _STRUCT: "struct ", _UNION: "union "} | {
@@ -40,27 +41,27 @@ _PLAIN: Final = {_INT: "", _FLOAT: "", _TYPEDEF: "", _STRUCT: "struct ", _UNION:
     _ENUM64: "enum ",
 }
 _BODIES: Final = (_STRUCT, _UNION, _ENUM, _ENUM64)
-"""What has a body in C and can have no name."""
+"""Kinds that have a body in C, and so may have no name."""
 _KERNEL_TAGS: Final = ("user", "rcu", "percpu")
 """Type tags that the kernel writes as ``__user`` (include/linux/compiler_types.h)."""
-# An identifier, or such as "long unsigned int": a name goes out to terminals as it is.
+# An identifier, or a type such as "long unsigned int": names go to terminals unescaped.
 _NAME: Final = re.compile(rb"[A-Za-z_.$][\w.$]*(?: [\w.$]+)*", re.ASCII)
 _TAG: Final = re.compile(rb"[ !#-\[\]-~]+")
 _LONGEST: Final = 512
-"""Bytes of a name (KSYM_NAME_LEN, include/linux/kallsyms.h)."""
+"""Longest name in bytes (KSYM_NAME_LEN, include/linux/kallsyms.h)."""
 _DEEPEST: Final = 64
-"""How deep types may lie in one another; the kernel allows 32 (MAX_RESOLVE_DEPTH)."""
+"""Greatest depth of types within types; the kernel allows 32 (MAX_RESOLVE_DEPTH)."""
 _MOST: Final = 4096
-"""How many types a prototype may name: a cycle would name them for ever."""
+"""Largest number of types in one prototype, so that a cycle of types ends."""
 
 
 class Btf:
-    """The types of one BTF, read when a function is first asked for.
+    """The types of one BTF, parsed when a function is first looked up.
 
     Args:
         data: the section.
-        wrong: makes the error for what is wrong with it.
-        base: what it goes on from, where it is a module's.
+        wrong: makes the error from a description of the defect.
+        base: the kernel's BTF, which a module's extends.
     """
 
     def __init__(
@@ -78,10 +79,10 @@ class Btf:
 
     @property
     def whole(self) -> bool:
-        """Whether it stands by itself, or on a base that is here.
+        """True if the BTF stands by itself, or its base is here.
 
-        A module's types and strings go on where the kernel's end, so its strings do not begin
-        with the empty one (tools/lib/bpf/btf.c, btf_new_empty).
+        A module's types and strings continue the kernel's, so its strings do not start with the
+        empty one (tools/lib/bpf/btf.c, btf_new_empty).
         """
         if self._base is not None:
             return True
@@ -91,10 +92,10 @@ class Btf:
             return False
 
     def prototypes(self, name: str) -> list[str]:
-        """The prototypes of every function called ``name`` in this BTF, none twice.
+        """Return the different prototypes of the functions called ``name`` in this BTF.
 
-        Several where a name is that of several static functions: then nothing tells which
-        function has which.
+        There are several if static functions share the name. BTF does not say which function
+        has which of them.
 
         Raises:
             ImageError: a field of the BTF is wrong.
@@ -103,7 +104,7 @@ class Btf:
         return list(dict.fromkeys(self._function(number, name) for number in numbers))
 
     def _read(self) -> dict[bytes, list[int]]:
-        """One pass: where each type begins, and the functions by their names."""
+        """Parse the types in one pass, once; return the functions' type numbers by name."""
         if self._functions is not None:
             return self._functions
         if self._base is not None:
@@ -111,6 +112,7 @@ class Btf:
             self._first = self._base._first + len(self._base._starts)
             self._first_string = self._base._first_string + len(self._base._strings)
         self._words, self._strings = self._parts()
+
         words, starts = self._words, array("I")
         found: dict[int, list[int]] = {}
         fixed = [_WORDS.get(kind, (0, 0))[0] for kind in range(32)]
@@ -127,6 +129,7 @@ class Btf:
             at += fixed[kind] + each[kind] * (info & 0xFFFF)
         if at != end:
             raise self._wrong("the last type of its BTF is cut short")
+
         functions: dict[bytes, list[int]] = {}
         for offset, numbers in found.items():
             functions.setdefault(self._raw(offset), []).extend(numbers)
@@ -134,7 +137,7 @@ class Btf:
         return functions
 
     def _places(self) -> tuple[memoryview, memoryview, str]:
-        """The types and the strings as they lie, and the byte order."""
+        """Return the bytes of the types and of the strings, and the byte order as in struct."""
         data = memoryview(self._data)
         order = "<" if bytes(data[:2]) == _MAGIC.to_bytes(2, "little") else ">"
         if len(data) < struct.calcsize(order + _HEADER):
@@ -151,10 +154,10 @@ class Btf:
         return data[types : types + types_size], data[strings : strings + strings_size], order
 
     def _parts(self) -> tuple[array[int], bytes]:
-        """The types as words, and the strings."""
+        """Return the types as 32-bit words, and the strings."""
         types, strings, order = self._places()
         text = bytes(strings)
-        # The first string of the kernel's is the empty one; a module's may have none.
+        # The kernel's strings start with the empty one; a module can be without strings.
         if not text.endswith(b"\0") and (text or self._base is None):
             raise self._wrong("the last string of its BTF has no end")
         if self._base is None and not text.startswith(b"\0"):
@@ -165,7 +168,7 @@ class Btf:
         return words, text
 
     def _raw(self, offset: int) -> bytes:
-        """The string at ``offset``, which may be the base's."""
+        """Return the string at ``offset``, which may be one of the base's."""
         at = offset - self._first_string
         if at < 0 and self._base is not None:
             return self._base._raw(offset)
@@ -175,14 +178,24 @@ class Btf:
         return self._strings[at:end]
 
     def _string(self, offset: int, form: re.Pattern[bytes] = _NAME) -> str:
-        """The string at ``offset``, empty for none."""
+        """Return the string at ``offset``, an empty one for no name.
+
+        Raises:
+            ImageError: it does not have that ``form``.
+        """
         text = self._raw(offset)
         if text and not form.fullmatch(text):
             raise self._wrong(f"a name of its BTF is {text!r}")
         return text.decode()
 
     def _type(self, number: int) -> tuple[Btf, int, int, int, int]:
-        """A type: whose, where, its kind, its flag and ``vlen`` as they lie, its third word."""
+        """Look up a type by its number.
+
+        Returns:
+            The :class:`Btf` that has it; the index of its first word there; its kind; its
+            ``kind_flag`` (bit 31) with its ``vlen`` (bits 0 to 15); its third word, which is
+            its size or the type that it refers to.
+        """
         owner: Btf = self
         while number < owner._first and owner._base is not None:
             owner = owner._base
@@ -201,7 +214,7 @@ class Btf:
 
 
 class _Writer:
-    """Writes one declaration as C has it."""
+    """One C declaration in the making, which counts its types so that a cycle ends."""
 
     def __init__(
         self,
@@ -216,14 +229,19 @@ class _Writer:
         self._depth = 0
 
     def declare(self, number: int, inner: str) -> str:
-        """The declaration of ``inner`` as of type ``number``.
+        """Return the declaration of ``inner`` as a variable or function of type ``number``.
 
-        C writes a type around what it declares, so this goes from the outside of the type
-        to its inside, and ``inner`` grows at both ends.
+        C writes a type around the name that it declares. So this goes from the outermost type
+        to the innermost, and ``inner`` grows at both ends. A pointer to an array, called
+        ``p``::
+
+            PTR      *p
+            ARRAY    (*p)[3]
+            INT      int (*p)[3]
         """
         self._depth += 1
-        words: list[str] = []  # qualifiers of what comes next
-        pointed = False  # whether inner begins with a *, which binds less than [] and ()
+        words: list[str] = []  # qualifiers of the next type
+        pointed = False  # True if inner starts with a *, which binds less than [] and ()
         while number:
             self._spend()
             owner, at, kind, size, target = self._type(number)
@@ -280,7 +298,7 @@ class _Writer:
 
     def _tag(self, name: int, size: int) -> str:
         text = self._string(name, _TAG)
-        if size >> 31:  # any attribute, since Linux 6.14
+        if size >> 31:  # kind_flag: any attribute, since Linux 6.14
             return f"__attribute__(({text}))"
         if text in _KERNEL_TAGS:
             return f"__{text}"

@@ -1,9 +1,14 @@
-"""Spans by where an address is: a million addresses in a tenth of what a bisection takes.
+"""A table of spans by parts of the address: it takes a tenth of the time of a bisection.
 
-A kernel and its modules lie within 4 GiB, so an address is a page of 64 KiB and an offset of 16
-bits. A table says for every 16 bytes of a page that something begins in which span holds
-their first one, and for every other page which span holds all of it. From there it is a step or
-two to the right span.
+A kernel and its modules lie within 4 GiB, so an address, counted from the first span's start,
+has 32 bits: a page of 64 KiB, a step of 16 bytes in it, and a byte of the step::
+
+    bit  31            16 15           4 3     0
+         |     page      |    step      | byte |
+
+For a page in which spans start, the table has a row: for each step, the span that holds the
+step's first byte. For any other page it has the one span that holds all of the page. The span
+of an address is the one in the table, or one of the few that start within the same step.
 """
 
 from __future__ import annotations
@@ -15,28 +20,28 @@ import numpy as np
 from .spans import NOBODY, U64, Index, Spans
 
 REACH: Final = 1 << 32
-"""Bytes from the first span's start to the last one's that are not too many."""
+"""Limit of the distance from the first span's start to the last one's, in bytes."""
 _PAGE: Final = 16
 _STEP: Final = 4
 _PAGES: Final = 1 << 16
 _MOST: Final = 1 << 11
 _SPANS: Final = 1 << 7
-"""Pages that the table has rows of at most, 16 KiB each: so many, or one for so many spans.
+"""Limit of the table's rows, of 16 KiB each: :data:`_MOST`, or one for this many spans.
 
-A kernel and its modules have one for 300.
+A kernel and its modules need one for 300.
 """
 _ROW: Final = 1 << (_PAGE - _STEP)
-"""How many steps a page has: a row of the table has a span for each."""
+"""Steps of a page: a row of the table has a span for each."""
 _BLOCK: Final = 1 << 15
-"""Addresses looked for at once: few enough to stay in a cache."""
+"""Addresses that are looked up at once: few enough to stay in a cache."""
 
 
 class Buckets:
-    """The places in ``spans`` by the addresses that they hold.
+    """The indices of ``spans`` by the addresses that they hold.
 
     Raises:
-        ValueError: the spans reach over :data:`REACH` or more, or begin in too many
-            pages, or somebody answers for all that lies before or behind them.
+        ValueError: the spans reach over :data:`REACH` or more, or start in too many pages, or
+            the first or the last of them has a symbol.
     """
 
     def __init__(self, spans: Spans) -> None:
@@ -51,6 +56,7 @@ class Buckets:
         full = np.unique(starts >> np.uint32(_PAGE))
         if len(full) > max(_MOST, len(starts) // _SPANS):
             raise ValueError("the spans begin in too many pages")
+
         steps = np.arange(_ROW, dtype=np.uint32) << np.uint32(_STEP)
         rows = (pages[full][:, None] + steps[None, :]).ravel()
         whole, begin = (np.searchsorted(starts, at, "right") for at in (pages, rows))
@@ -60,14 +66,14 @@ class Buckets:
         self._mask = np.zeros(_PAGES, np.int64)
         self._mask[full] = _ROW - 1
         self._next = np.append(starts, np.uint32(REACH - 1))
-        # Python reads single numbers from a memoryview in a third of what an array takes.
+        # Python reads a number from a memoryview in a third of the time that an array takes.
         arrays = (self._row, self._mask, self._table, self._next)
         self._views = tuple(array.data for array in arrays)
         self._first = int(start[0])
         self._end = self._first + REACH - 1
 
     def places(self, addresses: U64) -> Index:
-        """The place of the span that holds each of ``addresses``, in their order."""
+        """Return the index of the span that holds each of ``addresses``, in their shape."""
         flat = addresses.ravel()
         found = np.empty(len(flat), np.int64)
         for first in range(0, len(flat), _BLOCK):
@@ -76,8 +82,8 @@ class Buckets:
         return found.reshape(addresses.shape)
 
     def _places(self, addresses: U64) -> Index:
-        # What lies before the first span wraps around to behind the last one's start, however
-        # near that is to the end of all addresses: it is in the last span, which is nobody's.
+        # An address before the first span wraps around to one behind the last span's start,
+        # even if that is close to 2^64. So it is in the last span, which has no symbol.
         near = np.minimum(addresses - self._base, np.uint64(REACH - 2)).astype(np.int64)
         page = near >> _PAGE
         step = (near >> _STEP) & self._mask.take(page)
@@ -89,8 +95,8 @@ class Buckets:
         return span
 
     def one(self, address: int) -> int:
-        """The place of the span that holds ``address``."""
-        # Compared before it is subtracted from: numpy's own integers would overflow.
+        """Return the index of the span that holds ``address``."""
+        # Compare first, then subtract: numpy's own integers would overflow.
         if not self._first <= address < self._end:
             return 0
         near = address - self._first

@@ -1,4 +1,4 @@
-"""Which kernel an ELF file is of, by what the file itself holds: a vmlinux, a module."""
+"""The kernel or module that an ELF file is, by the contents of the file itself."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _SYSNAME: Final = b"Linux\0"
 _MODINFO: Final = ".modinfo"
 _THIS_MODULE: Final = ".gnu.linkonce.this_module"
 _NAME: Final = {elf.ELFCLASS32: 12, elf.ELFCLASS64: 24}
-"""Where struct module has its name: behind a state and a list_head (include/linux/module.h)."""
+"""Offset of the name in struct module, after a state and a list_head (linux/module.h)."""
 _LONGEST: Final = 512
 _FAMILIES: Final = {3: "i386", 40: "arm"}
-"""Machines that have several names in uname -m, by e_machine: what they have in common."""
+"""One name for machines that have several in uname -m, by ``e_machine``."""
 
 
 def build_id_of(image: Image) -> str | None:
-    """The GNU build-id in the file's notes, in hexadecimal digits; None where it has none."""
+    """Return the GNU build-id in the file's notes, in hexadecimal; None if it has none."""
     found = next(filter(None, map(build_id, image.notes())), None)
     return None if found is None else found.hex()
 
 
 def machine_of(image: Image) -> str | None:
-    """The machine as uname -m has it, by ``e_machine``; None for one that is not known."""
+    """Return the machine as in uname -m, by ``e_machine``; None if it is unknown."""
     number, wide = image.header.e_machine, image.format.elf_class == elf.ELFCLASS64
     little = image.format.data == elf.ELFDATA2LSB
     if number in _FAMILIES:
@@ -44,22 +44,26 @@ def machine_of(image: Image) -> str | None:
 
 
 def module_of(image: Image) -> str | None:
-    """The name of the module that the file is; None where it is none."""
+    """Return the name of the module that the file is; None if it is not a module."""
     found = _named(image, _THIS_MODULE)
     if found is None:
         return None
     told = _modinfo(image).get(b"name")
-    if told is None:  # before Linux 4.16 (3e2e857f9c3a)
+    if told is None:  # the tag is missing before Linux 4.16 (3e2e857f9c3a)
         start = _NAME[image.format.elf_class]
         told = bytes(image.contents(found)[start : start + _LONGEST]).partition(b"\0")[0]
     return told.decode("utf-8", "replace") or None
 
 
 def release_of(image: Image, symbols: Callable[[str], list[tuple[int, int]]]) -> str | None:
-    """The kernel's release, as uname -r; None where the file has nothing that tells it.
+    """Return the kernel's release, as in uname -r; None if the file does not contain it.
 
-    A module's by its ``vermagic``, a vmlinux's by what ``linux_banner`` or ``init_uts_ns``
-    hold. ``symbols`` gives ``st_shndx`` and ``st_value`` of those that have a name.
+    A module has it in its ``vermagic``, a vmlinux in the variables ``linux_banner`` and
+    ``init_uts_ns``.
+
+    Args:
+        image: the file.
+        symbols: returns ``st_shndx`` and ``st_value`` of each symbol of a name.
     """
     magic = _modinfo(image).get(b"vermagic")
     if magic is not None and _named(image, _THIS_MODULE) is not None:
@@ -70,7 +74,7 @@ def release_of(image: Image, symbols: Callable[[str], list[tuple[int, int]]]) ->
             return _word(text[len(_BANNER) :])
     for section, value in symbols("init_uts_ns"):
         text = _bytes_at(image, section, value)
-        # The name was behind a reference count until Linux 5.11.
+        # A reference count comes before the name until Linux 5.11.
         start = text.find(_SYSNAME, 0, 16)
         if start >= 0:
             return _word(text[start + 2 * _FIELD :])
@@ -78,13 +82,13 @@ def release_of(image: Image, symbols: Callable[[str], list[tuple[int, int]]]) ->
 
 
 def _word(text: bytes) -> str | None:
-    """The first word of ``text``, which ends at a space or NUL."""
+    """Return the first word of ``text``, up to a space or NUL; None if it is not in ASCII."""
     word = text[:_LONGEST].partition(b"\0")[0].split(b" ")[0]
     return word.decode("utf-8", "replace") if word.isascii() and word else None
 
 
 def _bytes_at(image: Image, number: int, value: int) -> bytes:
-    """Some bytes at a symbol's place; none where the file has not got them."""
+    """Return a section's bytes from a symbol's value on; none if they are not stored."""
     section = image.stored.get(number)
     if section is None:
         return b""
@@ -93,13 +97,13 @@ def _bytes_at(image: Image, number: int, value: int) -> bytes:
 
 
 def _named(image: Image, name: str) -> Shdr | None:
-    """The first section of that name that has bytes in the file."""
+    """Return the first section called ``name`` that has bytes in the file."""
     sections = image.stored.values()
     return next((s for s in sections if s.sh_size and image.is_called(s, name)), None)
 
 
 def _modinfo(image: Image) -> dict[bytes, bytes]:
-    """What a module says of itself (include/linux/moduleparam.h, __MODULE_INFO)."""
+    """Return a module's ``.modinfo`` by tag (include/linux/moduleparam.h, __MODULE_INFO)."""
     section = _named(image, _MODINFO)
     text = bytes(image.contents(section)) if section is not None else b""
     pairs = (part.partition(b"=") for part in text.split(b"\0"))

@@ -1,4 +1,4 @@
-"""A symbol table of whatever somebody has: an image, a text, an archive, packed or not."""
+"""Symbol tables from files of any kind: an image, a text or an archive, packed or not."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ if TYPE_CHECKING:
     from .._note.facts import NoteFacts
 
 _TEXT: Final = rb"(?:[0-9a-f]{8}(?:[0-9a-f]{8})?| {2}(?: {8})?\(null\)) \S \S+"
-"""How the first line of a kallsyms, or of a System.map, begins; Linux 4.15 said (null)."""
+"""The start of the first line of a kallsyms or a System.map; Linux 4.15 printed (null)."""
 _TAR: Final = slice(257, 262)  # POSIX.1, pax, "ustar Interchange Format"
 
 
 def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> SymbolTable:
-    """The symbols of an ELF image, of a saved text, or of an archive of a machine's files.
+    """Load the symbols of an ELF image, of a saved text, or of an archive of a machine's files.
 
-    A file that is mapped must not change while its table is in use. If it is written to, the
-    table's answers change with it; if it is made shorter, the next answer from what it lost
-    ends the process with SIGBUS (mmap(2)), which no program can turn into an error. What writes
-    a new file and renames it, as ksyms does, harms nobody. Where others can write to the file,
-    ``copy`` it.
+    For example, with a file that ``ksyms snapshot`` wrote::
+
+        table = ksyms.load("kernel.elf")
+        table.lookup(0xFFFFFFFF81000000)
+
+    A mapped file must not change while its table is in use. If it is written to, the table's
+    answers change with it. If it is truncated, the next answer from a lost page ends the
+    process with SIGBUS (mmap(2)), which no program can turn into an error. It is safe to
+    replace the file by renaming a new one over it, as ksyms does. If others can write to the
+    file, ``copy`` it.
 
     Args:
-        source: a file: an ELF image with a ``.symtab`` (a snapshot, a vmlinux, a module, a
-            file of debug info), which is mapped and stays so while the table is in use; a
-            saved ``/proc/kallsyms`` or a System.map; the image of a kernel, such as a vmlinuz;
-            or a tar with ``proc/kallsyms`` and
+        source: a file, or the ``image`` of a snapshot. The file is an ELF image with a
+            ``.symtab`` (a snapshot, a vmlinux, a module, a file of debug info), which stays
+            mapped while the table is in use; a saved ``/proc/kallsyms`` or a System.map; the
+            image of a kernel, such as a vmlinuz; or a tar with ``proc/kallsyms`` and
             ``proc/modules`` somewhere in it. Each may be packed by gzip, bzip2, xz or zstd, as
             ``ksyms snapshot --portable`` does, and may come through a pipe, which is read to
-            its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel. Or a
-            snapshot's ``image``.
-        copy: read the file into memory, all of it, and do not map it: whatever becomes of the
-            file, the table stays as it is.
+            its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel.
+        copy: read the whole file into memory instead of mapping it, so that later changes of
+            the file do not affect the table.
 
     Raises:
         SourceError: the file cannot be opened, or a text or an archive in it cannot be read.
@@ -66,18 +70,18 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
 
         return _of_packed(label, whole(label), error)
     table = _table(label, data)
-    # The device may be open once a process: only what was unpacked is looked at again.
+    # A process can open the device only once, so only a packed file is opened again.
     if isinstance(data, bytes) and (told := told_by(label)) is not None:
         _portable.check_matches(told, table.facts, label)
     return table
 
 
 def told_by(label: str) -> NoteFacts | None:
-    """What the file says of itself before it is unpacked; None where it says nothing.
+    """Return the facts that a packed snapshot's header has; None if the file has no header.
 
     Raises:
         SourceError: the file cannot be opened.
-        ImageError: what it says is not whole.
+        ImageError: the header is not whole.
     """
     try:
         return _portable.read_header_facts(label)
@@ -89,11 +93,11 @@ def _is_stream(label: str) -> bool:
     try:
         return is_stream(label)
     except (OSError, ValueError):  # ValueError: a NUL in the name
-        return False  # who opens it says why
+        return False  # opening it reports the reason
 
 
 def _of_stream(label: str) -> SymbolTable:
-    """The table of what a pipe or a file of /proc has, which is read once."""
+    """Return the table of a pipe or a file of /proc, which can be read once only."""
     try:
         packed = read_stream(label)
     except OSError as error:
@@ -111,8 +115,8 @@ def _of_stream(label: str) -> SymbolTable:
 
 
 def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
-    """The table of ``data``."""
-    once = data if isinstance(data, bytes) else None  # what was unpacked, or came once
+    """Return the table of ``data``, which is an archive, an ELF image or a text."""
+    once = data if isinstance(data, bytes) else None  # unpacked, or read from a stream
     if data[_TAR] == b"ustar":
         return _taken(label, label, data=once)
     if data[: len(elf.ELFMAG)] == elf.ELFMAG:
@@ -185,9 +189,9 @@ def _taken(
     kallsyms: str | None = None,
     data: bytes | dict[str, bytes] | None = None,
 ) -> SymbolTable:
-    """The table of a snapshot that is taken of a text, or of an archive with all it has.
+    """Take a snapshot of an archive or an image in full, or of a text alone; return its table.
 
-    ``data`` as :class:`~.._linker.Linker` takes it.
+    ``data`` is passed to :class:`~.._linker.Linker`.
     """
     from .._linker import Linker
     from .._snapshot import take

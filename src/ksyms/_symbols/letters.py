@@ -1,4 +1,4 @@
-"""``.ksyms.letters``: each symbol's letter, told by runs of symbols that have the same."""
+"""Each symbol's letter, stored in ``.ksyms.letters`` as runs of symbols with the same one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from .._typing import Literal
 
 
 class Letters:
-    """The letters of ``count`` symbols, with the bit of an exact size, by number.
+    """The letters of ``count`` symbols, each with the bit of an exact size, by symbol index.
 
-    The runs are searched as they lie in ``data``, until so many were asked for that a byte a
-    symbol is made of them.
+    The runs are searched as they are in ``data``. After as many lookups as there are runs, they
+    are expanded to one byte a symbol.
 
     Args:
-        data: the section, of the image's ``byteorder``.
-        wrong: makes the error for what it says.
+        data: the section, in the image's ``byteorder``.
+        byteorder: the image's.
+        count: the number of symbols.
+        wrong: makes the error from a description of the defect.
 
     Raises:
-        ImageError: the runs are not of so many symbols.
+        ImageError: the runs are not of ``count`` symbols.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Letters:
             raise wrong(f"{_note.LETTERS} is not of {count} symbols")
 
     def of(self, number: int) -> int:
-        """The letter of a symbol."""
+        """Return the letter of the symbol with the index ``number``."""
         if self._all:
             return self._all[number]
         self._left -= 1

@@ -1,10 +1,10 @@
-"""Hashes of names, by their last 16 bytes and their length: kernels' names begin alike.
+"""Hashes of names, by their last 16 bytes and their length: kernels' names start alike.
 
 Hashes can collide: the caller must compare the names.
 
 A name's last bytes are taken as two words. With a name of 11 bytes, ``late`` has the last 8 and
-``early`` the 3 before them, in its highest bytes; its other bytes are of the string before, and
-are masked out::
+``early`` the 3 before them, in its highest bytes. The other bytes of ``early`` belong to the
+string before, and are masked out::
 
     text:    . . . s t r i n g NUL v f s _ f s y n c i t NUL
                          |   early    |     late     |
@@ -26,11 +26,11 @@ Tails = npt.NDArray[np.void]
 
 _WORDS: Final = Struct("<2Q")
 SIZE: Final = _WORDS.size
-"""Bytes of a tail: the last of a name. A shorter name's tail begins in the string before."""
+"""Bytes of a tail, the last of a name. A shorter name's tail starts in the string before."""
 _EARLY: Final = 0x9E3779B97F4A7C15
 _LATE: Final = 0xC2B2AE3D27D4EB4F
 _LENGTH: Final = 0xD6E8FEB86659FD93
-"""Odd constants with well mixed bits: each multiplies one part."""
+"""Odd constants with well mixed bits, one for each part of the hash."""
 _ALL: Final = (1 << 64) - 1
 _LAST_BYTES: Final = np.array([_ALL << 64 - 8 * own & _ALL for own in range(9)], np.uint64)
 """``_LAST_BYTES[n]`` keeps the last n bytes of a little-endian word."""

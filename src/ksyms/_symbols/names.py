@@ -1,6 +1,6 @@
-"""Names to symbols: hashes of all names, made in the time of a few scans of them.
+"""An index of all names by their hashes, made in the time of a few scans of the strings.
 
-What is found by a hash can still be called otherwise, and is compared by who asks.
+Hashes can collide: the caller must compare the names of the symbols that are found.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ _BLOCK: Final = 1 << 14
 
 
 class Names(NamedTuple):
-    """``keys``, ascending: a name's hash, and in its lowest ``bits`` the symbol's number.
+    """The hashes of all names, each with its symbol's index.
 
-    Those whose bits from ``shift`` on are ``n`` lie from ``begins[n]`` to ``begins[n + 1]``.
+    ``keys`` (uint64, ascending) have a name's hash, whose lowest ``bits`` bits are replaced by
+    the symbol's index. Those that have ``n`` in the bits from ``shift`` on are at
+    ``begins[n]`` to before ``begins[n + 1]``::
+
+        bit 63           shift                bits              0
+            |      n       |   rest of hash    |  symbol index  |
     """
 
     keys: memoryview
@@ -34,7 +39,7 @@ class Names(NamedTuple):
     shift: int
 
     def find(self, name: bytes) -> list[int]:
-        """The numbers of all symbols that can be called ``name``, ascending."""
+        """Return the indices of all symbols that may be called ``name``, ascending."""
         keys, bits, begins, shift = self
         wanted = name_hashes.hash_of(name) >> bits << bits
         first = wanted >> shift
@@ -47,9 +52,9 @@ class Names(NamedTuple):
 
 
 def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
-    """The index of symbols whose names begin at ``starts`` (bytes) of a table of ``strings``.
+    """Make the index of symbols whose names start at ``starts``, offsets in ``strings``.
 
-    What is outside the table, or has no end in it, is in the index under some hash.
+    A start outside of the strings, and a name without an end, get some hash.
     """
     before = name_hashes.SIZE
     text = np.frombuffer(bytes(before) + strings, np.uint8)
@@ -65,8 +70,9 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
         hashes >>= np.uint64(bits)
         hashes <<= np.uint64(bits)
         keys[block] = hashes | np.arange(first, first + len(start), dtype=np.uint64)
+
     keys.sort()
-    shift = 64 - bits  # so that about one key begins alike
+    shift = 64 - bits  # so that each n has about one key
     counts = np.bincount((keys >> np.uint64(shift)).astype(np.int64), minlength=1 << bits)
     begins = np.zeros((1 << bits) + 1, np.int32)
     np.cumsum(counts, out=begins[1:])
@@ -74,7 +80,7 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
 
 
 class _Ends:
-    """Where in ``text`` strings end: a bit says of each byte whether it is NUL."""
+    """The ends of the strings in ``text``, by a bit for each byte, which is set for a NUL."""
 
     def __init__(self, text: U8) -> None:
         self._text = text
@@ -82,11 +88,16 @@ class _Ends:
         self._words = np.ndarray(len(bits) - 7, "<u8", bits, 0, (1,))
 
     def find(self, start: Index, tries: int = 8) -> Index:
-        """The end of the string at each of ``start``; the text's where nothing ends it."""
-        # A word begins at a byte, so from a bit of its first byte on it has 57 bits at least.
+        """Return the offset of the end of the string at each of ``start``.
+
+        It is that of the first NUL, or the text's length if there is none. For ``vfs`` and a
+        NUL, the word is ``...1000`` in binary: bit 3 is the lowest that is set, so the end is
+        ``start + 3``.
+        """
+        # A word starts at a whole byte of bits, so it has 57 bits or more from ``start`` on.
         word = self._words[start >> 3] >> (start & 7).astype(np.uint64)
         word &= -word  # the lowest bit that is set, a power of two
-        # As a double that has its exponent, and 1023, in the upper 12 bits.
+        # A double has its exponent, plus 1023, in the upper 12 bits: the number of that bit.
         end: Index = start + (word.astype(np.float64).view(np.int64) >> 52) - 1023
         far = np.flatnonzero(word == 0)
         if len(far) and tries:
@@ -97,5 +108,5 @@ class _Ends:
 
     @cached_property
     def _nuls(self) -> Index:
-        """Where the NULs are: for what is longer than a word has bits."""
+        """The offsets of all NULs: for strings that are longer than many words."""
         return np.append(np.flatnonzero(self._text == 0), len(self._text))

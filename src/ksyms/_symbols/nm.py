@@ -20,7 +20,10 @@ _OF_COFF: Final = {".drectve": "i", ".edata": "e", ".idata": "i", ".pdata": "p"}
 
 
 def letter(sym: Sym, section: Shdr | None, name: str) -> str:
-    """Return nm's letter of ``sym``, of a ``section`` with that ``name``; None for none."""
+    """Return nm's letter of ``sym``.
+
+    ``section`` is the symbol's, called ``name``; None if it is in none.
+    """
     binding, kind = sym.st_info >> 4, sym.st_info & 0xF
     weak = binding == elf.STB_WEAK
     if sym.st_shndx == elf.SHN_UNDEF:

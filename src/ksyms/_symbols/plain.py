@@ -1,9 +1,9 @@
-"""An ELF file that is no snapshot: where its symbols lie, what names an address, how far.
+"""The symbols of an ELF file that is no snapshot, by section, with their inferred sizes.
 
-ELF files leave open what a snapshot says. A symbol of size 0 reaches to the next one of its
-section, or to the section's end, as in a System.map. Of several at one address the kernel's
-choice is made (``precedence.py``). An object file's sections, which have no places yet, all
-begin at 0: code comes first there.
+Such a file leaves open what a snapshot states. A symbol of size 0 extends to the next one of
+its section, or to the section's end, as in a System.map. Of several symbols at one address the
+one that the kernel prints is chosen (``precedence.py``). The sections of an object file have no
+addresses yet and all start at 0: there the sections with code come first.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ if TYPE_CHECKING:
     U64 = npt.NDArray[np.uint64]
     Index = npt.NDArray[np.int64]
     Answers = Callable[[Sym], bool]
-    """Whether a symbol names an address at all."""
+    """A function that returns True if a symbol can name an address."""
 
 _TOP: Final = 1 << 64
 _PERCPU: Final = ".data..percpu"
 _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _MANY: Final = 64
-"""From how many sections on an address is looked up once in all, and not in each."""
+"""The number of sections above which symbols at an address are found by one common index."""
 _NESTED: Final = 64
-"""How many symbols are looked at for one that encloses others."""
+"""Largest number of symbols that are examined for one that encloses others."""
 
 
 class Plain:
     """The symbols of ``image`` by section.
 
     Args:
-        image: an ELF file that is no snapshot, and not the driver's.
+        image: an ELF file that is neither a snapshot nor an image in the driver's layout.
         symtab: its symbol table.
-        strtab: the table of that one's names.
+        strtab: the table of the symbols' names.
         values: ``st_value`` of each symbol.
 
-    What names an address at all depends on names too; the methods that ask get it told.
+    A symbol's name decides too if it can name an address, so the methods that need to know that
+    take a function ``answers``.
     """
 
     def __init__(self, image: Image, symtab: Shdr, strtab: Shdr, values: Sequence[int]) -> None:
@@ -61,15 +62,16 @@ class Plain:
 
     @cached_property
     def places(self) -> dict[int, tuple[int, int]]:
-        """First address, and the one after the last, of each section that is a place.
+        """The first address, and the one after the last, of each section in memory, by index.
 
-        None is that is not in memory, or that each thread has a copy of. In the order in which
-        an object file's sections answer.
+        Sections without memory and thread-local ones are left out. In an object file those with
+        code come first: it is the order in which they are searched.
         """
         found = {}
         for number, section in enumerate(self._image.sections):
-            if number >= elf.SHN_LORESERVE:  # st_shndx says something else from here on
+            if number >= elf.SHN_LORESERVE:  # st_shndx has other meanings from here on
                 break
+
             flags, start = section.sh_flags, section.sh_addr
             if not number or not flags & elf.SHF_ALLOC or flags & elf.SHF_TLS:
                 continue
@@ -81,7 +83,7 @@ class Plain:
         return found
 
     def _columns(self) -> tuple[Iterable[int], Iterable[int], Iterable[int]]:
-        """``st_name``, ``st_info`` and ``st_shndx`` of every symbol."""
+        """Return ``st_name``, ``st_info`` and ``st_shndx`` of every symbol."""
         fmt = self._image.format
         if fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder:
             table = self._table.cast("I")[::6], self._table[4::24], self._table.cast("H")[3::12]
@@ -92,7 +94,7 @@ class Plain:
 
     @cached_property
     def _offsets(self) -> dict[int, int]:
-        """The sizes of sections that each CPU has a copy of: their symbols are offsets in it.
+        """The sizes in bytes of per-CPU sections at address 0, whose symbols are offsets.
 
         On x86 before Linux 6.15 they are linked at 0 (arch/x86/kernel/vmlinux.lds.S).
         """
@@ -103,28 +105,28 @@ class Plain:
         }
 
     def _lies(self, sym: Sym) -> bool:
-        """Whether a symbol lies in a place; what names an address does."""
+        """Return True if a symbol is in one of :attr:`places`; others name no address."""
         name, info, _, section, value, _ = sym
         if section not in self.places or not name or info & 0xF in _UNNAMED:
             return False
         return value > self._offsets.get(section, -1)
 
     def _is_percpu(self, number: int) -> bool:
-        # Compared as it lies: a name that cannot be read is not called so.
+        # Compare the bytes in the file, so that a name without an end raises no error here.
         table = self._image.contents(self._image.sections[self._image.header.e_shstrndx])
         start = self._image.sections[number].sh_name
         return bytes(table[start : start + len(_PERCPU)]) == _PERCPU.encode()
 
     @cached_property
     def runs(self) -> dict[int, list[int]]:
-        """The numbers of the symbols in each of :attr:`places`, by address.
+        """The indices of the symbols in each of :attr:`places`, by address.
 
-        Symbol 0 too, where it is more than ELF has it: vmlinux-to-elf 1.4 begins with a real
-        one. Nobody else has what is its, and it is nobody's.
+        Symbol 0 is among them if it is a real one, as in files of vmlinux-to-elf 1.4, which ELF
+        does not allow. Addresses in it resolve to no symbol, and not to an enclosing one.
         """
         found: dict[int, list[int]] = {number: [] for number in self.places}
         add = {section: run.append for section, run in found.items()}.get
-        # As _lies() has it, of all symbols in a fifth of the time.
+        # The rule of _lies() for all symbols, in a fifth of the time.
         for number, (name, info, section) in enumerate(zip(*self._columns())):
             append = add(section)
             if append is not None and name and info & 0xF not in _UNNAMED:
@@ -136,16 +138,18 @@ class Plain:
         return {section: run for section, run in found.items() if run}
 
     def search(self, address: int, answers: Answers) -> int:
-        """The number of the symbol that ``address`` lies in; 0 of none."""
+        """Return the index of the symbol that ``address`` lies in; 0 if there is none."""
         best: list[tuple[int, Sym]] = []
         for section, run in self.runs.items():
             found = self._nearest(section, run, address, answers)
-            if self._unlinked:
+
+            if self._unlinked:  # the first section that contains the address decides
                 first, stop = self.places[section]
                 if found and self._reaches(found[0][1], found):
                     return min(found)[0]
                 if first <= address < stop:
                     return 0
+
             if not found:
                 continue
             start = found[0][1].st_value
@@ -158,12 +162,16 @@ class Plain:
     def _nearest(
         self, section: int, run: list[int], address: int, answers: Answers
     ) -> list[tuple[int, Sym]]:
-        """Those symbols of a section at the nearest address that ``address`` lies in."""
+        """Return those symbols of a section, at the nearest address, that ``address`` lies in.
+
+        Each is a pair of its index and its row.
+        """
         start, stop = self.places[section]
         at = bisect_right(run, address, key=self._values.__getitem__)
         passed = 0
         ends: list[tuple[int, Sym]] = []
         while at > 0 and passed < _NESTED:
+            # Collect the symbols at the next lower address.
             group = []
             value = self._values[run[at - 1]]
             while at > 0 and self._values[run[at - 1]] == value:
@@ -173,9 +181,10 @@ class Plain:
                     group.append((run[at], sym))
             if not group:
                 continue
+
             longest = max(sym.st_size for _, sym in group)
             if not longest and not passed and start <= value < stop:
-                # Of size 0: to here, for what is behind it was looked at before.
+                # All are of size 0, and no symbol that can answer lies between.
                 longest = stop - value
             if self._unlinked and value == address and not longest:
                 ends = group
@@ -187,14 +196,15 @@ class Plain:
         return ends
 
     def _reaches(self, sym: Sym, group: list[tuple[int, Sym]]) -> bool:
-        """Whether symbols of one section and address are more than the mark of its end."""
+        """Return True unless the symbols at one address of a section only mark its end."""
         start, stop = self.places[sym.st_shndx]
         return start <= sym.st_value < stop or any(other.st_size for _, other in group)
 
     def _first(self, rows: list[tuple[int, Sym]]) -> int:
-        """The number of the one that is printed, of those at one address that hold another.
+        """Return the index of the symbol that is printed, of ``rows`` at one address.
 
-        Those that do are the longest: how many there are tells which.
+        They are the symbols that an address lies in, so the longest of those at their address.
+        Their number therefore says which they are, and the answer is kept by it.
         """
         if len(rows) == 1:
             return rows[0][0]
@@ -204,10 +214,10 @@ class Plain:
         return self._firsts[among]
 
     def in_order(self, rows: list[tuple[int, Sym]]) -> list[int]:
-        """The numbers of symbols at one address, the one that is printed first.
+        """Return the indices of symbols at one address, the one that is printed first.
 
-        What only marks a section's end comes last. In a module's file the first of the table
-        is printed (kernel/module/kallsyms.c, find_kallsyms_symbol).
+        Symbols that only mark a section's end come last. In a module's file the first of the
+        table is printed (kernel/module/kallsyms.c, find_kallsyms_symbol).
         """
         sections: dict[int, list[tuple[int, Sym]]] = {}
         for row in rows:
@@ -229,7 +239,7 @@ class Plain:
         return *key(self._image.string(self._strtab, sym.st_name), weak), number
 
     def at(self, address: int, answers: Answers) -> list[int]:
-        """The numbers of all symbols that begin at ``address``, in the order of precedence."""
+        """Return the indices of all symbols that start at ``address``, by precedence."""
         found = []
         for number in self._beginning(address):
             if number and answers(sym := self._sym(number)):
@@ -237,7 +247,7 @@ class Plain:
         return self.in_order(found) if len(found) > 1 else [number for number, _ in found]
 
     def _beginning(self, address: int) -> Iterator[int]:
-        """The numbers of what begins at ``address``, section after section."""
+        """Yield the indices of the symbols that start at ``address``, by section."""
         if len(self.runs) > _MANY:
             yield from self._starts.get(address, ())
             return
@@ -249,7 +259,7 @@ class Plain:
 
     @cached_property
     def _starts(self) -> dict[int, list[int]]:
-        """The numbers of what begins at each address, section after section."""
+        """The indices of the symbols that start at each address, by section."""
         found: dict[int, list[int]] = {}
         for run in self.runs.values():
             for number in run:
@@ -257,10 +267,10 @@ class Plain:
         return found
 
     def size(self, sym: Sym, answers: Answers) -> int:
-        """How many bytes a symbol of ``st_size`` 0 has; 0 where it ends what is before it.
+        """Return the size in bytes of a symbol of ``st_size`` 0; 0 if it only marks an end.
 
-        As many as another of its address has; else to the next of its section, or to the
-        section's end.
+        It is the largest size of the symbols at its address. If all are 0, the symbol extends
+        to the next one of its section, or to the section's end.
         """
         place = section, value = sym.st_shndx, sym.st_value
         if not self._lies(sym) or not answers(sym):
@@ -270,6 +280,7 @@ class Plain:
         return self._sizes[place]
 
     def _inferred(self, section: int, value: int, answers: Answers) -> int:
+        """Return :meth:`size` of a symbol by its section and value."""
         run = self.runs[section]
         start, stop = self.places[section]
         inside = start <= value < stop
@@ -289,17 +300,17 @@ class Plain:
         return longest or (min(stop - value, _TOP - 1) if inside else 0)
 
     def numbers(self) -> Index:
-        """The numbers of all symbols that lie in a place, ascending."""
+        """Return the indices of all symbols in :attr:`places`, ascending."""
         import numpy as np
 
         found = [np.array(run, np.int64) for run in self.runs.values()]
         return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
 
     def rows(self, table: npt.NDArray[np.void], number: Index) -> Rows:
-        """The symbols of the ``table`` that name addresses, by their numbers.
+        """Return the symbols of the ``table`` that name addresses, by their indices ``number``.
 
-        In an object file the first section that holds an address has it, also between its
-        symbols: there nobody answers.
+        In an object file, an address belongs to the first section that contains it. If it lies
+        between that section's symbols, it resolves to none: each section has a row for that.
         """
         import numpy as np
 
@@ -311,11 +322,16 @@ class Plain:
         section = rows["st_shndx"].astype(np.int64)
         value, told = (rows[name].astype(np.uint64) for name in ("st_value", "st_size"))
         size, reaches = self._sized(section, value, told)
+
         if self._unlinked:
+            # Sections are layers, in the order in which they are searched. Symbols that mark
+            # the end of one come behind all of them.
             runs = list(self.runs)
             layers = np.zeros(elf.SHN_LORESERVE, np.int64)
             layers[runs] = np.arange(len(runs))
             layer = layers[section] + np.where(reaches, 0, len(runs))
+
+            # Add a row without a symbol for each section, for addresses between its symbols.
             held = [n for n, run in enumerate(runs) if self.places[run][1]]
             sizes = np.array([self.places[runs[n]][1] for n in held], np.uint64)
             return Rows(
@@ -325,6 +341,8 @@ class Plain:
                 np.append(number, np.full(len(held), len(table))),
                 np.append(layer, np.array(held, np.int64)),
             )
+
+        # Sort the symbols that share an address by precedence.
         by_value = np.argsort(value, kind="stable")
         same = value[by_value[1:]] == value[by_value[:-1]]
         shared = np.zeros(len(value), np.bool_)
@@ -341,31 +359,50 @@ class Plain:
     def _sized(
         self, section: Index, value: U64, told: U64
     ) -> tuple[U64, npt.NDArray[np.bool_]]:
-        """``told``, and :meth:`size` where it is 0; and whether its address is in a place."""
+        """Infer the sizes that are 0.
+
+        In a section from 0x1000 to 0x1100, for example::
+
+            value    0x1000    0x1040    0x1040    0x1100
+            told     0         0         0x10      0
+            size     0x40      0x10      0x10      0         the last marks the section's end
+
+        Returns:
+            ``told``, with :meth:`size` instead of each 0; and an array that is True for symbols
+            that do more than mark a section's end, as :meth:`_reaches`.
+        """
         import numpy as np
 
         if not len(value):
             return told, np.zeros(0, np.bool_)
+
+        # Group the symbols by section and address, and find the largest size of each group.
         by = np.lexsort((value, section))
         new = np.ones(len(by), np.bool_)
         new[1:] = (np.diff(value[by]) != 0) | (np.diff(section[by]) != 0)
         firsts = np.flatnonzero(new)
         longest = np.maximum.reduceat(told[by], firsts)
         start, own = value[by[firsts]], section[by[firsts]]
+
+        # Find the last address of the section of each group.
         bounds = np.zeros((elf.SHN_LORESERVE, 2), np.uint64)
         for number, (first, stop) in self.places.items():
-            # The last address, for the one after it can be none.
+            # Not the address after it, which can be 2^64.
             bounds[number] = first, max(stop - 1, 0)
         last = bounds[own, 1]
         empty = np.array([number for number, (a, b) in self.places.items() if a == b], np.int64)
         inside = (bounds[own, 0] <= start) & (start <= last) & ~np.isin(own, empty)
+
+        # A group ends before the next one of its section, if that starts before the end.
         follows = np.zeros(len(own), np.bool_)
         follows[:-1] = own[1:] == own[:-1]
         follows[:-1] &= start[1:] - np.uint64(1) < last[:-1]
         last[:-1] = np.where(follows[:-1], start[1:] - np.uint64(1), last[:-1])
+
         inferred = np.where(inside, last - start, 0)
         inferred += inside & (inferred < np.uint64(_TOP - 1))
         inferred = np.where(longest > 0, longest, inferred)
+
         group = np.empty(len(by), np.int64)
         group[by] = np.cumsum(new) - 1
         return np.where(told > 0, told, inferred[group]), (inside | (longest > 0))[group]

@@ -1,6 +1,6 @@
-"""Which of several symbols at one address the kernel prints.
+"""The order of several symbols at one address: the kernel prints the first.
 
-A kernel prints the first of them in kallsyms (kernel/kallsyms.c, get_symbol_pos), which
+That is the first of them in kallsyms (kernel/kallsyms.c, get_symbol_pos), which
 scripts/kallsyms.c sorts when the kernel is built (compare_symbols, of Linux 6.1; the same
 since 2.6.24). A snapshot has that order already; an ELF file's symbols are sorted here.
 """
@@ -26,17 +26,17 @@ _SHORTEST: Final = 8
 
 
 def key(name: bytes, weak: bool) -> Key:
-    """What symbols at one address are sorted by; the kernel prints the smallest.
+    """Return the sort key of a symbol among those at its address; the smallest is printed.
 
-    ``weak`` is whether nm's letter is ``w`` or ``W``: STB_WEAK, and no object.
+    ``weak`` is True if nm's letter is ``w`` or ``W``: for STB_WEAK that is no object.
     """
     underscores = len(name) - len(name.lstrip(b"_"))
-    # nm -n sorts by name what is at one address: that order the rest leaves as it is.
+    # The name comes last: kallsyms gets the symbols from nm -n, which sorts by it.
     return _is_left_out(name), weak, _may_be_provided(name), underscores, name
 
 
 def _is_left_out(name: bytes) -> bool:
-    """Whether kallsyms has no such symbol (scripts/mksysmap; kallsyms.c, is_ignored_symbol)."""
+    """Return True if kallsyms omits it (scripts/mksysmap; kallsyms.c, is_ignored_symbol)."""
     return (
         name.startswith(_PREFIXES)
         or name.endswith(_SUFFIXES)
@@ -46,7 +46,7 @@ def _is_left_out(name: bytes) -> bool:
 
 
 def _may_be_provided(name: bytes) -> bool:
-    """Whether a linker script may have made it (may_be_linker_script_provide_symbol)."""
+    """Return True if a linker script may have made it (may_be_linker_script_provide_symbol)."""
     if len(name) < _SHORTEST or not name.startswith(b"__"):
         return False
     return name.startswith(_PROVIDED) or name.endswith(_PROVIDED_ENDS)

@@ -1,10 +1,11 @@
-r"""What Linux prints for a symbol that clang's LTO gave a longer name.
+"""The names that Linux prints for symbols that clang's LTO gave a longer name.
 
-To tell static functions of one name apart, LTO makes ``foo.llvm.123`` of ``foo``, and with CFI
-``foo.HASH`` or ``foo$HASH`` (32 hexadecimal digits); ``foo.HASH.cfi_jt`` and ``foo.cfi_jt`` are
-entries of CFI's jump table, and ``foo.cfi`` is the function of which ``foo`` is the entry.
-/proc/kallsyms has these names. What ``%pS`` prints was cut by ``cleanup_symbol_name``
-(kernel/kallsyms.c) where CONFIG_LTO_CLANG is set, in modules too, in a way that changed five
+To distinguish static functions of one name, LTO makes ``foo.llvm.123`` of ``foo``, and with CFI
+``foo.HASH`` or ``foo$HASH`` (32 hexadecimal digits). ``foo.HASH.cfi_jt`` and ``foo.cfi_jt`` are
+entries of CFI's jump table, and ``foo.cfi`` is the function whose entry is ``foo``.
+
+/proc/kallsyms has these names. For ``%pS`` the kernel shortens them by ``cleanup_symbol_name``
+(kernel/kallsyms.c) if it has CONFIG_LTO_CLANG, in modules too, by a rule that changed five
 times; docs/format.md has the versions.
 """
 
@@ -22,23 +23,23 @@ if TYPE_CHECKING:
     Rule = Callable[[bytes], bytes]
 
 LONGEST: Final = 1 << 10
-"""Bytes that are looked at of a name; the kernel's have less than 512 (KSYM_NAME_LEN)."""
+"""Bytes of a name that are examined; the kernel's have less than 512 (KSYM_NAME_LEN)."""
 _ADDED: Final = rb"\.llvm\.|[.$][0-9a-f]{32}(?![^.])|\.cfi(?:_jt)?(?!.)"
 _LTO: Final = rb"\.(?:llvm\.|cfi(?:_jt)?\0|[0-9a-f]{32}[.\0])|\$[0-9a-f]{32}[.\0]"
-"""What no other compiler's names have, in strings that NUL ends."""
+"""Suffixes that only clang's LTO adds, in strings that NUL ends."""
 _DOT: Final = rb"\.(?=[lc0-9a-f][lf0-9a-f])"
-"""What most of it begins with, and few other names have: by a literal, for that is quick."""
+"""The start of most of these suffixes and of few other names; a literal is quick to find."""
 _RUST: Final = (b"_R", b"_ZN", b"anon.", b".Lanon.")
-"""How names begin that rustc makes; it adds ``.llvm.`` in a kernel that gcc compiled, too."""
+"""Prefixes of rustc's names. It adds ``.llvm.`` to them also in a kernel that gcc compiled."""
 _PADDING: Final = b"__pfx_"
 _JUMP_TABLE: Final = b".cfi_jt"
 
 FUNCTION, JUMP_TABLE, BY_RULE, PERHAPS = range(4)
-"""Why a name has a shorter one, the best reason first: see :func:`words`."""
+"""The reasons why a name has a shorter one, the best first: see :func:`words`."""
 
 
 def is_lto(strings: bytes) -> bool:
-    """Whether names, each ended by NUL, are of a kernel with CONFIG_LTO_CLANG."""
+    """Return True if names, each with a NUL after it, are of a kernel with CONFIG_LTO_CLANG."""
     evidence = re.compile(_LTO)
     return any(
         not _is_rust(strings[strings.rfind(b"\0", 0, at) + 1 : match.end()])
@@ -48,7 +49,10 @@ def is_lto(strings: bytes) -> bool:
 
 
 def _dots(strings: bytes) -> Iterator[int]:
-    """Where a dot is that :data:`_LTO` can match; by numpy, if it is here, in half the time."""
+    """Yield the offsets of dots that :data:`_LTO` may match.
+
+    numpy, if it is imported already, finds them in half the time.
+    """
     if "numpy" not in sys.modules:
         yield from (match.start() for match in re.finditer(_DOT, strings))
         return
@@ -62,6 +66,7 @@ def _dots(strings: bytes) -> Iterator[int]:
 
 
 def _dollars(strings: bytes) -> Iterator[int]:
+    """Yield the offsets of dollar signs."""
     at = strings.find(b"$")
     while at >= 0:
         yield at
@@ -69,7 +74,7 @@ def _dollars(strings: bytes) -> Iterator[int]:
 
 
 def short(name: bytes) -> bytes:
-    """``name`` without what only clang's LTO and CFI add; itself where they added nothing."""
+    """Return ``name`` without the suffixes that only clang's LTO and CFI add."""
     match = re.search(_ADDED, name, re.DOTALL)
     return name[: match.start()] or name if match and not _is_rust(name) else name
 
@@ -80,10 +85,10 @@ _RELEASE: Final = re.compile(
 
 
 def rules(release: str | None) -> tuple[Rule, ...]:
-    """How an LTO kernel of that ``release`` (``uname -r``) cuts a name when it prints it.
+    """Return the rules by which an LTO kernel of ``release`` (``uname -r``) shortens names.
 
-    Several where the release does not tell: distributions have ``6.1.0-18`` for all 6.1.y,
-    and Android's 5.15 is not mainline's. All where it is unknown.
+    There are several if the release does not decide: distributions have ``6.1.0-18`` for all
+    6.1.y, and Android's 5.15 is not mainline's. All are returned for an unknown release.
     """
     parts = _RELEASE.match(release or "")
     if parts is None:
@@ -100,22 +105,22 @@ def rules(release: str | None) -> tuple[Rule, ...]:
 
 
 def _at(version: tuple[int, int, int]) -> int:
-    """The place in the history of the rule that a version has."""
+    """Return the index in :data:`_HISTORY` of the rule of a version."""
     return sum(since <= version for since, _ in _HISTORY) - 1
 
 
 def printed(name: bytes, by: tuple[Rule, ...]) -> bytes:
-    """What an LTO kernel prints for ``name``; that itself where its rules ``by`` differ."""
+    """Return the word that an LTO kernel prints for ``name``; ``name`` if its rules differ."""
     found = {rule(name) for rule in by}
     return found.pop() if len(found) == 1 else name
 
 
 def words(name: bytes, by: tuple[Rule, ...]) -> dict[bytes, int]:
-    """Every other word that a text of an LTO kernel can have for ``name``, and why.
+    """Return each other word that an LTO kernel's text can have for ``name``, with the reason.
 
-    :data:`FUNCTION` where LTO made the name of it, :data:`JUMP_TABLE` where that is an entry of
-    CFI's jump table; :data:`BY_RULE` where the kernel's one rule prints it, and
-    :data:`PERHAPS` where one of several does.
+    :data:`FUNCTION`: LTO made the name of the word. :data:`JUMP_TABLE`: the same, and the name
+    is an entry of CFI's jump table. :data:`BY_RULE`: the kernel's only possible rule prints the
+    word. :data:`PERHAPS`: one of several possible rules does.
     """
     found = dict.fromkeys((rule(name) for rule in by), BY_RULE if len(by) == 1 else PERHAPS)
     found[short(name)] = JUMP_TABLE if name.endswith(_JUMP_TABLE) else FUNCTION
@@ -127,38 +132,41 @@ def _is_rust(name: bytes) -> bool:
     return name.removeprefix(_PADDING).startswith(_RUST)
 
 
-# The commits' subjects begin with "kallsyms: ". A name of which nothing would be left stays
-# whole: it is all that a reader has of the symbol.
+# The rules. Each names the Linux commit since which it applies; the commits' subjects start
+# with "kallsyms: ". A name is kept if a rule would leave nothing of it.
 
 
 def _whole(name: bytes) -> bytes:
-    """Since fb6a421fb615, "Match symbols exactly with CONFIG_LTO_CLANG"."""
+    """Cut nothing: since fb6a421fb615, "Match symbols exactly with CONFIG_LTO_CLANG"."""
     return name
 
 
 def _at_dollar_and_cfi(name: bytes) -> bytes:
-    """Android's 4.14 and 4.19."""
+    """Cut at the last ``$``, and cut ``.cfi``: in Android's 4.14 and 4.19."""
     return _at_dollar(name).removesuffix(b".cfi") or name
 
 
 def _at_dollar(name: bytes) -> bytes:
-    """Since 8b8e6b5d3b01, "strip ThinLTO hashes from static functions"."""
+    """Cut at the last ``$``: 8b8e6b5d3b01, "strip ThinLTO hashes from static functions"."""
     return name[: at if (at := name.rfind(b"$")) > 0 else None]
 
 
 def _at_dot_or_dollar(name: bytes) -> bytes:
-    """Since 6eb4bd92c1ce, "strip LTO suffixes from static functions"."""
+    """Cut at a dot, else at ``$``: 6eb4bd92c1ce, "strip LTO suffixes from static functions"."""
     cut = _at_dot(name)
     return _at_dollar(name) if cut == name else cut
 
 
 def _at_dot(name: bytes) -> bytes:
-    """Since dfb352ab1162, "Drop CONFIG_CFI_CLANG workarounds"."""
+    """Cut at the first dot: since dfb352ab1162, "Drop CONFIG_CFI_CLANG workarounds"."""
     return name[: at if (at := name.find(b".")) > 0 else None]
 
 
 def _at_llvm(name: bytes) -> bytes:
-    """Since 8cc32a9bbf29, "strip LTO-only suffixes from promoted global functions"."""
+    """Cut at ``.llvm.``.
+
+    Since 8cc32a9bbf29, "strip LTO-only suffixes from promoted global functions".
+    """
     return name[: at if (at := name.find(b".llvm.")) > 0 else None]
 
 
@@ -172,7 +180,7 @@ _HISTORY: Final = (
     ((6, 4, 7), _at_llvm),
     ((6, 10, 7), _whole),
 )
-"""Since which version, stable ones included, a name is cut in which way."""
+"""The rule of each version from the one beside it on; stable versions are included."""
 _AFTER_RC1: Final = ((6, 5), (6, 11))
-"""Versions whose first release candidates are from before a change, and the last are not."""
+"""Versions whose first release candidates are from before a change, and the last ones not."""
 _ANY: Final = 1 << 16

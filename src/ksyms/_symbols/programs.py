@@ -1,4 +1,4 @@
-"""BPF programs in a snapshot's note: which one a symbol is of, and the lines of its code."""
+"""BPF programs in a snapshot's note: the program of a symbol, and the lines of its code."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Program(NamedTuple):
-    """What a symbol of module ``bpf`` is a function of.
+    """The BPF program that has a symbol of module ``bpf`` as one of its functions.
 
-    ``id``, ``type``, and ``name`` are the program's, as bpftool has them; ``subprogram`` is
+    ``id``, ``type``, and ``name`` are the program's, as bpftool prints them. ``subprogram`` is
     the function's number in the program, 0 for its entry, and ``tag`` the function's own.
-    ``lines`` has offset in bytes, source and line, by offset.
+    ``lines`` are offset in bytes, source and line, by offset.
     """
 
     id: int
@@ -29,15 +29,15 @@ class Program(NamedTuple):
     lines: tuple[tuple[int, str, int], ...]
 
     def line(self, offset: int) -> tuple[str, int] | None:
-        """Source and line of the code ``offset`` bytes into the function, where known."""
+        """Return source and line of the code at ``offset`` (bytes), None if unknown."""
         place = bisect_right(self.lines, offset, key=lambda line: line[0])
-        if not place or not self.lines[place - 1][2]:  # line 0 is of none
+        if not place or not self.lines[place - 1][2]:  # line 0: it has no line
             return None
         return self.lines[place - 1][1:]
 
 
 def programs(facts: Mapping[str, Any]) -> dict[int, Program]:
-    """The programs in a note's ``facts`` by the address of each function."""
+    """Return the programs in a note's ``facts`` by the address of each function."""
     return {
         int(told["address"], 16): Program(
             id=told["id"],
@@ -53,7 +53,7 @@ def programs(facts: Mapping[str, Any]) -> dict[int, Program]:
 
 
 def record(table: SymbolTable, symbol: Symbol, offset: int) -> dict[str, Any]:
-    """The member ``bpf`` of a record on ``symbol``; nothing where no program is known."""
+    """Return the member ``bpf`` of a JSON record on ``symbol``; {} if no program is known."""
     program = table.program(symbol)
     if program is None:
         return {}
@@ -64,7 +64,7 @@ def record(table: SymbolTable, symbol: Symbol, offset: int) -> dict[str, Any]:
 
 
 def words(table: SymbolTable, symbol: Symbol, offset: int) -> str:
-    """The same for people: id, type and FILE:LINE; nothing where no program is known."""
+    """Return id, type and FILE:LINE of a symbol's program in words; none if it is unknown."""
     program = table.program(symbol)
     if program is None:
         return ""
@@ -74,7 +74,7 @@ def words(table: SymbolTable, symbol: Symbol, offset: int) -> str:
 
 
 def _place(program: Program, symbol: Symbol, offset: int) -> tuple[str, int] | None:
-    # What is nearest to an address need not hold it.
+    # The symbol may only be the nearest to an address, and not contain it.
     return program.line(offset) if 0 <= offset < symbol.size else None
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a table beyond an address and a name: ranges, patterns, the nearest."""
+"""Searches of a table by more than an address or a name: ranges, patterns, the nearest."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from .table import SymbolTable
 
 _TOP: Final = (1 << 64) - 1
 _PADDING: Final = 64
-"""How much less than kallsyms tells a function can have: what aligns the next one."""
+"""The alignment of functions in bytes: kallsyms' size of one exceeds the exact one by less."""
 _PAGE: Final = 4096
 MOST: Final = 1024
-"""How many names of one address are listed: kernels have hundreds of a call they lack."""
+"""Largest number of names of one address that are listed.
+
+Kernels have hundreds for one function that stands for all system calls they lack.
+"""
 
 
 def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
-    """Every symbol that answers for an address from ``start`` to before ``end``.
+    """Yield every symbol that an address from ``start`` to before ``end`` lies in.
 
-    They come as their addresses do, with all that begin where one of them begins. What
-    lies before ``start`` comes too where it reaches into the range.
+    They come by address, each with all symbols that start where it does. A symbol that starts
+    before ``start`` and extends into the range is included.
     """
     import numpy as np
 
@@ -42,7 +45,7 @@ def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
 
 
 def nearest(table: SymbolTable, address: int) -> tuple[Symbol | None, Symbol | None]:
-    """Who answers nearest below ``address``, and nearest above, where nobody answers for it."""
+    """Return the symbols nearest below and above an ``address`` that lies in no symbol."""
     import numpy as np
 
     if address > _TOP:
@@ -50,6 +53,7 @@ def nearest(table: SymbolTable, address: int) -> tuple[Symbol | None, Symbol | N
     start, number = table.spans
     after = int(np.searchsorted(start, np.uint64(address), "right"))
     before = after - 1
+
     while before >= 0 and not number[before]:
         before -= 1
     while after < len(number) and not number[after]:
@@ -61,20 +65,20 @@ def nearest(table: SymbolTable, address: int) -> tuple[Symbol | None, Symbol | N
 
 
 def matching(table: SymbolTable, pattern: re.Pattern[str]) -> Iterator[Symbol]:
-    """Every symbol in whose name ``pattern`` is found, by address."""
+    """Return the symbols in whose name ``pattern`` is found, by address."""
     search = pattern.search
     hits = [numbers for name, numbers in table.names.items() if search(name)]
     return table.ordered(number for numbers in hits for number in numbers)
 
 
 def prints_size(table: SymbolTable, symbol: Symbol, size: int) -> bool:
-    """Return whether the kernel can print ``size`` for the symbol.
+    """Return True if the kernel can print ``size`` for the symbol.
 
-    It counts up to the next symbol, or to the end of a module's code, which is a page's
+    The kernel counts up to the next symbol, or to the end of a module's code, which is a page's
     (kernel/kallsyms.c, get_symbol_pos; kernel/module/kallsyms.c, find_kallsyms_symbol). An
-    inferred size is that, unless a module's file told where a section ends; an exact one leaves
-    out what lies behind the function (padding, tables among a module's code), and takes in
-    symbols within it.
+    inferred size is the same, unless a module's file gave the end of a section. An exact size
+    excludes data behind the function (padding, tables among a module's code), and includes
+    symbols within the function.
     """
     if size == symbol.size:
         return True
@@ -87,16 +91,16 @@ def prints_size(table: SymbolTable, symbol: Symbol, size: int) -> bool:
 
 
 def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
-    """What else ``symbol``'s address is called, as kallsyms has them.
+    """Return the other names of the address of ``symbol``, in the order of kallsyms.
 
-    In a file that is not linked yet every section begins at 0: there only what is in the
-    symbol's own section.
+    In an object file all sections start at 0: there only names in the symbol's own section
+    count.
 
     Raises:
         ImageError: they are more than :data:`MOST`.
     """
     same = table.beside(symbol)
-    if len(same) < 2 or symbol not in same:  # an absolute one's value is no address
+    if len(same) < 2 or symbol not in same:  # an absolute symbol's value is no address
         return []
     if len(same) > MOST:
         raise ImageError(
@@ -108,7 +112,7 @@ def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
 
 
 def shared(table: SymbolTable) -> frozenset[int]:
-    """The addresses of several symbols: no other address has :func:`aliases`."""
+    """Return the addresses of several symbols: no other address has :func:`aliases`."""
     import numpy as np
 
     values, counts = np.unique(table.rows["st_value"][1:], return_counts=True)

@@ -14,7 +14,7 @@ MOST: Final = 3
 _SHORT: Final = 4
 """Least length of a name for which typos are considered."""
 _COMMON: Final = 3_000
-"""Largest number of occurrences of one part of a name that are looked at."""
+"""Largest number of occurrences of one part of a name that are examined."""
 _ALONE: Final = 8
 """Shorter names are searched for as a whole too, for their halves can be too common."""
 _LONGEST: Final = 512
@@ -69,7 +69,7 @@ def core(name: bytes) -> tuple[bytes, bool]:
 
 
 def one_slip(one: bytes, other: bytes) -> bool:
-    """Return True if one character differs, is missing or added, or two neighbours are swapped.
+    """Return True for one character more, less or changed, or two neighbours swapped.
 
     False for names shorter than :data:`_SHORT`.
     """
@@ -84,7 +84,7 @@ def one_slip(one: bytes, other: bytes) -> bool:
 
 
 def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the begin and end of each name that shares a half with ``wanted``.
+    """Yield the start and end of each name that shares a half with ``wanted``.
 
     One typo leaves one half as it is, unless it swaps the two characters in the middle.
     """
@@ -109,7 +109,7 @@ def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _begins(low: bytes, start: int, end: int) -> Iterator[int]:
-    """Yield each offset in a string at which a name may begin: names can share a tail."""
+    """Yield each offset in a string at which a name may start: names can share a tail."""
     if low.startswith(_HIDDEN, start, end):
         return
     yield start

@@ -1,8 +1,8 @@
-"""The distance of a kernel's addresses from those of another boot, or of its link.
+"""The slide: the distance of a kernel's addresses from its link addresses or another boot's.
 
 The kernel moves as one piece (arch/x86/boot/compressed/kaslr.c, drivers/firmware/efi/libstub),
-so the two addresses of one symbol give the slide of all. Each module is placed by itself, and
-absolute symbols do not move.
+so the two addresses of one symbol give the slide of all. Each module is loaded at an address of
+its own, and absolute symbols do not move.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def stext(table: SymbolTable) -> int | None:
 def linked_stext(table: SymbolTable) -> int | None:
     """Return the link address of ``_stext``, None if unknown.
 
-    A snapshot's note has it; in any other linked ELF file it is the symbol's own address.
+    A snapshot has it in its note. In any other linked ELF file it is the symbol's own address.
     """
     if table.linked:
         return stext(table)

@@ -1,7 +1,11 @@
-"""The address space as spans that do not overlap, each with the one symbol that answers.
+"""The address space as spans that do not overlap, each with the symbol it resolves to.
 
-What :meth:`SymbolTable.lookup` finds for one address by looking at the symbols around it is
-worked out here for all of them at once, so that a million addresses are one search each.
+:meth:`SymbolTable.lookup` finds the symbol of one address by examining the symbols around it.
+Here the symbols of all addresses are worked out at once, so that each of a million addresses
+is one search. The symbols ``a`` (0x10 to 0x40) and ``b`` (0x20 to 0x30) give::
+
+    start     0x0    0x10    0x20    0x30    0x40
+    symbol    none   a       b       a       none
 """
 
 from __future__ import annotations
@@ -19,16 +23,17 @@ U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
 NOBODY: Final = 0
-"""The symbol of a span that none answers for: ELF's symbol 0."""
+"""The index that stands for no symbol: ELF's symbol 0."""
 _LAST: Final = (1 << 64) - 1
 
 
 class Rows(NamedTuple):
-    """Those symbols of a table that answer for addresses, one item of each array a symbol.
+    """The symbols of a table that name addresses, as columns with one item a symbol.
 
-    ``number`` (int64) is the place in ``.symtab``; ``value`` and ``size`` (uint64) are bytes.
-    ``order`` is the smaller, the earlier one is printed of those at one address: ``st_name`` in
-    a snapshot. ``layer`` is for sections that lie at one place: the smallest answers.
+    ``number`` (int64) is the index in ``.symtab``; ``value`` (uint64) is the address and
+    ``size`` (uint64) is in bytes. Of symbols at one address the one with the smallest ``order``
+    is printed; in a snapshot that is ``st_name``. ``layer`` is for sections that share
+    addresses, as in an object file: the symbol with the smallest is chosen.
     """
 
     number: Index
@@ -39,36 +44,40 @@ class Rows(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """Where each span begins (uint64, ascending, from 0), and who answers in it.
+    """The start of each span (uint64, ascending, from 0), and the symbol it resolves to.
 
-    ``number`` (int64) is the symbol's place in ``.symtab``, or :data:`NOBODY`.
+    ``number`` (int64) is the symbol's index in ``.symtab``, or :data:`NOBODY`.
     """
 
     start: U64
     number: Index
 
     def places(self, addresses: U64) -> Index:
-        """The place of the span that holds each of ``addresses``, in their order."""
+        """Return the index of the span that holds each of ``addresses``, in their shape."""
         return np.searchsorted(self.start, addresses, "right") - 1
 
     def one(self, address: int) -> int:
-        """The place of the span that holds ``address``; the last of :attr:`owners` if none."""
+        """Return the index of the span that holds ``address``.
+
+        For an integer that is no address it is the last index of :attr:`owners`.
+        """
         if not 0 <= address <= _LAST:
             return len(self.start)
         return bisect_right(self.start.data, address) - 1
 
     @property
     def owners(self) -> Index:
-        """:attr:`number`, and behind it :data:`NOBODY`."""
+        """:attr:`number`, followed by one :data:`NOBODY`."""
         return np.append(self.number, NOBODY)
 
 
 def spans(rows: Rows) -> Spans:
-    """The spans of ``rows``: of the symbols that an address lies in, the nearest answers.
+    """Return the spans of ``rows``: an address resolves to the nearest symbol that it lies in.
 
-    The nearest begins last; of those that begin together, the smallest ``order`` is printed.
-    One without a size answers for its own address.
+    The nearest is the one that starts last; of those that start together, the one with the
+    smallest ``order``. A symbol without a size takes its own address only.
     """
+    # Sort the symbols by value, then by precedence, and find the last address of each.
     layer = np.zeros(len(rows.value), np.int64) if rows.layer is None else rows.layer
     order = np.lexsort((rows.order, layer, rows.value))
     number, value = rows.number[order], rows.value[order]
@@ -76,12 +85,15 @@ def spans(rows: Rows) -> Spans:
     last = value + np.minimum(size - 1, np.uint64(_LAST) - value)
     if not len(value):
         return Spans(np.zeros(1, np.uint64), np.zeros(1, np.int64))
+
+    # Divide the symbols into groups that do not overlap.
     reach = np.maximum.accumulate(last)
-    fresh = np.ones(len(value), np.bool_)  # begins where all before have ended
+    fresh = np.ones(len(value), np.bool_)  # starts after the end of all before it
     fresh[1:] = value[1:] > reach[:-1]
     firsts = np.flatnonzero(fresh)
     counts = np.diff(np.append(firsts, len(value)))
-    # Symbols that share one place and one size: the first of them answers for all of it.
+
+    # In a group whose symbols have one start and one end, the first takes all addresses.
     plain = np.maximum.reduceat(value, firsts) == value[firsts]
     plain &= np.minimum.reduceat(last, firsts) == reach[firsts + counts - 1]
     parts = [_gapped(value[firsts[plain]], last[firsts[plain]], number[firsts[plain]])]
@@ -97,14 +109,14 @@ _Part = tuple[U64, Index]
 
 
 def _gapped(value: U64, last: U64, number: Index) -> _Part:
-    """Spans that stand apart, and after each the one of nobody."""
+    """Return the spans of symbols that do not overlap, each followed by a gap."""
     ends = last < np.uint64(_LAST)
     starts = np.concatenate([value, last[ends] + np.uint64(1)])
     return starts, np.concatenate([number, np.full(int(ends.sum()), NOBODY)])
 
 
 def _nested(value: U64, last: U64, number: Index, layer: Index) -> _Part:
-    """The spans of symbols that lie in each other, by value and what is printed first."""
+    """Return the spans of symbols that overlap, sorted by value, then by precedence."""
     rows = list(zip(value.tolist(), last.tolist(), number.tolist(), layer.tolist()))
     found = list(_swept(rows))
     return (
@@ -114,8 +126,9 @@ def _nested(value: U64, last: U64, number: Index, layer: Index) -> _Part:
 
 
 def _swept(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the start of each span and its symbol, by a sweep over all starts and ends."""
     edges = sorted({row[0] for row in rows} | {row[1] + 1 for row in rows})
-    open_: list[tuple[int, int, int]] = []  # by what answers: (layer, -start, place in rows)
+    open_: list[tuple[int, int, int]] = []  # a heap of (layer, -start, index in rows)
     at = 0
     for edge in edges:
         while at < len(rows) and rows[at][0] == edge:
@@ -128,14 +141,17 @@ def _swept(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _joined(parts: Iterable[_Part]) -> Spans:
+    """Merge the parts by address, from address 0 on."""
     starts, numbers = zip(*parts)
     start, number = np.concatenate(starts), np.concatenate(numbers)
-    # Where one ends and the next begins at the same address, the one that begins counts.
+
+    # At an address where one symbol ends and another starts, keep the latter.
     order = np.lexsort((number != NOBODY, start))
     start, number = start[order], number[order]
     kept = np.ones(len(start), np.bool_)
     kept[:-1] = start[1:] != start[:-1]
     start, number = start[kept], number[kept]
+
     if not start[0]:
         return Spans(start, number)
     return Spans(

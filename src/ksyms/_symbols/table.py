@@ -1,6 +1,6 @@
-"""A symbol table read from an ELF image: mapped, not copied, and nothing built at load.
+"""A symbol table read from an ELF image: mapped, not copied, with no index built at load.
 
-Nothing here imports numpy: a single answer must not wait for it.
+This module imports no numpy at its top: a single answer must not wait for that.
 """
 
 from __future__ import annotations
@@ -41,39 +41,46 @@ _UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _LAST: Final = (1 << 64) - 1
 _NESTED: Final = 64
-"""How many symbols with a size are looked at for one that encloses others."""
+"""Largest number of symbols with a size that are examined for one that encloses others."""
 _LONG: Final = 512
-"""Bytes that no name of a kernel has (KSYM_NAME_LEN): where one has, all are looked at."""
+"""Bytes that kernels' names are shorter than (KSYM_NAME_LEN); a longer one has all checked."""
 LOOKUPS: Final = 1_600
-"""How many lookups by the symbols around take as long as numpy's import and the spans."""
+"""The number of lookups by bisection that take as long as numpy's import and the spans."""
 _MANY: Final = 1 << 16
-"""After how many addresses buckets are made: it takes as long as to search for these."""
+"""The number of addresses after which buckets are made, which takes as long as their search."""
 _COPIED: Final = 1 << 10
-"""How many bytes of strings are copied in the time that one name takes without the copy."""
+"""Bytes of strings that are copied in the time that one name takes without the copy."""
 FINDS: Final = 48
-"""How many scans for a name take as long as numpy's import and the index of all names."""
+"""The number of scans for a name that take as long as numpy's import and the index of names."""
 _SHORT: Final = 64
-"""Bytes that most names have less than."""
+"""Bytes that most names are shorter than."""
 _SECTIONS: Final = 64
-"""How many sections' names are made one by one, before all are, which has a limit."""
+"""Number of section names that are read one by one; then all are, which has a limit."""
 SECTIONS: Final = 1 << 8
-"""Of how many sections with symbols each is searched for one address, in an ELF file that is no
-snapshot; of more the spans are made.
+"""Largest number of sections with symbols that are each searched for a single address.
+
+This is of an ELF file that is no snapshot. For more sections the spans are made.
 """
 _SCANS: Final = 4
-"""How many single searches of a table are worth one pass over it."""
+"""The number of single searches of a table that take as long as one pass over it."""
 _MAPPING: Final = tuple(mark.encode() for mark in MARKS)
-"""How names of STT_NOTYPE begin that name nothing; in a snapshot none of that type does."""
+"""Prefixes of STT_NOTYPE symbols that name nothing; in a snapshot none of them names one."""
 _new_symbol: Final[Callable[[tuple[Any, ...]], Symbol]] = partial(tuple.__new__, Symbol)
-"""A Symbol of its fields in order, in a third of what Symbol() takes."""
+"""Make a Symbol of its fields in order, in a third of the time of Symbol()."""
 
 
 class SymbolTable(Sequence[Symbol]):
     """The symbols of an ELF image, by address.
 
-    A sequence of :class:`Symbol`, sorted by address; :meth:`lookup` and :meth:`find`
-    answer without building it. A symbol's section and names are looked at when they are asked
-    for: an ImageError can come then.
+    A sequence of :class:`Symbol`, sorted by address. :meth:`lookup` and :meth:`find` answer
+    without building it. Sections and names of symbols are read when they are needed, and can
+    raise an ImageError then. For example::
+
+        table = ksyms.load("kernel.elf")
+        len(table), table[0]
+        [symbol for symbol in table if symbol.module == "ext4"]
+
+    The number of a symbol is its index in ``.symtab``, from 1 on; 0 stands for no symbol.
     """
 
     def __init__(self, image: Image) -> None:
@@ -83,6 +90,8 @@ class SymbolTable(Sequence[Symbol]):
         self._table = image.contents(self._symtab)
         self._strings = image.contents(self._strtab)
         self._driver = is_driver_image(image)
+
+        # A snapshot has a note, and the letters of its symbols.
         by_name = {
             name: index
             for index, section in image.stored.items()
@@ -100,6 +109,7 @@ class SymbolTable(Sequence[Symbol]):
             if len(letters) or len(self._note)
             else None
         )
+
         self._in: dict[int, tuple[str | None, str | None]] = {}
         self._types: dict[str | None, Btf | None] = {}
         self._values = _values(image, self._symtab)
@@ -118,7 +128,7 @@ class SymbolTable(Sequence[Symbol]):
         return Plain(self._image, self._symtab, self._strtab, self._values)
 
     def __len__(self) -> int:
-        """How many symbols there are, without ELF's symbol 0."""
+        """Return the number of symbols, without ELF's symbol 0."""
         return max(0, len(self._values) - 1)
 
     @overload
@@ -128,14 +138,14 @@ class SymbolTable(Sequence[Symbol]):
     def __getitem__(self, item: slice) -> list[Symbol]: ...
 
     def __getitem__(self, item: SupportsIndex | slice) -> Symbol | list[Symbol]:
-        """The symbol at a place in the order of addresses, or a list of them for a slice."""
+        """Return the symbol at an index in address order, or a list of symbols for a slice."""
         order = self._by_address()
         if isinstance(item, slice):
             return list(self._symbols(order[item]))
         return self._symbol(order[operator.index(item)])
 
     def __iter__(self) -> Iterator[Symbol]:
-        """Every symbol, by address."""
+        """Yield every symbol, by address."""
         return self._symbols(self._by_address())
 
     @cached_property
@@ -144,27 +154,27 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def label(self) -> str:
-        """What errors call the image: its path."""
+        """The name of the image in error messages: its path."""
         return self._image.label
 
     @property
     def relocatable(self) -> bool:
-        """Whether it is an object file or a ``.ko``, whose sections have no places yet."""
+        """True for an object file or a ``.ko``, whose sections have no addresses yet."""
         return self._image.header.e_type == elf.ET_REL
 
     @property
     def digits(self) -> int:
-        """How many hexadecimal digits an address has: 8 of 32 bits, 16 of 64."""
+        """The number of hexadecimal digits of an address: 8 for 32 bits, 16 for 64."""
         return 8 if self._image.format.elf_class == elf.ELFCLASS32 else 16
 
     @property
     def strings(self) -> memoryview:
-        """The names, each with a NUL behind it, as they lie in the file."""
+        """The names as they are in the file, each with a NUL behind it."""
         return self._strings
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What ``.note.ksyms`` says (docs/format.md), or nothing for another ELF file.
+        """The contents of ``.note.ksyms`` (docs/format.md); {} for any other ELF file.
 
         Raises:
             NoteError: the note is not whole.
@@ -175,7 +185,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def release(self) -> str | None:
-        """The kernel's release, as uname -r; None where the file does not tell it.
+        """The kernel's release, as in uname -r; None if the file does not contain it.
 
         Raises:
             NoteError: the note is not whole.
@@ -188,7 +198,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def machine(self) -> str | None:
-        """The machine, as uname -m; None where the file does not tell it.
+        """The machine, as in uname -m; None if it is unknown.
 
         Raises:
             NoteError: the note is not whole.
@@ -201,7 +211,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def build_id(self) -> str | None:
-        """The build-id of the kernel, or of a module's file; None where the file has none.
+        """The build-id of the kernel, or of a module's file; None if the file has none.
 
         Raises:
             NoteError: the note is not whole.
@@ -230,12 +240,12 @@ class SymbolTable(Sequence[Symbol]):
         return found
 
     def _places_of(self, name: str) -> list[tuple[int, int]]:
-        """``st_shndx`` and ``st_value`` of the symbols of a name."""
+        """Return ``st_shndx`` and ``st_value`` of the symbols called ``name``."""
         return [(sym.st_shndx, sym.st_value) for _, sym in self._called(_encoded(name))]
 
     @property
     def linked(self) -> bool:
-        """Whether its addresses are those that it was linked to: it is no snapshot."""
+        """True for an ELF file that is no snapshot and has link addresses."""
         return self._plain is not None and not self.relocatable
 
     @property
@@ -254,13 +264,19 @@ class SymbolTable(Sequence[Symbol]):
         return [value for value in flags if value & elf.SHF_ALLOC]
 
     def lookup(self, address: int) -> Symbol | None:
-        """The symbol that ``address`` lies in, or None where the image knows of none.
+        """Return the symbol that ``address`` lies in, None if the image has none.
 
-        An address lies in a symbol from its first to its last byte; one without a size
-        answers for its own address. Of several of one file at one address, the first in
-        kallsyms is given, as the kernel prints it (kernel/kallsyms.c, get_symbol_pos); of
-        two files', that of the one loaded first. Absolute symbols never answer. Of an object
-        file, whose sections all begin at 0, code answers before data.
+        An address lies in a symbol from its first to its last byte. A symbol without a size has
+        its own address only. For example, in a kernel that has ``schedule`` at
+        0xffffffff81e00040::
+
+            symbol = table.lookup(0xFFFFFFFF81E00052)
+            f"{symbol.name}+{0xFFFFFFFF81E00052 - symbol.address:#x}"  # schedule+0x12
+
+        Of several symbols of one linker file at one address, the first in kallsyms is returned,
+        as the kernel prints it (kernel/kallsyms.c, get_symbol_pos); of two linker files, that
+        of the file that was loaded first. Absolute symbols are never returned. In an object
+        file, whose sections all start at 0, code comes before data.
         """
         if self._place_of is None:
             self._looked_up += 1
@@ -276,14 +292,14 @@ class SymbolTable(Sequence[Symbol]):
         return symbol
 
     def _prepare(self) -> None:
-        """Have the spans at hand for single addresses, and room for who answers in each."""
+        """Prepare the spans for single addresses, with room for the symbol of each."""
         self._owners = self.spans.owners.data
         self._found: list[Symbol | None] = [None] * len(self._owners)
-        # Last, for other threads look whether it is there.
+        # Set this last: other threads test it.
         self._place_of = (self._buckets or self.spans).one
 
     def _search(self, address: int) -> int:
-        """The number of what :meth:`lookup` finds, by the symbols around alone; 0 of none."""
+        """Return the number of the symbol that :meth:`lookup` finds, by bisection, or 0."""
         best: tuple[int, int, int] | None = None
         if address > _LAST:
             return 0
@@ -292,7 +308,7 @@ class SymbolTable(Sequence[Symbol]):
         for half in self._runs():
             for index in self._nearest(half, address):
                 sym = self._sym(index)
-                # The larger address is nearer; the smaller st_name came first in kallsyms.
+                # The largest address is the nearest; the smallest st_name is kallsyms' first.
                 key = (-sym.st_value, sym.st_name, index)
                 if best is None or key < best:
                     best = key
@@ -304,21 +320,26 @@ class SymbolTable(Sequence[Symbol]):
         return plain.search(address, self._answers)
 
     def locate(self, addresses: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """For each of ``addresses``, what :meth:`lookup` finds, as its place in here.
+        """Return for each of ``addresses`` the index in here of what :meth:`lookup` finds.
 
-        The answers have their shape. ``table[place]`` is the symbol. Where the image knows of
-        none the place is ``len(table)``, the first that there is not: ``table[place]`` raises
-        IndexError then, as an array of as many items does. So it is of a negative integer, one
-        of more than 64 bits, and one that a masked array hides. The first call works out who
-        answers where, once.
+        The result has the shape of ``addresses``. If the image has no symbol for an address,
+        the index is ``len(table)``, which is one past the last: ``table[index]`` raises
+        IndexError then. The same holds for a negative integer, one of more than 64 bits, and
+        one that a masked array hides. For example, with ``schedule`` at 0xffffffff81e00040::
+
+            indices = table.locate([0xFFFFFFFF81E00052, 0x28])
+            table[indices[0]].name     # schedule
+            indices[1] == len(table)   # True
+
+        The first call works out the symbols of all addresses, once.
 
         Args:
             addresses: integers, one or an array or nested lists of them.
 
         Raises:
-            TypeError: they are not all integers. A double has 53 bits of the 64 that an
-                address has, and so names another symbol; a column of pandas that has a gap
-                is one of doubles.
+            TypeError: they are not all integers. A double has 53 bits of the 64 that an address
+                has, and so names another symbol; a column of pandas that has a gap is one of
+                doubles.
         """
         from .addresses import unsigned
 
@@ -331,14 +352,14 @@ class SymbolTable(Sequence[Symbol]):
         return places
 
     def numbers(self, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """For each of ``addresses``, what :meth:`lookup` finds, as its number in ``.symtab``.
+        """Return for each of ``addresses`` the number of the symbol that :meth:`lookup` finds.
 
-        The number is :data:`~.spans.NOBODY` where the image knows of none.
+        The number is :data:`~.spans.NOBODY` if there is none.
         """
         return self.spans.number.take(self._span_places(addresses))
 
     def numbers_of(self, addresses: Sequence[int]) -> list[int]:
-        """The same of integers of 64 bits, of which a few do not wait for numpy."""
+        """Return the number of the symbol of each address; without numpy for a few of them."""
         self._looked_up += len(addresses)
         if self._looked_up <= LOOKUPS:
             return [self._search(address) for address in addresses]
@@ -348,14 +369,14 @@ class SymbolTable(Sequence[Symbol]):
         return found
 
     def _span_places(self, wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """The place in :attr:`spans` of each; by buckets once enough were asked for."""
+        """Return the index of each in :attr:`spans`; by buckets once enough were looked up."""
         self._located += wanted.size
         spans = self._buckets if self._located >= _MANY else None
         return (spans or self.spans).places(wanted)
 
     @cached_property
     def _buckets(self) -> Buckets | None:
-        """The spans by address; None where the symbols reach too far."""
+        """The spans by parts of the address; None if the symbols reach too far for that."""
         from .buckets import Buckets
 
         try:
@@ -365,7 +386,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def _answers_at(self) -> npt.NDArray[np.int64]:
-        """The place by address of who answers in each span; how many there are, of nobody."""
+        """The index by address of each span's symbol; ``len(self)`` for a span without one."""
         import numpy as np
 
         order = np.fromiter(self._by_address(), np.int64)
@@ -375,14 +396,14 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def spans(self) -> Spans:
-        """Who answers where, for all addresses: of numbers that :meth:`numbered` takes."""
+        """The number of the symbol of each address, as spans."""
         from .spans import spans
 
         return spans(self._answering())
 
     @property
     def rows(self) -> npt.NDArray[np.void]:
-        """The rows of ``.symtab``, by number, as they lie in the file."""
+        """The rows of ``.symtab``, by number, as they are in the file."""
         import numpy as np
 
         return np.frombuffer(self._table, self._row.dtype)
@@ -390,10 +411,12 @@ class SymbolTable(Sequence[Symbol]):
     def briefly(
         self, numbers: npt.NDArray[np.int64]
     ) -> tuple[list[bytes], list[int], list[str | None]]:
-        """Names, sizes in bytes and modules of the symbols of ``numbers``, in their order.
+        """Return names, sizes in bytes and modules of the symbols with these ``numbers``.
+
+        They are in the order of the numbers.
 
         Raises:
-            ImageError: a symbol's name has no end, or its section is none.
+            ImageError: a symbol's name has no end, or its section does not exist.
         """
         rows = self.rows[numbers]
         starts, sizes, places = (
@@ -408,12 +431,12 @@ class SymbolTable(Sequence[Symbol]):
     def _within(
         self, places: list[int], starts: list[int]
     ) -> list[tuple[str | None, str | None]]:
-        """The section and the module of each ``st_shndx`` and ``st_name``."""
+        """Return the section and the module for each pair of ``st_shndx`` and ``st_name``."""
         known = self._in.get
         return [known(place) or self._where(place, at) for place, at in zip(places, starts)]
 
     def _names_at(self, starts: list[int]) -> list[bytes]:
-        """The name at each of ``starts``; of many, from a copy of all strings."""
+        """Return the name at each of ``starts``; for many, from a copy of all strings."""
         if len(starts) * _COPIED > len(self._strings):
             strings = bytes(self._strings)
             find = strings.find
@@ -424,14 +447,14 @@ class SymbolTable(Sequence[Symbol]):
         return [self._name_at(start) for start in starts]
 
     def numbered(self, number: int) -> Symbol:
-        """The symbol that is the ``number``-th of ``.symtab``."""
+        """Return the symbol with the index ``number`` in ``.symtab``."""
         return self._symbol(number)
 
     def several(self, numbers: Sequence[int]) -> Iterable[Symbol]:
-        """The symbols that are these ``numbers`` of ``.symtab``, in their order.
+        """Return the symbols with these ``numbers``, in the order of the numbers.
 
         Raises:
-            ImageError: a symbol's name has no end, or its section is none.
+            ImageError: a symbol's name has no end, or its section does not exist.
         """
         if self._plain is not None or len(numbers) <= _SCANS:
             return map(self._symbol, numbers)
@@ -458,14 +481,17 @@ class SymbolTable(Sequence[Symbol]):
         return map(_new_symbol, zip(*fields))
 
     def at(self, address: int) -> list[Symbol]:
-        """Every symbol that begins at ``address`` and answers for it, as kallsyms has them."""
+        """Return the symbols that start at ``address``, in the order of kallsyms.
+
+        Symbols that can name no address are left out.
+        """
         return [self._symbol(number) for number in self.numbers_at(address)]
 
     def beside(self, symbol: Symbol) -> list[Symbol]:
-        """What else begins at the address of ``symbol`` and answers for it, with it.
+        """Return all symbols at the address of ``symbol``, with itself; [] if it is alone.
 
-        Of an object file, where each section begins at 0, only what is in its section.
-        Nothing where it is alone.
+        In an object file, where each section starts at 0, only those in its section are
+        returned.
         """
         groups = self._groups.get(symbol.address)
         if groups is None:
@@ -478,7 +504,7 @@ class SymbolTable(Sequence[Symbol]):
         return groups.get(symbol.section if self.relocatable else None, [])
 
     def numbers_at(self, address: int) -> list[int]:
-        """The same as their numbers, which :meth:`numbered` takes."""
+        """Return the numbers of the symbols that :meth:`at` returns."""
         if self._plain is not None:
             return self._plain.at(address, self._answers)
         found = [number for run in self._runs() for number in self._same(run, address)]
@@ -487,7 +513,10 @@ class SymbolTable(Sequence[Symbol]):
         return found
 
     def following(self, address: int) -> int | None:
-        """The next address above at which a symbol begins that answers; None if none does."""
+        """Return the next address above ``address`` at which a symbol starts, or None.
+
+        Symbols that can name no address are left out.
+        """
         found = []
         for run in self._runs():
             if isinstance(run, range):
@@ -501,15 +530,19 @@ class SymbolTable(Sequence[Symbol]):
         return min(found, default=None)
 
     def find(self, name: str) -> list[Symbol]:
-        """Every symbol called ``name`` that has a place, by address; [] where there is none.
+        """Return the symbols called ``name``, by address; [] if there is none.
 
-        Where the file has no such name, those that clang's LTO made a longer one of:
-        ``foo.llvm.123`` for ``foo``, and ``foo.HASH`` before its entry in CFI's jump table,
-        ``foo.HASH.cfi_jt``.
+        Undefined symbols are left out. For example, the addresses of all that are called so::
+
+            [hex(symbol.address) for symbol in table.find("schedule")]
+
+        If the file has no such name, the result is the symbols whose longer names clang's LTO
+        made of it: ``foo.llvm.123`` for ``foo``, and ``foo.HASH`` before its entry in CFI's
+        jump table, ``foo.HASH.cfi_jt``.
         """
         wanted = _encoded(name)
         found = self._called(wanted)
-        if len(found) == 1:  # almost always, and in half a microsecond less
+        if len(found) == 1:  # the usual case, which saves half a microsecond
             number, sym = found[0]
             return [self._made(number, sym, wanted)]
         if not found:
@@ -519,11 +552,11 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def names(self) -> dict[str, list[int]]:
-        """Each name that :meth:`find` knows, to the numbers of its symbols in ``.symtab``.
+        """The numbers of the symbols of each name that :meth:`find` knows.
 
         Raises:
-            ImageError: a name has no end, or they overlap so that they are much more than
-                their table.
+            ImageError: a name has no end, or names overlap so much that together they are far
+                larger than their table.
         """
         by_start: dict[int, list[int]] = {}
         for index, (start, section) in enumerate(_names(self._image, self._symtab)):
@@ -539,16 +572,17 @@ class SymbolTable(Sequence[Symbol]):
         return names
 
     def ordered(self, numbers: Iterable[int]) -> Iterator[Symbol]:
-        """The symbols that are these ``numbers`` of ``.symtab``, by address."""
+        """Return the symbols with these ``numbers``, by address."""
         numbers = sorted(sorted(numbers), key=self._values.__getitem__)
         return self._symbols(numbers) if len(numbers) > _SCANS else map(self._symbol, numbers)
 
     def find_best(self, name: str) -> Sym | None:
-        """The row of the one symbol called ``name`` that a linker takes.
+        """Return the row of the symbol called ``name`` that a linker takes; None if none is.
 
-        A global one before a weak one before a local one; then the kernel's before a
-        module's, and of those the one at the lowest address. In the driver's layout, which
-        does not tell whose they are, the one whose name comes first. None where there is none.
+        A global symbol comes before a weak one before a local one; then the kernel's before a
+        module's, and of those the one at the lowest address. A file without a note, such as one
+        in the driver's layout, does not say whose they are: there it is the one whose name
+        comes first in the strings.
         """
         found = self._called(_encoded(name))
         rows = [sym for _, sym in found if sym.st_shndx != elf.SHN_COMMON]
@@ -558,6 +592,7 @@ class SymbolTable(Sequence[Symbol]):
         return min(rows, key=self._preference)
 
     def _preference(self, sym: Sym) -> tuple[int, bool, int, int]:
+        """Return the sort key of :meth:`find_best`."""
         rank, name = _RANK.get(sym.st_info >> 4, 0), sym.st_name
         if not len(self._note):
             return rank, False, name, 0
@@ -565,12 +600,11 @@ class SymbolTable(Sequence[Symbol]):
         return rank, module is not None, sym.st_value, name
 
     def prototypes(self, symbol: Symbol) -> list[str]:
-        """The C prototypes that the file's BTF has for functions of that name, none twice.
+        """Return the different C prototypes in BTF of functions with the symbol's name.
 
-        For a module's symbol in the module's BTF. Nothing where the file has none, where
-        BTF has no such function, or where the symbol is no function. Where there are
-        several, nothing tells which is this symbol's. A BTF that cannot be read has none: the
-        symbols are good without it.
+        A module's symbol is looked up in the module's BTF. If there are several prototypes, BTF
+        does not say which is this symbol's. [] if the symbol is no function, or the file has no
+        BTF, or a BTF that cannot be read, since symbols are good without it.
         """
         types = self._btf(symbol.module) if symbol.kind == "function" else None
         try:
@@ -579,9 +613,9 @@ class SymbolTable(Sequence[Symbol]):
             return []
 
     def prototype(self, symbol: Symbol) -> str | None:
-        """The C prototype of a function; None where it is not known.
+        """Return the C prototype of a function; None if it is unknown.
 
-        It is not where functions of one name lie in several places: BTF has names and no
+        It is unknown too if functions of that name are at several addresses: BTF has no
         addresses.
         """
         found = self.prototypes(symbol)
@@ -589,15 +623,15 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def has_prototypes(self) -> bool:
-        """Whether the file has the kernel's BTF; a module's file has what goes on from it."""
+        """True if the file has the kernel's BTF; a module's file only has an extension."""
         types = self._btf(None)
         return types is not None and types.whole
 
     def _btf(self, module: str | None) -> Btf | None:
-        """The BTF of ``module``, or of the kernel; what there is of it is found once."""
+        """Return the BTF of ``module``, or of the kernel; None if there is none. Keep it."""
         if module not in self._types:
             name = _note.btf_section(module)
-            # A snapshot of ELF files has sections without bytes that are called as theirs.
+            # A snapshot of ELF files also has the kernel's own section, without its bytes.
             found = next(
                 (
                     number
@@ -618,7 +652,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._types[module]
 
     def _repeated(self, symbol: Symbol) -> bool:
-        """Whether functions of the symbol's name lie in several places of its linker file."""
+        """Return True if functions of that name are at several addresses of the linker file."""
         return any(
             other.address != symbol.address
             for other in self.find(symbol.name)
@@ -626,13 +660,14 @@ class SymbolTable(Sequence[Symbol]):
         )
 
     def _called(self, wanted: bytes) -> list[tuple[int, Sym]]:
-        """Number and row of the symbols called ``wanted`` that are not SHN_UNDEF."""
+        """Return number and row of the symbols called ``wanted`` that are not SHN_UNDEF."""
         if not wanted or 0 in wanted:
             return []
         self._asked += 1
         if self._scans():
             found = [(index, self._sym(index)) for index in self._named(self._starts(wanted))]
             return [row for row in found if row[1].st_shndx != elf.SHN_UNDEF]
+
         found = []
         string = wanted + b"\0"
         for index in self._by_name.find(wanted):
@@ -644,36 +679,38 @@ class SymbolTable(Sequence[Symbol]):
         return found
 
     def _scans(self) -> bool:
-        """Whether a scan for a name is quicker than an index of all."""
+        """Return True if a scan for a name is quicker than an index of all."""
         return self._asked <= FINDS and "numpy" not in sys.modules
 
     @cached_property
     def _by_name(self) -> Names:
-        """The index of all names, by :meth:`_sym`'s numbers."""
+        """The index of all names, by number."""
         from .names import names
 
-        _ = self._is_lto  # not to be waited for by the first name that is not there
+        _ = self._is_lto  # now, so that the first name that is not found need not wait
         return names(self._strings, self.rows["st_name"])
 
     def _starts(self, wanted: bytes, end: bytes = b"\0") -> list[int]:
-        """Where in the strings a name that is ``wanted`` and ``end`` can begin."""
+        """Return the offsets in the strings at which ``wanted + end`` can start a name."""
         strings = bytes(self._strings)
         return [
             start
             for start in _occurrences(strings, wanted + end)
-            # In a snapshot a name is a string of its own, or the tail of a longer one.
+            # In a snapshot a name is a whole string, or all of one behind a known prefix.
             if not len(self._note)
             or strings[start - 1] == 0
             or strings.endswith(_note.SHARING_PREFIXES, 0, start)
         ]
 
     def _named(self, starts: list[int]) -> list[int]:
-        """The symbols whose ``st_name`` is one of ``starts``."""
+        """Return the numbers of the symbols whose ``st_name`` is one of ``starts``."""
         size, order = self._row.size, self._image.format.byteorder
         if len(starts) > _SCANS:
             wanted = set(starts)
             rows = enumerate(self._row.unpack_all(self._table))
             return [index for index, sym in rows if sym.st_name in wanted and index]
+
+        # Find the bytes of each st_name, which is the first field of a row.
         table = bytes(self._table)
         found = []
         for start in starts:
@@ -687,23 +724,30 @@ class SymbolTable(Sequence[Symbol]):
         return self._image.contents(self._image.sections[index])
 
     def _sym(self, index: int) -> Sym:
+        """Return the row with the index ``index`` of ``.symtab``."""
         return self._row.unpack(self._table, index * self._row.size)
 
     def _by_address(self) -> Sequence[int]:
+        """Return the numbers of all symbols, by address; they are sorted once."""
         if self._order is None:
             self._order = sorted(range(1, len(self._values)), key=self._values.__getitem__)
         return self._order
 
     def _runs(self) -> Sequence[Sequence[int]]:
+        """Return the numbers of all symbols, in one or two sequences sorted by address.
+
+        A snapshot has two, its local symbols and the others, which need no sorting.
+        """
         return self._halves if len(self._note) else (self._by_address(),)
 
     def _nearest(self, run: Sequence[int], address: int) -> Iterator[int]:
-        """Those symbols of ``run`` at the nearest address that ``address`` lies in."""
+        """Yield those symbols of ``run``, at the nearest address, that ``address`` lies in."""
         values = self._values
         if isinstance(run, range):
             at = bisect_right(values, address, run.start, run.stop) - run.start
         else:
             at = bisect_right(run, address, key=values.__getitem__)
+
         found, passed = None, 0
         while at > 0 and passed < _NESTED:
             at -= 1
@@ -713,7 +757,7 @@ class SymbolTable(Sequence[Symbol]):
                 return
             if not self._answers(sym):
                 continue
-            # Where somebody else's file is not in order, address can be the smaller one.
+            # In a file whose symbols are not sorted, the address can be the smaller one.
             if sym.st_value == address or 0 <= address - sym.st_value < sym.st_size:
                 found = sym.st_value
                 yield index
@@ -721,7 +765,7 @@ class SymbolTable(Sequence[Symbol]):
                 passed += 1
 
     def _same(self, run: Sequence[int], address: int) -> Iterator[int]:
-        """Those symbols of ``run`` that begin at ``address`` and can answer."""
+        """Yield those symbols of ``run`` that start at ``address`` and can name it."""
         if isinstance(run, range):
             at = bisect_left(self._values, address, run.start, run.stop) - run.start
         else:
@@ -732,14 +776,17 @@ class SymbolTable(Sequence[Symbol]):
             at += 1
 
     def _answering(self) -> Rows:
-        """The rows of all symbols that name an address, for :func:`spans`."""
+        """Return the rows of all symbols that can name an address."""
         import numpy as np
 
+        # Keep symbols with an address and a type that can have one.
         rows = self.rows[1:]
         kind = rows["st_info"] & 0xF
         good = ~np.isin(rows["st_shndx"], _NOWHERE) & ~np.isin(kind, _UNNAMED)
         if self._plain is not None:
             good &= np.isin(np.arange(1, len(rows) + 1), self._plain.numbers())
+
+        # Drop symbols without a type: all of a snapshot's, and those with a mark's name.
         number = np.flatnonzero(good)
         untyped = number[kind[number] == elf.STT_NOTYPE]
         if not len(self._note):
@@ -753,6 +800,7 @@ class SymbolTable(Sequence[Symbol]):
                 mark |= same
             untyped = untyped[mark]
         good[untyped] = False
+
         number = np.flatnonzero(good)
         if self._plain is not None:
             return self._plain.rows(self.rows, number + 1)
@@ -763,7 +811,7 @@ class SymbolTable(Sequence[Symbol]):
         return Rows(number + 1, value, size, rows["st_name"][number].astype(np.uint32))
 
     def _answers(self, sym: Sym) -> bool:
-        """Whether a symbol names an address at all."""
+        """Return True if a symbol can name an address."""
         kind = sym.st_info & 0xF
         if sym.st_shndx in _NOWHERE or kind in _UNNAMED:
             return False
@@ -776,7 +824,7 @@ class SymbolTable(Sequence[Symbol]):
 
     def _name_at(self, start: int) -> bytes:
         name, end, _ = bytes(self._strings[start : start + _SHORT]).partition(b"\0")
-        # string() has the longer ones, and the words for one without an end.
+        # string() reads longer names, and has the error for one without an end.
         return name if end else self._apart(self._image.string(self._strtab, start))
 
     def _symbol(self, index: int) -> Symbol:
@@ -784,22 +832,22 @@ class SymbolTable(Sequence[Symbol]):
         return self._made(index, sym, self._name(sym))
 
     def _symbols(self, numbers: Iterable[int]) -> Iterator[Symbol]:
-        """Many symbols, in the order of their ``numbers``."""
+        """Yield many symbols, in the order of their ``numbers``."""
         strings = bytes(self._strings)
         for index in numbers:
             sym = self._sym(index)
             yield self._made(index, sym, self._string(strings, sym.st_name))
 
     def _string(self, strings: bytes, start: int) -> bytes:
-        """The name at ``start`` of a copy of all of them: for many."""
+        """Return the name at ``start`` in a copy of all ``strings``: for many names."""
         end = strings.find(b"\0", start)
         if 0 <= end - start < _LONG:
             return strings[start:end]
-        # string() has the words for one without an end.
+        # string() has the error for a name without an end.
         return self._apart(self._image.string(self._strtab, start))
 
     def _apart(self, name: bytes) -> bytes:
-        """Refuse a long name in a file whose names are one in the other by the thousand.
+        """Refuse a long name in a file with thousands of names that contain each other.
 
         Raises:
             ImageError: it is such a file.
@@ -853,10 +901,10 @@ class SymbolTable(Sequence[Symbol]):
         )
 
     def _where(self, index: int, name: int) -> tuple[str | None, str | None]:
-        """The section of an ``st_shndx``, and the module.
+        """Return the section of an ``st_shndx``, and the module.
 
-        That is in the section's name. Of what is in none it is the one among whose names
-        ``st_name`` is.
+        A section's name has the module's. For a symbol in no section, it is the module whose
+        range of names contains ``name``, the symbol's ``st_name``.
         """
         if index in self._in:
             return self._in[index]
@@ -869,13 +917,13 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def _names_of(self) -> tuple[list[int], list[str | None]]:
-        """Where the names of each linker file begin, and the modules: one more, the first."""
+        """The offset of each linker file's first name; and the modules, None before them."""
         files = [file for file in self.facts["files"] if "names" in file]
         modules = [None if file["kind"] == "kernel" else file["name"] for file in files]
         return [file["names"] for file in files], [None, *modules]
 
     def _section(self, index: int) -> str | None:
-        # In the driver's image they are numbers of the sections of files that are not here.
+        # In the driver's layout they index sections of the original files.
         if self._driver or not elf.SHN_UNDEF < index < elf.SHN_LORESERVE:
             return None
         if index >= len(self._image.sections):
@@ -885,7 +933,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._section_names[index]
 
     def program(self, symbol: Symbol) -> Program | None:
-        """The BPF program that ``symbol`` is a function of; None where none is known.
+        """Return the BPF program that has ``symbol`` as a function; None if none is known.
 
         Raises:
             NoteError: the note is not whole.
@@ -893,7 +941,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._programs.get(symbol.address) if symbol.module == "bpf" else None
 
     def source_line(self, address: int) -> tuple[str, int] | None:
-        """Source and line of the BPF program's code at ``address``; None where not known.
+        """Return source and line of the BPF program's code at ``address``; None if unknown.
 
         Raises:
             NoteError: the note is not whole.
@@ -909,10 +957,10 @@ class SymbolTable(Sequence[Symbol]):
         return programs(self.facts)
 
     def printed(self, symbol: Symbol) -> str:
-        """What the kernel that the table is of prints for ``symbol``, as by ``%pS``.
+        """Return the word that the table's kernel prints for ``symbol``, as by ``%pS``.
 
-        Its name, without what clang's LTO added to it where the release is known to print it
-        so (docs/format.md, "Names that clang's LTO made longer").
+        It is the name, without the suffixes of clang's LTO if the release is known to cut them
+        (docs/format.md, "Names that clang's LTO made longer").
         """
         name = symbol.name
         if "." not in name and "$" not in name:
@@ -920,20 +968,21 @@ class SymbolTable(Sequence[Symbol]):
         return self.printed_name(_encoded(name)).decode("utf-8", "surrogateescape")
 
     def printed_name(self, name: bytes) -> bytes:
-        """The same of a name as the file has it."""
+        """Return the word that the kernel prints for a ``name`` as it is in the file."""
         if b"." not in name and b"$" not in name:
             return name
         from .printed import printed
 
         word = printed(name, self._rules)
-        # Of gcc's names with a dot an old release may have cut some, had it been clang's.
+        # Some rules cut at any dot, but a kernel without LTO prints names with a dot whole.
         return word if word == name or self._is_lto else name
 
     def said(self, name: str) -> list[Symbol]:
-        """Every symbol that a text of the kernel can mean by ``name``, by address.
+        """Return the symbols that a text of the kernel can mean by ``name``, by address.
 
-        More than :meth:`find` has where clang's LTO made names longer: with ``foo`` also each
-        ``foo.llvm.123`` and each entry of a jump table that the kernel prints as ``foo``.
+        They are those of :meth:`find`, and more if clang's LTO made names longer: for ``foo``
+        also each ``foo.llvm.123`` and each entry of a jump table that the kernel prints as
+        ``foo``.
         """
         if not self._is_lto:
             return self.find(name)
@@ -947,7 +996,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def _rules(self) -> tuple[Rule, ...]:
-        """How the kernel cuts what it prints, if it is one with CONFIG_LTO_CLANG."""
+        """The rules by which the kernel shortens a name, if it has CONFIG_LTO_CLANG."""
         from .printed import rules
 
         return rules(self.release)
@@ -959,19 +1008,24 @@ class SymbolTable(Sequence[Symbol]):
         return is_lto(bytes(self._strings))
 
     def _longer(self, wanted: bytes) -> list[Symbol]:
-        """What LTO made a longer name of than ``wanted``, by address, for the best reason."""
+        """Return the symbols whose longer names LTO made of ``wanted``, by address.
+
+        They are those with the best reason only.
+        """
         reasons = self._reasons(wanted)
         best = min(reasons.values(), default=None)
         return list(self.ordered(number for number, why in reasons.items() if why == best))
 
     def _reasons(self, wanted: bytes) -> dict[int, int]:
-        """The number of each symbol whose name the kernel may print as ``wanted``, and why."""
+        """Return the numbers of symbols that may be printed as ``wanted``, with the reason."""
         if not wanted.translate(None, b"_.$").isalnum():
             return {}
         if not self._scans():
             return dict(self._words.get(wanted, ())) if self._is_lto else {}
+
+        # Scan the strings for longer names: those with a dot or a dollar sign behind the word.
         starts = self._starts(wanted, b".")
-        if b"$" in bytes(self._strings):  # it seldom is, and this is a quick look
+        if b"$" in bytes(self._strings):  # seldom true, and quick to test
             starts += self._starts(wanted, b"$")
         if not starts or not self._is_lto:
             return {}
@@ -983,6 +1037,7 @@ class SymbolTable(Sequence[Symbol]):
             why = words(name, self._rules).get(wanted)
             if why is not None:
                 reasons[start] = why
+
         named = ((number, self._sym(number)) for number in self._named(list(reasons)))
         return {
             number: reasons[sym.st_name]
@@ -992,11 +1047,12 @@ class SymbolTable(Sequence[Symbol]):
 
     @cached_property
     def _words(self) -> dict[bytes, list[tuple[int, int]]]:
-        """Each word that the kernel may print for longer names: their numbers, and why."""
+        """The numbers and reasons for each word that the kernel may print for a longer name."""
         import numpy as np
 
         from .printed import LONGEST, words
 
+        # A name can be a longer one if a dot or a dollar sign comes before its NUL.
         strings = bytes(self._strings)
         text = np.frombuffer(strings, np.uint8)
         signs = np.flatnonzero((text == ord(".")) | (text == ord("$")))
@@ -1008,6 +1064,7 @@ class SymbolTable(Sequence[Symbol]):
         )
         longer = (sign < end) & (end - start < LONGEST)
         longer &= self.rows["st_shndx"] != elf.SHN_UNDEF
+
         numbers = np.flatnonzero(longer)
         found: dict[bytes, list[tuple[int, int]]] = {}
         columns = (numbers, start[numbers], end[numbers])
@@ -1022,14 +1079,14 @@ def _exact(letter: int, size: int) -> bool:
 
 
 def _module(section: str | None) -> str | None:
-    """The module in a section's name, which begins with it in brackets."""
+    """Return the module in a section's name, which has it in brackets at its start."""
     if section is None or section[:1] != "[" or "]" not in section:
         return None
     return section[1 : section.index("]")]
 
 
 def _encoded(name: str) -> bytes:
-    """``name`` as a file has it; nothing where no file can have it."""
+    """Return ``name`` as bytes of a file; b"" if no file can have it."""
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -1037,7 +1094,7 @@ def _encoded(name: str) -> bytes:
 
 
 def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
-    """Every place in ``text`` at which ``part`` begins."""
+    """Yield each offset in ``text`` at which ``part`` starts."""
     at = text.find(part)
     while at >= 0:
         yield at
@@ -1045,7 +1102,7 @@ def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
 
 
 def _tables(image: Image) -> tuple[Shdr, Shdr]:
-    """The headers of ``.symtab`` and of its string table."""
+    """Return the headers of ``.symtab`` and of its string table."""
     found = find_symtab(image)
     if found is None:
         raise image.wrong("it has no .symtab")
@@ -1056,7 +1113,7 @@ def _tables(image: Image) -> tuple[Shdr, Shdr]:
 
 
 def _values(image: Image, symtab: Shdr) -> Sequence[int]:
-    """``st_value`` of each symbol, without a copy where the machine can read it as it lies."""
+    """Return ``st_value`` of each symbol; without a copy if :func:`_own` allows it."""
     table = image.contents(symtab)
     if _own(image):
         return table.cast("Q")[1::3]
@@ -1064,7 +1121,7 @@ def _values(image: Image, symtab: Shdr) -> Sequence[int]:
 
 
 def _names(image: Image, symtab: Shdr) -> Iterable[tuple[int, int]]:
-    """``st_name`` and ``st_shndx`` of each symbol."""
+    """Return ``st_name`` and ``st_shndx`` of each symbol."""
     table = image.contents(symtab)
     if _own(image):
         return zip(table.cast("I")[::6].tolist(), table.cast("H")[3::12].tolist())
@@ -1072,6 +1129,6 @@ def _names(image: Image, symtab: Shdr) -> Iterable[tuple[int, int]]:
 
 
 def _own(image: Image) -> bool:
-    """Whether the machine can read the symbols of ``image`` as they lie."""
+    """Return True if the file has this machine's format: ELF64, in its byte order."""
     fmt = image.format
     return fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder

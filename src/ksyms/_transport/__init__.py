@@ -1,4 +1,4 @@
-"""How calls on the device arrive: the kernel's FUSE protocol."""
+"""The transport of calls on the device: the kernel's FUSE protocol."""
 
 from . import protocol
 from .backing import Backing

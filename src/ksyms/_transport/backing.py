@@ -1,7 +1,7 @@
-"""A snapshot's bytes in a sealed memory file, which the kernel can read by itself.
+"""A snapshot's bytes in a sealed memory file, which the kernel can read without the server.
 
-FUSE_PASSTHROUGH, Linux 6.9 (44350256ab94): reads and mappings of a FUSE file go to a backing
-file without the server. It takes CAP_SYS_ADMIN.
+With FUSE_PASSTHROUGH (since Linux 6.9, commit 44350256ab94) the kernel serves reads and
+mappings of a FUSE file from a backing file. To register a backing file takes CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 
 
 class Backing:
-    """``content`` in a memory file that nobody can change; ``image`` is a view of it.
+    """A copy of ``content`` in a sealed memory file; ``image`` is a view of it.
 
-    The file is given back when the last reference to this goes; views of it stay good.
+    The file is closed with the last reference to this object. Views of it stay valid.
     """
 
     def __init__(self, content: memoryview) -> None:
@@ -39,13 +39,14 @@ class Backing:
             self.image = memoryview(mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ))
 
     def register(self, channel: int) -> int:
-        """The number by which the kernel knows the file on the connection ``channel``.
+        """Return the kernel's number (backing_id) for the file on the connection ``channel``.
 
         Raises:
-            OSError: it takes none: EPERM without CAP_SYS_ADMIN.
+            OSError: the kernel does not accept the file: EPERM without CAP_SYS_ADMIN.
         """
         if self._registered is None:
-            # Of a bytearray ioctl() gives what the call returns, of bytes the bytes.
+            # fcntl.ioctl() returns the call's result only if the argument is a bytearray;
+            # for bytes it returns the argument's bytes.
             request = bytearray(_MAP.pack(self._fd, 0, 0))
             self._registered = channel, fcntl.ioctl(channel, _BACKING_OPEN, request)
         return self._registered[1]
@@ -53,6 +54,6 @@ class Backing:
     def __del__(self) -> None:
         if self._registered is not None:
             channel, number = self._registered
-            with suppress(OSError):  # the connection has ended, and all its files with it
+            with suppress(OSError):  # the connection has ended: the kernel closed the file
                 fcntl.ioctl(channel, _BACKING_CLOSE, struct.pack("=I", number))
         os.close(self._fd)

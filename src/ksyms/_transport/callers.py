@@ -1,4 +1,4 @@
-"""What /proc tells of the process that makes a call."""
+"""The calling process, as /proc describes it."""
 
 from __future__ import annotations
 
@@ -22,34 +22,35 @@ _FLAGS: Final = 6
 _NO_PROGRAM: Final = 0x10 | 0x200000
 """PF_IO_WORKER and PF_KTHREAD (include/linux/sched.h)."""
 _START: Final = 19
-"""Where ``starttime`` is among the fields of /proc/PID/stat after the name (proc(5): 22)."""
+"""Index of ``starttime`` in the fields of /proc/PID/stat after the name (proc(5): field 22)."""
 _KEPT: Final = 32
-"""How many threads' files are kept open."""
+"""Limit on threads whose /proc/PID/status is kept open."""
 
 
 class Caller(NamedTuple):
-    """Who makes a call: its process, and the text of /proc/PID/status of its thread.
+    """The caller: its process, and the text of its thread's /proc/PID/status.
 
-    ``process`` is None where the thread has gone. None too for a kernel's thread, and for a
-    worker of io_uring's: it opens with rights that are not the ones that /proc shows of it
-    (io_uring/io-wq.c, override_creds).
+    ``process`` is None if the thread has exited, and for two kinds of thread that are not a
+    program's: kernel threads, and io_uring workers, which open files with other credentials
+    than /proc shows for them (io_uring/io-wq.c, override_creds).
     """
 
     process: Process | None
     status: bytes
 
     def acts_as(self, uid: int, gid: int) -> bool:
-        """Whether these are the ids that the thread opens files with."""
+        """Return True if the thread opens files with these ids (its fsuid and fsgid)."""
         found = [pattern.search(self.status) for pattern in (_UID, _GID)]
         return [int(match[1]) for match in found if match] == [uid, gid]
 
 
 class Callers:
-    """Who calls; a file of each of the threads that called last is kept open.
+    """A cache of callers: /proc/PID/status stays open for the threads that called last.
 
-    A kept file is of that thread alone, and says so once it has gone (fs/proc/base.c,
-    proc_single_show: ESRCH): its number can be another's then. A thread's process stays the
-    same. What it may do does not, and is read each time. Any thread may ask.
+    An open status file belongs to its thread for good: once the thread has exited, reads fail
+    with ESRCH (fs/proc/base.c, proc_single_show), even if a new thread has the same id. So
+    the thread's process is read once. Its credentials can change and are read at each call.
+    The methods may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -57,25 +58,27 @@ class Callers:
         self._kept: dict[int, tuple[StandingFile, Process]] = {}
 
     def caller(self, task: int) -> Caller:
-        """Who the thread ``task`` is.
+        """Return the caller whose thread is ``task``.
 
         Raises:
-            OSError: it is not the other process's doing: no room for another open file.
+            OSError: there is no room for another open file (see ``lacks_room``).
         """
         with self._lock:
             if task in self._kept:
-                file, process = self._kept[task] = self._kept.pop(task)  # the last now
+                # Move the entry to the end: the first one is dropped when the cache is full.
+                file, process = self._kept[task] = self._kept.pop(task)
                 if status := _text(file):
                     return Caller(process, status)
                 self._drop(task)
             try:
                 return self._new(task)
-            except OSError:  # what is kept has the room
+            except OSError:  # close the kept files to make room for one
                 for kept in list(self._kept):
                     self._drop(kept)
                 return self._new(task)
 
     def _new(self, task: int) -> Caller:
+        """Read the thread's status and process, and keep its file if it is a program's."""
         file = StandingFile(f"/proc/{task}/status")
         try:
             status = _text(file)
@@ -83,9 +86,11 @@ class Callers:
         except OSError:
             file.close()
             raise
+
         if process is None:
             file.close()
             return Caller(None, status)
+
         if len(self._kept) == _KEPT:
             self._drop(next(iter(self._kept)))
         self._kept[task] = file, process
@@ -97,9 +102,11 @@ class Callers:
 
 
 def _process_of(task: int, status: bytes) -> Process | None:
+    """Return the process of a thread with this status; None if it is not a program's."""
     match = _TGID.search(status)
     if match is None:
         return None
+
     pid = int(match[1])
     fields = _stat(pid)
     own = fields if task == pid else _stat(task)
@@ -109,17 +116,18 @@ def _process_of(task: int, status: bytes) -> Process | None:
 
 
 def _stat(task: int) -> list[bytes]:
-    # The name, in brackets, can have brackets and blanks in it.
+    """Return the fields of /proc/PID/stat after the name; none if it cannot be read."""
+    # The name stands in parentheses and can itself contain parentheses and blanks.
     return _read(f"/proc/{task}/stat").rpartition(b")")[2].split()
 
 
 class Gate:
-    """Who may open.
+    """The check of permission to open.
 
     Args:
-        may_see: whether the thread with this id, and this /proc/PID/status, may see what
-            snapshots hold.
-        event: told in words whom an open is refused.
+        may_see: returns True if the thread with this id and this text of /proc/PID/status
+            may see the contents of snapshots.
+        event: called with one sentence about opens that were refused.
     """
 
     def __init__(
@@ -130,22 +138,22 @@ class Gate:
         self._callers = Callers()
 
     def seeing(self, task: int) -> Process | None:
-        """The process of the thread ``task`` if it may see what snapshots hold.
+        """Return the process of the thread ``task`` if it may see snapshots, else None.
 
         Raises:
-            OSError: there is no room to ask.
+            OSError: there is no room for another open file.
         """
         caller = self._callers.caller(task)
         return caller.process if self._may_see(task, caller.status) else None
 
     def admit(self, request: Request, closing: bool) -> Process:
-        """The process that a request is of.
+        """Return the process that sent a request, if it may open.
 
         Raises:
-            OSError: EACCES, if it may not see; ENXIO, if the server is ``closing``; EMFILE
-                and the like, if that cannot be told for want of room.
+            OSError: EACCES, if it may not see snapshots; ENXIO, if the server is
+                ``closing``; EMFILE and the like, if there is no room to find out.
         """
-        # 0 is a process of a pid namespace that we do not see into.
+        # The pid is 0 if the caller is in a pid namespace that this process cannot see.
         caller = self._callers.caller(request.pid) if request.pid else Caller(None, b"")
         if (
             caller.process is None
@@ -159,7 +167,7 @@ class Gate:
 
     @contextmanager
     def told(self, name: str, request: Request) -> Iterator[None]:
-        """Tell of an open of ``name`` that is refused; not of one that is sent back."""
+        """Report an open of ``name`` that is refused; ESTALE only repeats it, and is not."""
         try:
             yield
         except (KsymsError, OSError) as error:
@@ -172,10 +180,13 @@ class Gate:
 
 
 def check_namespace() -> None:
-    """Whether /proc tells of the processes that the kernel will name.
+    """Check that /proc shows this process's own pid namespace.
+
+    The kernel names callers by their ids in that namespace. In another one the same number is
+    another process.
 
     Raises:
-        ServeError: there is none, or another pid namespace's: its numbers are other processes.
+        ServeError: /proc cannot be read, or shows another pid namespace.
     """
     try:
         own = os.readlink("/proc/self") == str(os.getpid())
@@ -196,10 +207,10 @@ def check_namespace() -> None:
 
 
 def _read(path: str) -> bytes:
-    """What is there; nothing where that cannot be seen.
+    """Return a file's text; b"" if it cannot be read.
 
     Raises:
-        OSError: it is not the other process's doing: no room for another open file.
+        OSError: there is no room for another open file.
     """
     file = StandingFile(path)
     try:
@@ -209,7 +220,7 @@ def _read(path: str) -> bytes:
 
 
 def _text(file: StandingFile) -> bytes:
-    """As :func:`_read`, of a file that is kept open."""
+    """Return the text of a file that is kept open, as :func:`_read` does."""
     try:
         return file.text()
     except OSError as error:

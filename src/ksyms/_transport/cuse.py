@@ -1,7 +1,7 @@
-"""The device as a true character device: /dev/cuse, which speaks FUSE's protocol.
+"""The device as a true character device, through /dev/cuse and FUSE's protocol.
 
-What of it differs (fs/fuse/cuse.c): every read comes with offset 0, whatever the program's
-position, and lseek() changes nothing; there is no mmap. So the position is kept here.
+CUSE differs from FUSE (fs/fuse/cuse.c): every read arrives with offset 0 whatever the file
+position is, lseek() has no effect, and mmap() is not supported. So the position is kept here.
 """
 
 from __future__ import annotations
@@ -26,21 +26,28 @@ PATH: Final = "/dev/cuse"
 _INIT: Final = 4096  # CUSE_INIT
 _INIT_IN: Final = struct.Struct("=IIII")
 _INIT_OUT: Final = struct.Struct("=IIIIIIII40x")
-_MINOR_OF_ANY: Final = 0  # the kernel picks a number
+_MINOR_OF_ANY: Final = 0  # with major 0: the kernel chooses the device number
 
 
 class _Place(NamedTuple):
-    """Where a handle's reads are: where the last read() call began, and where it ended."""
+    """A handle's position: the offsets at which the last read() call began and ended.
+
+    The kernel splits a long read() into several requests, whose offsets count from the first
+    byte of the call. A read() at position p that becomes three requests of n bytes:
+
+        offset in the request     0    n        2n
+        offset in the snapshot    p    p + n    p + 2n
+    """
 
     begin: int
     end: int
 
 
 def connect(name: str) -> int:
-    """A descriptor of /dev/cuse, for a device called ``name``.
+    """Open /dev/cuse for a device called ``name``; return the descriptor.
 
     Raises:
-        ServeError: there is none, or it may not be opened; or /dev has such a file.
+        ServeError: /dev/cuse does not exist or may not be opened, or /dev/NAME exists.
     """
     if os.path.lexists(f"/dev/{name}"):
         raise ServeError(
@@ -59,15 +66,15 @@ def connect(name: str) -> int:
 
 
 class CharacterDevice(Operations):
-    """``/dev/NAME``.
+    """The operations of ``/dev/NAME``.
 
     Args:
         name: the node's name.
-        device: who has it open.
-        snapshots: what an open is given.
-        gate: who may open.
-        readers: what reads the memory of who calls.
-        ready: called when the kernel has been told of the device.
+        device: the device, with its open handles.
+        snapshots: the source of the snapshot for each open.
+        gate: the check of permission to open.
+        readers: the processes that read callers' memory.
+        ready: called once the kernel has the reply that creates the device.
     """
 
     def __init__(
@@ -89,7 +96,7 @@ class CharacterDevice(Operations):
         self._places: dict[int, _Place] = {}
 
     def handlers(self) -> dict[int, Handler]:
-        """See :class:`Operations`."""
+        """Return the handlers; see :class:`Operations`."""
         return {
             _INIT: self._init,
             protocol.OPEN: self._open,
@@ -110,6 +117,7 @@ class CharacterDevice(Operations):
         return Answer((answer, f"DEVNAME={self._name}\0".encode()), after=self._ready)
 
     def _open(self, request: Request, wait: bool) -> Answer:
+        """Open the device for the caller; WaitError if a snapshot has to be taken first."""
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         with self._gate.told(self._name, request):
@@ -118,6 +126,7 @@ class CharacterDevice(Operations):
             if found is None:
                 raise WaitError
             handle = self._device.open(process, lambda: found, writing)
+
         with self._lock:
             self._places[handle] = _Place(0, 0)
         answer = protocol.OPEN_OUT.pack(handle, 0, 0)
@@ -127,7 +136,7 @@ class CharacterDevice(Operations):
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         with self._lock:
             place = self._places.get(handle, _Place(0, 0))
-            # A long read() comes in parts: only the first of them begins at 0.
+            # A request with offset 0 begins a new read() call, where the last one ended.
             begin = place.begin if offset else place.end
             data = self._device.read(handle, begin + offset, size)
             self._places[handle] = _Place(begin, begin + offset + len(data))
@@ -142,7 +151,7 @@ class CharacterDevice(Operations):
             raise WaitError(lane(request, handle))
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
-        # Nothing of a character device of CUSE's can be mapped.
+        # A CUSE device cannot be mapped, so the Memory has no file to look for.
         memory = Memory(self._readers, request.uid, request.pid)
         answer = self._device.ioctl(handle, number, memory, data)
         return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))

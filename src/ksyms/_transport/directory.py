@@ -1,8 +1,32 @@
-"""The served directory: ``ksyms``, the device; ``vmlinux``, the same as a plain file.
+"""The served directory: ``ksyms``, the device, and ``vmlinux``, the same as a plain file.
 
-The page cache and mappings belong to an inode, so there is a node for each snapshot and
-name, shared by all who open it while the snapshot stands. Names are valid for no time: every
-open looks the name up, and finds the node of now. A node's attributes never change.
+The page cache and mappings belong to an inode. So each snapshot and name has its own node,
+which all opens share while the snapshot is current. The kernel may keep no name: every open()
+looks the name up, and gets the node of the current snapshot. The attributes of a node with a
+snapshot never change.
+
+A LOOKUP may also come from stat() or a path walk, so it does not take a snapshot if there is
+one, however old. OPEN checks the node's snapshot. If it is not known to be current, OPEN
+answers ESTALE, and the kernel starts the open() again (fs/namei.c, do_filp_open), once. Here
+the node is A at first, and B is the node of the current snapshot:
+
+    kernel                                      server
+      |                                           |
+      |--- LOOKUP "vmlinux" --------------------->|  _looked_up: the last node
+      |<-- A -------------------------------------|
+      |--- OPEN A ------------------------------->|  _fresh: A is not known to be current;
+      |<-- ESTALE --------------------------------|     _sent[task] is set
+      |                                           |
+      |--- LOOKUP "vmlinux": still A? ----------->|  _looked_up: takes the snapshot, makes B;
+      |<-- B -------------------------------------|     _sent[task].found = B
+      |--- LOOKUP "vmlinux": which node, then? -->|  _looked_up: the same B, without
+      |<-- B -------------------------------------|     another look at the kernel
+      |--- OPEN B ------------------------------->|  _fresh: the task is in _sent, so B was
+      |<-- handle --------------------------------|     found during this open()
+
+If A is current after all, the second LOOKUP answers A, the third does not come, and OPEN A
+succeeds. An open of /proc/self/fd/N has no name to look up: OPEN A comes twice, and the second
+succeeds with the old snapshot.
 """
 
 from __future__ import annotations
@@ -27,11 +51,11 @@ from .protocol import Attributes, Channel, Request
 
 STATUS: Final = ".status"
 _FORGOTTEN: Final = 4096
-"""How many threads that never came again after an ESTALE are remembered."""
+"""Limit on threads that got ESTALE and have not opened again; beyond it all are forgotten."""
 _NAMED: Final = 1000
-"""How many openers ``.status`` names; it counts all."""
+"""Limit on the openers that ``.status`` lists; it counts the others."""
 _FOR_EVER: Final = 1 << 30
-_DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: read though the size is 0
+_DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: reads reach the server although the size is 0
 _WANTED: Final = (
     protocol.ASYNC_READ
     | protocol.BIG_WRITES
@@ -44,20 +68,22 @@ _WANTED: Final = (
 
 
 class Snapshots(Protocol):
-    """Where snapshots come from: the same object as long as nothing has moved."""
+    """The source of snapshots: it gives the same object as long as the generation stands."""
 
     def current(self) -> Backing | None:
-        """The snapshot of now if that is known at once."""
+        """Return the current snapshot if that is possible at once, else None."""
 
     def get(self) -> Backing:
-        """The snapshot of now, however long it takes."""
+        """Return the current snapshot, however long it takes."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Node:
-    """An inode: one name with one snapshot's bytes; without a snapshot it is empty.
+    """An inode: one name with one snapshot's bytes; an empty file if it has no snapshot.
 
-    ``attributes`` are what stat() shows of it, packed.
+    ``attributes`` are the packed ``struct fuse_attr``. ``lookups`` is the kernel's lookup
+    count: each LOOKUP answered with the node adds 1, FORGET subtracts. ``passthrough`` is None
+    until the first open has decided it.
     """
 
     number: int
@@ -71,24 +97,28 @@ class _Node:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Sent:
-    """An open that was answered ESTALE; the node ``found`` for it once, and not yet twice."""
+    """An open that was answered ESTALE.
+
+    ``found`` is the node that the kernel's first LOOKUP after it got and the second one has
+    not asked for yet.
+    """
 
     process: Process
     found: _Node | None = None
 
 
 class Directory(Operations):
-    """What is mounted.
+    """The operations of the mounted directory.
 
     Args:
         channel: the connection.
         device: the number of the mounted file system, as /proc/PID/maps prints it.
         files: a device for each name.
-        snapshots: what an open is given.
-        gate: who may open.
-        readers: what reads the memory of who calls.
-        facts: what else ``.status`` says.
-        event: told in words what else happens.
+        snapshots: the source of the snapshot for each open.
+        gate: the check of permission to open.
+        readers: the processes that read callers' memory.
+        facts: returns the server's own facts for ``.status``.
+        event: called with one sentence about each event.
     """
 
     def __init__(
@@ -119,10 +149,10 @@ class Directory(Operations):
         self._texts: dict[int, bytes] = {}
         self._begun = time.time_ns()
         self.passthrough: str | None = "the kernel has none before Linux 6.9"
-        """Why reads do not pass the server by; None where they do."""
+        """The reason why reads go through the server; None if passthrough works."""
 
     def handlers(self) -> dict[int, Handler]:
-        """See :class:`Operations`."""
+        """Return the handlers; see :class:`Operations`."""
         return {
             protocol.INIT: self._init,
             protocol.DESTROY: lambda request, wait: Answer(),
@@ -140,7 +170,7 @@ class Directory(Operations):
         }
 
     def counts(self) -> dict[str, int]:
-        """What is held: for tests, and for who watches a server."""
+        """Return how many nodes, snapshots, bytes of snapshots and open handles there are."""
         with self._lock:
             held = {node.backing for node in self._nodes.values() if node.backing is not None}
             return {
@@ -169,32 +199,37 @@ class Directory(Operations):
         if name in self._files:
             with self._gate.told(name, request):
                 node = self._looked_up(name, request.pid, wait)
+
         with self._lock:
-            self._nodes[node.number] = node  # it can have been swept since it was found
+            self._nodes[node.number] = node  # it may have been swept since it was found
             node.lookups += 1
         attributes, valid = self._attributes(node)
         entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, valid, 0, 0) + attributes
         return Answer((entry,), lambda: self._drop(node.number, 1))
 
     def _looked_up(self, name: str, task: int, wait: bool) -> _Node:
-        """The node of the last snapshot: OPEN asks whether it is the one of now.
+        """Return the node for LOOKUP: see the drawing at the top of this file.
 
-        A task that OPEN sent back here gets the one of now. The kernel first asks whether
-        the name is still the old node's, and then what it is (fs/fuse/dir.c): twice the same.
-        Who may not read it makes nobody take one.
+        Without an ESTALE before it, that is the node of the last snapshot, current or not.
+        After an ESTALE it is the node of the current snapshot. The kernel then asks twice: if
+        the name still has the old node, and which node it has (fs/fuse/dir.c); both get the
+        same answer. A process that may not see snapshots never causes one to be taken.
         """
         last = self._last(name)
         with self._lock:
             sent = self._sent.get(task)
         if last is not None and sent is None:
             return last
+
         process = self._gate.seeing(task)
         if process is None:
             return last or self._empty[name]
+
         if sent is not None and sent.found is not None:
             found, sent.found = sent.found, None
             if found.name == name and sent.process == process:
                 return found
+
         backing = self._snapshots.get() if wait else self._snapshots.current()
         if backing is None:
             raise WaitError
@@ -216,8 +251,9 @@ class Directory(Operations):
 
     def _getattr(self, request: Request, wait: bool) -> Answer:
         if request.node == protocol.ROOT_NODE:
-            # Who can list a directory can keep its lock for ever, and with it all lookups of
-            # new names: by getdents(2) into a page that never comes (fs/readdir.c, filldir64).
+            # Only the owner may list the directory (0o511 is r-x--x--x). A process that may
+            # list it can hold its lock for ever, and so block all lookups of new names: with
+            # getdents(2) into a page that never arrives (fs/readdir.c, filldir64).
             mode = stat.S_IFDIR | 0o511
             attributes = Attributes(1, mode, links=2, time=self._begun).pack()
             valid = _FOR_EVER
@@ -244,13 +280,16 @@ class Directory(Operations):
     def _open(self, request: Request, wait: bool) -> Answer:
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
+
         node = self._node(request.node)
         if node.name == STATUS:
             return self._open_status(writing)
+
         with self._gate.told(node.name, request):
             process = self._gate.admit(request, self.closing)
             backing = self._fresh(request.pid, process, node)
             handle = self._files[node.name].open(process, lambda: backing, writing)
+
         with self._lock:
             node.handles.add(handle)
             opened, number = self._how(node, backing)
@@ -258,6 +297,7 @@ class Directory(Operations):
         return Answer((answer,), lambda: self._close(node, handle))
 
     def _open_status(self, writing: bool) -> Answer:
+        """Open ``.status``: its text is made now, and kept for the handle."""
         if writing:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         passthrough = {
@@ -266,6 +306,7 @@ class Directory(Operations):
         }
         facts = {**self._facts(), **passthrough, **self.counts(), **self._openers()}
         text = json.dumps(facts)
+
         with self._lock:
             handle = self._next
             self._next += 1
@@ -277,7 +318,7 @@ class Directory(Operations):
         self._texts.pop(handle, None)
 
     def _openers(self) -> dict[str, Any]:
-        """Who has which file open: the first of them, and how many more there are."""
+        """Return the first openers, each with file and pid, and the number of the others."""
         opens = [
             (name, process)
             for name, device in self._files.items()
@@ -321,17 +362,17 @@ class Directory(Operations):
         return Answer()
 
     def _fresh(self, task: int, process: Process, node: _Node) -> Backing:
-        """The node's snapshot; ESTALE, once, where it is not known to be the one of now.
+        """Return the node's snapshot, or raise ESTALE once if it is not known to be current.
 
-        The kernel then looks the name up again (fs/namei.c, do_filp_open), and only once;
-        what it comes with after that was found within the same open(). Where it comes with
-        the same node, the node is opened through /proc/self/fd: there is no name to look up.
+        An OPEN that follows an ESTALE of the same task is never refused again: its node was
+        found within the same open(), or there was no name to look up (/proc/self/fd).
         """
         backing = node.backing
         with self._lock:
             sent = self._sent.pop(task, None)
         if backing is not None and sent is not None and sent.process == process:
             return backing
+
         if backing is not None and self._snapshots.current() is backing:
             return backing
         with self._lock:
@@ -341,7 +382,10 @@ class Directory(Operations):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def _how(self, node: _Node, backing: Backing) -> tuple[int, int]:
-        """OPEN's flags and backing number; all opens of a node are of one kind."""
+        """Return OPEN's flags and backing id.
+
+        All opens of a node are with passthrough, or all without: the kernel does not mix them.
+        """
         if node.passthrough is None:
             node.passthrough = self._passes(backing)
         if node.passthrough:
@@ -350,6 +394,7 @@ class Directory(Operations):
         return protocol.FOPEN_KEEP_CACHE | protocol.FOPEN_NOFLUSH, 0
 
     def _passes(self, backing: Backing) -> bool:
+        """Return True if passthrough works; the first refusal by the kernel is reported."""
         if self.passthrough is None:
             try:
                 backing.register(self._channel.fd)
@@ -372,13 +417,13 @@ class Directory(Operations):
         return node
 
     def _attributes(self, node: _Node) -> tuple[bytes, int]:
-        """A node's attributes, and for how many seconds the kernel may keep them."""
+        """Return a node's attributes, and for how many seconds the kernel may keep them."""
         if node.name == STATUS:
             return self._packed(node.number, STATUS, 0), 0
         return node.attributes, _FOR_EVER if node.backing else 0
 
     def _packed(self, number: int, name: str, size: int) -> bytes:
-        """Attributes as of now, packed; who has the files may read ``.status`` too."""
+        """Return packed attributes with the current time; ``.status`` has the files' owner."""
         policy = self._files.get(name, next(iter(self._files.values()))).policy
         return Attributes(
             number,
@@ -390,7 +435,10 @@ class Directory(Operations):
         ).pack()
 
     def _last(self, name: str) -> _Node | None:
-        """The node of ``name`` with the last snapshot, taken for whichever name."""
+        """Return the node of ``name`` with the last snapshot; None if none was taken yet.
+
+        The snapshot may have been taken for another name.
+        """
         with self._lock:
             if name not in self._now and self._now:
                 backing = next(iter(self._now.values())).backing
@@ -398,7 +446,7 @@ class Directory(Operations):
             return self._now.get(name)
 
     def _node_of(self, name: str, backing: Backing) -> _Node:
-        """The node of ``name`` with the snapshot of now; a new one where there is none yet."""
+        """Return the node of ``name`` with the current snapshot, made if it does not exist."""
         with self._lock:
             for other in [n for n in self._now.values() if n.backing is not backing]:
                 del self._now[other.name]
@@ -415,6 +463,7 @@ class Directory(Operations):
         return node
 
     def _drop(self, number: int, lookups: int) -> None:
+        """Subtract from a node's lookup count, and forget the node if nothing uses it."""
         with self._lock:
             node = self._nodes.get(number)
             if node is not None:
@@ -422,7 +471,7 @@ class Directory(Operations):
                 self._sweep(node)
 
     def _sweep(self, node: _Node) -> None:
-        """Forget ``node``, and so its snapshot, where nobody has it and it is not of now."""
+        """Forget an old ``node`` and its snapshot if it has no handle and no lookup count."""
         standing = self._now.get(node.name) is node or self._empty.get(node.name) is node
         if not standing and not node.handles and node.lookups <= 0:
             self._nodes.pop(node.number, None)

@@ -1,9 +1,10 @@
-"""The memory of the processes that call, as other processes read it for the server.
+"""Reads of callers' memory, done for the server by reader processes.
 
-A page of it may never come: it can be of a file system of the caller's own. Who waits for that
-cannot always be killed, and what such a process has open stays open. So the server reads none
-itself. It asks a process that has neither /dev/fuse nor anything else of it, and gives that up
-where it does not answer in time (:mod:`.reader`).
+A page of the caller's memory may never arrive: it can be mapped from a file system that the
+caller itself serves. A process that waits for such a page cannot always be killed, and its
+files stay open. So the server never reads callers' memory itself. It asks a reader process
+(:mod:`.reader`), which has no descriptor of the server's, and gives that reader up if it does
+not answer in time.
 """
 
 from __future__ import annotations
@@ -21,30 +22,32 @@ from .._errors import lacks_room
 from .protocol import Request
 
 PATIENCE: Final = 5.0
-"""Seconds in which a caller's page has to come."""
+"""Seconds within which a reader must answer."""
 _PROGRAM: Final = os.path.join(os.path.dirname(__file__), "reader.py")
 _EACH: Final = 4
-"""Readers at once a user, and of them given up and not gone."""
+"""Limit on a user's lanes, on a user's readers that were given up and still exist, and on the
+idle readers that are kept.
+"""
 _ALL: Final = 32
-"""Readers at most that were given up and are not gone."""
-_BEGUN: Final = 30.0  # seconds in which a reader has to begin
-_GONE: Final = 0.5  # seconds in which one that was killed goes, if it can
+"""Limit on the readers of all users that were given up and still exist."""
+_BEGUN: Final = 30.0  # seconds within which a new reader must be ready
+_GONE: Final = 0.5  # seconds to wait for a killed reader to exit
 
 
 class _Reader:
-    """A process that reads.
+    """A reader process.
 
     Raises:
-        OSError: there is no room for one.
+        OSError: it cannot be started.
     """
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._process = subprocess.Popen(
-                # Isolated, and without the packages of a site: it begins sooner.
+                # Isolated and without site packages: it starts sooner.
                 [sys.executable, "-I", "-S", _PROGRAM],
-                # The program that runs, whether its path leads this user to it or not.
+                # This interpreter, even if its path has changed or this user may not use it.
                 executable="/proc/self/exe",
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -58,15 +61,15 @@ class _Reader:
         finally:
             theirs.close()
         self._socket.settimeout(_BEGUN)
-        with suppress(OSError):  # who asks it is told that it has gone
+        with suppress(OSError):  # if it has exited, ask() will find that out
             self._socket.recv(16)
         self._socket.settimeout(PATIENCE)
 
     def ask(self, message: bytes) -> bytes:
-        """Its answer; nothing where it has gone.
+        """Send a message and return the reader's answer; b"" if the reader has exited.
 
         Raises:
-            TimeoutError: there was none in time.
+            TimeoutError: it did not answer in time.
         """
         try:
             self._socket.send(message)
@@ -77,7 +80,7 @@ class _Reader:
             return b""
 
     def end(self) -> bool:
-        """Kill it; false where it has not gone yet."""
+        """Kill the reader; return True if it has exited."""
         self._socket.close()
         self._process.kill()
         try:
@@ -87,44 +90,48 @@ class _Reader:
         return True
 
     def gone(self) -> bool:
-        """Whether it has gone."""
+        """Return True if the reader has exited."""
         return self._process.poll() is not None
 
 
 class Readers:
-    """The processes that read; the first begins with the first question. Any thread may ask."""
+    """The pool of reader processes; the first one is started by the first question.
+
+    The methods may be called from any thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[_Reader] = []
         self._stuck: dict[_Reader, int] = {}
-        """Those that were killed and are not gone, and the user that each was for."""
+        """Readers that were killed and still exist, with the user that each worked for."""
 
     def ask(self, user: int, *words: bytes) -> bytes | None:
-        """What a reader found for ``user``; None where there is none.
+        """Return a reader's answer to ``words`` for ``user``; None if it found nothing.
 
         Raises:
-            OSError: EFAULT, if the memory did not answer in time; EAGAIN, if there is no
-                reader to be had.
+            OSError: EFAULT, if the memory did not answer in time; EAGAIN, if no reader is
+                available.
         """
         self._admit(user)
         message = b"\0".join(words)
         with self._lock:
             reader = self._idle.pop() if self._idle else None
         answer = b"" if reader is None else self._asked(reader, user, message)
-        if not answer:  # there was none, or it was killed meanwhile: by whoever lacks memory
+        if not answer:  # no idle reader, or it was killed meanwhile (by the OOM killer, say)
             reader = _begun()
             answer = self._asked(reader, user, message)
         return _found(answer)
 
     def close(self) -> None:
-        """End those that wait for a question."""
+        """End the idle readers."""
         with self._lock:
             idle, self._idle = self._idle, []
         for reader in idle:
             reader.end()
 
     def _admit(self, user: int) -> None:
+        """Raise EAGAIN if too many readers that were given up still exist."""
         with self._lock:
             self._stuck = {r: own for r, own in self._stuck.items() if not r.gone()}
             stuck = list(self._stuck.values())
@@ -132,6 +139,10 @@ class Readers:
             raise _again()
 
     def _asked(self, reader: _Reader, user: int, message: bytes) -> bytes:
+        """Ask a reader, and keep it as idle afterwards, or end it.
+
+        It is given up, with EFAULT, if it does not answer in time.
+        """
         try:
             answer = reader.ask(message)
         except TimeoutError:
@@ -139,9 +150,10 @@ class Readers:
                 with self._lock:
                     self._stuck[reader] = user
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT)) from None
-        except BaseException:  # MemoryError: an answer may be under way
+        except BaseException:  # MemoryError, say: its answer may still come, so do not reuse it
             reader.end()
             raise
+
         with self._lock:
             kept = bool(answer) and len(self._idle) < _EACH
             if kept:
@@ -152,13 +164,13 @@ class Readers:
 
 
 class Memory(NamedTuple):
-    """The memory of the process with thread ``task`` of ``user``, and which mapping counts.
+    """The memory of the process with thread ``task`` of ``user``, and the file to look for.
 
-    A file is told by its device (``major:minor`` in hexadecimal, as maps prints it) and its
-    inode: its path can be any, and "(deleted)". All ``size`` bytes of it must be mapped; 0
-    is a file that cannot be.
+    The file is identified by its device (``major:minor`` in hexadecimal, as /proc/PID/maps
+    prints it) and inode, because its path can be anything, and "(deleted)". A mapping counts
+    only if it has all ``size`` bytes; size 0 means that the file cannot be mapped.
 
-    The methods raise an OSError as :meth:`Readers.ask` does.
+    The methods raise OSError as :meth:`Readers.ask` does.
     """
 
     readers: Readers
@@ -169,7 +181,7 @@ class Memory(NamedTuple):
     size: int = 0
 
     def mapped_at(self) -> int | None:
-        """Where it has the file mapped from its first byte; None where it has not."""
+        """Return the address at which the file is mapped from offset 0; None if it is not."""
         if not self.size:
             return None
         numbers = b"%d" % self.inode, b"%d" % self.size
@@ -177,25 +189,32 @@ class Memory(NamedTuple):
         return None if found is None else int(found)
 
     def string_at(self, address: int, longest: int) -> bytes | None:
-        """The string at ``address``, without its NUL; None where that cannot be read."""
+        """Return the string at ``address`` without its NUL; None if it cannot be read."""
         numbers = b"%d" % self.task, b"%d" % address, b"%d" % longest
         return self.readers.ask(self.user, b"string", *numbers)
 
 
 def lane(request: Request, handle: int) -> tuple[int, int]:
-    """Where a request that needs its caller's memory waits for others of the same user."""
+    """Return the lane of a request that needs its caller's memory; each user has ``_EACH``."""
     return request.uid, handle % _EACH
 
 
 def _begun() -> _Reader:
+    """Start a reader; EAGAIN if that fails for another reason than want of room."""
     try:
         return _Reader()
     except OSError as error:
-        # ENOENT of a program that has been removed must not be taken for a symbol's.
+        # ENOENT would say that no symbol has the name; here it says that the interpreter's
+        # file is missing.
         raise (error if lacks_room(error) else _again()) from None
 
 
 def _found(answer: bytes) -> bytes | None:
+    """Return the bytes of a reader's answer; None if it found nothing.
+
+    Raises:
+        OSError: the reader had no room; EAGAIN, if it gave no answer.
+    """
     kind, found = answer[:1], answer[1:]
     if kind == b"+":
         return found
@@ -205,7 +224,7 @@ def _found(answer: bytes) -> bytes | None:
         number = int(found)
         error = OSError(number, os.strerror(number))
         if not lacks_room(error):
-            return None  # the process has gone, or may not be looked at
+            return None  # the process has exited, or its memory may not be read
         raise error
     raise _again()
 

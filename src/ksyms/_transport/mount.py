@@ -1,4 +1,4 @@
-"""Mounting and unmounting a FUSE directory: mount(2) as root, fusermount3 otherwise."""
+"""Mount and unmount a FUSE directory: with mount(2) as root, with fusermount3 otherwise."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ from .._standing import StandingFile
 KIND: Final = "fuse.ksyms"
 """The file system's type, as /proc/mounts shows it."""
 FORCE: Final = 1 | 2
-"""MNT_FORCE, which ends the connection (fs/fuse/inode.c, fuse_umount_begin); MNT_DETACH."""
+"""Flags of a forced unmount: MNT_FORCE ends the connection (fs/fuse/inode.c,
+fuse_umount_begin), and MNT_DETACH unmounts a directory that is in use.
+"""
 
 _FLAGS: Final = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
 _NOFOLLOW: Final = 8  # UMOUNT_NOFOLLOW
 
 
 _MOUNTS: Final = StandingFile("/proc/self/mountinfo")
-"""Opened before anything is mounted: to unmount takes no new descriptor then."""
+"""The file of all mounts. It is first read before anything is mounted and stays open, so that
+an unmount takes no new descriptor.
+"""
 
 
 class Mounted(NamedTuple):
-    """What is mounted somewhere: a line of mountinfo (proc(5)).
+    """A mount: a line of /proc/self/mountinfo (proc(5)).
 
-    ``number`` is the mount's own, ``above`` that of what it is mounted on; ``device`` is as
-    maps prints it.
+    ``number`` is the mount's id, and ``above`` the id of the mount that it is mounted on.
+    ``device`` is written as /proc/PID/maps prints it.
     """
 
     number: bytes
@@ -44,9 +48,10 @@ class Mounted(NamedTuple):
 
 
 class Mount(NamedTuple):
-    """A FUSE connection and what it is mounted on.
+    """A FUSE connection and its mount.
 
-    ``at`` is open on the directory beneath (O_PATH), whatever its name is by now.
+    ``at`` is an O_PATH descriptor of the directory beneath the mount. It stays valid if the
+    directory is renamed. ``by_helper`` is True if fusermount3 mounted it.
     """
 
     fd: int
@@ -56,26 +61,28 @@ class Mount(NamedTuple):
 
 
 def check() -> None:
-    """Whether anything can be mounted at all.
+    """Check that the kernel offers FUSE.
 
     Raises:
-        ServeError: there is no /dev/fuse.
+        ServeError: /dev/fuse does not exist.
     """
     if not os.path.exists("/dev/fuse"):
         raise _no_fuse(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
 
 def mount(at: int, allow_other: bool) -> Mount:
-    """Mount on the directory that ``at`` is open on; nothing is mounted there yet.
+    """Mount on the directory that ``at`` is open on, on which nothing may be mounted yet.
 
-    From here on nothing in this process may touch the directory before it is served. Signals
-    must not raise exceptions meanwhile; after any other error it is not mounted.
+    From here on nothing in this process may access the directory before it is served: the
+    access would wait for this process itself. Signals must not raise exceptions meanwhile.
+    After any error nothing is left mounted.
 
     Raises:
-        ServeError: there is no /dev/fuse, or mounting is refused.
+        ServeError: /dev/fuse does not exist, or the mount is refused.
     """
     by_helper = os.geteuid() != 0
     directory = place(at)
+
     try:
         fd = (_by_helper if by_helper else _by_root)(at, directory, allow_other)
     except OSError as error:
@@ -92,17 +99,17 @@ def mount(at: int, allow_other: bool) -> Mount:
 
 
 def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
-    """Unmount what is mounted on the directory ``at``, or on ``name`` in it.
+    """Unmount the file system on the directory ``at``, or on ``name`` in it.
 
     Raises:
-        OSError: EBUSY where something in it is in use.
+        OSError: EBUSY if a file in it is in use.
     """
     if by_helper:
         lazy = ["-z"] if flags else []
         run = subprocess.run(
             [_helper(), "-u", *lazy, "--", os.path.join(place(at), name).rstrip("/")],
             stderr=subprocess.PIPE,
-            close_fds=False,  # so that it takes two descriptors and no more
+            close_fds=False,  # True takes more descriptors than the two of this pipe
             text=True,
             errors="replace",
         )
@@ -110,8 +117,9 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
             busy = "busy" in run.stderr.lower()
             raise OSError(errno.EBUSY if busy else errno.EIO, run.stderr.strip())
         return
-    # By the descriptor of the directory beneath, LOOKUP_MOUNTPOINT goes on to what is mounted
-    # there (fs/namei.c, handle_lookup_down), wherever it has been moved.
+
+    # ``at`` is the directory beneath the mount. From it the kernel goes on to the mount itself
+    # (LOOKUP_MOUNTPOINT; fs/namei.c, handle_lookup_down), even if the directory was renamed.
     way = f"/proc/self/fd/{at}/{name}" if name else f"/proc/self/fd/{at}"
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(way), flags | (_NOFOLLOW if name else 0)):
@@ -120,15 +128,15 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
 
 
 def unmounted(mount: Mount, flags: int) -> bool:
-    """Unmount ``mount``, and nothing of anybody else's; false where it is not gone."""
+    """Unmount ``mount`` and no other mount; return True if it is gone."""
     own = mount.mounted
     try:
         mounts = _mounts()
         found = [m for m in mounts if (m.number, m.device) == (own.number, own.device)]
         if not found:
-            return True  # somebody else did; it can live on in another place
+            return True  # it was unmounted already, at least from this mount namespace
         if (own.number, found[0].directory) in [(m.above, m.directory) for m in mounts]:
-            return False  # something else lies over it
+            return False  # another mount lies on top of it
         unmount(mount.at, "", mount.by_helper, flags)
     except OSError:
         return False
@@ -136,17 +144,19 @@ def unmounted(mount: Mount, flags: int) -> bool:
 
 
 def mounted(directory: str) -> Mounted | None:
-    """What is mounted at ``directory``, the uppermost of it, without touching it.
+    """Return the topmost mount at ``directory``, without accessing it; None if there is none.
 
     Raises:
-        OSError: the mounts cannot be read.
+        OSError: /proc/self/mountinfo cannot be read.
     """
     return next((m for m in reversed(_mounts()) if m.directory == directory), None)
 
 
 def _mounts() -> list[Mounted]:
+    """Return all mounts of this mount namespace, in the order of /proc/self/mountinfo."""
     found = []
-    for line in _MOUNTS.text().split(b"\n")[:-1]:  # a directory's name can have any other end
+    # Not splitlines(): a directory's name can contain the other line ends.
+    for line in _MOUNTS.text().split(b"\n")[:-1]:
         before, _, after = line.partition(b" - ")
         number, above, device, _, where = before.split(b" ")[:5]
         where = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), where)
@@ -158,18 +168,22 @@ def _mounts() -> list[Mounted]:
 
 
 def _take_back(at: int, by_helper: bool) -> None:
+    """Undo a mount that failed half-way, as far as that is possible."""
     with suppress(OSError, ServeError):
         unmount(at, "", by_helper, FORCE)
 
 
 def _by_root(at: int, directory: str, allow_other: bool) -> int:
+    """Open /dev/fuse and mount with mount(2); return the connection's descriptor."""
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise _no_fuse(error) from None
+
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions"
     if allow_other:
         options += ",allow_other"
+
     libc = ctypes.CDLL(None, use_errno=True)
     where = f"/proc/self/fd/{at}".encode()
     if libc.mount(b"ksyms", where, KIND.encode(), _FLAGS, options.encode()):
@@ -184,18 +198,21 @@ def _by_root(at: int, directory: str, allow_other: bool) -> int:
 
 
 def _by_helper(at: int, directory: str, allow_other: bool) -> int:
-    """fusermount3 mounts, and sends the descriptor over a socket (fusermount.c, send_fd).
+    """Mount with fusermount3, which sends the descriptor over a socket (fusermount.c, send_fd).
 
-    It takes a path; so nobody else may be able to put another directory there.
+    fusermount3 takes a path, so the path is refused if another user could put another
+    directory there.
     """
     try:
         os.close(descend(directory, alone=True))
     except UntrustedError as error:
         raise _not_mounted(directory, str(error), error.errno) from None
+
     ours, theirs = socket.socketpair()
     options = "default_permissions,nosuid,nodev,noexec,fsname=ksyms,subtype=ksyms"
     if allow_other:
         options += ",allow_other"
+
     with ours, theirs:
         run = subprocess.run(
             [_helper(), "-o", options, "--", directory],
@@ -209,17 +226,20 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
         numbers = array.array("i")
         space = socket.CMSG_SPACE(numbers.itemsize)
         _, messages, _, _ = ours.recvmsg(1, space)
+
     if run.returncode or not messages:
-        if run.returncode <= 0:  # it mounted, and there was no room for another descriptor
+        if run.returncode <= 0:  # it may have mounted, and the descriptor did not arrive
             _take_back(at, True)
         why = run.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
         raise _not_mounted(directory, why[0].rstrip("."))
+
     numbers.frombytes(messages[0][2][: numbers.itemsize])
     os.set_inheritable(numbers[0], False)
     return numbers[0]
 
 
 def _helper() -> str:
+    """Return the path of fusermount3, or fusermount; ServeError if neither is installed."""
     from shutil import which
 
     found = which("fusermount3") or which("fusermount")

@@ -1,10 +1,15 @@
-"""The loop that serves requests, and what its handlers share.
+"""The loop that serves requests, and the base class of its handlers.
 
-Requests are read and most are answered by one thread: RELEASE is told of after close() has
-returned, and with several readers a close followed by an open gave a spurious EBUSY (2 to 60
-in 5,000). What may take long is answered by others, so that it holds up nobody's reads: each in
-its lane, one after the other. Snapshots have a lane. What needs the caller's memory has some a
-user (:func:`.memory.lane`): a page of that may come late, and holds up no other user's calls.
+One thread reads all requests and answers most of them. It must be one thread: the kernel sends
+RELEASE after close() has returned, and with several threads a close followed by an open gave a
+spurious EBUSY (2 to 60 times in 5,000).
+
+A request that may take long is answered by another thread, so that it does not delay reads.
+Such requests wait in lanes. Each lane has a thread, which answers them one after the other:
+
+    snapshots      one lane for all: LOOKUP (FUSE) and OPEN (CUSE) that take a snapshot
+    user, 0 to 3   lanes of each user (:func:`.memory.lane`): ioctl requests that read the
+                   caller's memory, of which a page may come late
 """
 
 from __future__ import annotations
@@ -29,13 +34,16 @@ from . import protocol
 from .memory import PATIENCE
 from .protocol import Buffer, Channel, Request
 
-_AGAIN: Final = 0.1  # seconds until an answer is tried again that there was no memory for
+_AGAIN: Final = 0.1  # seconds until an answer that failed for want of memory is sent again
 _LANES: Final = 32
-"""Lanes at most, each a thread while it has work; the lane of snapshots is always there."""
+"""Limit on lanes beside that of snapshots. A lane has a thread while it has work."""
 
 
 class Answer(NamedTuple):
-    """What is sent; what is done after it, or instead where nobody waits for it any more."""
+    """A reply: ``after`` is called once it was sent, ``undo`` if it could not be.
+
+    The kernel takes no reply to a request that was interrupted meanwhile.
+    """
 
     parts: tuple[Buffer, ...] = ()
     undo: Callable[[], None] | None = None
@@ -43,9 +51,9 @@ class Answer(NamedTuple):
 
 
 class WaitError(Exception):
-    """The answer takes long: it has to be found by another thread, with ``wait``.
+    """The signal that an answer takes long: another thread has to call the handler to wait.
 
-    ``lane`` is what it is done in, after what came before it; None is that of snapshots.
+    ``lane`` is the lane in which the request waits; None is that of snapshots.
     """
 
     def __init__(self, lane: Hashable = None) -> None:
@@ -58,31 +66,37 @@ Told = Callable[[Request, int, float], None]
 
 
 class Operations(ABC):
-    """A file system or a device: a handler an opcode; all others are ENOSYS.
+    """A file system or a device: one handler for each opcode; other opcodes get ENOSYS.
 
-    A handler takes the request and whether it may wait, and raises an OSError or a
-    KsymsError with the errno to answer.
+    A handler takes the request and ``wait``: True if it may take long, False if it must raise
+    WaitError instead. To answer with an errno it raises an OSError or a KsymsError with it.
     """
 
     closing: bool = False
-    """Whether no more opens are answered, since the server is about to end."""
+    """True if the server is about to end, so that opens are refused."""
 
     @abstractmethod
     def handlers(self) -> dict[int, Handler]:
-        """The handlers, by opcode."""
+        """Return the handlers, by opcode."""
 
 
 def serve(channel: Channel, operations: Operations, told: Told | None = None) -> None:
-    """Serve until the connection ends; ``told`` of each request, its errno and seconds."""
+    """Serve requests until the connection ends.
+
+    ``told`` is called after each request with the request, its errno (0 for success) and the
+    seconds that it took.
+    """
     handlers = operations.handlers()
     lanes = _Lanes()
     while (request := channel.receive()) is not None:
         if request.opcode == protocol.INTERRUPT:
             continue
+
         handler = handlers.get(request.opcode)
         if handler is None:
             _finish(channel, request, errno.ENOSYS, time.monotonic(), told)
             continue
+
         try:
             _answer(channel, request, handler, False, told)
         except WaitError as error:
@@ -91,13 +105,16 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
             try:
                 work = partial(_answer, channel, request, handler, True, told)
                 lanes.submit(error.lane, _Work(work, late, time.monotonic() + PATIENCE))
-            except (KsymsError, OSError, MemoryError):  # no more threads can be begun
+            except (KsymsError, OSError, MemoryError):  # no thread or lane is available
                 late()
     lanes.finish()
 
 
 class _Work(NamedTuple):
-    """What is to be done, and what instead if that has not begun at the time ``due``."""
+    """A request in a lane: ``do`` answers it; ``late`` does if ``do`` has not begun by ``due``.
+
+    ``due`` is a time of time.monotonic().
+    """
 
     do: Callable[[], None]
     late: Callable[[], None]
@@ -105,9 +122,9 @@ class _Work(NamedTuple):
 
 
 class _Lanes:
-    """Work that is done by others: in each lane one after the other; used by one thread.
+    """The lanes, in each of which one thread does the work in order.
 
-    What one of them waits for does not hold up the process's end.
+    Only one thread submits work. A thread that waits does not delay the process's exit.
     """
 
     def __init__(self) -> None:
@@ -116,11 +133,11 @@ class _Lanes:
         self._snapshots = _thread.allocate_lock()
 
     def submit(self, lane: Hashable, work: _Work) -> None:
-        """Have ``work`` done in ``lane``; in that of snapshots it is never late.
+        """Have ``work`` done in ``lane``. In the lane of snapshots (None) it is never late.
 
         Raises:
             OSError: there are too many lanes.
-            ServeError: there is no thread to be had.
+            ServeError: a thread cannot be started.
         """
         with self._lock:
             if lane in self._work:
@@ -131,7 +148,7 @@ class _Lanes:
             self._work[lane] = deque([work])
         try:
             ended = begin(self._run, lane)
-        except BaseException:  # nobody else submits: it is the only work of the lane
+        except BaseException:  # only this thread submits, so the lane has no other work
             with self._lock:
                 del self._work[lane]
             raise
@@ -139,10 +156,11 @@ class _Lanes:
             self._snapshots = ended
 
     def finish(self) -> None:
-        """Wait for the snapshots that are being taken; for callers' memory nobody waits."""
+        """Wait until the lane of snapshots is empty; the other lanes are not waited for."""
         self._snapshots.acquire()
 
     def _run(self, lane: Hashable) -> None:
+        """Do a lane's work in order, and end the lane when it has none."""
         while True:
             with self._lock:
                 if not self._work[lane]:
@@ -152,13 +170,14 @@ class _Lanes:
             try:
                 in_time = lane is None or time.monotonic() < work.due
                 (work.do if in_time else work.late)()
-            except Exception:  # the lane stays open to others
+            except Exception:  # the lane goes on with the next request
                 _complain()
 
 
 def _answer(
     channel: Channel, request: Request, handler: Handler, wait: bool, told: Told | None
 ) -> None:
+    """Call the handler and send its answer, or an errno for its exception."""
     begun = time.monotonic()
     try:
         answer = handler(request, wait)
@@ -167,12 +186,12 @@ def _answer(
         _finish(channel, request, error.errno or errno.EIO, begun, told)
     except WaitError:
         raise
-    except struct.error:  # the body is shorter than that of its opcode
+    except struct.error:  # the body is shorter than the opcode's structure
         _finish(channel, request, errno.EINVAL, begun, told)
     except MemoryError:
         _finish(channel, request, errno.ENOMEM, begun, told)
     except Exception:
-        # A mistake of ours: neither the caller nor all the others must hang for it.
+        # A defect of this program: answer all the same, and go on with the other requests.
         _finish(channel, request, errno.EIO, begun, told)
         _complain()
     else:
@@ -180,6 +199,7 @@ def _answer(
 
 
 def _reply(channel: Channel, request: Request, answer: Answer) -> None:
+    """Send an answer, and call its ``after``, or its ``undo`` if it could not be sent."""
     if request.opcode in protocol.NO_REPLY:
         return
     try:
@@ -195,10 +215,10 @@ def _reply(channel: Channel, request: Request, answer: Answer) -> None:
 def _finish(
     channel: Channel, request: Request, number: int, begun: float, told: Told | None
 ) -> None:
-    """Answer with an errno, until that is done.
+    """Answer with an errno, and try again until there is memory for it.
 
-    Who has no answer cannot even be killed (fs/fuse/dev.c, request_wait_answer). Of a request
-    that was answered the kernel takes no other answer.
+    A process that waits for an answer cannot even be killed (fs/fuse/dev.c,
+    request_wait_answer). If the request was answered before, the kernel ignores this answer.
     """
     while request.opcode not in protocol.NO_REPLY:
         try:
@@ -210,12 +230,13 @@ def _finish(
 
 
 def _tell(told: Told | None, request: Request, number: int, begun: float) -> None:
+    """Report a request that was answered to ``told``, if there is one."""
     if told is not None:
         with suppress(MemoryError):
             told(request, number, time.monotonic() - begun)
 
 
 def _complain() -> None:
-    """Have what nobody foresaw said as that of any thread is, if there is the memory to."""
+    """Report the current exception with threading.excepthook, if there is memory for it."""
     with suppress(MemoryError):
         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), None)))

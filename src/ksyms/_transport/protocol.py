@@ -1,7 +1,7 @@
 """The kernel's FUSE protocol, as /dev/fuse and /dev/cuse speak it.
 
-Source: include/uapi/linux/fuse.h, protocol 7.31 to 7.45; the structures are of 64-bit
-boundaries in every ABI. One thread reads requests; replies may come from any.
+Source: include/uapi/linux/fuse.h, protocol 7.31 to 7.45. Its structures are aligned to 64 bits
+in every ABI. One thread reads requests; any thread may reply.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Buffer = bytes | bytearray | memoryview
 
 VERSION: Final = 7
 MINOR: Final = 40
-"""The newest minor version that this code knows: 7.40 has passthrough (Linux 6.9)."""
+"""The newest minor version that this code uses: 7.40 has passthrough (Linux 6.9)."""
 OLDEST_MINOR: Final = 31
 
 LOOKUP: Final = 1
@@ -46,15 +46,15 @@ NAMES: Final = {
     IOCTL: "IOCTL",
     BATCH_FORGET: "BATCH_FORGET",
 }
-"""What a line for each call says; of the others the number."""
+"""The names of opcodes in the log of calls; other opcodes are logged as numbers."""
 CHANGES: Final = (SETATTR, *range(6, 14), WRITE, 21, 24, 35, 43, 45)
-"""What would change a file or directory: SYMLINK to LINK, WRITE, SETXATTR and more."""
+"""Opcodes that change a file or directory: SYMLINK to LINK, WRITE, SETXATTR and more."""
 NO_REPLY: Final = frozenset({FORGET, BATCH_FORGET, INTERRUPT})
-"""Requests that the kernel waits for no answer to."""
+"""Opcodes to which the kernel expects no reply."""
 
 ROOT_NODE: Final = 1
 
-# INIT's flags; those from 32 on are in flags2.
+# INIT's flags; bits 32 to 63 are sent in flags2.
 ASYNC_READ: Final = 1 << 0
 BIG_WRITES: Final = 1 << 5
 PARALLEL_DIROPS: Final = 1 << 18
@@ -88,13 +88,13 @@ DIRENT: Final = struct.Struct("=QQII")
 
 MAX_READ: Final = 1 << 20
 BUFFER: Final = MAX_READ + (1 << 16)
-"""Bytes of the buffer that requests are read into; a request never is larger."""
+"""Bytes of the buffer that requests are read into; no request is larger."""
 
 
 class Request(NamedTuple):
-    """One request: its header's fields, and what follows the header.
+    """A request: the fields of its header, and the ``body`` that follows the header.
 
-    ``pid`` is the calling thread's id in this process's pid namespace, 0 where it has none.
+    ``pid`` is the calling thread's id in this process's pid namespace, 0 if it has none there.
     """
 
     opcode: int
@@ -107,7 +107,10 @@ class Request(NamedTuple):
 
 
 class Attributes(NamedTuple):
-    """What stat() shows of a node; ``size`` in bytes, ``time`` in nanoseconds since 1970."""
+    """The attributes of a node that stat() shows.
+
+    ``size`` is in bytes, ``time`` in nanoseconds since 1970.
+    """
 
     node: int
     mode: int
@@ -118,7 +121,7 @@ class Attributes(NamedTuple):
     time: int = 0
 
     def pack(self) -> bytes:
-        """``struct fuse_attr``."""
+        """Return them as ``struct fuse_attr``."""
         seconds, rest = divmod(self.time, 10**9)
         return ATTR.pack(
             self.node,
@@ -138,10 +141,10 @@ class Channel:
         self._buffer = bytearray(BUFFER)
 
     def receive(self) -> Request | None:
-        """The next request; None when the connection has ended.
+        """Return the next request; None if the connection has ended.
 
         Raises:
-            OSError: it cannot be read for another reason.
+            OSError: a request cannot be read for another reason.
         """
         while True:
             try:
@@ -150,26 +153,27 @@ class Channel:
                 if error.errno == errno.ENODEV:  # unmounted
                     return None
                 if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
-                    continue  # ENOENT: it was interrupted before it could be read
+                    continue  # ENOENT: the request was interrupted before it was read
                 raise
             if length < IN_HEADER.size:
                 return None
+
             header = IN_HEADER.unpack_from(self._buffer)
             _, opcode, unique, node, uid, gid, pid, _, _ = header
             body = bytes(memoryview(self._buffer)[IN_HEADER.size : length])
             return Request(opcode, unique, node, uid, gid, pid, body)
 
     def reply(self, request: Request, *parts: Buffer) -> bool:
-        """Answer with ``parts``, one after the other; false where nobody waits any more.
+        """Answer with ``parts``, joined; return False if the kernel takes no answer any more.
 
         Raises:
-            MemoryError: there is none for it, here or in the kernel; nothing was answered.
+            MemoryError: here or in the kernel; nothing was answered.
         """
         length = OUT_HEADER.size + sum(memoryview(part).nbytes for part in parts)
         return self._send([OUT_HEADER.pack(length, 0, request.unique), *parts])
 
     def fail(self, request: Request, number: int) -> bool:
-        """Answer with an errno; false where nobody waits any more.
+        """Answer with an errno; return False if the kernel takes no answer any more.
 
         Raises:
             MemoryError: as :meth:`reply`.
@@ -177,11 +181,13 @@ class Channel:
         return self._send([OUT_HEADER.pack(OUT_HEADER.size, -number, request.unique)])
 
     def _send(self, parts: Sequence[Buffer]) -> bool:
+        """Write a reply; return False if the kernel takes none any more."""
         try:
             os.writev(self.fd, parts)
         except OSError as error:
-            # ENOENT: the request was interrupted. ENODEV: unmounted. EBADF: we have ended,
-            # and a thread that waited for a caller's memory comes too late.
+            # ENOENT: the request was interrupted. ENODEV: the directory was unmounted.
+            # EBADF: the server has closed the connection, and this thread, which waited for a
+            # caller's memory, comes too late.
             if error.errno in (errno.ENOENT, errno.ENODEV, errno.EBADF):
                 return False
             if error.errno == errno.ENOMEM:
@@ -191,9 +197,9 @@ class Channel:
 
 
 def negotiated(body: bytes, wanted: int) -> tuple[int, bytes] | None:
-    """What both sides can do, of the flags ``wanted``, and INIT's answer.
+    """Return the flags of ``wanted`` that the kernel offers too, and INIT's answer.
 
-    None where the kernel's protocol is older than 7.31 (Linux 5.4).
+    None if the kernel's protocol is older than 7.31 (Linux 5.4).
     """
     major, minor, readahead, low = INIT_IN.unpack_from(body)
     if major != VERSION or minor < OLDEST_MINOR:
@@ -209,7 +215,10 @@ def negotiated(body: bytes, wanted: int) -> tuple[int, bytes] | None:
 
 
 def directory(entries: Sequence[tuple[int, str, int]], offset: int, size: int) -> bytes:
-    """READDIR's answer: node, name and type (DT_*) of entries from ``offset`` on."""
+    """Return READDIR's answer: the entries from ``offset`` on that fit ``size`` bytes.
+
+    An entry has a node number, a name and a type (DT_*). ``offset`` counts entries.
+    """
     out = b""
     for place, (node, name, kind) in enumerate(entries[offset:], offset + 1):
         raw = name.encode()

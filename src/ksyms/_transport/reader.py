@@ -1,8 +1,8 @@
-"""The process that reads callers' memory for a server, and has nothing else of the server's.
+"""The process that reads callers' memory for a server, and has no other descriptor of it.
 
-It is run by its path (:mod:`.memory`), and so imports nothing of ksyms. Its stdin is a socket:
-a request and its answer are a message each. What it waits for may never come; the server then
-goes on, and may end, without it.
+It is run by its path (:mod:`.memory`), and so imports nothing of ksyms. Its stdin is a socket
+of messages: each request is one, and each answer. The page that it waits for may never arrive;
+the server then goes on, and may end, without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST: Final = 4096
 def main() -> None:
     """Answer requests until the server closes its end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they are for the server, which ends this
+        signal.signal(number, signal.SIG_IGN)  # for the server, which ends this process
     fcntl.fcntl(_SOCKET, fcntl.F_SETOWN, os.getpid())
     os.write(_SOCKET, b"ready")
     while request := os.read(_SOCKET, _LONGEST):
@@ -33,10 +33,11 @@ def main() -> None:
 
 
 def _ends_with_server(ends: bool) -> bool:
-    """Whether SIGIO is to kill this process when the server ends; false where it has ended.
+    """Have SIGIO kill this process when the server ends, or no longer.
 
-    What waits for a page that can still be killed would wait on without a server. Only while
-    it works: any message sends SIGIO too.
+    Returns False if the server has ended already. Without this, a process that waits for a
+    page would go on waiting after the server's end. It must be on only during the work: any
+    message on the socket sends SIGIO too.
     """
     flags = fcntl.fcntl(_SOCKET, fcntl.F_GETFL)
     flags = flags | os.O_ASYNC if ends else flags & ~os.O_ASYNC
@@ -47,7 +48,7 @@ def _ends_with_server(ends: bool) -> bool:
 
 
 def _answer(call: bytes, task: bytes, *others: bytes) -> bytes:
-    """``+`` and what was found, ``-`` where there is none, or ``!`` and an errno."""
+    """Return ``+`` and the bytes found, ``-`` if there are none, or ``!`` and an errno."""
     try:
         if call == b"string":
             address, longest = map(int, others)
@@ -61,7 +62,10 @@ def _answer(call: bytes, task: bytes, *others: bytes) -> bytes:
 
 
 def _mapped_at(task: int, device: bytes, inode: bytes, size: int) -> bytes | None:
-    """Where ``task`` has ``size`` bytes of a file mapped, in digits; None where it has not."""
+    """Return the address of ``task``'s mapping of a file from offset 0, in decimal digits.
+
+    None if it has no such mapping of at least ``size`` bytes.
+    """
     with open(f"/proc/{task}/maps", "rb") as file:
         for line in file:
             place, _, offset, its_device, its_inode = line.split(None, 5)[:5]
@@ -74,10 +78,13 @@ def _mapped_at(task: int, device: bytes, inode: bytes, size: int) -> bytes | Non
 
 
 def _string_at(task: int, address: int, longest: int) -> bytes | None:
-    """The string at ``address``, without its NUL; None where that cannot be read."""
+    """Return the string at ``address`` without its NUL; None if it cannot be read.
+
+    If no NUL is found within ``longest`` bytes, those bytes are returned.
+    """
     found = b""
     while len(found) < longest:
-        # Up to the end of a page: the next one may not be there.
+        # Read up to the end of a page: the next page may not be mapped.
         at = address + len(found)
         part = _copied(task, at, min(longest - len(found), -at % 4096 or 4096))
         text, end, _ = part.partition(b"\0")
@@ -94,11 +101,11 @@ class _Part(ctypes.Structure):
 
 
 def _copied(task: int, address: int, length: int) -> bytes:
-    """``length`` bytes of the memory of thread ``task``; none where they cannot be read.
+    """Return ``length`` bytes of the memory of thread ``task``; b"" if they cannot be read.
 
-    By process_vm_readv(): a read of /proc/PID/mem that waits for a page of a dead file
-    system cannot be killed (seen on 6.18, in filemap_fault). Nor can this where the other
-    file system was mounted without FUSE_ASYNC_READ.
+    It uses process_vm_readv(), because a read of /proc/PID/mem that waits for a page of a dead
+    file system cannot be killed (seen on 6.18, in filemap_fault). Nor can process_vm_readv()
+    be killed if that file system was mounted without FUSE_ASYNC_READ.
     """
     libc = ctypes.CDLL(None)
     buffer = ctypes.create_string_buffer(length)

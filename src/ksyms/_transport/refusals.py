@@ -1,4 +1,4 @@
-"""Words for whom an open is refused: for anybody can ask thousands of times a second."""
+"""Messages on refused opens, at most one a second: any user can cause thousands of refusals."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _PAUSE: Final = 1.0  # seconds between two lines
 
 
 class Refusals:
-    """Says who was refused: the first at once, of those that follow once a second how many.
+    """The reports of refused opens: the first at once, then once a second how many.
 
-    Any thread may add one.
+    Any thread may add a refusal.
 
     Args:
-        event: told in words.
+        event: called with each message.
     """
 
     def __init__(self, event: Callable[[str], None]) -> None:
         self._event = event
         self._lock = threading.Lock()
         self._due = 0.0
-        """When the next may be said at once; never, while a thread says what follows."""
+        """Time from which a refusal is reported at once; infinite while a thread reports."""
         self._counts: Counter[tuple[str, int]] = Counter()
         self._last = 0
 
     def add(self, name: str, task: int, number: int) -> None:
-        """The thread ``task`` was refused an open of ``name``, with this errno."""
+        """Count that the thread ``task`` was refused an open of ``name`` with an errno."""
         with self._lock:
             self._counts[name, number] += 1
             self._last = task
@@ -45,11 +45,11 @@ class Refusals:
         self._event(words)
         try:
             begin(self._follow)
-        except (ServeError, MemoryError):  # what follows is said with who is refused then
+        except (ServeError, MemoryError):  # the next refusal after the pause reports them
             self._due = time.monotonic() + _PAUSE
 
     def _follow(self) -> None:
-        """Say how many came in each second, until one has none."""
+        """Report the refusals of each second, until a second has none."""
         try:
             while True:
                 time.sleep(_PAUSE)
@@ -63,7 +63,7 @@ class Refusals:
             self._due = 0
 
     def _taken(self) -> str:
-        """In words, who was refused since this was asked last: one, or how many."""
+        """Return the message on the refusals since the last call, and reset the counts."""
         counts, self._counts = self._counts, Counter()
         if counts.total() == 1:
             [(name, number)] = counts
