@@ -29,7 +29,7 @@ COUNT = 1000
 
 
 class Layout(NamedTuple):
-    """How a version of scripts/kallsyms.c arranges what it writes."""
+    """The arrangement of the tables by a version of scripts/kallsyms.c."""
 
     addresses: str
     """``words``, ``base``, ``percpu`` (a base, and KALLSYMS_ABSOLUTE_PERCPU), ``places``.
@@ -37,15 +37,15 @@ class Layout(NamedTuple):
     Or ``static``: of 64 bits places, of 32 words.
     """
     first: bool = True
-    """Whether they come before all else: until 6.3."""
+    """True if they come before all else: until 6.3."""
     wide_markers: bool = False
     seqs: bool = False
     long_names: bool = False
     padded: bool = True
-    """Whether tables are aligned to a word, and not to 32 bits."""
+    """True if tables are aligned to a word, and not to 32 bits: until 6.19."""
 
     def addresses_of(self, bits: int) -> str:
-        """What the addresses of a kernel are."""
+        """Return the kind of a kernel's addresses."""
         if self.addresses == "static":
             return "places" if bits == 64 else "words"
         return self.addresses
@@ -200,7 +200,7 @@ def lzma_alone(data: bytes) -> bytes:
 
 
 def by(*tool: str) -> Callable[[bytes], bytes]:
-    """What a program makes of its standard input."""
+    """Return a function that gives its data to a program, and returns what that prints."""
 
     def packed(data: bytes) -> bytes:
         return subprocess.run(tool, input=data, stdout=subprocess.PIPE, check=True).stdout

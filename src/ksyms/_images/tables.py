@@ -70,7 +70,7 @@ _TRIES: Final = 4096
 
 
 class Tables(NamedTuple):
-    """What the tables say: of each symbol its address, and its letter and name in one.
+    """The symbols in the tables: of each its address, and its letter and name in one.
 
     ``order`` is the machine's byte order, ``bits`` those of its words.
     """
@@ -98,7 +98,7 @@ class _Tokens(NamedTuple):
         return at + (self.start - at) % size
 
     def words(self, data: bytes, start: int, count: int, size: int) -> U64:
-        """So many unsigned words of ``size`` bytes."""
+        """Return ``count`` unsigned words of ``size`` bytes."""
         kind = f"{'<' if self.order == 'little' else '>'}u{size}"
         return np.frombuffer(data, kind, count, start).astype(np.uint64)
 
@@ -118,7 +118,7 @@ class _Names(NamedTuple):
 
 
 class _Budget:
-    """How many more places may be looked at."""
+    """The number of places that may still be looked at."""
 
     def __init__(self) -> None:
         self.left = _TRIES
@@ -165,7 +165,7 @@ def find_tables(data: bytes) -> Tables:
 
 
 def _are_symbols(names: list[bytes]) -> bool:
-    """Whether each is a letter of nm's and a name that a line of text can have."""
+    """Return True if each is a letter of nm's and a name that a line of text can have."""
     letters = {name[:1] for name in names}
     whole = all(letter.isalpha() or letter in (b"?", b"-") for letter in letters)
     return whole and min(map(len, names)) > 1 and not _BREAKS.search(b"".join(names))
@@ -229,7 +229,7 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
 
 
 def _only_marker(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
-    """Where the marker of a kernel of 256 names or fewer can be, a zero.
+    """Yield the places of the one marker of a kernel of 256 names or fewer, a zero.
 
     That says little, so all that lies between the count and it must be names. It lies before
     the tokens, or in 6.2 and 6.3 before kallsyms_seqs_of_names, of three bytes a name.
@@ -242,7 +242,7 @@ def _only_marker(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]
 
 
 def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int, int], ...]:
-    """Where the names begin, and the table before them, when their number is at ``count``.
+    """Return the beginnings of the names, and of the table with their number at ``count``.
 
     Before 4.20 it is a word, as the markers of ``marker`` bytes are; since it has 32 bits.
     Tables are aligned to a word; since 7.0 to 32 bits on all machines (a081b5789255).
@@ -254,7 +254,7 @@ def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int
 
 
 def _markers(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
-    """What can be markers: where, their values, the bytes of each; the longest first."""
+    """Yield candidates for markers: place, values, bytes of each; the longest first."""
     for size in (4, 8):
         low = tokens.aligned(max(tokens.start - _WINDOW, 0), size)
         words = tokens.words(data, low, max((tokens.start - low) // size, 0), size)
@@ -281,7 +281,7 @@ _FEW: Final = 16
 def _walked(
     data: bytes, start: int, markers: I64, count: int, end: int, big: bool
 ) -> tuple[I64, I64] | None:
-    """Where the tokens of each name are, and how many; None where the markers disagree.
+    """Return the place and number of each name's tokens; None if the markers disagree.
 
     Args:
         data: where the names are.
@@ -361,7 +361,7 @@ def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] |
 
 
 def _are_addresses(data: bytes, tokens: _Tokens, found: U64, bits: int) -> bool:
-    """Whether the middle one is in the kernel, and so no distance from something.
+    """Return True if the middle one is in the kernel, and so no distance from something.
 
     Where nothing says where the kernel lies, no kernel of 32 bits is believed to be as near to
     zero, or below it, as distances are.
@@ -423,12 +423,12 @@ def _from_places(
 
 
 def _signed(data: bytes, tokens: _Tokens, start: int, count: int) -> I64:
-    """So many signed words of 32 bits."""
+    """Return ``count`` signed words of 32 bits."""
     return tokens.words(data, start, count, 4).astype(np.uint32).view(np.int32).astype(np.int64)
 
 
 def _ascends(address: U64) -> bool:
-    """Whether they are sorted, and not all of a few."""
+    """Return True if they are sorted, and not all of a few."""
     if (address[1:] < address[:-1]).any():
         return False
     return int(np.count_nonzero(address[1:] != address[:-1])) > len(address) // 4
