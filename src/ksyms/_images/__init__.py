@@ -85,14 +85,14 @@ def files_at(path: str) -> dict[str, bytes] | None:
     Raises:
         ImageError: it is an image, and :func:`files_of` cannot read it.
     """
-    from .._compressed import contents
+    from .._compressed import FollowedError, contents
 
     try:
         data, sure = contents(path), True
-    except OSError:
-        return None
-    except ValueError:
+    except FollowedError:
         data, sure = whole(path), False
+    except (OSError, ValueError):
+        return None
     if data[:4] == b"\x7fELF" and has_symbols(data, path):
         return None
     try:

@@ -63,6 +63,7 @@ _PART: Final = 1 << 16
 """Names that are spelled at a time: their bytes take many times their room meanwhile."""
 _FARTHEST: Final = 1 << 29
 """Bytes that lie between two of a kernel's addresses at most."""
+_FEW_TRIES: Final = 1 << 16
 _TABLE: Final = 64
 """Places that take as long as what lies before one table of tokens."""
 _TRIES: Final = 4096
@@ -122,6 +123,13 @@ class _Budget:
 
     def __init__(self) -> None:
         self.left = _TRIES
+        self.few = _FEW_TRIES
+        """The same of kernels of few names, of which more looks like one."""
+
+    def allows(self, places: int = 1) -> bool:
+        """Return True, and look at them, if so many are left of kernels of few names."""
+        self.few -= places
+        return self.few >= 0
 
     def spend(self, places: int = 1) -> None:
         """Look at one, or at what takes as long as so many.
@@ -206,7 +214,7 @@ def _indexed(data: bytes, begins: list[int], end: int, at: int, order: Order) ->
 
 def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
     """The names whose markers lie before ``tokens``; None where there are none."""
-    for at, markers, size in chain(_markers(data, tokens), _only_marker(data, tokens)):
+    for at, markers, size in chain(_markers(data, tokens), _only_marker(data, tokens, budget)):
         blocks, last = len(markers), int(markers[-1])
         low = tokens.aligned(max(at - last - _BLOCK * _LONGEST - 2 * _PADDING, 0), 4)
         counts = tokens.words(data, low, max((at - last - low) // 4, 0), 4)
@@ -214,9 +222,11 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
         if blocks == 1:
             room = at - low - 4 * np.arange(len(counts))
             fits &= (counts >= _FEWEST) & (room > 2 * counts) & (room < _LONGEST * counts)
-        for place in np.flatnonzero(fits)[::-1][:_TRIES].tolist():
+        for place in np.flatnonzero(fits)[::-1].tolist():
             if blocks > 1:
                 budget.spend()
+            elif not budget.allows():
+                break
             count = int(counts[place])
             for start, counted, bits in _arrangements(low + 4 * place, size, tokens.order):
                 if counted < 0 or (size == 8 and tokens.words(data, counted, 1, 8)[0] != count):
@@ -228,7 +238,9 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
     return None
 
 
-def _only_marker(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
+def _only_marker(
+    data: bytes, tokens: _Tokens, budget: _Budget
+) -> Iterator[tuple[int, I64, int]]:
     """Yield the places of the one marker of a kernel of 256 names or fewer, a zero.
 
     That says little, so all that lies between the count and it must be names. It lies before
@@ -237,7 +249,7 @@ def _only_marker(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]
     for seqs in (0, *range(_FEWEST, _BLOCK + 1)):
         for align, size in ((4, 4), (8, 4), (8, 8)):
             at = tokens.start - 3 * seqs - -3 * seqs % align - align
-            if at > 0 and data[at : at + align] == bytes(align):
+            if at > 0 and data[at : at + align] == bytes(align) and budget.allows(_TABLE):
                 yield at, np.zeros(1, np.int64), size
 
 

@@ -7,7 +7,7 @@ import os
 import re
 
 from .. import _portable
-from .._compressed import contents, is_running, is_stream, read_stream, unpacked
+from .._compressed import FollowedError, contents, is_running, is_stream, read_stream, unpacked
 from .._elf import constants as elf
 from .._elf import read_image
 from .._errors import ImageError, SourceError, reason
@@ -65,10 +65,12 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
         data = contents(label, copy)
     except OSError as error:
         raise _unopened(label, error) from None
-    except ValueError as error:
+    except FollowedError as error:
         from .._images import whole
 
         return _of_packed(label, whole(label), error)
+    except ValueError as error:
+        raise _unread(label, error) from None
     table = _table(label, data)
     # A process can open the device only once, so only a packed file is opened again.
     if isinstance(data, bytes) and (told := told_by(label)) is not None:
@@ -106,8 +108,10 @@ def _of_stream(label: str) -> SymbolTable:
         raise _unread(label, error) from None
     try:
         data = unpacked(packed)
-    except ValueError as error:
+    except FollowedError as error:
         return _of_packed(label, packed, error)
+    except ValueError as error:
+        raise _unread(label, error) from None
     table = _table(label, data)
     if (told := _portable.header_facts(packed, label)) is not None:
         _portable.check_matches(told, table.facts, label)
