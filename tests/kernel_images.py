@@ -10,9 +10,10 @@ import gzip
 import lzma
 import struct
 import subprocess
+import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -28,20 +29,29 @@ COUNT = 1000
 
 
 class Layout(NamedTuple):
-    """How a version of scripts/kallsyms.c arranges what it writes."""
+    """The arrangement of the tables by a version of scripts/kallsyms.c."""
 
     addresses: str
-    """``words``, ``base``, ``percpu`` (a base, and KALLSYMS_ABSOLUTE_PERCPU), ``places``."""
+    """``words``, ``base``, ``percpu`` (a base, and KALLSYMS_ABSOLUTE_PERCPU), ``places``.
+
+    Or ``static``: of 64 bits places, of 32 words.
+    """
     first: bool = True
-    """Whether they come before all else: until 6.3."""
+    """True if they come before all else: until 6.3."""
     wide_markers: bool = False
     seqs: bool = False
     long_names: bool = False
     padded: bool = True
-    """Whether tables are aligned to a word, and not to 32 bits."""
+    """True if tables are aligned to a word, and not to 32 bits: until 6.19."""
+
+    def addresses_of(self, bits: int) -> str:
+        """Return the kind of a kernel's addresses."""
+        if self.addresses == "static":
+            return "places" if bits == 64 else "words"
+        return self.addresses
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Layout] = {
     "2.6.10": Layout("words", wide_markers=True),
     "4.6": Layout("base", wide_markers=True),
     "5.10": Layout("base"),
@@ -51,6 +61,7 @@ LAYOUTS = {
     "6.4": Layout("base", first=False, seqs=True, long_names=True),
     "6.12 percpu": Layout("percpu", first=False, seqs=True, long_names=True),
     "7.2": Layout("places", first=False, seqs=True, long_names=True, padded=False),
+    "7.2 static": Layout("static", first=False, seqs=True, long_names=True, padded=False),
 }
 
 
@@ -77,16 +88,18 @@ def image(  # noqa: PLR0915 - one file, front to back
     order: str,
     count: int = COUNT,
     places: dict[str, int] | None = None,
+    rows: Sequence[tuple[int, bytes]] = (),
+    banner: bytes = BANNER,
 ) -> bytes:
     """A kernel of no headers: its first byte is at the address of ``_text``.
 
-    ``places`` gets where each table begins.
+    It has ``rows``, or :func:`symbols`. ``places`` gets where each table begins.
     """
     end = "<" if order == "little" else ">"
     word = "Q" if bits == 64 else "I"
     size = bits // 8
     align = size if layout.padded else 4
-    rows = symbols(layout, bits, count)
+    rows = rows or symbols(layout, bits, count)
     base = next(address for address, name in rows if name == b"T_text")
     letters = sorted({byte for _, name in rows for byte in name} | set(b"0123456789"))
     codes = [code for code in range(256) if code not in letters]
@@ -96,7 +109,7 @@ def image(  # noqa: PLR0915 - one file, front to back
     out = bytearray(b"\x90" * 4096)
     for _ in range(64):  # LIST_HEADs
         out += struct.pack(f"{end}2{word}", *[base + len(out)] * 2)
-    out += WEAK + BANNER
+    out += WEAK + banner
 
     begins = {} if places is None else places
 
@@ -113,20 +126,22 @@ def image(  # noqa: PLR0915 - one file, front to back
             return bytes((many & 127 | 128, many >> 7)) + name
         return bytes((many,)) + name
 
+    kind = layout.addresses_of(bits)
+
     def addresses() -> None:
         start = label("addresses")
         for number, (address, _) in enumerate(rows):
-            if layout.addresses == "words":
+            if kind == "words":
                 out.extend(struct.pack(end + word, address))
                 continue
-            if layout.addresses == "places":
+            if kind == "places":
                 value = address - (base + start + 4 * number)
-            elif layout.addresses == "base":
+            elif kind == "base":
                 value = address - base
             else:
                 value = address if address < base else base - address - 1
             out.extend(struct.pack(f"{end}i", value))
-        if layout.addresses in ("base", "percpu"):
+        if kind in ("base", "percpu"):
             label("base")
             out.extend(struct.pack(end + word, base))
 
@@ -135,7 +150,7 @@ def image(  # noqa: PLR0915 - one file, front to back
     label("count")
     wide = layout.wide_markers
     out += struct.pack(end + (word if wide else "I"), len(rows))
-    names, markers = b"", []
+    names, markers = bytearray(), []
     for number, (_, name) in enumerate(rows):
         if number % 256 == 0:
             markers.append(len(names))
@@ -160,6 +175,22 @@ def image(  # noqa: PLR0915 - one file, front to back
     return bytes(out + bytes(4096))
 
 
+def image_of(saved: Path) -> bytes:
+    """The kernel of a saved root of x86-64, at the addresses that it was linked for."""
+    with tarfile.open(saved) as archive:
+        text, version = (archive.extractfile(f"proc/{n}") for n in ("kallsyms", "version"))
+        assert text is not None
+        assert version is not None
+        lines = [line for line in text.read().splitlines() if b"\t" not in line]
+        banner = version.read() + b"\0"
+    booted = next(int(line[:16], 16) for line in lines if line.endswith(b" T _text"))
+    slide, rows = booted - 0xFFFFFFFF81000000, []  # CONFIG_PHYSICAL_START, in the kernel's map
+    for line in lines:
+        address = int(line[:16], 16)
+        rows.append((address - (slide if address >> 63 else 0), line[17:18] + line[19:]))
+    return image(LAYOUTS["6.12 percpu"], 64, "little", rows=rows, banner=banner)
+
+
 def zstd(data: bytes) -> bytes:
     return zstandard.ZstdCompressor().compress(data)
 
@@ -169,7 +200,7 @@ def lzma_alone(data: bytes) -> bytes:
 
 
 def by(*tool: str) -> Callable[[bytes], bytes]:
-    """What a program makes of its standard input."""
+    """Return a function that gives its data to a program, and returns what that prints."""
 
     def packed(data: bytes) -> bytes:
         return subprocess.run(tool, input=data, stdout=subprocess.PIPE, check=True).stdout

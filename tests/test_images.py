@@ -185,6 +185,7 @@ def test_no_table_is_believed_that_disagrees(tmp_path: Path) -> None:
         ("4.6", 32, "big", 2, 0x7F),  # offsets, and their base, are no addresses
         ("7.2", 32, "big", 0, 0x06),  # places are no addresses
         ("7.2", 64, "little", 3, 0x00),
+        ("7.2 static", 32, "little", 3, 0xF0),
     ],
 )
 def test_addresses_of_one_kind_are_not_read_as_another(

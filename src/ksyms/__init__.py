@@ -105,8 +105,8 @@ def snapshot(
         kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
         debug_dirs: directories that are searched for a vmlinux and modules' files with exact
             sizes, before the usual ones below ``root``.
-        kernel: the kernel's own file, ELF or an image such as a vmlinuz; ``root`` is then not
-            read.
+        kernel: the kernel's own file, ELF or an image such as a vmlinuz; ``root`` is then
+            not read.
         modules: with ``kernel``: each module's ELF file, and the address it was loaded to, or a
             mapping of an object file's section names to their addresses.
         btf: put the kernel's and the modules' types (BTF) into the image too, if the kernel

@@ -46,6 +46,10 @@ _HEAD: Final = 6  # bytes by which the compression is known
 _PACKED: Final = 1 << 11  # bytes unpacked at once: zstd may make 32,768 times as much of them
 
 
+class FollowedError(ValueError):
+    """The file has a whole frame, and behind it what is none, such as a device tree."""
+
+
 def contents(path: str, copy: bool = False) -> bytes | mmap.mmap:
     """Return the file's bytes, unpacked; a plain file is mapped, or copied for ``copy``.
 
@@ -256,6 +260,7 @@ class Unpacker:
             ValueError: it is damaged.
         """
         while data:
+            follows = self._ended
             if self._ended:
                 data = data.lstrip(b"\0")  # padding, by xz and tapes
                 if not data:
@@ -264,13 +269,16 @@ class Unpacker:
                 self._room -= _FRAME
                 if self._room < 0:
                     raise ValueError(f"it has more than {_FRAMES} frames that hold nothing")
+            begins = True
             try:
                 for found in _pieces(self._frame, data):
+                    begins = False
                     self._room += len(found)
                     if found:
                         yield found
             except self._wrong as error:
-                raise ValueError(str(error)) from None
+                kind = FollowedError if follows and begins else ValueError
+                raise kind(str(error)) from None
             self._ended = self._frame.eof
             data = self._frame.unused_data if self._ended else b""
 
@@ -285,7 +293,7 @@ class Unpacker:
 
 
 def _pieces(frame: Any, data: bytes) -> Iterator[bytes]:
-    """Unpack ``data``; in pieces with bzip2, where 45 bytes make 45 MB."""
+    """Yield the frame's bytes; those of bzip2, where 45 bytes make 45 MB, in pieces."""
     if not hasattr(frame, "needs_input"):  # zlib and zstandard have no such limit
         yield frame.decompress(data)
         return

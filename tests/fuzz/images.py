@@ -92,6 +92,7 @@ def truth_of(data: bytes, shape: Shape, places: dict[str, int]) -> Truth:
     """Names and addresses that tables at these places have; none where they are cut."""
     layout, end = LAYOUTS[shape.version], "<" if shape.order == "little" else ">"
     word, size = ("Q", 8) if shape.bits == 64 else ("I", 4)
+    kind = layout.addresses_of(shape.bits)
     short = word if layout.wide_markers else "I"
     found: set[tuple[str, int]] = set()
     try:
@@ -109,15 +110,15 @@ def truth_of(data: bytes, shape: Shape, places: dict[str, int]) -> Truth:
             starts = [places["tokens"] + index[code] for code in data[at : at + length]]
             text = b"".join(data[start : data.index(b"\0", start)] for start in starts)
             at += length
-            place = places["addresses"] + (size if layout.addresses == "words" else 4) * number
-            if layout.addresses == "words":
+            place = places["addresses"] + (size if kind == "words" else 4) * number
+            if kind == "words":
                 [value] = struct.unpack_from(end + word, data, place)
             else:
                 [value] = struct.unpack_from(f"{end}i", data, place)
-                if layout.addresses == "places":
+                if kind == "places":
                     value += place + (0xFFFFFFFF81000000 if size == 8 else 0xC0008000)
-                elif layout.addresses == "base" or value < 0:
-                    value = base + (value if layout.addresses == "base" else -1 - value)
+                elif kind == "base" or value < 0:
+                    value = base + (value if kind == "base" else -1 - value)
             found.add((text[1:].decode("utf-8", "surrogateescape"), value))
     except (struct.error, IndexError, ValueError):
         return set()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HEADERS: Final = 1 << 17
 """Bytes in which every image of a kernel says what it is."""
 _KERNELS: Final = (b"Linux version ", b"\x1f\x8b\x08\0", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-"""What an ELF file has that is a kernel, or the loader that machines without a header have."""
+"""Signs of a kernel, or of the loader around it, in an ELF file without symbols."""
 LARGEST: Final = 1 << 28
 """Bytes that an image may have: a flash has a few dozen MiB, an initramfs in it some more."""
 _BANNER: Final = re.compile(
@@ -36,16 +36,16 @@ _BUILD_ID: Final = {
     "little": b"\4\0\0\0\x14\0\0\0\3\0\0\0GNU\0",
     "big": b"\0\0\0\4\0\0\0\x14\0\0\0\3GNU\0",
 }
-"""How a note with a build-id of SHA-1 begins (_elf/notes.py)."""
+"""The beginning of a note with a build-id of SHA-1 (_elf/notes.py)."""
 _NOTES: Final = ("__start_notes", "__stop_notes")  # include/asm-generic/vmlinux.lds.h
 _BTF: Final = ("__start_BTF", "__stop_BTF")
 _BTF_MAGIC: Final = {"little": b"\x9f\xeb", "big": b"\xeb\x9f"}
 _FAMILIES: Final = frozenset({"arm", "i386", "mips", "mips64"})
-"""What uname -m calls otherwise, or what the text tells: no word of uname's is made up."""
+"""Families of machines, which uname -m calls by the processor's name: none is made up."""
 
 
 def files_of(data: bytes | mmap.mmap, label: str) -> dict[str, bytes]:
-    """The files of a root, by name, that the kernel image ``data`` stands for.
+    """Return the files of a root, by name, that the kernel image ``data`` stands for.
 
     Raises:
         ImageError: it is no kernel image, is damaged, or has no kallsyms that hold.
@@ -85,14 +85,14 @@ def files_at(path: str) -> dict[str, bytes] | None:
     Raises:
         ImageError: it is an image, and :func:`files_of` cannot read it.
     """
-    from .._compressed import contents
+    from .._compressed import FollowedError, contents
 
     try:
         data, sure = contents(path), True
-    except OSError:
-        return None
-    except ValueError:
+    except FollowedError:
         data, sure = whole(path), False
+    except (OSError, ValueError):
+        return None
     if data[:4] == b"\x7fELF" and has_symbols(data, path):
         return None
     try:
@@ -119,7 +119,7 @@ def whole(path: str) -> bytes:
 
 
 def has_symbols(data: bytes | mmap.mmap, label: str) -> bool:
-    """Whether an ELF file has a symbol table, or is none that a kernel's symbols are in."""
+    """Return True if an ELF file has a symbol table, or no signs of a kernel."""
     from .._elf import find_symtab, read_image
 
     with memoryview(data) as view:
@@ -132,7 +132,7 @@ def has_symbols(data: bytes | mmap.mmap, label: str) -> bool:
 
 
 def is_kernel(data: bytes) -> bool:
-    """Whether ``data`` begins as something that a kernel comes in does."""
+    """Return True if ``data`` begins as a container of a kernel does."""
     from .containers import is_container
 
     return is_container(data)
@@ -198,7 +198,7 @@ def _marks(tables: Tables) -> dict[str, int]:
 def _between(
     data: bytes, parts: list[Segment], marks: dict[str, int], ends: tuple[str, str]
 ) -> bytes | None:
-    """What lies between two symbols; None where that is not in ``data``."""
+    """Return the bytes between two symbols; None if they are not in ``data``."""
     from .memory import place_of
 
     first, last = (place_of(parts, marks[end]) if end in marks else None for end in ends)

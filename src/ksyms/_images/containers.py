@@ -1,4 +1,4 @@
-"""What a kernel comes in, and where in that the kernel is: by headers, by search only then."""
+"""The containers of kernels: a header tells where the kernel is, or a search finds it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Part(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """What may be a kernel: its bytes, and the containers around it, the outermost first."""
+    """A candidate for a kernel: its bytes, and its containers, the outermost first."""
 
     data: bytes
     inside: tuple[str, ...]
@@ -71,11 +71,11 @@ class Kernel(NamedTuple):
 
 
 class DamagedError(Exception):
-    """What a header says is in the file is not there, or cannot be unpacked; in words."""
+    """A header leads nowhere, or to bytes that cannot be unpacked; in words."""
 
 
 def kernels(data: bytes) -> Iterator[Kernel]:
-    """What may be kernels in ``data``: what its headers lead to, then what a search finds.
+    """Yield the candidates in ``data``: the one of its headers, then those of a search.
 
     Raises:
         DamagedError: a header leads nowhere.
@@ -104,7 +104,7 @@ def kernels(data: bytes) -> Iterator[Kernel]:
 
 
 def _searched(outer: Kernel) -> Iterator[Kernel]:
-    """What is packed anywhere in ``outer``; what cannot be unpacked is none.
+    """Yield what is packed anywhere in ``outer``; bytes that cannot be unpacked are skipped.
 
     Raises:
         ImportError: at the end, if what unpacks one of them is not installed.
@@ -153,7 +153,7 @@ def _readers(data: bytes) -> list[Callable[[bytes], Part]]:
 
 
 def _piece(data: bytes, what: str, start: int, size: int) -> bytes:
-    """So many bytes of ``data`` that its header says are there.
+    """Return the ``size`` bytes of ``data`` from ``start`` on, as its header says.
 
     Raises:
         DamagedError: they are not.
@@ -238,11 +238,11 @@ _READERS: Final[tuple[tuple[int, bytes, Callable[[bytes], Part]], ...]] = (
     (0, b"ANDROID!", _android),
     (0x10008, b"S390EP", _s390),
 )
-"""What tells a container: where in it, which bytes; and what reads its header."""
+"""The place and the bytes of each container's magic, and the reader of its header."""
 
 
 def is_container(data: bytes) -> bool:
-    """Whether ``data`` begins as a container of a kernel, or an image with a header, does."""
+    """Return True if ``data`` begins as a container, or as an image with a header, does."""
     bare = data[:4] == b"\x7fELF" or data[56:60] in (b"ARMd", b"RSC\x05") or data[:2] == b"MZ"
     return bare or packing(data[:16]) is not None or bool(_readers(data))
 

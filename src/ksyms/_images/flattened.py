@@ -15,7 +15,7 @@ _PLACES: Final = 1 << 16
 
 
 class Kernel(NamedTuple):
-    """Where the kernel lies, what it is packed by (``none`` for nothing), its machine."""
+    """The kernel's place, its packing (``none`` for nothing), its machine."""
 
     start: int
     size: int

@@ -1,4 +1,4 @@
-"""Where a kernel's bytes lie in memory when it runs where it was linked.
+"""The addresses of a kernel's bytes, where it runs as it was linked.
 
 An ELF file says so. Of what has no headers the first byte is one address and all else follows
 in order, so what is missing is one number. The kernel's empty lists tell it: the two words of a
@@ -34,7 +34,7 @@ _ROW: Final = 3
 
 
 class Segment(NamedTuple):
-    """So many bytes of the file from ``start`` on lie in memory from ``address`` on."""
+    """``size`` bytes of the file from ``start`` on, in memory from ``address`` on."""
 
     start: int
     size: int
@@ -42,7 +42,7 @@ class Segment(NamedTuple):
 
 
 def segments(data: bytes, order: Order, bits: int) -> list[Segment]:
-    """Where the parts of ``data`` lie in memory; nothing where nothing tells."""
+    """Return the segments of ``data``; none if nothing tells them."""
     if data[:4] == b"\x7fELF":
         return _loaded(data, order, bits) if data[4] == bits // 32 else []
     base = _by_lists(data, order, bits)
@@ -109,7 +109,7 @@ def _by_lists(data: bytes, order: Order, bits: int) -> int | None:
 
 
 def moved_to(data: bytes, order: Order, place: int) -> int | None:
-    """What the kernel writes to the word at ``place`` before it runs, where that is its start.
+    """Return the value that the kernel relocates the word at ``place`` to, if that is known.
 
     arm64 is linked with --no-apply-dynamic-relocs: what a word becomes is in a row of
     .rela.dyn, of an address, a type and a value, and the word itself is zero. s390's rows name

@@ -1,4 +1,4 @@
-"""What kernels are packed by: as scripts/Makefile.lib packs them, and boot loaders unpack.
+"""The packings of kernels: as scripts/Makefile.lib packs, and boot loaders unpack.
 
 More follows a payload: the kernel's build adds the unpacked size, a flash has its next
 partition there. So one frame is unpacked, and what follows it is no matter.
@@ -35,7 +35,7 @@ _BY_MAGIC: Final = {0x02: "lz4", 0x89: "lzo", 0x5D: "lzma"}
 
 
 def packing(head: bytes) -> str | None:
-    """What a payload that begins with ``head`` is packed by, None for nothing that is known."""
+    """Return the packing of a payload that begins with ``head``; None if it is unknown."""
     found = _MAGIC.match(head[:16])
     return found and (_BY_MAGIC.get(head[0]) or compression(head[:6]))
 
@@ -46,7 +46,7 @@ def places(data: bytes) -> Iterator[int]:
 
 
 def unpack(data: bytes, how: str) -> bytes:
-    """Return what the frame at the start of ``data`` has.
+    """Unpack the frame at the start of ``data``.
 
     Raises:
         ValueError: it is damaged, is cut short, or is larger than a kernel.

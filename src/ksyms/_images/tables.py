@@ -15,7 +15,8 @@ by the other:
   "scripts/kallsyms: change the output order"). They are words, or since 4.6 (2213e9a66bb8,
   "kallsyms: add support for relative offsets in kallsyms address table") 32 bits each with a
   base behind them, or since 7.0 (a081b5789255, "kallsyms: Get rid of kallsyms relative base")
-  32 bits each, the distance from its own place.
+  32 bits each, the distance from its own place, or of 32-bit kernels that are not relocatable
+  the address.
 
 What is found is believed when every name begins where the markers say, the names end where the
 markers begin, and the addresses ascend from the base on.
@@ -31,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._typing import TYPE_CHECKING, Final, NamedTuple
-from .memory import address_of, moved_to, segments
+from .memory import address_of, moved_to, place_of, segments
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -60,6 +61,9 @@ _WINDOW: Final = 1 << 23
 """Bytes before the tokens in which the markers begin: seqs_of_names has three a name."""
 _PART: Final = 1 << 16
 """Names that are spelled at a time: their bytes take many times their room meanwhile."""
+_FARTHEST: Final = 1 << 29
+"""Bytes that lie between two of a kernel's addresses at most."""
+_FEW_TRIES: Final = 1 << 16
 _TABLE: Final = 64
 """Places that take as long as what lies before one table of tokens."""
 _TRIES: Final = 4096
@@ -67,7 +71,7 @@ _TRIES: Final = 4096
 
 
 class Tables(NamedTuple):
-    """What the tables say: of each symbol its address, and its letter and name in one.
+    """The symbols in the tables: of each its address, and its letter and name in one.
 
     ``order`` is the machine's byte order, ``bits`` those of its words.
     """
@@ -95,7 +99,7 @@ class _Tokens(NamedTuple):
         return at + (self.start - at) % size
 
     def words(self, data: bytes, start: int, count: int, size: int) -> U64:
-        """So many unsigned words of ``size`` bytes."""
+        """Return ``count`` unsigned words of ``size`` bytes."""
         kind = f"{'<' if self.order == 'little' else '>'}u{size}"
         return np.frombuffer(data, kind, count, start).astype(np.uint64)
 
@@ -115,10 +119,17 @@ class _Names(NamedTuple):
 
 
 class _Budget:
-    """How many more places may be looked at."""
+    """The number of places that may still be looked at."""
 
     def __init__(self) -> None:
         self.left = _TRIES
+        self.few = _FEW_TRIES
+        """The same of kernels of few names, of which more looks like one."""
+
+    def allows(self, places: int = 1) -> bool:
+        """Return True, and look at them, if so many are left of kernels of few names."""
+        self.few -= places
+        return self.few >= 0
 
     def spend(self, places: int = 1) -> None:
         """Look at one, or at what takes as long as so many.
@@ -162,7 +173,7 @@ def find_tables(data: bytes) -> Tables:
 
 
 def _are_symbols(names: list[bytes]) -> bool:
-    """Whether each is a letter of nm's and a name that a line of text can have."""
+    """Return True if each is a letter of nm's and a name that a line of text can have."""
     letters = {name[:1] for name in names}
     whole = all(letter.isalpha() or letter in (b"?", b"-") for letter in letters)
     return whole and min(map(len, names)) > 1 and not _BREAKS.search(b"".join(names))
@@ -203,7 +214,7 @@ def _indexed(data: bytes, begins: list[int], end: int, at: int, order: Order) ->
 
 def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
     """The names whose markers lie before ``tokens``; None where there are none."""
-    for at, markers, size in chain(_markers(data, tokens), _only_marker(data, tokens)):
+    for at, markers, size in chain(_markers(data, tokens), _only_marker(data, tokens, budget)):
         blocks, last = len(markers), int(markers[-1])
         low = tokens.aligned(max(at - last - _BLOCK * _LONGEST - 2 * _PADDING, 0), 4)
         counts = tokens.words(data, low, max((at - last - low) // 4, 0), 4)
@@ -211,9 +222,11 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
         if blocks == 1:
             room = at - low - 4 * np.arange(len(counts))
             fits &= (counts >= _FEWEST) & (room > 2 * counts) & (room < _LONGEST * counts)
-        for place in np.flatnonzero(fits)[::-1][:_TRIES].tolist():
+        for place in np.flatnonzero(fits)[::-1].tolist():
             if blocks > 1:
                 budget.spend()
+            elif not budget.allows():
+                break
             count = int(counts[place])
             for start, counted, bits in _arrangements(low + 4 * place, size, tokens.order):
                 if counted < 0 or (size == 8 and tokens.words(data, counted, 1, 8)[0] != count):
@@ -225,8 +238,10 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
     return None
 
 
-def _only_marker(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
-    """Where the marker of a kernel of 256 names or fewer can be, a zero.
+def _only_marker(
+    data: bytes, tokens: _Tokens, budget: _Budget
+) -> Iterator[tuple[int, I64, int]]:
+    """Yield the places of the one marker of a kernel of 256 names or fewer, a zero.
 
     That says little, so all that lies between the count and it must be names. It lies before
     the tokens, or in 6.2 and 6.3 before kallsyms_seqs_of_names, of three bytes a name.
@@ -234,15 +249,15 @@ def _only_marker(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]
     for seqs in (0, *range(_FEWEST, _BLOCK + 1)):
         for align, size in ((4, 4), (8, 4), (8, 8)):
             at = tokens.start - 3 * seqs - -3 * seqs % align - align
-            if at > 0 and data[at : at + align] == bytes(align):
+            if at > 0 and data[at : at + align] == bytes(align) and budget.allows(_TABLE):
                 yield at, np.zeros(1, np.int64), size
 
 
 def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int, int], ...]:
-    """Where the names begin, and the table before them, when their number is at ``count``.
+    """Return the beginnings of the names, and of the table with their number at ``count``.
 
     Before 4.20 it is a word, as the markers of ``marker`` bytes are; since it has 32 bits.
-    Tables are aligned to a word; in 7.2 to 32 bits on all machines.
+    Tables are aligned to a word; since 7.0 to 32 bits on all machines (a081b5789255).
     """
     if marker == 8:
         begin = count if order == "little" else count - 4
@@ -251,7 +266,7 @@ def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int
 
 
 def _markers(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
-    """What can be markers: where, their values, the bytes of each; the longest first."""
+    """Yield candidates for markers: place, values, bytes of each; the longest first."""
     for size in (4, 8):
         low = tokens.aligned(max(tokens.start - _WINDOW, 0), size)
         words = tokens.words(data, low, max((tokens.start - low) // size, 0), size)
@@ -278,7 +293,7 @@ _FEW: Final = 16
 def _walked(
     data: bytes, start: int, markers: I64, count: int, end: int, big: bool
 ) -> tuple[I64, I64] | None:
-    """Where the tokens of each name are, and how many; None where the markers disagree.
+    """Return the place and number of each name's tokens; None if the markers disagree.
 
     Args:
         data: where the names are.
@@ -335,7 +350,7 @@ def _length(data: bytes, start: int, count: int, most: int, big: bool) -> int:
 def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] | None:
     """The addresses, and their bits; they lie before the names' count or behind the tokens.
 
-    In 7.2 what aligns the tables is the same on all machines, and tells no bits.
+    Since 7.0 what aligns the tables is the same on all machines, and tells no bits.
     """
     count = len(names.at)
     word = names.bits // 8
@@ -346,17 +361,27 @@ def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] |
             found = _based(data, tokens, start, start + room, count, word)
             if found is not None:
                 return found, names.bits
-    # Since 4.6 they are words on 64-bit IA64 and tile alone (2213e9a66bb8).
-    for start in (names.counted - word * count, *((behind,) if word == 8 else ())):
+    for start in (names.counted - word * count, behind):
         if start >= 0 and start + word * count <= len(data):
             found = tokens.words(data, start, count, word)
-            # Of offsets that do not hold the last word would be their base, far behind them.
-            if _ascends(found) and found[-1] - found[-2] <= found[-2] - found[0]:
+            if _ascends(found) and _are_addresses(data, tokens, found, 8 * word):
                 return found, names.bits
     start = tokens.aligned(tokens.end, 4)
     if start + 4 * count <= len(data):
         return _from_places(data, tokens, start, count)
     return None
+
+
+def _are_addresses(data: bytes, tokens: _Tokens, found: U64, bits: int) -> bool:
+    """Return True if the middle one is in the kernel, and so no distance from something.
+
+    Where nothing says where the kernel lies, no kernel of 32 bits is believed to be as near to
+    zero, or below it, as distances are.
+    """
+    middle = int(found[len(found) // 2])
+    if parts := segments(data, tokens.order, bits):
+        return place_of(parts, middle) is not None
+    return bits == 64 or _FARTHEST <= middle < (1 << 32) - _FARTHEST
 
 
 def _based(
@@ -390,8 +415,8 @@ def _from_places(
 ) -> tuple[U64, int] | None:
     """The addresses of 32 bits each from ``start`` on, each from its own place.
 
-    The kernel's text is before this table. What is one number over and over, such as zeros,
-    ascends too, and is no table.
+    The first is in the kernel, before this table. What is one number over and over, such as
+    zeros, ascends too, and is no table.
     """
     words = _signed(data, tokens, start, count)
     if words[0] >= 0 or np.count_nonzero(words[1:] != words[:-1]) <= count // 4:
@@ -400,19 +425,22 @@ def _from_places(
     if not _ascends((signed - signed[0]).astype(np.uint64)) or signed[0] > signed[-1]:
         return None
     for bits in (64, 32):
-        at = address_of(segments(data, tokens.order, bits), start)
-        if at is not None and at > -int(signed[0]) and at + int(signed[-1]) < 1 << bits:
+        parts = segments(data, tokens.order, bits)
+        at = address_of(parts, start)
+        if at is None or place_of(parts, at + int(signed[0])) is None:
+            continue
+        if at + int(signed[-1]) < 1 << bits:
             return np.uint64(at) + signed.astype(np.uint64), bits
     return None
 
 
 def _signed(data: bytes, tokens: _Tokens, start: int, count: int) -> I64:
-    """So many signed words of 32 bits."""
+    """Return ``count`` signed words of 32 bits."""
     return tokens.words(data, start, count, 4).astype(np.uint32).view(np.int32).astype(np.int64)
 
 
 def _ascends(address: U64) -> bool:
-    """Whether they are sorted, and not all of a few."""
+    """Return True if they are sorted, and not all of a few."""
     if (address[1:] < address[:-1]).any():
         return False
     return int(np.count_nonzero(address[1:] != address[:-1])) > len(address) // 4

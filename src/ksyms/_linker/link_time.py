@@ -32,8 +32,8 @@ def read_link_time(root: Root, release: str | None, now: dict[str, int]) -> Link
         ffffffff81000000 T _text     ffffffff9a000000 T _text     0x19000000
         ffffffff82001ed2 T _etext    ffffffff9b001ed2 T _etext    0x19000000
 
-    Debian installs a System.map that holds a sentence and no symbols, which is skipped. A
-    kernel image has link addresses only.
+    Debian installs a System.map that holds a sentence and no symbols, which is skipped.
+    A kernel's image has no other addresses.
     """
     if root.linked and {"_text", "_stext"} <= now.keys():
         return LinkTime(now["_text"], now["_stext"], root.path)

@@ -37,8 +37,8 @@ class Linker:
             None to infer all sizes from the text.
         btf: True to read the kernel's and the modules' BTF too.
         data: the contents of the text or the archive, if they have been read already and cannot
-            be read again, as from a pipe; or the files made of a kernel image
-            (:mod:`~.._images`).
+            be read again, as from a pipe; or the files that a kernel's image stands for, by
+            their names (:mod:`~.._images`).
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.

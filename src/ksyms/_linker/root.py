@@ -44,8 +44,8 @@ class Root:
         kallsyms: the path of a kallsyms text alone; then there is no root, and all other files
             are absent.
         data: the contents of the text or the archive, if they have been read already. An
-            archive that comes through a pipe is read here, once. Or the files made of the
-            kernel image at ``path``, by name (:mod:`~.._images`).
+            archive that comes through a pipe is read here, once. Or the files that a kernel's
+            image at ``path`` stands for, by their names (:mod:`~.._images`).
 
     Raises:
         SourceError: ``path`` is neither a directory nor such an archive.

@@ -7,7 +7,7 @@ import os
 import re
 
 from .. import _portable
-from .._compressed import contents, is_running, is_stream, read_stream, unpacked
+from .._compressed import FollowedError, contents, is_running, is_stream, read_stream, unpacked
 from .._elf import constants as elf
 from .._elf import read_image
 from .._errors import ImageError, SourceError, reason
@@ -39,8 +39,8 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
     Args:
         source: a file, or the ``image`` of a snapshot. The file is an ELF image with a
             ``.symtab`` (a snapshot, a vmlinux, a module, a file of debug info), which stays
-            mapped while the table is in use; the image of a kernel, such as a vmlinuz; a saved
-            ``/proc/kallsyms`` or a System.map; or a tar with ``proc/kallsyms`` and
+            mapped while the table is in use; a saved ``/proc/kallsyms`` or a System.map; the
+            image of a kernel, such as a vmlinuz; or a tar with ``proc/kallsyms`` and
             ``proc/modules`` somewhere in it. Each may be packed by gzip, bzip2, xz or zstd, as
             ``ksyms snapshot --portable`` does, and may come through a pipe, which is read to
             its end, 1 GiB at most. ``/proc/kallsyms`` itself is the running kernel.
@@ -65,10 +65,12 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
         data = contents(label, copy)
     except OSError as error:
         raise _unopened(label, error) from None
-    except ValueError as error:
+    except FollowedError as error:
         from .._images import whole
 
         return _of_packed(label, whole(label), error)
+    except ValueError as error:
+        raise _unread(label, error) from None
     table = _table(label, data)
     # A process can open the device only once, so only a packed file is opened again.
     if isinstance(data, bytes) and (told := told_by(label)) is not None:
@@ -106,8 +108,10 @@ def _of_stream(label: str) -> SymbolTable:
         raise _unread(label, error) from None
     try:
         data = unpacked(packed)
-    except ValueError as error:
+    except FollowedError as error:
         return _of_packed(label, packed, error)
+    except ValueError as error:
+        raise _unread(label, error) from None
     table = _table(label, data)
     if (told := _portable.header_facts(packed, label)) is not None:
         _portable.check_matches(told, table.facts, label)
@@ -189,7 +193,7 @@ def _taken(
     kallsyms: str | None = None,
     data: bytes | dict[str, bytes] | None = None,
 ) -> SymbolTable:
-    """Take a snapshot of an archive in full, or of a text alone, and return its table.
+    """Take a snapshot of an archive or an image in full, or of a text alone; return its table.
 
     ``data`` is passed to :class:`~.._linker.Linker`.
     """
