@@ -958,13 +958,13 @@ def test_addresses_of_64_bits_with_a_text_of_32(tmp_path: Path, work: Path) -> N
 
 
 def test_module_in_two_runs(tmp_path: Path) -> None:
-    """One linker file, with the symbols of both; the second is of freed functions."""
+    """One linker file with the symbols of both; the second has freed functions, listed as T."""
     table = taken(
         TEXT.split("ffffffffc")[0] + "ffffffffc0000000 t one_1\t[one]\n"
         "ffffffffc0001100 t two\t[two]\n"
-        "ffffffffc0002200 t one_2\t[one]\n"
+        "ffffffffc0002200 T one_2\t[one]\n"
         "ffffffff81000ff0 t late\n"
-        "ffffffffc0002300 t one_3\t[one]\n",
+        "ffffffffc0002300 T one_3\t[one]\n",
         tmp_path,
     )
     counts = {file["name"]: file["symbols"] for file in table.facts["files"]}
