@@ -15,6 +15,7 @@ import pytest
 import ksyms
 from command import TEXT
 from served import CLIENT, Served
+from tars import extract
 
 # A shell's background jobs ignore SIGINT, nohup's SIGHUP, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -69,7 +70,7 @@ def saved(directory: Path) -> dict[str, Kernel]:
     for name in SAVED:
         root = directory / name
         with tarfile.open(FIXTURES / f"{name}.tar.gz") as archive:
-            archive.extractall(root, filter="data")
+            extract(archive, root)
         kernels[name] = _kernel(name, root, directory)
     return kernels
 

@@ -30,6 +30,7 @@ import ksyms
 from ksyms._decode import Decoder, Frames, blocks
 from moved import BESIDE, OFFSET, Machine, Moves, linked_at, machine, moved, tokens
 from oracle import FRAME, NOBODY, Answer, Oracle, Said
+from tars import extract
 
 COMMAND = Path(sys.executable).parent / "ksyms"
 KINDS = {
@@ -464,7 +465,7 @@ def load(
     """
     root = work / name
     with tarfile.open(directory / f"{name}.tar.gz") as archive:
-        archive.extractall(root, filter="data")
+        extract(archive, root)
     oracle = Oracle.of(root)
     banner = (root / "proc/version").read_text().strip()
     if mapped:
