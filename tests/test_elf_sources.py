@@ -137,7 +137,7 @@ def test_what_it_refuses(tmp_path: Path) -> None:
         kernel = tmp_path / f"kernel{bits}"
         kernel.write_bytes(elf_file([Row(1, 0x1000)], b"\0a\0", bits=bits, order=order))
         run = ksyms_command("snapshot", "--kernel", kernel, "-o", tmp_path / "out")
-        refused(run, f"{kernel} is another", "--layout freebsd")
+        refused(run, f"{kernel} is not one", "--layout freebsd")
     assert not (tmp_path / "out").exists()
 
 

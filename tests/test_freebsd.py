@@ -431,8 +431,8 @@ def test_what_cannot_be_placed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for module, what in (
         (f"{small}@0x10", "small is 32-bit little-endian of machine 62, and the kernel's"),
-        (f"{linked}@.text=0x10", "linked cannot lie where it was said to"),
-        (f"{both}@.text=0x10", "in .data, which no address was given for"),
+        (f"{linked}@.text=0x10", "linked cannot lie at the address given for it"),
+        (f"{both}@.text=0x10", "in .data, for which no address was given"),
         (f"{both}@.text=0x10,.rodata=0x20", "it has no section in memory called .rodata"),
         (f"{both}@0xffffffffffffffff", "would end past the last address"),
         (f"{linked}@0x11111111111111111", "is no address of 64 bits"),
