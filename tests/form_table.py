@@ -21,9 +21,10 @@ ENOUGH = 4
 def tells(found: Form) -> bool:
     """Whether a form tells its boot by itself.
 
-    It does by a kernel's name with an offset beside an address, or by some without.
+    It does by a kernel's name with an offset beside an address, or by some without, where these
+    are no words that a user of the machine can have put there.
     """
-    if "boot" in found.says:
+    if "boot" in found.says or "evidence" in found.says:
         return False
     if any(words in found.text for words in WHERE):
         return True
