@@ -118,6 +118,8 @@ _IS_ESCAPE: Final = re.compile(
 _LEAD: Final = re.compile(rb"(?:" + rb"|".join(_LEADS) + rb")")
 # Behind these a line of a report's has a task's name, or the source's words.
 _REPORT_LINES: Final = (
+    # arch/x86/kernel/process_64.c, __show_regs
+    rb"[RE][A-Z0-9]{2}: |[CDEFG]S: |[CD]R\d: |PKRU: ",
     # arch/*/kernel/{dumpstack,traps,process}.c, arch/*/mm/fault.c
     rb"Call [Tt]race:|Stack:|Backtrace:|Code: |RIP: |Modules linked in:|Instruction dump:",
     rb"\s*</?[A-Z_]{2,16}>|[ >]?ffff[0-9a-f]{4}|Krnl (?:PSW|GPRS|Code)|Last Breaking-Event",
