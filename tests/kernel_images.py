@@ -303,6 +303,16 @@ def elf(data: bytes) -> bytes:
     )
 
 
+HEADED: tuple[Callable[[bytes], bytes], ...] = (
+    bzimage,
+    zboot,
+    zimage,
+    uimage,
+    android,
+    fit,
+    elf,
+)
+"""Containers with a header that says where the kernel is."""
 CONTAINERS: tuple[Callable[[bytes], bytes], ...] = (
     gzip.compress,
     lzma.compress,
@@ -312,13 +322,7 @@ CONTAINERS: tuple[Callable[[bytes], bytes], ...] = (
     by("lzop", "-1", "-F"),
     lzop_of_a_file,
     zstd,
-    bzimage,
-    zboot,
-    zimage,
-    uimage,
-    android,
-    fit,
-    elf,
+    *HEADED,
     lambda data: lz4_legacy(long(data)),
     lambda data: by("lzop")(long(data)),
     lambda data: zimage(data, by("lzop", "-9")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -19,18 +20,15 @@ import ksyms
 from fuzz.files import COMMAND, Files, Truth
 from fuzz.shared import Case, damaged, number_of, program
 from kernel_images import (
+    HEADED,
     LAYOUTS,
-    android,
     by,
     bzimage,
     device_tree,
     elf,
-    fit,
     image,
     lz4_legacy,
     lzma_alone,
-    uimage,
-    zboot,
     zimage,
     zstd,
 )
@@ -39,14 +37,8 @@ COUNTS: Final = (40, 300, 600)
 """Names of an image: fewer than a marker has, and more."""
 HEADER: Final = 700
 """Bytes at the front of a file that headers are in."""
-CONTAINERS: Final = (
-    bzimage,
-    zboot,
-    zimage,
-    uimage,
-    android,
-    fit,
-    elf,
+CONTAINERS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    *HEADED,
     lz4_legacy,
     by("lzop", "-9"),
     lzma_alone,

@@ -44,8 +44,9 @@ def open_to_all(place: Path, client: Path) -> Iterator[Served]:
 
 @pytest.fixture
 def hidden(place: Path, open_to_all: Served) -> None:
-    """This machine's settings hide addresses from nobody; tests/vm has all settings."""
+    """This machine's settings hide addresses from nobody."""
     if shown(place / "client", "nobody", [])[0] != "0":
+        # No test changes a machine's settings; tests/vm/devices.py goes through all of them.
         pytest.skip("kptr_restrict and perf_event_paranoid show addresses to everybody here")
 
 

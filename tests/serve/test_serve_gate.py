@@ -11,6 +11,7 @@ import os
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,15 +100,31 @@ def replaced(number: int) -> None:
     start_as(number, SLEEP)
 
 
+def sent_back(gate: Gate, opener: int) -> tuple[Snapshots, Kernel, int]:
+    """Three moments, of which the first has gone, and the node that the opener found of it."""
+    snapshots = Snapshots(b"first", b"second", b"third")
+    kernel = Kernel(snapshots, gate)
+    node = kernel.look_up(opener)
+    snapshots.move()
+    kernel.sent_back(opener, node)
+    return snapshots, kernel, node
+
+
+@contextmanager
+def ended(opener: int) -> Iterator[None]:
+    """End what has the opener's number by now."""
+    try:
+        yield
+    finally:
+        os.kill(opener, 9)
+        os.waitpid(opener, 0)
+
+
 def test_an_opener_that_was_sent_back_is_given_what_it_finds(
     everybody: Gate, opener: int
 ) -> None:
     """Also where all has moved again since it found it: that was within its open()."""
-    snapshots = Snapshots(b"first", b"second", b"third")
-    kernel = Kernel(snapshots, everybody)
-    node = kernel.look_up(opener)
-    snapshots.move()
-    kernel.sent_back(opener, node)
+    snapshots, kernel, node = sent_back(everybody, opener)
     found = kernel.look_up(opener)
     assert found != node
     snapshots.move()
@@ -119,40 +136,26 @@ def test_a_process_with_the_number_of_one_that_was_sent_back(
     everybody: Gate, opener: int
 ) -> None:
     """It is given no snapshot of a moment before its open."""
-    snapshots = Snapshots(b"first", b"second", b"third")
-    kernel = Kernel(snapshots, everybody)
-    node = kernel.look_up(opener)
-    snapshots.move()
-    kernel.sent_back(opener, node)
-    try:
+    snapshots, kernel, node = sent_back(everybody, opener)
+    with ended(opener):
         replaced(opener)
         snapshots.move()
         kernel.sent_back(opener, node)
         assert kernel.open(opener, kernel.look_up(opener)) == b"third"
-    finally:
-        os.kill(opener, 9)
-        os.waitpid(opener, 0)
 
 
 def test_a_process_with_the_number_of_one_that_looked_again(
     everybody: Gate, opener: int
 ) -> None:
     """What the other found for its open is not what this one finds."""
-    snapshots = Snapshots(b"first", b"second", b"third")
-    kernel = Kernel(snapshots, everybody)
-    node = kernel.look_up(opener)
-    snapshots.move()
-    kernel.sent_back(opener, node)
+    snapshots, kernel, node = sent_back(everybody, opener)
     second = kernel.look_up(opener)
-    try:
+    with ended(opener):
         replaced(opener)
         snapshots.move()
         third = kernel.look_up(opener)
         assert third not in (node, second)
         assert kernel.open(opener, third) == b"third"
-    finally:
-        os.kill(opener, 9)
-        os.waitpid(opener, 0)
 
 
 def kernel_threads() -> list[int]:
@@ -172,6 +175,7 @@ def test_a_thread_of_the_kernels(everybody: Gate) -> None:
     """It opens for somebody else, whose rights /proc does not show of it."""
     threads = kernel_threads()
     if not threads:
+        # A container shows none of them, and no program can begin one.
         pytest.skip("no thread of the kernel's is in this pid namespace")
     for task in threads[:4]:
         assert everybody.seeing(task) is None

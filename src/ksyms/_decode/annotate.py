@@ -32,7 +32,7 @@ from .belief import (
     places_of,
 )
 from .boot import Boot
-from .contexts import BEHIND, Contexts
+from .contexts import Contexts
 from .forms import Annotation, Style, Tells, text_of
 from .hints import Pairs
 from .names import Names
@@ -40,7 +40,7 @@ from .repeats import Repeats
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
-from .users import ACROSS, hidden, is_in
+from .users import ACROSS, BEHIND, hidden, is_in
 
 if TYPE_CHECKING:
     from .._errors import DecodeError

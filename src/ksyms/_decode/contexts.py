@@ -13,11 +13,11 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 from . import forms, lines
-from .users import Span, is_in
+from .belief import places_of
+from .users import BEHIND, INDENTED, Span, is_in
 
 FRAME: Final = b"\0"
 """Stands for a frame that is before another one in its line."""
@@ -154,8 +154,6 @@ _ALONE: Final = re.compile(
 )
 _MOST: Final = 1 << 12
 """Bytes of a line before a frame in which its words are looked for."""
-BEHIND: Final = 1 << 13
-"""Bytes of a text before a block that a message which goes on in it can begin in."""
 _AT_ONCE: Final = 1 << 8
 """Keys of a block that are indexed at a time."""
 _HOST: Final = re.compile(rb"(?<![^ ])([A-Za-z][\w.:@-]{0,255}) \Z(?<!kernel: )")
@@ -251,7 +249,7 @@ class Contexts:
     @cached_property
     def _places(self) -> list[int]:
         """The offset of each key in the block."""
-        return list(accumulate(map(len, self._pieces)))[:-1:2]
+        return places_of(self._pieces)
 
     def _is_said_at(self, number: int) -> bool:
         place = self._places[number]
@@ -331,7 +329,7 @@ class Contexts:
     def _line(self, text: bytes, begin: int) -> _Line:
         end = text.find(b"\n", begin)
         whole = text[begin : len(text) if end < 0 else end]
-        indent = _INDENTED.match(whole)
+        indent = INDENTED.match(whole)
         if indent is not None:
             return _Line(b"", True, False, whole[indent.end() :])
         prefix = lines.PREFIX.match(whole)
@@ -384,8 +382,6 @@ def _without_name(piece: bytes, key: bytes) -> bytes:
 
 _PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
 """A time that two messages seldom have."""
-_INDENTED: Final = re.compile(rb"[ \t]{9,64}")
-"""The indentation of a message's second line in dmesg."""
 _LEAST: Final = 8
 """Bytes that the time before an indented line's first one has at least."""
 _RECORD: Final = re.compile(rb'(?<!\\)"(?:msg|MESSAGE)" ?: ?"')

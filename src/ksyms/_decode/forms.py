@@ -252,11 +252,6 @@ class Annotation(NamedTuple):
     base: int | None = None
 
 
-def _plain(pattern: bytes) -> bytes:
-    """Return a form's pattern with all groups made non-capturing."""
-    return re.sub(rb"\(\?P<\w+>", rb"(?:", pattern)
-
-
 TWICE: Final = (b">{", b"> <", b"]  <", b"  0x", b">]  [<", b"&gt;]  [")
 """A text that has an address twice, alone and then with its name, has one of these."""
 BEFORE: Final = b"\0"

@@ -7,7 +7,8 @@ from typing import Final
 
 from .forms import COLOUR
 
-_COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
+COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
+"""Colours of dmesg, which stand behind the first colon of a message too."""
 _CLOCK: Final = rb"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _DAY: Final = rb"\d{4}-\d\d-\d\d"
 _MONTH: Final = rb"[A-Z][a-z]{2} ?[ \d]?\d"
@@ -44,8 +45,8 @@ _STAMPED: Final = (
 # Documentation/ABI/testing/dev-kmsg.
 _RECORD: Final = rb"[0-7],\d{1,20},\d{1,20},[^;\n]{0,64};"
 PREFIX: Final = re.compile(
-    _QUOTED + _CONSOLE + _COLOURS + _LEVEL + _COLOURS + _LOGGED + _LEVEL + _COLOURS
-    + rb"(?:" + _RECORD + rb"|(?P<stamp>" + _STAMPED + rb") ?)?" + _COLOURS
+    _QUOTED + _CONSOLE + COLOURS + _LEVEL + COLOURS + _LOGGED + _LEVEL + COLOURS
+    + rb"(?:" + _RECORD + rb"|(?P<stamp>" + _STAMPED + rb") ?)?" + COLOURS
     + rb"(?:(?:(?!kernel: )[\w.-]{1,64} )?kernel: )?"
 )  # fmt: skip
 """The prefixes that a kernel's message can have in its line; ``stamp`` is its time."""

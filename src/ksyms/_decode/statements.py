@@ -14,8 +14,6 @@ from typing import Final, NamedTuple
 from . import lines
 from .forms import COLOUR
 
-_COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
-
 
 class Says(Enum):
     """The subjects of statements."""
@@ -54,7 +52,7 @@ _TAINTED: Final = rb"(?:Not tainted|Tainted: ?[A-Z][A-Z ()-]{0,63}?)"
 # "Preparing to boot Linux version" (arch/powerpc/kernel/prom_init.c).
 _BANNER: Final = re.compile(
     # "%s (%d): " has a program's name, of 15 bytes, before its number.
-    rb"Linux version " + _COLOURS + rb"(\d[\w.+~-]{0,255})(?= \((?!\d+\))[^()\n]{1,255}\))"
+    rb"Linux version " + lines.COLOURS + rb"(\d[\w.+~-]{0,255})(?= \((?!\d+\))[^()\n]{1,255}\))"
 )
 # lib/dump_stack.c, dump_stack_print_info; RHEL's has dashes between, some old ones parentheses.
 # kernel/hung_task.c and old oopses have it without "Comm:".
@@ -76,7 +74,7 @@ _SAID: Final = re.compile(
     re.MULTILINE,
 )
 _OFFSET: Final = re.compile(  # dump_kernel_offset of each machine
-    rb"Kernel Offset: " + _COLOURS + rb"(?:0x([0-9a-f]{1,16}) from 0x([0-9a-f]{4,16})"
+    rb"Kernel Offset: " + lines.COLOURS + rb"(?:0x([0-9a-f]{1,16}) from 0x([0-9a-f]{4,16})"
     rb"(?: \((?:relocation )?range: [^()\n]{0,64}\))?|disabled)" + _END,
     re.MULTILINE,
 )
@@ -189,7 +187,9 @@ HINTS: Final = tuple({hint for hints, *_ in _STATEMENTS for hint in hints})
 LINKED_IN: Final = b"Modules linked in:"
 """This is in every text that says which modules were loaded."""
 # kernel/module/main.c, print_modules; "[last unloaded: NAME]" ends what is loaded.
-_LOADED: Final = re.compile(LINKED_IN + rb"((?: " + _COLOURS + rb"[\w-]+(?:\([A-Z+-]*\))?)*)")
+_LOADED: Final = re.compile(
+    LINKED_IN + rb"((?: " + lines.COLOURS + rb"[\w-]+(?:\([A-Z+-]*\))?)*)"
+)
 
 
 def linked_in(block: bytes) -> set[str]:

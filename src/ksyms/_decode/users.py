@@ -31,25 +31,20 @@ _PATH: Final = 6144
 """Bytes of a path, PATH_MAX, or of a page of parameters, and of what is around it."""
 
 
-_COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
-"""dmesg has them behind the first colon of a message."""
-
-
 class _Message(NamedTuple):
     """A message of the kernel's that a user has a part in.
 
     One of ``hints`` is in each. ``words`` are the kernel's, and ``before`` is how many bytes of
     the user's are before them. ``closing`` comes behind what the user has chosen, at most
     ``longest`` bytes after the words: where it is there several times, the last is the
-    kernel's. Without it the message ends where a line has another time. ``whole`` is whether
-    the words are a user's message too.
+    kernel's. ``whole`` is whether the words are a user's message too.
     """
 
     hints: tuple[bytes, ...]
     words: re.Pattern[bytes]
     before: int
     longest: int
-    closing: re.Pattern[bytes] | None = None
+    closing: re.Pattern[bytes]
     whole: bool = True
 
 
@@ -123,14 +118,11 @@ _OTHERS: Final = tuple(
 )
 """Kinds of logs: a pattern that shows the kind, and one of lines by other programs in it."""
 _ESCAPED: Final = re.compile(rb"\\x[0-9a-f]{2}|#0[0-7]{2}|\\u[0-9a-fA-F]{4}|" + COLOUR.pattern)
-_LEAST_INDENT: Final = 8
-_INDENTED: Final = re.compile(rb"[ \t]{9,64}")
+INDENTED: Final = re.compile(rb"[ \t]{9,64}")
 """The indentation of a message's second line in dmesg."""
-_PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
-"""A time that two messages seldom have: in microseconds, and of no other message's."""
 _LOOKED_AT: Final = 1 << 12
 """Bytes of a block that tell of what kind it is."""
-_BEHIND: Final = 1 << 13
+BEHIND: Final = 1 << 13
 """Bytes of a text before a block that a message which goes on in it can begin in."""
 
 
@@ -158,7 +150,7 @@ def _around(text: bytes, places: Sequence[int], skip: int) -> list[Span]:
     """Give the lines around places of a text that a message is in if it is around one."""
     return joined(
         [
-            (text.rfind(b"\n", 0, max(0, place - _BEHIND)) + 1, _line_end(text, place + _PATH))
+            (text.rfind(b"\n", 0, max(0, place - BEHIND)) + 1, _line_end(text, place + _PATH))
             for place in sorted(place + skip for place in places)
         ]
     )
@@ -214,17 +206,12 @@ def _span(text: bytes, message: _Message, match: re.Match[bytes]) -> Iterator[Sp
     if message.before and match.start() - line <= _COMM:
         key = b""  # what looks like a time may be the program's name
     parts = _parts(text, match.end(), key, message.longest)
-    end = parts[0][1]
-    if message.closing is None:
-        end = max(stop for _, stop, strict in parts if strict)
-    else:
-        close = _last(text, parts, message)
-        if close is None and not message.whole:
+    end = _last(text, parts, message)
+    if end is None:
+        if not message.whole:
             return
-        if close is not None:
-            end = close
-        elif parts[-1][1] == len(text) and b" in " in match[0]:
-            end = len(text)  # its end has not come
+        unfinished = parts[-1][1] == len(text) and b" in " in match[0]
+        end = len(text) if unfinished else parts[0][1]
     begin = match.end() if not message.whole else line
     if message.whole and message.before:
         begin = _first(text, begin, key, _COMM - len(ahead))
@@ -233,7 +220,7 @@ def _span(text: bytes, message: _Message, match: re.Match[bytes]) -> Iterator[Sp
 
 def _content(text: bytes, line: int, end: int) -> tuple[int, bytes]:
     """Give where a message begins in its line, and its time or what else is before it."""
-    indent = _INDENTED.match(text, line, end)
+    indent = INDENTED.match(text, line, end)
     if indent is not None:
         return indent.end(), b""
     prefix = lines.PREFIX.match(text, line, end)
@@ -241,40 +228,28 @@ def _content(text: bytes, line: int, end: int) -> tuple[int, bytes]:
     return prefix.end(), (prefix["stamp"] or prefix[0]).strip()
 
 
-class _Part(NamedTuple):
-    """A line's part of a message; ``strict`` is whether nothing else can begin there."""
-
-    begin: int
-    end: int
-    strict: bool
-
-
-def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[_Part]:
+def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[Span]:
     """Give the parts, line by line, of what follows the kernel's words in a message.
 
     A line with another time is another message's.
     """
     end = _line_end(text, begin)
-    parts = [_Part(begin, end, True)]
+    parts = [(begin, end)]
     left = longest - (end - begin)
-    strict = True
     while end < len(text) - 1 and left > 0:
         line = end + 1
         end = _line_end(text, line)
         content, other = _content(text, line, end)
         if key and other and other != key:
             break
-        indented = content - line > _LEAST_INDENT and not other
-        strict &= indented or (bool(key) and other == key and _PRECISE.search(key) is not None)
-        parts.append(_Part(content, end, strict))
+        parts.append((content, end))
         left -= end - content + 1
     return parts
 
 
-def _last(text: bytes, parts: list[_Part], message: _Message) -> int | None:
+def _last(text: bytes, parts: list[Span], message: _Message) -> int | None:
     """Give where the last of what can close a message begins; None if nothing closes it."""
-    assert message.closing is not None
-    content = b"\n".join([text[begin:end] for begin, end, _ in parts])
+    content = b"\n".join([text[begin:end] for begin, end in parts])
     last = None
     for found in message.closing.finditer(content):
         if found.start() > message.longest:
@@ -282,7 +257,7 @@ def _last(text: bytes, parts: list[_Part], message: _Message) -> int | None:
         last = found.start()
     if last is None:
         return None
-    for begin, end, _ in parts:
+    for begin, end in parts:
         if last <= end - begin:
             return begin + last
         last -= end - begin + 1

@@ -187,7 +187,8 @@ class Structure(_Of[T]):
         self._tuple: Callable[[tuple[Any, ...]], T] = partial(tuple.__new__, make)
         # The position in the file of each of the tuple's fields: Phdr and Sym have their fields
         # in another order in one of the classes.
-        positions = [self.names.index(name) for name in make._fields]  # type: ignore[attr-defined]
+        in_tuple = make._fields  # type: ignore[attr-defined] # which a NamedTuple has
+        positions = [self.names.index(name) for name in in_tuple]
         if positions != sorted(positions):
             self._tuple = lambda row: make(*(row[position] for position in positions))
 

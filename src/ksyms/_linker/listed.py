@@ -294,12 +294,10 @@ def _late(module: Listed, page: U64, late: Mask) -> Mask:
         doubtful &= (symbols.address < base) | (
             symbols.address - np.uint64(line.address) >= np.uint64(max(line.size, 0))
         )
-        own = ~doubtful
-    else:
-        own = ~doubtful
-        if not own.any():
-            return np.zeros_like(late)
+    elif doubtful.all():
+        return np.zeros_like(late)
 
+    own = ~doubtful
     if own[:first].any():
         doubtful[: int(np.argmax(own))] = False
     return np.asarray(doubtful & ~np.isin(page, page[~doubtful]))
