@@ -24,7 +24,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 import ksyms
 from elf_files import Row, elf_file
-from ksyms._device import Device, Event, Image, Policy, Process
+from ksyms._device import Device, Event, OpenImage, Policy, Process
 
 ONE, TWO = Process(10, 1), Process(20, 1)
 
@@ -55,7 +55,7 @@ class Memory:
 class Opened(Device):
     """A device whose snapshots all come from one place."""
 
-    def __init__(self, take: Callable[[], Image], policy: Policy | None = None) -> None:
+    def __init__(self, take: Callable[[], OpenImage], policy: Policy | None = None) -> None:
         super().__init__(policy)
         self.take = take
 

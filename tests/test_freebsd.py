@@ -16,7 +16,7 @@ from command import ksyms as ksyms_command
 from command import nm, refused
 from conftest import Kernel
 from elf_files import DYN, EXEC, REL, SHN_ABS, SHN_COMMON, Row, Section, compile_c, elf_file
-from ksyms._linker import Tables
+from ksyms._linker import FileTables
 from ksyms._linker.elf_files import ElfLinker
 from ksyms._linker.elf_table import ModuleFile
 from ksyms._snapshot import freebsd, take
@@ -316,7 +316,7 @@ def test_a_file_that_changes_between_the_passes(
         strings = b"\0mod\0" + b"x\0" * (extra if which == "strings" else 0)
         write(path, elf_file(rows, strings))
 
-    def copy(tables: Tables, sizes: freebsd.Sizes, out: Emitter) -> None:
+    def copy(tables: FileTables, sizes: freebsd.FreebsdSizes, out: Emitter) -> None:
         nonlocal tries
         tries += 1
         if tries <= times:
@@ -344,7 +344,7 @@ def test_a_file_that_changes_and_keeps_its_size(
     kernel = write(tmp_path / "kernel", elf_file(KERNEL_ROWS, KERNEL_STRINGS))
     real, tries = freebsd.copy, 0
 
-    def copy(tables: Tables, sizes: freebsd.Sizes, out: Emitter) -> None:
+    def copy(tables: FileTables, sizes: freebsd.FreebsdSizes, out: Emitter) -> None:
         nonlocal tries
         real(tables, sizes, out)
         tries += 1

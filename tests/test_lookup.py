@@ -27,7 +27,7 @@ from elf_files import Row, compile_c, elf_file
 from ksyms._cli import main
 from ksyms._cli import sheet as sheet_file
 from ksyms._cli.question import understood
-from ksyms._cli.sheet import BLOCK, Records, Rows
+from ksyms._cli.sheet import BLOCK, AnswerRows, Records
 from ksyms._symbols.search import aliases, matching, nearest, within
 from ksyms._symbols.table import FINDS, LOOKUPS
 
@@ -664,7 +664,7 @@ class Lines(NamedTuple):
     complete: bool
 
 
-def looked_up(sheet: Rows | Records, blocks: list[list[str]], singly: bool) -> Lines:
+def looked_up(sheet: AnswerRows | Records, blocks: list[list[str]], singly: bool) -> Lines:
     """What is put out of ``blocks`` of lines, each looked up ``singly`` or all at once."""
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         line = 1
@@ -680,9 +680,9 @@ def looked_up(sheet: Rows | Records, blocks: list[list[str]], singly: bool) -> L
 
 
 @pytest.mark.parametrize(("near", "block"), [(False, BLOCK), (True, 3)])
-@pytest.mark.parametrize("kind", [Rows, Records])
+@pytest.mark.parametrize("kind", [AnswerRows, Records])
 def test_a_block_is_answered_as_its_lines_one_by_one(
-    kind: type[Rows | Records],
+    kind: type[AnswerRows | Records],
     near: bool,
     block: int,
     kernel: Kernel,

@@ -25,7 +25,7 @@ from command import COMMAND, TEXT, write_root
 from elf_files import REL, Row, Section, elf_file
 from ksyms._cli import output
 from ksyms._cli.question import understood
-from ksyms._cli.sheet import Records, Rows
+from ksyms._cli.sheet import AnswerRows, Records
 from ksyms._printable import printable, word
 
 # Each as a name of a symbol, of a file, and as what is asked.
@@ -220,7 +220,7 @@ def test_any_names_have_a_row_each(names: list[bytes]) -> None:
     table = library.load(memoryview(hostile(names)))
     everything = [f"{START:#x}-{START + SIZE * len(names):#x}"]
     shown, records = io.StringIO(), io.StringIO()
-    for kind, stream in ((Rows, shown), (Records, records)):
+    for kind, stream in ((AnswerRows, shown), (Records, records)):
         with redirect_stdout(stream):
             sheet = kind(table, False)
             sheet.add(understood(everything[0]))

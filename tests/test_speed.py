@@ -1,7 +1,8 @@
 """What ksyms takes beside what nothing can avoid: ratios, for machines differ.
 
-Times are as timed.py takes them. A limit is about 1.6 times what was measured, and below what
-the mistake that it is for would cost; a round that was disturbed is followed by another.
+Times are as timed.py takes them. A limit is about twice what was measured on an idle machine,
+for what shares the processors' caches changes ratios too, and below what the mistake that it is
+for would cost; a round that was disturbed is followed by another.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def test_lookup_beside_bisect(live: Kernel, symbols: tasks.Known) -> None:
 
 
 def test_million_lookups_beside_searchsorted(live: Kernel, symbols: tasks.Known) -> None:
-    assert ratio(tasks.million(ksyms.load(live.elf), symbols), 0.22) <= 0.22
+    assert ratio(tasks.million(ksyms.load(live.elf), symbols), 0.5) <= 0.5
 
 
 def test_million_answers_are_those_of_single_lookups(

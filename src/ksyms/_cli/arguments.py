@@ -48,7 +48,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=_columns() - 2)
 
 
-class _Parser(argparse.ArgumentParser):
+class _ArgumentParser(argparse.ArgumentParser):
     """A parser, of ksyms or of one command, with such help."""
 
     def __init__(self, **options: Any) -> None:
@@ -72,7 +72,7 @@ def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.Arg
 
     ``defaults`` are options that a command may set otherwise.
     """
-    parser = _Parser(
+    parser = _ArgumentParser(
         prog="ksyms",
         description="The kernel's symbols as one consistent ELF file.",
         epilog=_EXAMPLES,

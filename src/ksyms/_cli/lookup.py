@@ -80,9 +80,9 @@ def _argument(text: str) -> Question:
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; return True if each has an answer."""
     table = load_source(options, lasts=any(asked.text == STDIN for asked in options.what))
-    from .sheet import Records, Rows  # only now: reading the kernel's text takes longest
+    from .sheet import AnswerRows, Records  # only now: reading the kernel's text takes longest
 
-    sheet = (Records if options.json else Rows)(table, options.nearest)
+    sheet = (Records if options.json else AnswerRows)(table, options.nearest)
     line = 1
     for asked in options.what:
         if asked.text != STDIN:

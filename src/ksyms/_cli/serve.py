@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> bool:
     """Serve until a signal ends it."""
     from .._server import CharacterServer, DirectoryServer, Server
 
-    lines = _Lines()
+    lines = _StderrLines()
     common: dict[str, Any] = {"mode": options.mode, "event": lines.say}
     if options.verbose:
         common["call"] = lambda *call: lines.say(_words_of(*call))
@@ -128,7 +128,7 @@ def run_status(options: argparse.Namespace) -> bool:
     return True
 
 
-def _alone(lines: _Lines, serve: Callable[[], None]) -> None:
+def _alone(lines: _StderrLines, serve: Callable[[], None]) -> None:
     """Call ``serve``, during which only ``lines`` writes to stderr.
 
     Python itself writes there about errors for which it has no memory ("Exception ignored in",
@@ -176,7 +176,7 @@ def _mode(text: str) -> int:
     return int(text, 8)
 
 
-class _Lines:
+class _StderrLines:
     """Lines on stderr, written by a thread of its own.
 
     So a reader that is slow, or stopped, does not delay the server. If more than

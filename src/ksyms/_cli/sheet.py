@@ -158,7 +158,7 @@ _Named = tuple[int, str, str, str, str, str, int | None, str, str]
 """A symbol's address, its name and its size for ``NAME+OFFSET/SIZE``, then its cells."""
 
 
-class Rows(Sheet):
+class AnswerRows(Sheet):
     """Answers as rows for people."""
 
     def __init__(self, table: SymbolTable, near: bool) -> None:

@@ -31,7 +31,7 @@ from .kaslr import (
     slides_where_unmoved,
     step,
 )
-from .names import Names
+from .names import SymbolNames
 
 MODULES: Final = "modules lie elsewhere in that boot, and the text does not say where"
 UNTOLD: Final = "it is of another boot, and nothing tells by how much that was moved"
@@ -41,7 +41,7 @@ _HEAD: Final = 1 << 24
 """Limit on the bytes from the image's start to _stext, for files that do not say its start."""
 
 
-class Place(NamedTuple):
+class SymbolOffset(NamedTuple):
     """A symbol, the offset of an address in it in bytes, and the file's address for it."""
 
     symbol: Symbol
@@ -65,7 +65,7 @@ class Within(NamedTuple):
 class AddressMap:
     """The addresses of ``table``'s sections and symbols, and of the same in other boots."""
 
-    def __init__(self, table: SymbolTable, names: Names) -> None:
+    def __init__(self, table: SymbolTable, names: SymbolNames) -> None:
         self.names = names
         self.digits = table.digits
         """The number of digits of an address in a text."""
@@ -145,7 +145,7 @@ class AddressMap:
             return False
         return text.count(self.first) == text.count(digits) * digits.count(self.first)
 
-    def place(self, address: int, boot: Boot) -> Place | None:
+    def place(self, address: int, boot: Boot) -> SymbolOffset | None:
         """Find the symbol at ``address`` in ``boot``; None if that cannot be known.
 
         A kernel's symbol is found by the slide. A module's symbol is found by the slides of
@@ -153,10 +153,12 @@ class AddressMap:
         """
         symbol = self.names.at(address - boot.slide)
         if symbol is not None and (symbol.module is None or boot.own):
-            return Place(symbol, address - boot.slide - symbol.address, address - boot.slide)
+            return SymbolOffset(
+                symbol, address - boot.slide - symbol.address, address - boot.slide
+            )
 
         found = [
-            Place(symbol, address - move - symbol.address, address - move)
+            SymbolOffset(symbol, address - move - symbol.address, address - move)
             for section, move in boot.moves.items()
             if address - move in self._sections[section]
             if (symbol := self.names.at(address - move)) and symbol.section == section

@@ -16,16 +16,16 @@ import numpy as np
 from .._symbols import SymbolTable
 from .._symbols.spans import NOBODY
 from . import forms, users
-from .address_map import AddressMap, Place
+from .address_map import AddressMap, SymbolOffset
 from .belief import (
     ELSEWHERE,
     NOTHING,
     SURE,
     Belief,
+    BootRange,
     Change,
     Evidence,
     Key,
-    Part,
     Plan,
     State,
     contradicts,
@@ -35,7 +35,7 @@ from .boot import Boot
 from .contexts import Contexts
 from .forms import Annotation, Style, Tells, text_of
 from .hints import Pairs
-from .names import Names
+from .names import SymbolNames
 from .repeats import Repeats
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
@@ -113,13 +113,13 @@ class Found(NamedTuple):
     left: set[int]
 
 
-Parts = list[tuple["Part", "Found | None"]]
+Parts = list[tuple["BootRange", "Found | None"]]
 """The parts of a block by the boots that they are of, and where the addresses of each lie."""
 Named = tuple[int, re.Match[bytes]]
 """A name with an offset and without an address: where it is in a text, and its match."""
 
 
-class Block(NamedTuple):
+class SplitText(NamedTuple):
     """A part of a text, split at its addresses.
 
     Every second of ``pieces`` is an address with its annotation; ``keys`` has these, with a
@@ -150,7 +150,7 @@ class Decoder:
     def __init__(
         self, table: SymbolTable, boot: Boot | None = None, *, force: bool = False
     ) -> None:
-        self.names = Names(table)
+        self.names = SymbolNames(table)
         self.map = AddressMap(table, self.names)
         self._given = boot is not None
         self._new_belief = partial(Belief, table, self.map, boot, force)
@@ -202,7 +202,7 @@ class Decoder:
         """Give ``text``, which ends where no frame does, with names."""
         return b"\n".join(self._decoded.lines(text))
 
-    def _with_names(self, block: Block, parts: Parts) -> list[bytes]:
+    def _with_names(self, block: SplitText, parts: Parts) -> list[bytes]:
         """Give the lines of a block with names."""
         out = list(block.pieces)
         for part, found in parts:
@@ -220,7 +220,7 @@ class Decoder:
         """
         return b"\n".join(self._named_only.lines(text))
 
-    def _with_names_only(self, block: Block, parts: Parts) -> list[bytes]:
+    def _with_names_only(self, block: SplitText, parts: Parts) -> list[bytes]:
         out = list(block.pieces)
         for part, found in parts:
             if found is None:
@@ -291,7 +291,7 @@ class Decoder:
         self._stretches = Stretches(self._digits, not self.map.telling)
         return None if trial.names_something else trial.refusal
 
-    def _plan(self, boots: dict[int, Change], trial: Belief, part: Part) -> None:
+    def _plan(self, boots: dict[int, Change], trial: Belief, part: BootRange) -> None:
         """Keep the first boot that is told in a section, if this part tells it."""
         known, boot = boots.get(part.section), part.boot
         if boot is None or not (part.state in SURE or part.state is State.OTHER):
@@ -319,7 +319,7 @@ class Decoder:
             own = self.map.moved and len(same) == 1 and not any(boot.moves.values())
             boots[section] = boots[section]._replace(boot=boot._replace(own=own))
 
-    def _fits(self, block: Block, parts: list[Part]) -> bool:
+    def _fits(self, block: SplitText, parts: list[BootRange]) -> bool:
         """Return whether a name without an address is one of the file's kernel's."""
         begins = [part.begin for part in parts]
         return any(
@@ -352,7 +352,7 @@ class Decoder:
         """Keep what the next block needs of the text before it."""
         self._before = (self._before + text[-BEHIND:])[-BEHIND:]
 
-    def read(self, text: bytes, alone: bool = False) -> Block:
+    def read(self, text: bytes, alone: bool = False) -> SplitText:
         """Split a text at its addresses, and find what it says of its kernel.
 
         ``alone`` is whether its lines do not follow each other in the text.
@@ -392,7 +392,7 @@ class Decoder:
         said += [one for one in self._modules_of(keys, pieces) if contexts.is_key(one.place)]
         said += [one for one in self._modules_named(named) if contexts.is_printed(one.place)]
         said.sort(key=lambda statement: statement.place)
-        return Block(text, pieces, keys, named, said, told, contexts)
+        return SplitText(text, pieces, keys, named, said, told, contexts)
 
     def _ignore(self, text: bytes, said: Iterable[Statement]) -> None:
         """Keep what a user of the machine made a block say of its kernel."""
@@ -481,7 +481,7 @@ class Decoder:
             return False
         return not Pairs(text).any(_ACROSS)
 
-    def parts(self, block: Block) -> Parts:
+    def parts(self, block: SplitText) -> Parts:
         """Divide a block by the boots that it is of; with each part where its addresses lie.
 
         What the block says of modules is kept, and its names without addresses are counted.
@@ -489,7 +489,7 @@ class Decoder:
         self.linked_in |= linked_in(block.text)
         return self._counted(block, *self._divide(self.belief, block))
 
-    def parts_of_some(self, block: Block) -> Parts | None:
+    def parts_of_some(self, block: SplitText) -> Parts | None:
         """Do the same of some lines of a block; None if they change what is believed.
 
         What they are among counts then: :meth:`parts_by_news` is to be asked for all.
@@ -497,11 +497,11 @@ class Decoder:
         quiet = self._quiet(self.belief, block)
         return None if quiet is None else self._counted(block, *quiet)
 
-    def parts_by_news(self, block: Block) -> Parts:
+    def parts_by_news(self, block: SplitText) -> Parts:
         """Divide a block that changes what is believed."""
         return self._counted(block, self._divide_by_news(self.belief, block), None)
 
-    def _counted(self, block: Block, parts: list[Part], found: Found | None) -> Parts:
+    def _counted(self, block: SplitText, parts: list[BootRange], found: Found | None) -> Parts:
         if block.named:
             begins = [part.begin for part in parts]
             named: list[list[re.Match[bytes]]] = [[] for _ in parts]
@@ -522,7 +522,7 @@ class Decoder:
                 self._modules += where.named - where.inside
         return divided
 
-    def _leave(self, block: Block, divided: Parts) -> None:
+    def _leave(self, block: SplitText, divided: Parts) -> None:
         """Leave without a name what has one that tells another, and is no evidence.
 
         Where nothing surer tells the boot, one of both is wrong.
@@ -541,7 +541,7 @@ class Decoder:
                     found.words[at] = _as_it_was(key, self._digits)
                     found.left.add(at)
 
-    def _quiet(self, belief: Belief, block: Block) -> tuple[list[Part], Found] | None:
+    def _quiet(self, belief: Belief, block: SplitText) -> tuple[list[BootRange], Found] | None:
         """Find a block's one part and its addresses; None if it changes the belief."""
         boot = belief.boot
         # What cannot be known in a boot is said, so on a trial only its own one is tried.
@@ -563,18 +563,18 @@ class Decoder:
         counts = found.named, found.inside, agreed
         return [belief.part(0, len(block.keys), *counts)], found
 
-    def _divide(self, belief: Belief, block: Block) -> tuple[list[Part], Found | None]:
+    def _divide(self, belief: Belief, block: SplitText) -> tuple[list[BootRange], Found | None]:
         """Divide a block; where its addresses lie too if it changes nothing of the belief."""
         quiet = self._quiet(belief, block)
         return quiet or (self._divide_by_news(belief, block), None)
 
-    def _divide_by_news(self, belief: Belief, block: Block) -> list[Part]:
+    def _divide_by_news(self, belief: Belief, block: SplitText) -> list[BootRange]:
         said, keys, told = belief.news(block.said), block.keys, block.told
         asked = [told.get(n, key) for n, key in enumerate(keys)] if told else keys
         places = partial(places_of, block.pieces)
         return belief.parts(block.text, said, asked, places, block.contexts.is_evidence)
 
-    def _found_in(self, part: Part, block: Block) -> Found | None:
+    def _found_in(self, part: BootRange, block: SplitText) -> Found | None:
         """Find the addresses of a part; None where its boot is unknown."""
         if part.boot is None:
             return None
@@ -681,7 +681,7 @@ class Decoder:
             return there + said.closed + b" " + self._printed(place, True) + said.tail
         return there + said.closed + said.gap + self._written(said, place) + said.after
 
-    def _stays(self, said: Annotation, place: Place) -> bool:
+    def _stays(self, said: Annotation, place: SymbolOffset) -> bool:
         """Return whether an annotation is right, or may be, or is not to be changed."""
         if said.form.style is Style.KEPT or said.form.tells is Tells.ANCHOR:
             return True
@@ -696,7 +696,7 @@ class Decoder:
             return said
         return Annotation(forms.NONE, said.closed, said.tail)
 
-    def agrees(self, said: Annotation, place: Place) -> bool:
+    def agrees(self, said: Annotation, place: SymbolOffset) -> bool:
         """Return whether a text's own name is one of the place's, at some boot's slide.
 
         Where somebody said which boot it is of, no other's counts: after a reboot perf script
@@ -709,7 +709,7 @@ class Decoder:
             return any(symbol.address == there for symbol in called)
         return any(self.map.lies_as(symbol, there) for symbol in called)
 
-    def _written(self, said: Annotation, place: Place) -> bytes:
+    def _written(self, said: Annotation, place: SymbolOffset) -> bytes:
         """Write a place's name as the form has it."""
         if said.form.style is Style.PRINTED:
             return self._printed(place, said.size is not None)
@@ -722,7 +722,7 @@ class Decoder:
         module = self.names.bracketed(place.symbol)
         return b"{" + (b":%b:" % module.encode() if module else b"") + name + b"}"
 
-    def _printed(self, place: Place, whole: bool) -> bytes:
+    def _printed(self, place: SymbolOffset, whole: bool) -> bytes:
         """Write a place as %pS prints it: the module behind it, and the size, if ``whole``."""
         symbol = place.symbol
         text = f"{self.names.printed(symbol)}+{place.offset:#x}"
@@ -732,7 +732,7 @@ class Decoder:
             text += f" [{module}]" if module else ""
         return _encoded(text)
 
-    def _count_unknown(self, block: Block, part: Part) -> None:
+    def _count_unknown(self, block: SplitText, part: BootRange) -> None:
         """Count the addresses of a part whose boot is unknown."""
         if part.end > part.first:
             keys = block.keys[part.first : part.end]

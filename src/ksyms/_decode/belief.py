@@ -63,7 +63,7 @@ SURE: Final = (State.GIVEN, State.TOLD, State.AGREED)
 """The states in which it was told which boot it is."""
 
 
-class Part(NamedTuple):
+class BootRange(NamedTuple):
     """Addresses of one boot: the first, the one after the last, and the boot if it is known.
 
     ``why`` says in words why it is not, ``alien`` whether they are of another kernel's.
@@ -295,7 +295,7 @@ class Belief:
         keys: Sequence[Key],
         places: Callable[[], list[int]],
         is_evidence: IsEvidence = _all,
-    ) -> list[Part]:
+    ) -> list[BootRange]:
         """Divide the addresses ``keys`` of a block by the boots that they are of.
 
         ``text`` is the block, ``said`` are its statements, and ``places`` gives where in it
@@ -304,7 +304,7 @@ class Belief:
         self._is_evidence = is_evidence
         self._now = self.line
         self._line_of = lambda number: self.line + text.count(b"\n", 0, places()[number])
-        parts: list[Part] = []
+        parts: list[BootRange] = []
         first, begin, offsets = 0, 0, list[_Sign]()
         for statement in said:
             end = bisect_left(places(), statement.place)
@@ -394,7 +394,7 @@ class Belief:
 
     def part(
         self, first: int, end: int, named: int | None = None, inside: int = 0, agreed: int = 0
-    ) -> Part:
+    ) -> BootRange:
         """Give addresses of the boot that is believed in.
 
         ``named`` of them have a symbol (None: perhaps all), ``inside`` lie in the kernel and
@@ -402,7 +402,7 @@ class Belief:
         """
         self._addresses += end - first
         if self.state is State.FOREIGN:
-            return Part(first, end, self.state, None, self._why, True)
+            return BootRange(first, end, self.state, None, self._why, True)
         self._fits += agreed
         if agreed and self.boot is not None:
             self.votes[self.boot.slide] += agreed
@@ -410,18 +410,20 @@ class Belief:
             self._begun = True
         if self._misfits > self._fits and not self._force and self.state is not State.GIVEN:
             why = f"its names fit no slide of {self._label}"
-            return Part(first, end, State.UNKNOWN, None, why, True)
+            return BootRange(first, end, State.UNKNOWN, None, why, True)
         if self.boot is None:
-            return Part(first, end, self.state, None, self._why)
+            return BootRange(first, end, self.state, None, self._why)
         if agreed and self.state not in (State.GIVEN, State.TOLD):
             self._enter(State.TOLD, self.boot, "", "a name is beside its address")
         if self.state is State.ASSUMED:
             self._assumed += end - first if named is None else named
             self._inside += inside
         self.names_something |= end > first
-        return Part(first, end, self.state, self.boot)
+        return BootRange(first, end, self.state, self.boot)
 
-    def _stretch(self, first: int, keys: Sequence[Key], offsets: list[_Sign]) -> list[Part]:
+    def _stretch(
+        self, first: int, keys: Sequence[Key], offsets: list[_Sign]
+    ) -> list[BootRange]:
         """Divide what no statement divides: ``keys``, of which ``first`` is the first."""
         told = self._heard(keys)
         self._on_misfits()
@@ -492,14 +494,14 @@ class Belief:
 
     def _divided(
         self, first: int, end: int, told: Sequence[Evidence], runs: list[_Run]
-    ) -> list[Part]:
+    ) -> list[BootRange]:
         """Divide addresses by the runs of signs among them."""
-        parts: list[Part] = []
+        parts: list[BootRange] = []
         at = first
         self.several |= len(runs) > 1
         for number, run in enumerate(runs):
             if number:
-                parts.append(Part(at, run.first, State.UNKNOWN, None, CONFLICT))
+                parts.append(BootRange(at, run.first, State.UNKNOWN, None, CONFLICT))
                 at = run.first
             self._on_slides(run)
             stop = end if number == len(runs) - 1 else run.last + 1

@@ -77,7 +77,7 @@ class Encoded:
         if self._head.startswith(_UTF16):
             return _Utf16()
         packed = compression(self._head) if self._packed else None
-        return _Packed(packed) if packed is not None else _Plain()
+        return _Packed(packed) if packed is not None else _Unchanged()
 
 
 class _Kind(Protocol):
@@ -88,7 +88,7 @@ class _Kind(Protocol):
     def end(self) -> Iterator[bytes]: ...
 
 
-class _Plain:
+class _Unchanged:
     """A text that is passed on unchanged."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:

@@ -14,8 +14,8 @@ from .._symbols import Symbol, SymbolTable, link_slide, programs
 from .._symbols.search import aliases, shared
 from .._symbols.slide import link_address
 from .._symbols.spans import NOBODY
-from .annotate import Block, Decoder, Found, Parts
-from .belief import Key, Part, State, places_of
+from .annotate import Decoder, Found, Parts, SplitText
+from .belief import BootRange, Key, State, places_of
 from .boot import Boot
 from .forms import BEFORE, DECIMAL_FRAMES, NONE, Style, parse_annotation, text_of
 from .repeats import Repeats
@@ -113,7 +113,7 @@ class Frames:
                 yield f'{{"line": {line}, {frame}}}'
         self._line += len(lines) - 1
 
-    def _of_lines(self, block: Block, parts: Parts) -> list[list[str]]:
+    def _of_lines(self, block: SplitText, parts: Parts) -> list[list[str]]:
         """Write the records of each line of a block."""
         text = block.text
         lines: list[list[str]] = [[] for _ in range(text.count(b"\n") + 1)]
@@ -134,7 +134,7 @@ class Frames:
             lines[line].append(f'"text": {words}, {record}')
         return lines
 
-    def _addresses(self, block: Block, parts: Parts) -> Iterator[_Frame]:
+    def _addresses(self, block: SplitText, parts: Parts) -> Iterator[_Frame]:
         """Yield the frames with an address."""
         digits, places = self._decoder.map.digits, places_of(block.pieces)
         for part, found in parts:
@@ -200,13 +200,13 @@ class Frames:
         usual = "\\" not in said and " " not in said
         return usual and symbol.section is not None and symbol.module != "bpf"
 
-    def _address(self, key: Key, part: Part) -> _Told | None:
+    def _address(self, key: Key, part: BootRange) -> _Told | None:
         """Return the length of an address's frame and its record; None if it is no address."""
         if part.boot is not self._boot or len(self._records) > _KEPT:
             self._boot, self._records = part.boot, {}
         return self._records.get(key) or self._record(key, part)
 
-    def _record(self, key: Key, part: Part) -> _Told | None:
+    def _record(self, key: Key, part: BootRange) -> _Told | None:
         digits = self._decoder.map.digits
         address, rest = int(key[:digits], 16), key[digits:]
         said = self._decoder.meant(parse_annotation(rest))
@@ -236,7 +236,7 @@ class Frames:
             self._records[key] = told
         return told
 
-    def _symbols(self, block: Block, parts: Parts) -> Iterator[_Frame]:
+    def _symbols(self, block: SplitText, parts: Parts) -> Iterator[_Frame]:
         """Yield the frames without an address, for which the text has a symbol and offset."""
         begins = [part.begin for part, _ in parts]
         for place, match in block.named:
@@ -262,7 +262,9 @@ class Frames:
     def _called(self, match: re.Match[bytes]) -> bool:
         return bool(self._decoder.names.called(text_of(match["name"])))
 
-    def _symbol(self, match: re.Match[bytes], offset: int, verdict: Verdict, part: Part) -> str:
+    def _symbol(
+        self, match: re.Match[bytes], offset: int, verdict: Verdict, part: BootRange
+    ) -> str:
         said, symbol = f"{text_of(match['name'])}+{offset:#x}", verdict.symbol
         if part.alien or symbol is None:
             why = part.why if part.alien else verdict.why
@@ -318,7 +320,7 @@ class Frames:
         """The addresses of several symbols each."""
         return shared(self._table)
 
-    def _nothing(self, address: int, part: Part) -> str:
+    def _nothing(self, address: int, part: BootRange) -> str:
         why = part.why
         if part.boot is not None:
             why = self._decoder.map.untold(address, part.boot) or "it lies in no symbol"

@@ -21,7 +21,7 @@ _KEPT: Final = 1 << 17
 """Limit on cached names: a kernel has some hundred thousand, and a text can have any number."""
 
 
-class Names:
+class SymbolNames:
     """The symbols of ``table`` by address and by name, and the words that texts get."""
 
     def __init__(self, table: SymbolTable) -> None:

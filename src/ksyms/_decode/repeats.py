@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from .annotate import Block, Decoder, Parts
+    from .annotate import Decoder, Parts, SplitText
     from .belief import Held
 
 _Made = TypeVar("_Made")
@@ -33,7 +33,9 @@ class Repeats(Generic[_Made]):
         make: returns a result for each line of a block; lines are separated by line feeds.
     """
 
-    def __init__(self, decoder: Decoder, make: Callable[[Block, Parts], list[_Made]]) -> None:
+    def __init__(
+        self, decoder: Decoder, make: Callable[[SplitText, Parts], list[_Made]]
+    ) -> None:
         self._decoder = decoder
         self._make = make
         self._known: dict[bytes, _Made] = {}
@@ -87,7 +89,7 @@ class Repeats(Generic[_Made]):
         """True if too few lines are repeated for the cache to help."""
         return self._seen > _TRIED and _SELDOM * (self._seen - self._fresh) < self._seen
 
-    def _keep(self, block: Block, lines: list[bytes], made: list[_Made]) -> None:
+    def _keep(self, block: SplitText, lines: list[bytes], made: list[_Made]) -> None:
         """Keep the results of lines, except of those whose names are counted each time."""
         self._held = self._decoder.belief.held
         self._known.update(zip(lines, made))

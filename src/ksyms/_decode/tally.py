@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from .._symbols import Symbol, SymbolTable
 from .._symbols.search import prints_size
 from .forms import FRAMES, LONGEST, NAME_END, text_of
-from .names import Names
+from .names import SymbolNames
 
 _KEPT: Final = 1 << 16
 """Limit on cached verdicts."""
@@ -67,7 +67,7 @@ class Tally:
         names: the symbols by name.
     """
 
-    def __init__(self, table: SymbolTable, names: Names) -> None:
+    def __init__(self, table: SymbolTable, names: SymbolNames) -> None:
         self._table = table
         self._names = names
         self._modules = {file["name"] for file in table.facts.get("files", ())}

@@ -1,6 +1,6 @@
 """The device: its open handles, and the answer to each call."""
 
-from .device import Device, Event, Image, Policy, Process
+from .device import Device, Event, OpenImage, Policy, Process
 from .requests import (
     KIOCGADDR,
     KIOCGSIZE,
@@ -17,7 +17,7 @@ __all__ = [
     "KIOCGVALUE",
     "Device",
     "Event",
-    "Image",
+    "OpenImage",
     "Policy",
     "Process",
     "asks_caller",

@@ -64,14 +64,14 @@ class Event(Enum):
     QUIESCE = "quiesce"
 
 
-class Image(Protocol):
+class OpenImage(Protocol):
     """A snapshot, as an open gets it: bytes that never change."""
 
     @property
     def image(self) -> memoryview: ...
 
 
-class Caller(Protocol):
+class CallerMemory(Protocol):
     """The memory of the process that calls, as far as a request needs it."""
 
     def mapped_at(self) -> int | None:
@@ -146,7 +146,9 @@ class Device:
                     "Load it, unload it, or shut it down.",
                 )
 
-    def open(self, process: Process, take: Callable[[], Image], writing: bool = False) -> int:
+    def open(
+        self, process: Process, take: Callable[[], OpenImage], writing: bool = False
+    ) -> int:
         """Open the device for ``process`` and return the handle (line 378).
 
         ``take`` returns the snapshot, which may be one that other opens have. After any error
@@ -239,7 +241,9 @@ class Device:
             raise _error(errno.EINVAL, f"{length} bytes cannot be read.", "Ask for 0 or more.")
         return image[offset : offset + length]
 
-    def ioctl(self, handle: int, request: int, caller: Caller, data: bytes = b"") -> bytes:
+    def ioctl(
+        self, handle: int, request: int, caller: CallerMemory, data: bytes = b""
+    ) -> bytes:
         """Answer a request (line 508); return the bytes to copy to the caller's structure.
 
         Args:
@@ -325,7 +329,9 @@ class Device:
         return len(own)
 
 
-def _named(softc: _Softc, image: memoryview, call: str, caller: Caller, data: bytes) -> bytes:
+def _named(
+    softc: _Softc, image: memoryview, call: str, caller: CallerMemory, data: bytes
+) -> bytes:
     """Answer NetBSD's lookups by name, KIOCGVALUE and KIOCGSYMBOL.
 
     If several symbols have the name, the answer is a global one, else a weak one, else a local

@@ -18,7 +18,7 @@ _READ: Final = 2
 _OTHER_ENCODING: Final = ("alpha", "mips", "ppc", "sparc")
 
 
-class Request(NamedTuple):
+class Ioctl(NamedTuple):
     """The meaning of a request's number: the call, and the answer's width in bytes and sign."""
 
     call: str
@@ -57,17 +57,17 @@ def asks_caller(request: int) -> bool:
 
 
 @cache
-def requests() -> dict[int, Request]:
+def requests() -> dict[int, Ioctl]:
     """Return every request that the device answers, by its number.
 
     The size is part of the number, so KIOCGSIZE and KIOCGADDR have a second number for 32-bit
     programs. NetBSD's lookups have none: 64-bit addresses do not fit the structures of a
     32-bit program.
     """
-    found = {number(3, 4): Request("size", 4, signed=True)}
+    found = {number(3, 4): Ioctl("size", 4, signed=True)}
     for word in (4, 8):
-        found[number(1, word)] = Request("size", word)
-        found[number(2, word)] = Request("address", word)
-    found[KIOCGVALUE] = Request("value", GVALUE.size)
-    found[KIOCGSYMBOL] = Request("symbol", GSYMBOL.size)
+        found[number(1, word)] = Ioctl("size", word)
+        found[number(2, word)] = Ioctl("address", word)
+    found[KIOCGVALUE] = Ioctl("value", GVALUE.size)
+    found[KIOCGSYMBOL] = Ioctl("symbol", GSYMBOL.size)
     return found

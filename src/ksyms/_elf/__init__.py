@@ -3,16 +3,16 @@
 from . import constants
 from .file import FileData
 from .notes import Note, build_id, pack_note, parse_notes
-from .reader import Image, read_image
+from .reader import ElfFile, read_image
 from .structs import Buffer, Ehdr, Format, Phdr, Shdr, Sym, elf_format
 from .symtab import find_symtab, is_driver_image
 
 __all__ = [
     "Buffer",
     "Ehdr",
+    "ElfFile",
     "FileData",
     "Format",
-    "Image",
     "Note",
     "Phdr",
     "Shdr",

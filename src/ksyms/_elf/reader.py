@@ -23,7 +23,7 @@ from .constants import (
     SHT_NULL,
 )
 from .notes import Note, parse_notes
-from .structs import Buffer, Ehdr, Format, Rows, Shdr, elf_format
+from .structs import Buffer, Ehdr, Format, Shdr, StructTable, elf_format
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -43,7 +43,7 @@ Names can share bytes; a damaged table could make a million names of one long st
 """
 
 
-class Image(NamedTuple):
+class ElfFile(NamedTuple):
     """An ELF file: its header, its section headers, its bytes.
 
     ``data`` is the whole file, not a copy; ``label`` is its name in errors. The header's
@@ -184,7 +184,7 @@ class Image(NamedTuple):
         )
 
 
-def read_image(data: Data, label: str) -> Image:
+def read_image(data: Data, label: str) -> ElfFile:
     """Read an ELF file's header and section headers.
 
     Args:
@@ -194,7 +194,7 @@ def read_image(data: Data, label: str) -> Image:
     Raises:
         ImageError: the file is not an ELF file, or a field of it is wrong.
     """
-    image = Image(label, data, elf_format(ELFCLASS64, ELFDATA2LSB), _NO_HEADER)
+    image = ElfFile(label, data, elf_format(ELFCLASS64, ELFDATA2LSB), _NO_HEADER)
     head = bytes(data[:64])
     if len(head) < EI_NIDENT or head[:4] != ELFMAG:
         raise image.wrong("it does not begin with the ELF magic number")
@@ -213,7 +213,7 @@ def read_image(data: Data, label: str) -> Image:
 _NO_HEADER = Ehdr(b"", *(0,) * 13)
 
 
-def _with_sections(image: Image) -> Image:
+def _with_sections(image: ElfFile) -> ElfFile:
     header, fmt, size = image.header, image.format, len(image.data)
     if not header.e_shoff:
         if header.e_shnum:
@@ -241,4 +241,4 @@ def _with_sections(image: Image) -> Image:
         if section.sh_offset + section.sh_size > size:
             raise image.wrong(f"section {number} reaches past the end of the file")
     header = header._replace(e_shstrndx=names)
-    return image._replace(header=header, sections=Rows(fmt.shdr, table), stored=stored)
+    return image._replace(header=header, sections=StructTable(fmt.shdr, table), stored=stored)

@@ -227,7 +227,7 @@ class Structure(_Of[T]):
         )
 
 
-class Rows(Sequence[T]):
+class StructTable(Sequence[T]):
     """A table of structures, each unpacked when it is asked for.
 
     The length of ``data`` is a multiple of the structure's size.

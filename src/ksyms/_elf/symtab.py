@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._typing import NamedTuple
 from .constants import EI_OSABI, ELFOSABI_FREEBSD, SHT_NULL, SHT_STRTAB, SHT_SYMTAB
-from .reader import Image
+from .reader import ElfFile
 from .structs import Shdr
 
 
@@ -16,7 +16,7 @@ class SymtabHeaders(NamedTuple):
     strtab: Shdr
 
 
-def find_symtab(image: Image) -> SymtabHeaders | None:
+def find_symtab(image: ElfFile) -> SymtabHeaders | None:
     """Return the image's symbol table, or None (gABI: at most one SHT_SYMTAB).
 
     Raises:
@@ -40,7 +40,7 @@ def find_symtab(image: Image) -> SymtabHeaders | None:
     return SymtabHeaders(number, section, strings)
 
 
-def is_driver_image(image: Image) -> bool:
+def is_driver_image(image: ElfFile) -> bool:
     """Return True for an image of FreeBSD's ``/dev/ksyms``, or of ksyms' ``freebsd`` layout.
 
     In such an image ``st_shndx`` is the number of a section of another file. It is recognised

@@ -16,9 +16,9 @@ from .._typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import mmap
 
-    from .containers import Kernel
+    from .containers import Candidate
     from .memory import Segment
-    from .tables import Tables
+    from .tables import KallsymsTables
 
 HEADERS: Final = 1 << 17
 """Bytes in which every image of a kernel says what it is."""
@@ -141,7 +141,7 @@ def is_kernel(data: bytes) -> bool:
 _WHOLE: Final = "Name a kernel that was built with CONFIG_KALLSYMS, whole and as it was built."
 
 
-def _said(kernel: Kernel, what: str) -> str:
+def _said(kernel: Candidate, what: str) -> str:
     inside = ", in it ".join(kernel.inside)
     return f"in {inside}, {what}" if inside else what
 
@@ -150,7 +150,7 @@ def _unread(label: str, why: str, remedy: str = _WHOLE) -> ImageError:
     return ImageError(f"{label} has no kernel symbols that can be read: {why}.", remedy)
 
 
-def _files(kernel: Kernel, tables: Tables) -> dict[str, bytes]:
+def _files(kernel: Candidate, tables: KallsymsTables) -> dict[str, bytes]:
     """The files of the root that ``kernel``, whose symbols are in ``tables``, stands for."""
     from .containers import machine_of
     from .memory import segments
@@ -178,14 +178,14 @@ def _files(kernel: Kernel, tables: Tables) -> dict[str, bytes]:
     return files
 
 
-def _text(tables: Tables) -> bytes:
+def _text(tables: KallsymsTables) -> bytes:
     """The kallsyms text of the kernel's own symbols (kernel/kallsyms.c, s_show)."""
     line = f"%0{tables.bits // 4}x %c %b\n".encode()
     rows = zip(tables.address.tolist(), tables.names)
     return b"".join([line % (address, name[:1], name[1:]) for address, name in rows])
 
 
-def _marks(tables: Tables) -> dict[str, int]:
+def _marks(tables: KallsymsTables) -> dict[str, int]:
     """The addresses of the symbols that bound what is read."""
     wanted = {name.encode(): name for name in (*_NOTES, *_BTF)}
     return {

@@ -62,7 +62,7 @@ class Part(NamedTuple):
     machine: str | None = None
 
 
-class Kernel(NamedTuple):
+class Candidate(NamedTuple):
     """A candidate for a kernel: its bytes, and its containers, the outermost first."""
 
     data: bytes
@@ -74,14 +74,14 @@ class DamagedError(Exception):
     """A header leads nowhere, or to bytes that cannot be unpacked; in words."""
 
 
-def kernels(data: bytes) -> Iterator[Kernel]:
+def kernels(data: bytes) -> Iterator[Candidate]:
     """Yield the candidates in ``data``: the one of its headers, then those of a search.
 
     Raises:
         DamagedError: a header leads nowhere.
         ImportError: what unpacks it is not installed.
     """
-    found = Kernel(data, (), None)
+    found = Candidate(data, (), None)
     for _ in range(_DEPTH):
         data = found.data
         part = _part(data)
@@ -96,14 +96,14 @@ def kernels(data: bytes) -> Iterator[Kernel]:
                     f"what {part.what} has packed by {part.packed} cannot be unpacked: {error}"
                 ) from None
         words = part.what if part.packed is None else f"{part.what}, packed by {part.packed}"
-        found = Kernel(inner, (*found.inside, words), part.machine or found.machine)
+        found = Candidate(inner, (*found.inside, words), part.machine or found.machine)
         if inner is data:  # somewhere in it
             break
     yield found
     yield from _searched(found)
 
 
-def _searched(outer: Kernel) -> Iterator[Kernel]:
+def _searched(outer: Candidate) -> Iterator[Candidate]:
     """Yield what is packed anywhere in ``outer``; bytes that cannot be unpacked are skipped.
 
     Raises:
@@ -127,7 +127,7 @@ def _searched(outer: Kernel) -> Iterator[Kernel]:
         room -= len(inner)
         if len(inner) > _SMALL:
             words = f"something packed by {how} at byte {place:#x}"
-            yield Kernel(inner, (*outer.inside, words), machine)
+            yield Candidate(inner, (*outer.inside, words), machine)
     if absent is not None:
         raise absent
 

@@ -14,7 +14,7 @@ _PLACES: Final = 1 << 16
 """Tokens that are read: FIT images have some hundred."""
 
 
-class Kernel(NamedTuple):
+class KernelPart(NamedTuple):
     """The kernel's place, its packing (``none`` for nothing), its machine."""
 
     start: int
@@ -23,7 +23,7 @@ class Kernel(NamedTuple):
     machine: str | None
 
 
-def kernel_of(data: bytes) -> Kernel | None:
+def kernel_of(data: bytes) -> KernelPart | None:
     """The first kernel among the tree's /images; None where there is none.
 
     Raises:
@@ -57,7 +57,7 @@ def kernel_of(data: bytes) -> Kernel | None:
     return None
 
 
-def _kernel(data: bytes, found: dict[str, tuple[int, int]], total: int) -> Kernel | None:
+def _kernel(data: bytes, found: dict[str, tuple[int, int]], total: int) -> KernelPart | None:
     """The kernel that the node with these properties is."""
 
     def text(name: str) -> str | None:
@@ -78,4 +78,4 @@ def _kernel(data: bytes, found: dict[str, tuple[int, int]], total: int) -> Kerne
         start, size = (total + 3 & ~3) + number("data-offset"), number("data-size")
     else:
         return None
-    return Kernel(start, size, text("compression"), text("arch"))
+    return KernelPart(start, size, text("compression"), text("arch"))

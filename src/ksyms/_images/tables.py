@@ -70,7 +70,7 @@ _TRIES: Final = 4096
 """Places that are looked at more than once, so that what is made to mislead takes no longer."""
 
 
-class Tables(NamedTuple):
+class KallsymsTables(NamedTuple):
     """The symbols in the tables: of each its address, and its letter and name in one.
 
     ``order`` is the machine's byte order, ``bits`` those of its words.
@@ -142,7 +142,7 @@ class _Budget:
             raise MissingError(f"{_TRIES} places in it look like kallsyms' tables and are none")
 
 
-def find_tables(data: bytes) -> Tables:
+def find_tables(data: bytes) -> KallsymsTables:
     """Find the tables in a kernel's ``data``.
 
     Args:
@@ -168,7 +168,7 @@ def find_tables(data: bytes) -> Tables:
         if not _are_symbols(spelled):
             found.append(f"it has {where}, and not all of them are symbols")
             continue
-        return Tables(*address, spelled, tokens.order)
+        return KallsymsTables(*address, spelled, tokens.order)
     raise MissingError(found[0] if found else "it has no kallsyms tokens")
 
 

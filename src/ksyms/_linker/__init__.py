@@ -4,7 +4,7 @@
 the running kernel's text is read while numpy is still being imported.
 """
 
-from .files import KERNEL_ID, Files, LinkerFile, Region, Symbols, Tables
+from .files import KERNEL_ID, Files, FileTables, LinkerFile, Region, Symbols
 from .generation import TRIES, Generation
 from .host import Access, Host, Rule, read_access
 from .link_time import LinkTime, read_link_time
@@ -17,6 +17,7 @@ __all__ = [
     "PSEUDO",
     "TRIES",
     "Access",
+    "FileTables",
     "Files",
     "Generation",
     "Host",
@@ -28,7 +29,6 @@ __all__ = [
     "Root",
     "Rule",
     "Symbols",
-    "Tables",
     "read_access",
     "read_link_time",
 ]

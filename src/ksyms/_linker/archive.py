@@ -77,7 +77,7 @@ class Archive:
     """
 
     def __init__(self, pieces: Iterable[bytes], size: int) -> None:
-        reader = _Reader(pieces, size)
+        reader = _ArchiveReader(pieces, size)
         found = reader.entries()
         self.saved: int | None = reader.saved
         """The time at which ``ksyms collect`` saved it, in seconds since 1970.
@@ -157,7 +157,7 @@ def _steps(path: str) -> list[str]:
     return [step for step in reversed(path.split("/")) if step not in ("", ".")]
 
 
-class _Told(NamedTuple):
+class _MemberHeaders(NamedTuple):
     """The information on a member from the headers before its own: pax records, GNU names."""
 
     records: dict[bytes, bytes]
@@ -165,7 +165,7 @@ class _Told(NamedTuple):
     link: bytes | None = None
 
 
-class _Reader:
+class _ArchiveReader:
     """Reads an archive front to back."""
 
     def __init__(self, pieces: Iterable[bytes], size: int) -> None:
@@ -196,12 +196,12 @@ class _Reader:
                 found[name] = entry
         return found
 
-    def _members(self) -> Iterator[tuple[bytes, _Told]]:
+    def _members(self) -> Iterator[tuple[bytes, _MemberHeaders]]:
         """Yield each member's own header, and the information from the headers before it.
 
         The caller reads the member's contents before it takes the next member.
         """
-        told, room = _Told(self._global), _HEADER
+        told, room = _MemberHeaders(self._global), _HEADER
         while True:
             header = self._read(_BLOCK)
             if header == _ZEROS:
@@ -214,7 +214,7 @@ class _Reader:
             kind, size = header[156:157], _number(header[124:136])
             if kind not in _TELLING:
                 yield header, told
-                told, room = _Told(self._global), _HEADER
+                told, room = _MemberHeaders(self._global), _HEADER
                 continue
 
             room -= _BLOCK + size
@@ -233,7 +233,9 @@ class _Reader:
             else:
                 told = told._replace(records={**told.records, **_records(text)})
 
-    def _entry(self, header: bytes, told: _Told, found: dict[str, _Entry]) -> _Entry | None:
+    def _entry(
+        self, header: bytes, told: _MemberHeaders, found: dict[str, _Entry]
+    ) -> _Entry | None:
         """Read the member of ``header``; return None if it is neither a file nor a link."""
         kind = header[156:157]
         link = told.link or told.records.get(b"linkpath") or _text(header[157:257])
@@ -349,7 +351,7 @@ def _records(text: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _name(header: bytes, told: _Told) -> bytes:
+def _name(header: bytes, told: _MemberHeaders) -> bytes:
     """Return a member's name: GNU's long name, pax's, or the header's own.
 
     A POSIX header's own name is its ``prefix`` field, a slash and its ``name`` field.

@@ -102,7 +102,7 @@ class _BtfInfo(ctypes.Structure):
     _fields_ = (("btf", _U64), ("btf_size", _U32), ("id", _U32))
 
 
-class Program(NamedTuple):
+class BpfFunction(NamedTuple):
     """A function of a BPF program.
 
     ``address`` and ``size`` (bytes) are those of its code. ``id``, ``type`` and ``name`` (at
@@ -150,10 +150,10 @@ class Programs(NamedTuple):
     """All functions that bpf(2) reported; ``page`` is the machine's page size in bytes."""
 
     page: int
-    functions: tuple[Program, ...]
+    functions: tuple[BpfFunction, ...]
 
 
-class Told(NamedTuple):
+class BpfSymbols(NamedTuple):
     """The ``[bpf]`` symbols, and what bpf(2) says of them.
 
     ``functions`` are the programs' functions that have a symbol. ``images`` are the addresses
@@ -161,7 +161,7 @@ class Told(NamedTuple):
     """
 
     symbols: Symbols
-    functions: tuple[Program, ...] = ()
+    functions: tuple[BpfFunction, ...] = ()
     images: tuple[int, ...] = ()
     page: int = 0
 
@@ -194,7 +194,7 @@ def pack_programs(programs: Programs) -> bytes:
     return json.dumps({"page_size": programs.page, "programs": listed}).encode()
 
 
-def told_of(symbols: Symbols, programs: Programs | None, release: str | None) -> Told:
+def told_of(symbols: Symbols, programs: Programs | None, release: str | None) -> BpfSymbols:
     """Return the ``[bpf]`` ``symbols``, with exact sizes where these are known.
 
     A symbol is a function of ``programs`` if it has the function's address, and its tag in the
@@ -203,7 +203,7 @@ def told_of(symbols: Symbols, programs: Programs | None, release: str | None) ->
     page (kernel/bpf/trampoline.c, bpf_image_ksym_add).
     """
     if programs is None:
-        return Told(symbols)
+        return BpfSymbols(symbols)
 
     known = {function.address: function for function in programs.functions}
     sized = at_least(release, _TRAMPOLINES_SIZED) is not False
@@ -224,7 +224,7 @@ def told_of(symbols: Symbols, programs: Programs | None, release: str | None) ->
             images.append(address)
 
     symbols = symbols._replace(size=size, exact=size > 0)
-    return Told(symbols, tuple(functions), tuple(images), programs.page)
+    return BpfSymbols(symbols, tuple(functions), tuple(images), programs.page)
 
 
 def reaching(
@@ -254,7 +254,7 @@ def reaching(
     return {**regions, number: tuple(longer)}
 
 
-def stops(told: Told, owners: list[Owner]) -> tuple[int, ...]:
+def stops(told: BpfSymbols, owners: list[Owner]) -> tuple[int, ...]:
     """Return the ends of the images after which no symbol of ``owners`` follows within a page.
 
     An image's end is taken to be one page after its start.
@@ -270,7 +270,7 @@ def stops(told: Told, owners: list[Owner]) -> tuple[int, ...]:
     return tuple(alone)
 
 
-def _running() -> Iterator[Program]:
+def _running() -> Iterator[BpfFunction]:
     """Yield the functions of the running kernel's programs.
 
     Raises:
@@ -283,7 +283,7 @@ def _running() -> Iterator[Program]:
         number = call.next_program(number)
 
 
-class _Lines(NamedTuple):
+class _LineRecords(NamedTuple):
     """The line records of a program, sorted by ``address`` (uint64).
 
     ``place`` (uint64) has the source line in its lower 32 bits, and in its upper 32 bits the
@@ -352,7 +352,7 @@ class _Call:
         following: int = struct.unpack_from("=I", self._attr, 4)[0]
         return following
 
-    def functions(self, number: int) -> list[Program]:
+    def functions(self, number: int) -> list[BpfFunction]:
         """Return the functions of the program with id ``number``; none if it is gone."""
         try:
             fd = self._ask(_PROG_GET_FD_BY_ID, number)
@@ -372,7 +372,7 @@ class _Call:
         name = info.name.decode("utf-8", "backslashreplace")
         lines = self._lines(info) if info.btf_id else None
         return [
-            Program(
+            BpfFunction(
                 address=start,
                 size=size,
                 id=number,
@@ -397,7 +397,7 @@ class _Call:
                 return info
             self._room = _Room(functions, lines)
 
-    def _lines(self, info: _ProgInfo) -> _Lines:
+    def _lines(self, info: _ProgInfo) -> _LineRecords:
         """Return the program's line records, sorted by address."""
         count = min(info.nr_line_info, info.nr_jited_line_info)
         words = np.frombuffer(bytes(self._room.records), np.uint32, count * _LINE_WORDS)
@@ -409,7 +409,7 @@ class _Call:
             # Stable, since of several records at one address the last counts.
             order = np.argsort(address, kind="stable")
             address, place = address[order], place[order]
-        return _Lines(address, place, self._strings_of(info.btf_id))
+        return _LineRecords(address, place, self._strings_of(info.btf_id))
 
     def _strings_of(self, number: int) -> bytes:
         """Return the string section of the BTF with id ``number``."""
@@ -457,8 +457,8 @@ def _string(strings: bytes, start: int) -> str:
     return strings[start : strings.find(b"\0", start)].decode("utf-8", "backslashreplace")
 
 
-def _by_source(start: int, size: int, lines: _Lines) -> dict[str, list[int]]:
-    """Return the ``lines`` of the ``size`` bytes of code at ``start``, as in Program.lines.
+def _by_source(start: int, size: int, lines: _LineRecords) -> dict[str, list[int]]:
+    """Return the ``lines`` of the ``size`` bytes of code at ``start``, as in BpfFunction.lines.
 
     Of several records at one address the last is kept, and of adjacent records with one line
     the first::
@@ -500,9 +500,11 @@ def _unpacked(data: bytes) -> Programs | None:
         return None
     if not has(facts, schema_of(SavedPrograms)):
         return None
-    fields = Program._fields
+    fields = BpfFunction._fields
     found = [
-        Program(*(each[field] for field in fields))._replace(address=int(each["address"], 16))
+        BpfFunction(*(each[field] for field in fields))._replace(
+            address=int(each["address"], 16)
+        )
         for each in facts["programs"]
     ]
     sizes = [facts["page_size"], *(function.size for function in found)]
@@ -511,7 +513,7 @@ def _unpacked(data: bytes) -> Programs | None:
     return Programs(facts["page_size"], tuple(found))
 
 
-def _is_of(name: bytes, function: Program) -> bool:
+def _is_of(name: bytes, function: BpfFunction) -> bool:
     """Return True if ``name`` is that of the symbol of ``function``.
 
     It is ``bpf_prog_TAG`` or ``bpf_prog_TAG_NAME`` (kernel/bpf/core.c, bpf_prog_ksym_set_name).

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from .._compressed import COMPRESSED, contents_of
-from .._elf import Image, Shdr, build_id, read_image
+from .._elf import ElfFile, Shdr, build_id, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, reason
 from .._note import SECTION
@@ -57,7 +57,7 @@ class _File(NamedTuple):
     sizes: dict[str, int]
 
 
-class _Candidate(NamedTuple):
+class _DebugPath(NamedTuple):
     """A path that may be a debug file; ``open`` gives a descriptor, never outside the root."""
 
     path: str
@@ -84,7 +84,7 @@ class DebugFiles:
         self.directories = directories
         self._named = release is not None and "/" not in release and release.isprintable()
         self.refused: dict[str, str] = {}
-        self._modules: dict[str, list[_Candidate]] | None = None
+        self._modules: dict[str, list[_DebugPath]] | None = None
         self._files: dict[str, tuple[object, _File | None]] = {}
 
     def module(
@@ -115,7 +115,7 @@ class DebugFiles:
                 return Exact(file.path, symbols, file.sizes, slide)
         return None
 
-    def _module_candidates(self) -> dict[str, list[_Candidate]]:
+    def _module_candidates(self) -> dict[str, list[_DebugPath]]:
         """Return the candidates by the module's name, in the order to try them."""
         if self._modules is None:
             self._modules = {}
@@ -138,7 +138,7 @@ class DebugFiles:
                     self._modules.setdefault(stem.replace("-", "_"), []).append(candidate)
         return self._modules
 
-    def _kernel_candidates(self, build_id: bytes) -> list[_Candidate]:
+    def _kernel_candidates(self, build_id: bytes) -> list[_DebugPath]:
         release, digits = self.release, build_id.hex()
         names = ["vmlinux", f".build-id/{digits[:2]}/{digits[2:]}.debug"]
         usual = ["usr/lib/debug", "boot", ""]
@@ -154,11 +154,11 @@ class DebugFiles:
         found += [self._below(os.path.join(base, name)) for base in usual for name in names]
         return list({candidate.path: candidate for candidate in found}.values())
 
-    def _below(self, name: str) -> _Candidate:
+    def _below(self, name: str) -> _DebugPath:
         """Return ``name`` under the root."""
-        return _Candidate(self.root.name_of(name), partial(self.root.open, name))
+        return _DebugPath(self.root.name_of(name), partial(self.root.open, name))
 
-    def _file(self, candidate: _Candidate, build_id: bytes) -> _File | None:
+    def _file(self, candidate: _DebugPath, build_id: bytes) -> _File | None:
         """Return the file if it can be read and has the build-id; it is unpacked only once."""
         path = candidate.path
         try:
@@ -203,11 +203,11 @@ class DebugFiles:
         return None
 
 
-def _given(path: str) -> _Candidate:
+def _given(path: str) -> _DebugPath:
     """Return a path below one of the user's directories."""
     # Without O_NONBLOCK a FIFO would block until a writer opens it.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    return _Candidate(path, partial(os.open, path, flags))
+    return _DebugPath(path, partial(os.open, path, flags))
 
 
 def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
@@ -256,12 +256,12 @@ def _percpu(symbols: Symbols) -> dict[bytes, int]:
     return {name: address for letter, name, address in rows if letter in b"aA"}
 
 
-def build_id_of(image: Image) -> bytes | None:
+def build_id_of(image: ElfFile) -> bytes | None:
     """Return the image's GNU build-id, if it has one."""
     return next(filter(None, map(build_id, image.notes())), None)
 
 
-def _read(path: str, image: Image) -> _File:
+def _read(path: str, image: ElfFile) -> _File:
     """Read the symbols of ``image``, and its sections' sizes."""
     names = image.section_names()
     rows: list[_Row] = []
@@ -271,7 +271,7 @@ def _read(path: str, image: Image) -> _File:
     return _File(path, rows, {name: s.sh_size for name, s in zip(names, image.sections)})
 
 
-def _rows(image: Image, symtab: Shdr, names: list[str]) -> list[_Row]:
+def _rows(image: ElfFile, symtab: Shdr, names: list[str]) -> list[_Row]:
     fmt = image.format
     if symtab.sh_size % fmt.sym.size or symtab.sh_link >= len(image.sections):
         raise image.wrong(

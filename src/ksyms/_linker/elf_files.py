@@ -14,7 +14,7 @@ from .._errors import LayoutError
 from .._typing import Final, NamedTuple
 from .elf_regions import placed_file
 from .elf_table import ElfTable, ModuleFile, State, Target
-from .files import KERNEL_ID, Files, LinkerFile, Tables
+from .files import KERNEL_ID, Files, FileTables, LinkerFile
 from .generation import Generation
 from .host import Host
 from .link_time import LinkTime
@@ -74,7 +74,7 @@ class ElfLinker:
             if table.state() != reading.states[table.path]
         ]
 
-    def tables(self, reading: ElfReading) -> Tables:
+    def tables(self, reading: ElfReading) -> FileTables:
         """Return the tables of all files; none of them has been read yet.
 
         Raises:
@@ -86,7 +86,7 @@ class ElfLinker:
             target = Target(kernel.format, kernel.header.e_machine)
         for table in self._tables:
             table.target = target
-        return Tables(*target, tuple(self._tables), _NO_GENERATION)
+        return FileTables(*target, tuple(self._tables), _NO_GENERATION)
 
     def files(self, reading: ElfReading) -> Files:
         """Return the linker files with their regions: the sections that are in memory.

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from .._elf import Image, Note, Shdr, build_id, find_symtab, parse_notes
+from .._elf import ElfFile, Note, Shdr, build_id, find_symtab, parse_notes
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._typing import TYPE_CHECKING, Final, NamedTuple
@@ -93,7 +93,7 @@ def module_name(path: str) -> str:
     return re.sub(r"\W", "_", stem) or "module"
 
 
-def _notes(image: Image) -> tuple[Note, ...]:
+def _notes(image: ElfFile) -> tuple[Note, ...]:
     notes: list[Note] = []
     if sum(s.sh_size for s in image.sections if s.sh_type == elf.SHT_NOTE) > len(image.data):
         raise image.wrong("its notes overlap")
@@ -111,7 +111,7 @@ def _in_memory(section: Shdr) -> bool:
     return bool(section.sh_flags & elf.SHF_ALLOC) and not section.sh_flags & elf.SHF_TLS
 
 
-def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Region, ...]:
+def _regions(image: ElfFile, module: ModuleFile | None, prefix: str) -> tuple[Region, ...]:
     """Return a region for each section in memory, sorted by address."""
     starts = _starts(image, module)
     names = image.section_names()
@@ -135,7 +135,7 @@ def _regions(image: Image, module: ModuleFile | None, prefix: str) -> tuple[Regi
     return tuple(found)
 
 
-def _starts(image: Image, module: ModuleFile | None) -> list[int | None]:
+def _starts(image: ElfFile, module: ModuleFile | None) -> list[int | None]:
     """Return the address of each section, None if it has none."""
     if module is None:
         return [section.sh_addr for section in image.sections]
@@ -155,7 +155,7 @@ def _kind(section: Shdr) -> Kind:
     return "bss" if section.sh_type == elf.SHT_NOBITS else "data"
 
 
-def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
+def _rows(image: ElfFile, table: ElfTable) -> tuple[Rows, I64, bytes]:
     """Return the named symbols that have an address or an absolute value.
 
     The second item has the section number of each, -1 for an absolute one, and the third is the
@@ -179,7 +179,7 @@ def _rows(image: Image, table: ElfTable) -> tuple[Rows, I64, bytes]:
 
 
 def _symbols(
-    image: Image,
+    image: ElfFile,
     rows: Rows,
     section: I64,
     strings: bytes,
@@ -248,13 +248,13 @@ def _ends_within(rows: Rows, regions: tuple[Region, ...]) -> Mask:
     return np.asarray((address >= end) | (size <= end - address))
 
 
-def _is_tls(image: Image, section: I64) -> Mask:
+def _is_tls(image: ElfFile, section: I64) -> Mask:
     """Return a mask of the symbols that are offsets into thread-local data."""
     tls = np.array([bool(s.sh_flags & elf.SHF_TLS) for s in image.sections] or [False])
     return np.asarray(tls[np.maximum(section, 0)])
 
 
-def _letters(image: Image, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
+def _letters(image: ElfFile, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
     """Return the letters that nm and kallsyms give: capitals unless the symbol is local."""
     own = [ord(_LETTERS[_kind(s)]) for s in image.sections] or [0]
     letter = np.where(section < 0, ord("a"), np.array(own, np.uint8)[np.maximum(section, 0)])
@@ -266,7 +266,7 @@ def _letters(image: Image, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
     return np.where(binding == elf.STB_LOCAL, letter, letter - 32).astype(np.uint8)
 
 
-def _names(image: Image, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.uint32], bytes]:
+def _names(image: ElfFile, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.uint32], bytes]:
     """Copy the names into a table in which no two overlap; return their offsets, and it.
 
     Static linkers let one name be the tail of another to save space.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._compressed import COMPRESSED, contents
-from .._elf import FileData, Format, Image, Shdr, find_symtab, read_image
+from .._elf import ElfFile, FileData, Format, Shdr, find_symtab, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, SourceError, reason
 from .._typing import Final, NamedTuple
@@ -90,7 +90,7 @@ class ElfTable:
         return (found.st_dev, found.st_ino, found.st_size, *times)
 
     @contextmanager
-    def opened(self) -> Iterator[Image]:
+    def opened(self) -> Iterator[ElfFile]:
         """Open the ELF image, to be read from the disk within the context.
 
         Raises:
@@ -127,7 +127,7 @@ class ElfTable:
         with self.opened() as image:
             yield from self.blocks_of(image, count)
 
-    def blocks_of(self, image: Image, count: int) -> Iterator[Rows]:
+    def blocks_of(self, image: ElfFile, count: int) -> Iterator[Rows]:
         """Yield the same as :meth:`blocks`, from an image that is open already."""
         found = find_symtab(image)
         if found is None:
@@ -166,7 +166,7 @@ class ElfTable:
                 piece = image.data[start : min(start + _PIECE, end)]
                 yield np.frombuffer(piece, np.uint8)
 
-    def _checked(self, image: Image) -> Image:
+    def _checked(self, image: ElfFile) -> ElfFile:
         header = image.header
         if header.e_type not in _TYPES:
             raise image.wrong(f"e_type is {header.e_type}")
@@ -192,7 +192,7 @@ class ElfTable:
         return self._unpacked[1]
 
 
-def section_bases(image: Image, module: ModuleFile) -> Bases:
+def section_bases(image: ElfFile, module: ModuleFile) -> Bases:
     """Return the number to add to the values of each section's symbols, by section number.
 
     Raises:
@@ -213,7 +213,7 @@ def section_bases(image: Image, module: ModuleFile) -> Bases:
     return Bases(np.full(count, module.base, np.uint64), np.ones(count, np.bool_))
 
 
-def _laid_out(image: Image, module: ModuleFile, bits: int) -> Bases:
+def _laid_out(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
     """Lay the sections out one after the other from ``module.base``, in the file's order."""
     bases = _no_bases(image)
     at = module.base or 0
@@ -231,7 +231,7 @@ def _laid_out(image: Image, module: ModuleFile, bits: int) -> Bases:
     return bases
 
 
-def _at_given_addresses(image: Image, module: ModuleFile, bits: int) -> Bases:
+def _at_given_addresses(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
     """Place the sections at the addresses of ``module.sections``."""
     bases = _no_bases(image)
     numbers: dict[str, list[int]] = {}
@@ -249,13 +249,13 @@ def _at_given_addresses(image: Image, module: ModuleFile, bits: int) -> Bases:
     return bases
 
 
-def _no_bases(image: Image) -> Bases:
+def _no_bases(image: ElfFile) -> Bases:
     count = len(image.sections)
     return Bases(np.zeros(count, np.uint64), np.zeros(count, np.bool_))
 
 
 def sections_of(
-    image: Image, rows: Rows, first: int, extended: npt.NDArray[np.uint32] | None
+    image: ElfFile, rows: Rows, first: int, extended: npt.NDArray[np.uint32] | None
 ) -> npt.NDArray[np.int64]:
     """Return the section number of each of ``rows``, -1 for a symbol in no section.
 
@@ -288,7 +288,7 @@ def sections_of(
     return section
 
 
-def extended_numbers(image: Image, symtab: int) -> npt.NDArray[np.uint32] | None:
+def extended_numbers(image: ElfFile, symtab: int) -> npt.NDArray[np.uint32] | None:
     """Return the table of section numbers above 0xfeff (gABI, SHT_SYMTAB_SHNDX), if any."""
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB_SHNDX and section.sh_link == symtab:
@@ -299,7 +299,7 @@ def extended_numbers(image: Image, symtab: int) -> npt.NDArray[np.uint32] | None
 
 
 def _make_absolute(
-    image: Image, rows: Rows, section: npt.NDArray[np.int64], bases: Bases, first: int
+    image: ElfFile, rows: Rows, section: npt.NDArray[np.int64], bases: Bases, first: int
 ) -> None:
     """Add the base of its section to each defined symbol's value.
 
@@ -324,7 +324,7 @@ def _make_absolute(
     rows["st_value"][moved] = value.astype(rows.dtype["st_value"])
 
 
-def _last_name(image: Image, strtab: Shdr) -> int:
+def _last_name(image: ElfFile, strtab: Shdr) -> int:
     """Return the last offset at which a name can start and still end within the table."""
     if not strtab.sh_size:
         return 0

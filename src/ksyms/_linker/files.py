@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .._elf import Format
-    from .bpf import Program
+    from .bpf import BpfFunction
     from .generation import Generation
     from .host import Host
     from .link_time import LinkTime
@@ -140,7 +140,7 @@ class LinkerFile(NamedTuple):
     unplaced: int = 0
     debug: str | None = None
     btf: bytes | None = None
-    programs: tuple[Program, ...] = ()
+    programs: tuple[BpfFunction, ...] = ()
 
 
 class Files(NamedTuple):
@@ -166,7 +166,7 @@ class Files(NamedTuple):
     lists: Lists = "all"
 
 
-class Tables(NamedTuple):
+class FileTables(NamedTuple):
     """The tables of all linker files, the kernel's first, then the modules' in load order.
 
     All of them have the same ``format`` and ``machine`` (``e_machine``).

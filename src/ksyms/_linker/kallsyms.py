@@ -33,7 +33,7 @@ from .kallsyms_lines import (
     split_lines,
 )
 from .marks import mapping_symbols
-from .reader_thread import LONGEST, PAD, Block, ReaderThread, too_long
+from .reader_thread import LONGEST, PAD, LineBlock, ReaderThread, too_long
 from .respelled import has_crlf, respelled
 
 U32 = npt.NDArray[np.uint32]
@@ -93,7 +93,7 @@ def read_kallsyms(
         SourceError: the text cannot be read.
         KallsymsError: a line is not kallsyms, or the text ends within a line.
     """
-    text = _Parser(reader.path, landmarks).parse(reader.blocks(), progress)
+    text = _KallsymsParser(reader.path, landmarks).parse(reader.blocks(), progress)
     if text is None:
         raise _empty(reader)
     return text
@@ -124,7 +124,7 @@ class _Column(Generic[Item]):
         return self.items[: self.length]
 
 
-class _Parser:
+class _KallsymsParser:
     """The columns of a text so far; one parser for each text."""
 
     def __init__(self, path: str, landmarks: frozenset[str]) -> None:
@@ -152,7 +152,7 @@ class _Parser:
         return self.address.length
 
     def parse(
-        self, blocks: Iterator[Block], progress: Callable[[int], None] | None
+        self, blocks: Iterator[LineBlock], progress: Callable[[int], None] | None
     ) -> Kallsyms | None:
         """Return the text of ``blocks``; None if there are none."""
         generation: Generation | None = None

@@ -323,7 +323,7 @@ class _Member(NamedTuple):
     module: Module | None = None
     debug: Exact | None = None
     btf: bytes | None = None
-    told: bpf.Told | None = None
+    told: bpf.BpfSymbols | None = None
     freed: Mask | None = None
     freed_at: int = 0
     copied: int = 0
@@ -347,7 +347,7 @@ class _Member(NamedTuple):
         )
 
 
-def _pseudo(name: str, symbols: Symbols, told: bpf.Told | None) -> _Member:
+def _pseudo(name: str, symbols: Symbols, told: bpf.BpfSymbols | None) -> _Member:
     """Return the member for symbols that the kernel lists like a module's (:data:`PSEUDO`).
 
     ``told`` has what is known of the BPF programs if it is theirs. Each symbol of the others

@@ -59,7 +59,7 @@ _MANY: Final = 24
 _PAIR: Final = b" " + PFX_PREFIX
 
 
-class Block(NamedTuple):
+class LineBlock(NamedTuple):
     """Whole lines: the bytes from ``start`` to ``end`` of ``buffer``, with PAD bytes after.
 
     ``asked`` is the generation that was taken before any of them was read.
@@ -78,7 +78,7 @@ class _Begun(NamedTuple):
     asked: Generation
 
 
-class _Part(NamedTuple):
+class _BufferPart(NamedTuple):
     """Text from ``start`` to ``end`` of ``buffer``; ``done`` if the buffer has no more."""
 
     buffer: mmap.mmap
@@ -136,7 +136,7 @@ class ReaderThread:
 
     # -- the parser's side --
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[LineBlock]:
         """Yield the text; a block is valid until the next is asked for.
 
         The end of a block depends on how quickly the text comes, but it is never between a
@@ -157,7 +157,7 @@ class ReaderThread:
                 raise too_long(self.path)
             end = _before_pair(buffer, start, line_end)
             if end > start:
-                yield Block(buffer, start, end, asked)
+                yield LineBlock(buffer, start, end, asked)
                 start = end
 
             rest = bytes(buffer[start:part_end])
@@ -167,7 +167,7 @@ class ReaderThread:
         if rest and asked is not None:
             yield self._last_block(rest, asked)
 
-    def _last_block(self, rest: bytes, asked: Generation) -> Block:
+    def _last_block(self, rest: bytes, asked: Generation) -> LineBlock:
         """Return the lines that were held back, at the end of the text.
 
         Raises:
@@ -179,9 +179,9 @@ class ReaderThread:
                 f"{self.path} ends within a line: {line[:60]!r}.",
                 "The text was cut short: save the whole of /proc/kallsyms again.",
             )
-        return Block(bytearray(rest + bytes(PAD)), 0, len(rest), asked)
+        return LineBlock(bytearray(rest + bytes(PAD)), 0, len(rest), asked)
 
-    def _parts(self) -> Iterator[_Part]:
+    def _parts(self) -> Iterator[_BufferPart]:
         """Yield each buffer's text: as it fills if the text is live, else once it is full."""
         length = _BUFFER
         while length == _BUFFER:
@@ -200,7 +200,7 @@ class ReaderThread:
                     self._check_alive()
                     end = _filled(buffer, start)
                 if done or end - start >= _ENOUGH:
-                    yield _Part(buffer, start, end, done, asked)
+                    yield _BufferPart(buffer, start, end, done, asked)
                     start = end
 
     def _next_begun(self) -> _Begun | Exception:

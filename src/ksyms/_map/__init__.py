@@ -1,6 +1,6 @@
 """The kernel's address space as a picture: the survey, and the page that shows it."""
 
 from .page import render
-from .survey import Module, Section, Survey, survey
+from .survey import ModuleTotal, Section, Survey, survey
 
-__all__ = ["Module", "Section", "Survey", "render", "survey"]
+__all__ = ["ModuleTotal", "Section", "Survey", "render", "survey"]

@@ -60,7 +60,7 @@ class Section(NamedTuple):
         return self.address + self.size
 
 
-class Module(NamedTuple):
+class ModuleTotal(NamedTuple):
     """A module: the total ``size`` of its sections in bytes, and its number of symbols."""
 
     name: str
@@ -97,7 +97,7 @@ class Survey(NamedTuple):
         return sum(len(section.symbols) for section in self.sections)
 
     @property
-    def modules(self) -> list[Module]:
+    def modules(self) -> list[ModuleTotal]:
         """The modules that have a section, in the order of addresses."""
         sizes: Counter[str] = Counter()
         symbols: Counter[str] = Counter()
@@ -105,7 +105,7 @@ class Survey(NamedTuple):
             if section.module is not None:
                 sizes[section.module] += section.size
                 symbols[section.module] += len(section.symbols)
-        return [Module(name, size, symbols[name]) for name, size in sizes.items()]
+        return [ModuleTotal(name, size, symbols[name]) for name, size in sizes.items()]
 
     @property
     def gaps(self) -> list[Gap]:

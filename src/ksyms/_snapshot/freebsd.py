@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .._elf import Ehdr, Format, Phdr, Shdr
 from .._elf import constants as elf
 from .._errors import LayoutError
-from .._linker import LinkerFile, Tables
+from .._linker import FileTables, LinkerFile
 from .._linker.elf_files import ElfLinker, ElfReading
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .emitter import Emitter
@@ -33,7 +33,7 @@ BLOCK: Final = 256
 _NAMES: Final = b"\0.symtab\0.strtab\0.shstrtab\0\0"
 
 
-class Sizes(NamedTuple):
+class FreebsdSizes(NamedTuple):
     """The result of the size pass (``struct tsizes``).
 
     ``total`` is the image's size in bytes, ``rows`` the length of the symbol table with the
@@ -54,13 +54,13 @@ class Sizes(NamedTuple):
         """The note's facts: the layout has no note."""
 
 
-def gather(source: Source[Reading], reading: Reading) -> Tables:
+def gather(source: Source[Reading], reading: Reading) -> FileTables:
     """Return the tables to copy: those of ELF files, or tables made from a text."""
     if isinstance(source, ElfLinker) and isinstance(reading, ElfReading):
         return source.tables(reading)
     files = source.files(reading)
     made = zip(files.files, file_sections_and_sizes(files.files))
-    return Tables(
+    return FileTables(
         files.host.format,
         files.host.e_machine,
         tuple(_Made(file, *columns, files.host.format) for file, columns in made),
@@ -68,7 +68,7 @@ def gather(source: Source[Reading], reading: Reading) -> Tables:
     )
 
 
-def size(tables: Tables) -> Sizes:
+def size(tables: FileTables) -> FreebsdSizes:
     """Count symbols and bytes of strings (size pass: ksyms_size_calc).
 
     Raises:
@@ -83,10 +83,10 @@ def size(tables: Tables) -> Sizes:
             "fields can say.",
             "Leave out some of the files.",
         )
-    return Sizes(total, rows, strings)
+    return FreebsdSizes(total, rows, strings)
 
 
-def copy(tables: Tables, sizes: Sizes, out: Emitter) -> None:
+def copy(tables: FileTables, sizes: FreebsdSizes, out: Emitter) -> None:
     """Write the image (copy pass: ksyms_snapshot, ksyms_add), from tables read once more.
 
     Raises:
@@ -154,7 +154,7 @@ def _header_size(fmt: Format) -> int:
     return size + -size % _long(fmt)
 
 
-def _header(tables: Tables, sizes: Sizes) -> bytes:
+def _header(tables: FileTables, sizes: FreebsdSizes) -> bytes:
     """Return ``struct ksyms_hdr``; the fields that the driver leaves zero are zero."""
     fmt = tables.format
     phoff = fmt.ehdr.size

@@ -36,7 +36,7 @@ _SEGMENT_FLAGS: Final = {
 }
 
 
-class Sizes(NamedTuple):
+class LinuxSizes(NamedTuple):
     """The result of the size pass.
 
     ``total`` is the image's size in bytes, ``symbols`` the number of symbols without symbol 0.
@@ -58,7 +58,7 @@ def gather(source: Source[Reading], reading: Reading) -> Files:
     return source.files(reading)
 
 
-def size(files: Files) -> Sizes:
+def size(files: Files) -> LinuxSizes:
     """Count everything in the image, and make all the headers from the counts (size pass).
 
     Raises:
@@ -110,7 +110,7 @@ def size(files: Files) -> Sizes:
         e_shnum=len(table.headers),
         e_shstrndx=len(table.headers) - 1,
     )
-    return Sizes(
+    return LinuxSizes(
         total=section_headers + len(table.headers) * fmt.shdr.size,
         symbols=symbols,
         facts=facts,
@@ -122,7 +122,7 @@ def size(files: Files) -> Sizes:
     )
 
 
-def copy(files: Files, sizes: Sizes, out: Emitter) -> None:
+def copy(files: Files, sizes: LinuxSizes, out: Emitter) -> None:
     """Write headers, the files' symbols and strings, notes, section headers (copy pass)."""
     out.emit(sizes.headers)
     out.emit(bytes(-len(sizes.headers) % SECTION_ALIGN))

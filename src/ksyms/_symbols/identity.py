@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .._elf import Image, Shdr, build_id
+from .._elf import ElfFile, Shdr, build_id
 from .._elf import constants as elf
 from .._typing import Final
 
@@ -20,13 +20,13 @@ _FAMILIES: Final = {3: "i386", 40: "arm"}
 """One name for machines that have several in uname -m, by ``e_machine``."""
 
 
-def build_id_of(image: Image) -> str | None:
+def build_id_of(image: ElfFile) -> str | None:
     """Return the GNU build-id in the file's notes, in hexadecimal; None if it has none."""
     found = next(filter(None, map(build_id, image.notes())), None)
     return None if found is None else found.hex()
 
 
-def machine_of(image: Image) -> str | None:
+def machine_of(image: ElfFile) -> str | None:
     """Return the machine as in uname -m, by ``e_machine``; None if it is unknown."""
     number, wide = image.header.e_machine, image.format.elf_class == elf.ELFCLASS64
     little = image.format.data == elf.ELFDATA2LSB
@@ -43,7 +43,7 @@ def machine_of(image: Image) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def module_of(image: Image) -> str | None:
+def module_of(image: ElfFile) -> str | None:
     """Return the name of the module that the file is; None if it is not a module."""
     found = _named(image, _THIS_MODULE)
     if found is None:
@@ -55,7 +55,7 @@ def module_of(image: Image) -> str | None:
     return told.decode("utf-8", "replace") or None
 
 
-def release_of(image: Image, symbols: Callable[[str], list[tuple[int, int]]]) -> str | None:
+def release_of(image: ElfFile, symbols: Callable[[str], list[tuple[int, int]]]) -> str | None:
     """Return the kernel's release, as in uname -r; None if the file does not contain it.
 
     A module has it in its ``vermagic``, a vmlinux in the variables ``linux_banner`` and
@@ -87,7 +87,7 @@ def _word(text: bytes) -> str | None:
     return word.decode("utf-8", "replace") if word.isascii() and word else None
 
 
-def _bytes_at(image: Image, number: int, value: int) -> bytes:
+def _bytes_at(image: ElfFile, number: int, value: int) -> bytes:
     """Return a section's bytes from a symbol's value on; none if they are not stored."""
     section = image.stored.get(number)
     if section is None:
@@ -96,13 +96,13 @@ def _bytes_at(image: Image, number: int, value: int) -> bytes:
     return bytes(image.contents(section)[start : start + _LONGEST]) if start >= 0 else b""
 
 
-def _named(image: Image, name: str) -> Shdr | None:
+def _named(image: ElfFile, name: str) -> Shdr | None:
     """Return the first section called ``name`` that has bytes in the file."""
     sections = image.stored.values()
     return next((s for s in sections if s.sh_size and image.is_called(s, name)), None)
 
 
-def _modinfo(image: Image) -> dict[bytes, bytes]:
+def _modinfo(image: ElfFile) -> dict[bytes, bytes]:
     """Return a module's ``.modinfo`` by tag (include/linux/moduleparam.h, __MODULE_INFO)."""
     section = _named(image, _MODINFO)
     text = bytes(image.contents(section)) if section is not None else b""

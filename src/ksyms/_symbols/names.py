@@ -22,7 +22,7 @@ _BLOCK: Final = 1 << 14
 """Names hashed at once: few enough to stay in a cache."""
 
 
-class Names(NamedTuple):
+class NameHashes(NamedTuple):
     """The hashes of all names, each with its symbol's index.
 
     ``keys`` (uint64, ascending) have a name's hash, whose lowest ``bits`` bits are replaced by
@@ -51,7 +51,7 @@ class Names(NamedTuple):
         return found
 
 
-def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
+def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> NameHashes:
     """Make the index of symbols whose names start at ``starts``, offsets in ``strings``.
 
     A start outside of the strings, and a name without an end, get some hash.
@@ -76,7 +76,7 @@ def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> Names:
     counts = np.bincount((keys >> np.uint64(shift)).astype(np.int64), minlength=1 << bits)
     begins = np.zeros((1 << bits) + 1, np.int32)
     np.cumsum(counts, out=begins[1:])
-    return Names(keys.data, bits, begins.data, shift)
+    return NameHashes(keys.data, bits, begins.data, shift)
 
 
 class _Ends:

@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
-from .._elf import Image, Shdr, Sym
+from .._elf import ElfFile, Shdr, Sym
 from .._elf import constants as elf
 from .._typing import TYPE_CHECKING, Final
 from .precedence import key
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .spans import Rows
+    from .spans import SymbolSpans
 
     U64 = npt.NDArray[np.uint64]
     Index = npt.NDArray[np.int64]
@@ -38,7 +38,7 @@ _NESTED: Final = 64
 """Largest number of symbols that are examined for one that encloses others."""
 
 
-class Plain:
+class SectionedSymbols:
     """The symbols of ``image`` by section.
 
     Args:
@@ -51,7 +51,9 @@ class Plain:
     take a function ``answers``.
     """
 
-    def __init__(self, image: Image, symtab: Shdr, strtab: Shdr, values: Sequence[int]) -> None:
+    def __init__(
+        self, image: ElfFile, symtab: Shdr, strtab: Shdr, values: Sequence[int]
+    ) -> None:
         self._image = image
         self._strtab = strtab
         self._table = image.contents(symtab)
@@ -306,7 +308,7 @@ class Plain:
         found = [np.array(run, np.int64) for run in self.runs.values()]
         return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
 
-    def rows(self, table: npt.NDArray[np.void], number: Index) -> Rows:
+    def rows(self, table: npt.NDArray[np.void], number: Index) -> SymbolSpans:
         """Return the symbols of the ``table`` that name addresses, by their indices ``number``.
 
         In an object file, an address belongs to the first section that contains it. If it lies
@@ -314,7 +316,7 @@ class Plain:
         """
         import numpy as np
 
-        from .spans import NOBODY, Rows
+        from .spans import NOBODY, SymbolSpans
 
         if len(table) and self._lies(self._sym(0)):
             number = np.append(np.int64(0), number)
@@ -334,7 +336,7 @@ class Plain:
             # Add a row without a symbol for each section, for addresses between its symbols.
             held = [n for n, run in enumerate(runs) if self.places[run][1]]
             sizes = np.array([self.places[runs[n]][1] for n in held], np.uint64)
-            return Rows(
+            return SymbolSpans(
                 np.append(number, np.full(len(held), NOBODY)),
                 np.append(value, np.zeros(len(held), np.uint64)),
                 np.append(size, sizes),
@@ -354,7 +356,7 @@ class Plain:
         }
         order = np.zeros(len(value), np.int64)
         order[sorted(rival, key=keys.__getitem__)] = np.arange(len(rival))
-        return Rows(number, value, size, order)
+        return SymbolSpans(number, value, size, order)
 
     def _sized(
         self, section: Index, value: U64, told: U64

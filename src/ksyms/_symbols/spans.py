@@ -27,7 +27,7 @@ NOBODY: Final = 0
 _LAST: Final = (1 << 64) - 1
 
 
-class Rows(NamedTuple):
+class SymbolSpans(NamedTuple):
     """The symbols of a table that name addresses, as columns with one item a symbol.
 
     ``number`` (int64) is the index in ``.symtab``; ``value`` (uint64) is the address and
@@ -71,7 +71,7 @@ class Spans(NamedTuple):
         return np.append(self.number, NOBODY)
 
 
-def spans(rows: Rows) -> Spans:
+def spans(rows: SymbolSpans) -> Spans:
     """Return the spans of ``rows``: an address resolves to the nearest symbol that it lies in.
 
     The nearest is the one that starts last; of those that start together, the one with the

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 
 from .. import _note
-from .._elf import Image, Shdr, Sym, find_symtab, is_driver_image
+from .._elf import ElfFile, Shdr, Sym, find_symtab, is_driver_image
 from .._elf import constants as elf
 from .._errors import ImageError
 from .._typing import TYPE_CHECKING, Any, Final, overload
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from .btf import Btf
     from .buckets import Buckets
-    from .names import Names
-    from .plain import Plain
+    from .names import NameHashes
+    from .plain import SectionedSymbols
     from .printed import Rule
     from .programs import Program
-    from .spans import Rows, Spans
+    from .spans import Spans, SymbolSpans
 
 _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WEAK: "weak"}
 _RANK: Final = {elf.STB_WEAK: 1, elf.STB_LOCAL: 2}
@@ -83,7 +83,7 @@ class SymbolTable(Sequence[Symbol]):
     The number of a symbol is its index in ``.symtab``, from 1 on; 0 stands for no symbol.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: ElfFile) -> None:
         self._image = image
         self._symtab, self._strtab = _tables(image)
         self._row = image.format.sym
@@ -122,10 +122,10 @@ class SymbolTable(Sequence[Symbol]):
         self._looked_at = False
         self._groups: dict[int, dict[str | None, list[Symbol]]] = {}
 
-    def _as_plain(self) -> Plain:
-        from .plain import Plain
+    def _as_plain(self) -> SectionedSymbols:
+        from .plain import SectionedSymbols
 
-        return Plain(self._image, self._symtab, self._strtab, self._values)
+        return SectionedSymbols(self._image, self._symtab, self._strtab, self._values)
 
     def __len__(self) -> int:
         """Return the number of symbols, without ELF's symbol 0."""
@@ -314,7 +314,7 @@ class SymbolTable(Sequence[Symbol]):
                     best = key
         return best[2] if best is not None else 0
 
-    def _search_plain(self, plain: Plain, address: int) -> int:
+    def _search_plain(self, plain: SectionedSymbols, address: int) -> int:
         if len(plain.runs) > SECTIONS:
             return self.spans.number.data[self.spans.one(address)]
         return plain.search(address, self._answers)
@@ -683,7 +683,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._asked <= FINDS and "numpy" not in sys.modules
 
     @cached_property
-    def _by_name(self) -> Names:
+    def _by_name(self) -> NameHashes:
         """The index of all names, by number."""
         from .names import names
 
@@ -775,7 +775,7 @@ class SymbolTable(Sequence[Symbol]):
                 yield run[at]
             at += 1
 
-    def _answering(self) -> Rows:
+    def _answering(self) -> SymbolSpans:
         """Return the rows of all symbols that can name an address."""
         import numpy as np
 
@@ -806,9 +806,9 @@ class SymbolTable(Sequence[Symbol]):
             return self._plain.rows(self.rows, number + 1)
         columns = (rows[name][number] for name in ("st_value", "st_size"))
         value, size = (column.astype(np.uint64) for column in columns)
-        from .spans import Rows
+        from .spans import SymbolSpans
 
-        return Rows(number + 1, value, size, rows["st_name"][number].astype(np.uint32))
+        return SymbolSpans(number + 1, value, size, rows["st_name"][number].astype(np.uint32))
 
     def _answers(self, sym: Sym) -> bool:
         """Return True if a symbol can name an address."""
@@ -878,7 +878,7 @@ class SymbolTable(Sequence[Symbol]):
             )
         )
 
-    def _made_plain(self, plain: Plain, sym: Sym, name: bytes) -> Symbol:
+    def _made_plain(self, plain: SectionedSymbols, sym: Sym, name: bytes) -> Symbol:
         _, info, _, place, value, size = sym
         section, module = self._in[place]
         if (place, info) not in self._nm:
@@ -1101,7 +1101,7 @@ def _occurrences(text: bytes, part: bytes) -> Iterator[int]:
         at = text.find(part, at + 1)
 
 
-def _tables(image: Image) -> tuple[Shdr, Shdr]:
+def _tables(image: ElfFile) -> tuple[Shdr, Shdr]:
     """Return the headers of ``.symtab`` and of its string table."""
     found = find_symtab(image)
     if found is None:
@@ -1112,7 +1112,7 @@ def _tables(image: Image) -> tuple[Shdr, Shdr]:
     return found.symtab, found.strtab
 
 
-def _values(image: Image, symtab: Shdr) -> Sequence[int]:
+def _values(image: ElfFile, symtab: Shdr) -> Sequence[int]:
     """Return ``st_value`` of each symbol; without a copy if :func:`_own` allows it."""
     table = image.contents(symtab)
     if _own(image):
@@ -1120,7 +1120,7 @@ def _values(image: Image, symtab: Shdr) -> Sequence[int]:
     return [sym.st_value for sym in image.format.sym.unpack_all(table)]
 
 
-def _names(image: Image, symtab: Shdr) -> Iterable[tuple[int, int]]:
+def _names(image: ElfFile, symtab: Shdr) -> Iterable[tuple[int, int]]:
     """Return ``st_name`` and ``st_shndx`` of each symbol."""
     table = image.contents(symtab)
     if _own(image):
@@ -1128,7 +1128,7 @@ def _names(image: Image, symtab: Shdr) -> Iterable[tuple[int, int]]:
     return ((sym.st_name, sym.st_shndx) for sym in image.format.sym.unpack_all(table))
 
 
-def _own(image: Image) -> bool:
+def _own(image: ElfFile) -> bool:
     """Return True if the file has this machine's format: ELF64, in its byte order."""
     fmt = image.format
     return fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder

@@ -29,7 +29,7 @@ _INIT_OUT: Final = struct.Struct("=IIIIIIII40x")
 _MINOR_OF_ANY: Final = 0  # with major 0: the kernel chooses the device number
 
 
-class _Place(NamedTuple):
+class _ReadPosition(NamedTuple):
     """A handle's position: the offsets at which the last read() call began and ended.
 
     The kernel splits a long read() into several requests, whose offsets count from the first
@@ -93,7 +93,7 @@ class CharacterDevice(Operations):
         self._readers = readers
         self._ready = ready
         self._lock = threading.Lock()
-        self._places: dict[int, _Place] = {}
+        self._places: dict[int, _ReadPosition] = {}
 
     def handlers(self) -> dict[int, Handler]:
         """Return the handlers; see :class:`Operations`."""
@@ -128,18 +128,18 @@ class CharacterDevice(Operations):
             handle = self._device.open(process, lambda: found, writing)
 
         with self._lock:
-            self._places[handle] = _Place(0, 0)
+            self._places[handle] = _ReadPosition(0, 0)
         answer = protocol.OPEN_OUT.pack(handle, 0, 0)
         return Answer((answer,), lambda: self._close(handle))
 
     def _read(self, request: Request, wait: bool) -> Answer:
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         with self._lock:
-            place = self._places.get(handle, _Place(0, 0))
+            place = self._places.get(handle, _ReadPosition(0, 0))
             # A request with offset 0 begins a new read() call, where the last one ended.
             begin = place.begin if offset else place.end
             data = self._device.read(handle, begin + offset, size)
-            self._places[handle] = _Place(begin, begin + offset + len(data))
+            self._places[handle] = _ReadPosition(begin, begin + offset + len(data))
         return Answer((data,))
 
     def _refused(self, request: Request, wait: bool) -> Answer:

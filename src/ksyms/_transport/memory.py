@@ -34,7 +34,7 @@ _BEGUN: Final = 30.0  # seconds within which a new reader must be ready
 _GONE: Final = 0.5  # seconds to wait for a killed reader to exit
 
 
-class _Reader:
+class _ReaderProcess:
     """A reader process.
 
     Raises:
@@ -102,8 +102,8 @@ class Readers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[_Reader] = []
-        self._stuck: dict[_Reader, int] = {}
+        self._idle: list[_ReaderProcess] = []
+        self._stuck: dict[_ReaderProcess, int] = {}
         """Readers that were killed and still exist, with the user that each worked for."""
 
     def ask(self, user: int, *words: bytes) -> bytes | None:
@@ -138,7 +138,7 @@ class Readers:
         if len(stuck) >= _ALL or stuck.count(user) >= _EACH:
             raise _again()
 
-    def _asked(self, reader: _Reader, user: int, message: bytes) -> bytes:
+    def _asked(self, reader: _ReaderProcess, user: int, message: bytes) -> bytes:
         """Ask a reader, and keep it as idle afterwards, or end it.
 
         It is given up, with EFAULT, if it does not answer in time.
@@ -199,10 +199,10 @@ def lane(request: Request, handle: int) -> tuple[int, int]:
     return request.uid, handle % _EACH
 
 
-def _begun() -> _Reader:
+def _begun() -> _ReaderProcess:
     """Start a reader; EAGAIN if that fails for another reason than want of room."""
     try:
-        return _Reader()
+        return _ReaderProcess()
     except OSError as error:
         # ENOENT would say that no symbol has the name; here it says that the interpreter's
         # file is missing.

@@ -94,7 +94,7 @@ def _string_at(task: int, address: int, longest: int) -> bytes | None:
     return found
 
 
-class _Part(ctypes.Structure):
+class _Iovec(ctypes.Structure):
     """``struct iovec``."""
 
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
@@ -109,8 +109,8 @@ def _copied(task: int, address: int, length: int) -> bytes:
     """
     libc = ctypes.CDLL(None)
     buffer = ctypes.create_string_buffer(length)
-    ours = _Part(ctypes.addressof(buffer), length)
-    theirs = _Part(address, length)
+    ours = _Iovec(ctypes.addressof(buffer), length)
+    theirs = _Iovec(address, length)
     one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
     got = libc.process_vm_readv(task, ctypes.byref(ours), one, ctypes.byref(theirs), one, none)
     return buffer.raw[: max(got, 0)]
