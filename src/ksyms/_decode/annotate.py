@@ -527,7 +527,7 @@ class Decoder:
 
         Where nothing surer tells the boot, one of both is wrong.
         """
-        said = {key: self.belief.told(key) for key in block.contexts.unsaid}
+        said = {key: self.belief.evidence(key) for key in block.contexts.unsaid}
         unsaid = {key for key, told in said.items() if told not in (NOTHING, ELSEWHERE)}
         for key in unsaid:
             words = key.replace(forms.BEFORE, b"").decode("utf-8", "replace")

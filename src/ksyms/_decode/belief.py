@@ -1,8 +1,8 @@
-"""The boot that a text is believed to be of, and the events that change that belief.
+"""The boot that a text is assumed to be from, and the events that change this assumption.
 
-A log has boots one after the other; each banner begins one. A name beside an address votes for
-a slide, ``Kernel Offset`` states it; names without offsets count where many agree. What is
-believed is one :class:`State`; each method ``_on_...`` is an event that can change it.
+A log can have several boots; each starts with a banner. Three things show the slide of a boot:
+a name beside an address, the line ``Kernel Offset``, and names without offsets if many agree.
+The assumption is one :class:`State`. Each method ``_on_...`` is an event that can change it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from .forms import Annotation, Tells
 from .statements import Says, Statement
 
 Key = bytes
-"""An address as it is in a text, :attr:`~.AddressMap.digits` long, and its annotation."""
+"""An address as a text has it, with :attr:`~.AddressMap.digits` digits, and its annotation."""
 
 _ANCHORS: Final = ("_stext", "_text")
-"""The lines of a saved kallsyms that are believed; the others are no frames."""
-_FEW: Final = 8
-"""Names that must fit no slide before the text is taken for another build's."""
-_SOME: Final = 4
-"""Names without an offset that must agree on a slide to be believed."""
-_ODD: Final = 8
-"""One of so many of them may say otherwise: an English word can be a symbol's name."""
-_STRAY: Final = 4
-"""One of so many addresses may lie where only another boot's kernel can: a number can too."""
-_JUDGED: Final = 1 << 12
-"""After how many of them that did not agree it is begun anew."""
+"""The symbols whose lines in a saved kallsyms show the slide; other lines are not frames."""
+_MISFITS: Final = 8
+"""Number of names that fit no slide from which on the text is taken for another build's."""
+_AGREEING: Final = 4
+"""Number of names without an offset that must agree on a slide before it is assumed."""
+_DISSENT: Final = 8
+"""One in 8 of them may disagree: an English word can be a symbol's name."""
+_STRAYS: Final = 4
+"""One in 4 addresses may lie where only another boot's kernel can: any number can."""
+_FORGET_AFTER: Final = 1 << 12
+"""Number of disagreeing names after which counting starts again."""
 _SHORTEST: Final = 4
-"""Bytes that an annotation has at least, if it tells anything: `` <f>``."""
-_ENOUGH: Final = 1 << 17
-"""Keys whose evidence is remembered at most, in a text of any length."""
+"""Least length in bytes of an annotation that can be evidence: `` <f>``."""
+_KEPT: Final = 1 << 17
+"""Limit on the keys whose evidence is cached."""
 CONFLICT: Final = "the text gives conflicting slides here"
 SEVERAL: Final = "nothing tells which of the boots it is of"
 FIRMWARE: Final = "it stands before the kernel's first words"
 
 
 class State(Enum):
-    """The beliefs about the boot that a text is of."""
+    """What is known about the boot that a text is from."""
 
     GIVEN = "somebody said which boot it is"
     ASSUMED = "the symbols' own boot: nothing tells of another"
@@ -60,14 +60,16 @@ class State(Enum):
 
 
 SURE: Final = (State.GIVEN, State.TOLD, State.AGREED)
-"""The states in which it was told which boot it is."""
+"""The states with evidence of the boot."""
 
 
 class BootRange(NamedTuple):
-    """Addresses of one boot: the first, the one after the last, and the boot if it is known.
+    """The addresses of a block from number ``first`` up to ``end``, which are from one boot.
 
-    ``why`` says in words why it is not, ``alien`` whether they are of another kernel's.
-    ``begin`` is where in the block the kernel that they are of begins to speak.
+    - ``boot``: the boot; None if it is unknown, and ``why`` is the reason
+    - ``alien``: True if another kernel printed them
+    - ``begin``: the offset in the block at which that boot's text starts
+    - ``section``: the number of banners before them
     """
 
     first: int
@@ -81,11 +83,15 @@ class BootRange(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """The evidence of one frame: the slides that fit it, the moves of modules' sections.
+    """The evidence of one frame.
 
-    ``elsewhere`` is whether it lies where only another boot's kernel can be. ``within`` is what
-    a name without an offset tells, which one alone is not believed. ``fits`` is whether the
-    name is the kernel's at some slide, None where it need not be; ``against`` that it is not.
+    - ``slides``: the slides of the kernel that fit the frame
+    - ``moves``: the moves of modules' sections that fit it
+    - ``elsewhere``: True if only another boot's kernel can have the address
+    - ``within``: for a name without an offset, which is weak evidence: many must agree
+    - ``fits``: True if the name fits at some slide, False if it fits at none; None if it need
+      not fit
+    - ``against``: True if the kernel has no such name at any slide
     """
 
     slides: frozenset[int] = frozenset()
@@ -96,10 +102,11 @@ class Evidence(NamedTuple):
     against: bool = False
 
 
-class _Sign(NamedTuple):
-    """Slides that fit at some frame of a text, the frame's number, and its words.
+class _SlideSign(NamedTuple):
+    """The slides that fit one frame or statement.
 
-    ``line`` is where the words are, if they are no frame's.
+    ``frame`` is the number of the frame, or of the first frame after the statement. ``words``
+    are its words. ``line`` is the line of a statement, None for a frame.
     """
 
     frame: int
@@ -109,9 +116,9 @@ class _Sign(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Signs that agree: the first and the last frame, and the slides that fit all.
+    """Successive signs that agree: the numbers of the first and last, the slides that fit all.
 
-    ``words`` and ``line`` are the first one's.
+    ``words`` and ``line`` are those of the first sign.
     """
 
     first: int
@@ -122,9 +129,9 @@ class _Run(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of what is believed, for who asks why: the line, the event, the new state.
+    """A change of the state, for ``--explain``: the line, the event, and the new state.
 
-    ``section`` counts the banners before it.
+    ``section`` is the number of banners before it.
     """
 
     section: int
@@ -136,10 +143,12 @@ class Change(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The result of a look at the whole text: the first boot of each section between banners.
+    """The result of a first pass over the whole text.
 
-    ``several`` is whether the text is of more than one boot; ``foreign`` is why the section
-    before the first statement is another kernel's, ``firmware`` whether it is none's.
+    - ``boots``: the first known boot of each section between banners, by the section's number
+    - ``several``: True if the text has more than one boot
+    - ``foreign``: the reason if another kernel printed the text before the first statement
+    - ``firmware``: True if firmware printed it
     """
 
     boots: dict[int, Change]
@@ -149,7 +158,7 @@ class Plan(NamedTuple):
 
 
 IsEvidence = Callable[[Key], bool]
-"""Returns True if a frame of a block stands where the kernel prints frames."""
+"""Returns True if a frame stands after words that the kernel or its tools print."""
 Held = tuple[State, Boot | None, str, bool]
 NOTHING: Final = Evidence()
 ELSEWHERE: Final = Evidence(elsewhere=True)
@@ -157,11 +166,11 @@ _SILENT: Final = Within(None, None)
 _NO_PLAN: Final = Plan({})
 
 
-def contradicts(told: Evidence, boot: Boot) -> bool:
-    """Return whether a frame tells of another boot than ``boot``."""
+def contradicts(evidence: Evidence, boot: Boot) -> bool:
+    """Return True if the evidence of a frame contradicts ``boot``."""
     known = 0 if boot.own else None
-    return (bool(told.slides) and boot.slide not in told.slides) or any(
-        boot.moves.get(section, known) != move for section, move in told.moves.items()
+    return (bool(evidence.slides) and boot.slide not in evidence.slides) or any(
+        boot.moves.get(section, known) != move for section, move in evidence.moves.items()
     )
 
 
@@ -170,14 +179,14 @@ def _all(_: Key) -> bool:
 
 
 class Belief:
-    """The belief about the boot, from block to block of one text.
+    """The assumption about the boot of one text, from block to block.
 
     Args:
-        table: the symbols, for the build that they are of.
-        address_map: where they are.
-        given: the boot, where somebody says it; what the text tells does not count then.
-        force: go on where the text is of another build.
-        plan: what a look ahead told.
+        table: the symbols; their release and build-ids are compared with the text's.
+        address_map: the symbols' addresses in any boot.
+        given: the boot, if the user gave it; the text's evidence is then ignored.
+        force: continue if the text is from another build.
+        plan: the result of a first pass over the text, if there was one.
     """
 
     def __init__(
@@ -195,65 +204,65 @@ class Belief:
         self._ours = table.release
         self._ids = table.build_ids
         self._plan = plan
-        self._told: dict[Key, Evidence] = {}
+        self._evidence: dict[Key, Evidence] = {}
         self.several = False
-        """True if the text is of more than one boot."""
+        """True if the text has more than one boot."""
         self._begun = False
         self._section = 0
         self._release: str | None = None
         self.changes: list[Change] = []
         """Each change of the state, in the text's order."""
         self.votes: Counter[int] = Counter()
-        """The number of names beside addresses that fit one slide only, by that slide."""
+        """The number of names that fit exactly one slide, by that slide."""
         self.against = 0
         """The number of such names that fit no slide."""
         self._addresses = 0
         self._only_own = False
-        """True if this boot is the only one of several that can be the file's own."""
+        """True if this is the only one of several boots that can be the file's own."""
         self.modules_told = False
-        """True if a frame showed a module at the address that it has in the file."""
+        """True if a frame showed a module at its address in the file."""
         self._is_evidence: IsEvidence = _all
         self._counted: set[Key] = set()
-        """Names beside addresses that were counted as fitting or not."""
+        """The keys that were counted as fitting or not."""
         self._line_of: Callable[[int], int] = lambda _: self.line
         self.line = self._now = 1
-        """The line that the block begins with."""
+        """The number of the block's first line."""
         self.contradicted = False
-        """True if addresses were named as of the own boot, and later evidence is of another."""
+        """True if addresses were named as in the file's own boot, which evidence then denied."""
         self.foreign = ""
-        """Why what is before the first statement is another kernel's."""
+        """The reason if another kernel printed the text before the first statement."""
         self.firmware = False
-        """True if the text before the first banner is firmware's."""
+        """True if firmware printed the text before the first banner."""
         self.names_something = False
-        """True if some of the text is of the table's kernel."""
+        """True if the table's kernel printed some of the text."""
         self.refusal: DecodeError | None = None
-        """Why the text is refused if none of it is."""
+        """The error to raise if it printed none."""
         self.state = State.ASSUMED
         self.boot: Boot | None = given or Boot()
-        """The boot that is believed in; None where none is."""
+        """The boot in which addresses are looked up; None if it is unknown."""
         self._why = ""
         self._forget()
         self._begin_section()
 
     def _forget(self) -> None:
-        """Forget what was counted: another boot begins."""
+        """Reset the counts, at the start of another boot."""
         self._fits = self._misfits = 0
         self._misfit = ""
         self._assumed = self._inside = self._elsewhere = 0
         self._within: dict[bytes, Within] = {}
-        """The evidence of names without offsets since the last change, each name once."""
+        """The evidence of names without offsets since the last change, by annotation."""
 
     def _enter(
         self, state: State, boot: Boot | None, why: str, event: str, line: int | None = None
     ) -> None:
-        """Change what is believed; ``event`` is what does it, in the block or in ``line``."""
+        """Change the state because of ``event``, in ``line`` (default: the block's current)."""
         if (self.state, self.boot, self._why) != (state, boot, why):
             line = line or self._now
             self.changes.append(Change(self._section, line, event, state, boot, why))
         self.state, self.boot, self._why = state, boot, why
 
     def _begin_section(self) -> None:
-        """Begin the next boot of the text, or its first."""
+        """Start with the first or next boot of the text."""
         if self._given is not None:
             self._enter(State.GIVEN, self._given, "", "it was given")
             return
@@ -275,17 +284,17 @@ class Belief:
 
     @property
     def assumed(self) -> bool:
-        """True if addresses are taken for the own boot's without evidence."""
+        """True if addresses were named as in the file's own boot, without evidence."""
         return self._assumed > 0 and self.state is State.ASSUMED
 
     @property
     def held(self) -> Held:
-        """All that names depend on: while it is equal, equal lines get equal names."""
+        """All that names depend on. While it stays the same, equal lines get equal names."""
         return self.state, self.boot, self._why, self._misfits > self._fits
 
     @property
     def settled(self) -> bool:
-        """True if the boot is given, or there is evidence of it."""
+        """True if the boot was given, or there is evidence of it."""
         return self.state in SURE
 
     def parts(
@@ -296,34 +305,38 @@ class Belief:
         places: Callable[[], list[int]],
         is_evidence: IsEvidence = _all,
     ) -> list[BootRange]:
-        """Divide the addresses ``keys`` of a block by the boots that they are of.
+        """Divide the addresses of a block by boot.
 
-        ``text`` is the block, ``said`` are its statements, and ``places`` gives where in it
-        each address is. What is not ``is_evidence`` tells nothing.
+        Args:
+            text: the block.
+            said: its statements, in order.
+            keys: its addresses with their annotations.
+            places: returns the offset of each address in the block.
+            is_evidence: returns True for the keys that may be evidence.
         """
         self._is_evidence = is_evidence
         self._now = self.line
         self._line_of = lambda number: self.line + text.count(b"\n", 0, places()[number])
         parts: list[BootRange] = []
-        first, begin, offsets = 0, 0, list[_Sign]()
+        first, begin, offsets = 0, 0, list[_SlideSign]()
         for statement in said:
             end = bisect_left(places(), statement.place)
             if statement.says is Says.START:
                 slides = self._slides(statement)
                 if slides is not None:
                     line = self.line + text.count(b"\n", 0, statement.place)
-                    offsets.append(_Sign(end, slides, statement.words.encode(), line))
+                    offsets.append(_SlideSign(end, slides, statement.words.encode(), line))
                 continue
-            stretch = self._stretch(first, keys[first:end], offsets)
+            stretch = self._divide_frames(first, keys[first:end], offsets)
             parts += [part._replace(begin=begin, section=self._section) for part in stretch]
             self._now = self.line + text.count(b"\n", 0, statement.place)
             self._on_statement(statement)
             first, begin, offsets = max(first, end), statement.place, []
-        stretch = self._stretch(first, keys[first:], offsets)
+        stretch = self._divide_frames(first, keys[first:], offsets)
         return parts + [p._replace(begin=begin, section=self._section) for p in stretch]
 
     def _slides(self, statement: Statement) -> frozenset[int] | None:
-        """Give the slides that a START tells; None if it tells nothing."""
+        """Return the slides that fit a statement START; None if it is not evidence."""
         if self.state is State.FOREIGN:
             return None
         release = self._release
@@ -333,8 +346,8 @@ class Belief:
         return None if statement.vague and not slides else slides
 
     def _on_statement(self, statement: Statement) -> None:
-        """Take in a banner, a header, or a module's build-id."""
-        alien = self._alien(statement)
+        """Process a banner, a header, or a module's build-id."""
+        alien = self._why_another_kernel(statement)
         if alien and not self._force:
             self._on_another_kernel(statement, alien)
         elif statement.says is Says.BOOT or (
@@ -345,8 +358,8 @@ class Belief:
             self.names_something |= self._ours is not None or self._force
         self._release = statement.release or self._release
 
-    def _alien(self, statement: Statement) -> str:
-        """Say why a statement is not of the file's kernel; "" if it can be."""
+    def _why_another_kernel(self, statement: Statement) -> str:
+        """Return why a statement is another kernel's than the file's; "" if it need not be."""
         if statement.release not in (None, self._ours) and self._ours is not None:
             return f"it is of {statement.release}, not of {self._ours}"
         ours = self._ids.get(statement.module or "kernel")
@@ -373,18 +386,18 @@ class Belief:
         self._enter(State.FOREIGN, None, why, statement.words)
 
     def _refuse(self, what: str) -> None:
-        """Keep why the text is refused, if none of it turns out to be the file's kernel's."""
+        """Keep the error to raise if the file's kernel printed none of the text."""
         remedy = "Name a snapshot of the kernel that wrote the text, or go on with --force."
         self.refusal = self.refusal or DecodeError(what, remedy)
 
     def _on_banner(self, statement: Statement) -> None:
         self._next_section()
         if statement.says is not Says.BOOT:
-            self.several = True  # another kernel ran in between
+            self.several = True  # another kernel ran before
         self._begin_section()
 
     def _next_section(self) -> None:
-        """Come to another boot: of several one at most is the file's own."""
+        """Go to the next boot. At most one boot of a text is the file's own."""
         self.several |= self._begun
         self.contradicted |= self.assumed
         self.firmware |= self._section == 0 and not self._begun and self._addresses > 0
@@ -395,10 +408,10 @@ class Belief:
     def part(
         self, first: int, end: int, named: int | None = None, inside: int = 0, agreed: int = 0
     ) -> BootRange:
-        """Give addresses of the boot that is believed in.
+        """Return the range of addresses from ``first`` to ``end``, in the current boot.
 
-        ``named`` of them have a symbol (None: perhaps all), ``inside`` lie in the kernel and
-        were not counted yet, and ``agreed`` have the name that lies there.
+        Of these addresses ``named`` have a symbol (None: unknown), ``inside`` lie in the kernel
+        and were not counted before, and ``agreed`` have the right name beside them.
         """
         self._addresses += end - first
         if self.state is State.FOREIGN:
@@ -421,20 +434,20 @@ class Belief:
         self.names_something |= end > first
         return BootRange(first, end, self.state, self.boot)
 
-    def _stretch(
-        self, first: int, keys: Sequence[Key], offsets: list[_Sign]
+    def _divide_frames(
+        self, first: int, keys: Sequence[Key], offsets: list[_SlideSign]
     ) -> list[BootRange]:
-        """Divide what no statement divides: ``keys``, of which ``first`` is the first."""
-        told = self._heard(keys)
+        """Divide the frames between two statements by boot; ``first`` is the first's number."""
+        evidence = self._take_evidence(keys)
         self._on_misfits()
         signs = [
-            _Sign(first + number, evidence.slides, keys[number])
-            for number, evidence in enumerate(told)
-            if evidence.slides
+            _SlideSign(first + number, one.slides, keys[number])
+            for number, one in enumerate(evidence)
+            if one.slides
         ]
         if not signs:
-            self._on_bare_names(keys, told)
-        # An offset that cannot be added to the file's counts where nothing else does.
+            self._on_bare_names(keys, evidence)
+        # An offset that does not fit the file counts only if there is no other evidence.
         vague = not signs and self.state not in SURE
         offsets = [sign for sign in offsets if sign.slides or vague]
         signs = sorted([*signs, *offsets], key=lambda sign: sign.frame)
@@ -442,60 +455,64 @@ class Belief:
         runs = [] if fixed else self._runs(first, signs)
         end = first + len(keys)
         if not runs:
-            self._on_elsewhere(keys, told)
-            self._on_modules(told)
+            self._on_impossible_addresses(keys, evidence)
+            self._on_modules(evidence)
             return [self.part(first, end)]
-        return self._divided(first, end, told, runs)
+        return self._divide_by_runs(first, end, evidence, runs)
 
-    def _heard(self, keys: Sequence[Key]) -> list[Evidence]:
-        """Take in what frames tell, of those that stand where the kernel prints frames.
+    def _take_evidence(self, keys: Sequence[Key]) -> list[Evidence]:
+        """Return the evidence of each frame, NOTHING for those in words of a user's.
 
-        Where each is costs time. Of frames in a row that tell the same slides only the first
-        and the last of these are looked for, and of a module's move one frame.
+        To find the words before a frame takes time. Of successive frames that show the same
+        slides only the first and the last are checked, and of frames that show the same move of
+        a module only one.
         """
-        told = [self.told(key) for key in keys]
+        evidence = [self.evidence(key) for key in keys]
         moved = set[tuple[str, int]]()
         sliding = list[int]()
-        for number, (key, one) in enumerate(zip(keys, told)):
+        for number, (key, one) in enumerate(zip(keys, evidence)):
             if one is NOTHING:
                 continue
             if one.slides:
                 sliding.append(number)
-            elif not self._is_heard(key, one, moved):
-                told[number] = NOTHING
-        for _, group in groupby(sliding, key=lambda number: told[number].slides):
+            elif not self._counts(key, one, moved):
+                evidence[number] = NOTHING
+        for _, group in groupby(sliding, key=lambda number: evidence[number].slides):
             numbers = list(group)
-            first, last = self._ends([keys[number] for number in numbers])
+            first, last = self._first_and_last([keys[number] for number in numbers])
             for number in numbers[:first] + numbers[last:]:
-                told[number] = NOTHING
-        for key, one in zip(keys, told):
+                evidence[number] = NOTHING
+        for key, one in zip(keys, evidence):
             if one is not NOTHING:
                 self._count(key, one)
-        return told
+        return evidence
 
-    def _is_heard(self, key: Key, told: Evidence, moved: set[tuple[str, int]]) -> bool:
-        """Return whether a frame that tells no slide counts; ``moved`` are moves that do."""
-        if told.moves and moved.issuperset(told.moves.items()):
+    def _counts(self, key: Key, evidence: Evidence, moved: set[tuple[str, int]]) -> bool:
+        """Return True if a frame that shows no slide counts; ``moved`` are the moves so far."""
+        if evidence.moves and moved.issuperset(evidence.moves.items()):
             return True
-        wanted = told.moves or told.against or told.within is not None
+        wanted = evidence.moves or evidence.against or evidence.within is not None
         if not wanted and self.state is not State.ASSUMED:
             return False
         if not self._is_evidence(key):
             return False
-        moved.update(told.moves.items())
+        moved.update(evidence.moves.items())
         return True
 
-    def _ends(self, keys: Sequence[Key]) -> tuple[int, int]:
-        """Give the number of the first frame that is evidence, and the last one's and 1."""
+    def _first_and_last(self, keys: Sequence[Key]) -> tuple[int, int]:
+        """Return the number of the first frame that is evidence, and that after the last."""
         is_evidence = self._is_evidence
         first = next((n for n, key in enumerate(keys) if is_evidence(key)), len(keys))
         backwards = range(len(keys) - 1, first, -1)
         return first, next((n + 1 for n in backwards if is_evidence(keys[n])), first + 1)
 
-    def _divided(
-        self, first: int, end: int, told: Sequence[Evidence], runs: list[_Run]
+    def _divide_by_runs(
+        self, first: int, end: int, evidence: Sequence[Evidence], runs: list[_Run]
     ) -> list[BootRange]:
-        """Divide addresses by the runs of signs among them."""
+        """Divide addresses by the runs of agreeing signs among them.
+
+        Addresses between two runs can be of either boot: their boot is unknown.
+        """
         parts: list[BootRange] = []
         at = first
         self.several |= len(runs) > 1
@@ -505,13 +522,13 @@ class Belief:
                 at = run.first
             self._on_slides(run)
             stop = end if number == len(runs) - 1 else run.last + 1
-            self._on_modules(told[at - first : stop - first])
+            self._on_modules(evidence[at - first : stop - first])
             parts.append(self.part(at, stop))
             at = stop
         return parts
 
-    def _runs(self, first: int, signs: list[_Sign]) -> list[_Run]:
-        """Join signs that follow each other and agree, with what is believed before them."""
+    def _runs(self, first: int, signs: list[_SlideSign]) -> list[_Run]:
+        """Join successive signs that agree, with each other and with the boot before them."""
         runs: list[_Run] = []
         if self.state is State.TOLD and self.boot is not None:
             runs.append(_Run(first, first - 1, frozenset([self.boot.slide]), line=self._now))
@@ -524,15 +541,15 @@ class Belief:
         return runs
 
     def _on_slides(self, run: _Run) -> None:
-        """Believe that the kernel is moved by one of a run's slides."""
+        """Assume one of a run's slides."""
         slides, words = run.slides, _words(run.words)
         line = run.line or self._line_of(run.first)
-        # Where nothing tells them apart, the file's own boot is meant.
+        # If several fit, the file's own boot is the likeliest.
         slide = 0 if 0 in slides else min(slides, default=0)
         if not slides:
-            self._lose_kernel(f"{words}, which cannot be added to the file's", line)
+            self._on_another_boot(f"{words}, which cannot be added to the file's", line)
         elif 0 not in slides and len(slides) != 1:
-            self._lose("the text fits more than one slide", words, line)
+            self._on_conflict("the text fits more than one slide", words, line)
         else:
             moved = self.boot is None or self.boot.slide != slide
             self.contradicted |= moved and self._assumed > 0
@@ -541,85 +558,89 @@ class Belief:
             self._assumed = 0
             self._enter(State.TOLD, boot._replace(own=own), "", words, line)
 
-    def _lose(self, why: str, event: str, line: int | None = None) -> None:
-        """Believe nothing of the boot any more."""
+    def _on_conflict(self, why: str, event: str, line: int | None = None) -> None:
+        """Take the boot for unknown."""
         self.contradicted |= self._assumed > 0
         self._assumed = 0
         self._enter(State.UNKNOWN, None, why, event, line)
 
-    def _lose_kernel(self, event: str, line: int | None = None) -> None:
-        """Believe that it is another boot; where its modules are can still be told."""
+    def _on_another_boot(self, event: str, line: int | None = None) -> None:
+        """Assume another boot with an unknown slide; modules can still be located."""
         self.contradicted |= self._assumed > 0
         self._assumed = 0
         self._enter(State.OTHER, Boot(UNKNOWN, own=False), "", event, line)
 
-    def _on_bare_names(self, keys: Sequence[Key], told: list[Evidence]) -> None:
-        """Take in names without an offset, where nothing surer tells of the boot."""
+    def _on_bare_names(self, keys: Sequence[Key], evidence: list[Evidence]) -> None:
+        """Process names without an offset, if there is no better evidence."""
         if self.state in (State.GIVEN, State.FOREIGN, State.TOLD):
             return
         digits = self._map.digits
-        found = {key[digits:]: t.within for key, t in zip(keys, told) if t.within is not None}
+        found = {
+            key[digits:]: t.within for key, t in zip(keys, evidence) if t.within is not None
+        }
         if self.state is State.AGREED:
-            if not self._contradict(found.values()):
+            if not self._most_contradict(found.values()):
                 return
             self._within, self.several = {}, True
-            self._lose(CONFLICT, "names without offsets")
-        if len(self._within) > _JUDGED:
+            self._on_conflict(CONFLICT, "names without offsets")
+        if len(self._within) > _FORGET_AFTER:
             self._within = {}
         self._within |= found
         if found:
-            self._judge(self._within.values())
+            self._weigh_names(self._within.values())
 
-    def _judge(self, told: Collection[Within]) -> None:
-        """Believe what almost all of some names tell, or nothing if they do not agree."""
-        near = [within.near for within in told if within.near is not None]
-        missed = sum(within.held is False for within in told)
-        held = sum(within.held is True for within in told)
+    def _weigh_names(self, evidence: Collection[Within]) -> None:
+        """Assume the slide of almost all of these names; if they disagree, none."""
+        near = [within.near for within in evidence if within.near is not None]
+        missed = sum(within.held is False for within in evidence)
+        held = sum(within.held is True for within in evidence)
         votes = Counter(slide for slides in near for slide in slides)
         slide, most = max(votes.items(), key=itemgetter(1), default=(0, 0))
         others = max(len(near) - most, 0 if slide else missed)
-        if most >= _SOME and others * _ODD <= most:
+        if most >= _AGREEING and others * _DISSENT <= most:
             words = b"%d names without offsets" % most
             self._on_slides(_Run(0, 0, frozenset([slide]), words, self._now))
             self._enter(State.AGREED, self.boot, self._why, words.decode())
             self._within = {}
-        elif len(near) >= 2 * _SOME and not self._force:
-            self._lose(f"its names fit no slide of {self._label}", "names without offsets")
+        elif len(near) >= 2 * _AGREEING and not self._force:
+            self._on_conflict(
+                f"its names fit no slide of {self._label}", "names without offsets"
+            )
         elif missed > max(held, 1):
-            self._lose_kernel("names without offsets are not at their addresses")
+            self._on_another_boot("names without offsets are not at their addresses")
 
-    def _contradict(self, found: Collection[Within]) -> bool:
-        """Return True if most of these names contradict the boot that is believed in."""
+    def _most_contradict(self, found: Collection[Within]) -> bool:
+        """Return True if most of these names contradict the assumed boot."""
         near = [within.near for within in found if within.near is not None]
         against = sum(self.boot is None or self.boot.slide not in slides for slides in near)
-        return against >= _SOME and 2 * against > len(near)
+        return against >= _AGREEING and 2 * against > len(near)
 
-    def _on_elsewhere(self, keys: Sequence[Key], told: list[Evidence]) -> None:
-        """Do not take for the file's own boot what has its kernel or modules elsewhere.
+    def _on_impossible_addresses(self, keys: Sequence[Key], evidence: list[Evidence]) -> None:
+        """Assume another boot if addresses lie where the file's own has no kernel or module.
 
-        One address there is no proof: hashes and other constants look like the kernel's.
+        One such address proves nothing: hashes and other constants look like addresses.
         """
         if self.state is not State.ASSUMED:
             return
         digits = self._map.digits
-        elsewhere = {key[:digits] for key, t in zip(keys, told) if t.elsewhere}
+        elsewhere = {key[:digits] for key, t in zip(keys, evidence) if t.elsewhere}
         others = {key[:digits] for key in keys if self._is_evidence(key)} - elsewhere
         self._elsewhere += len(elsewhere)
         self._inside += sum(self._map.inside(int(address, 16)) for address in others)
-        if any(any(t.moves.values()) for t in told) and not self._map.fixed:
-            self._lose_kernel("a module lies elsewhere")
-        elif _STRAY * self._elsewhere > self._inside:
-            self._lose_kernel("addresses lie where only another boot's kernel can")
+        if any(any(t.moves.values()) for t in evidence) and not self._map.fixed:
+            self._on_another_boot("a module lies elsewhere")
+        elif _STRAYS * self._elsewhere > self._inside:
+            self._on_another_boot("addresses lie where only another boot's kernel can")
 
-    def _on_modules(self, told: Iterable[Evidence]) -> None:
-        """Take in where modules' sections are."""
+    def _on_modules(self, evidence: Iterable[Evidence]) -> None:
+        """Process evidence of the moves of modules' sections."""
         found: dict[str, set[int]] = {}
-        for section, move in (item for t in told for item in t.moves.items()):
+        for section, move in (item for t in evidence for item in t.moves.items()):
             found.setdefault(section, set()).add(move)
         if self.boot is None or self.state is State.GIVEN or not found:
             return
         kept = {s: move for s, move in self.boot.moves.items() if s not in found}
-        # Unloaded and loaded again: nothing says where it was when.
+        # It was unloaded and loaded again: which frames have which move is unknown.
         moves = kept | {s: next(iter(one)) for s, one in found.items() if len(one) == 1}
         own = self.boot.own and not any(map(any, found.values()))
         self.modules_told |= own
@@ -628,7 +649,7 @@ class Belief:
             self._enter(State.TOLD, self.boot, "", "a module lies where the file has it")
 
     def news(self, said: list[Statement]) -> list[Statement]:
-        """Leave out statements that change nothing: most traces say again what the last did."""
+        """Leave out statements that change nothing: most traces repeat the release."""
         self._now = self.line
         release, foreign, kept = self._release, self.state is State.FOREIGN, []
         for statement in said:
@@ -636,54 +657,54 @@ class Belief:
                 statement.says is Says.KERNEL
                 and not foreign
                 and statement.release == release
-                and not self._alien(statement)
+                and not self._why_another_kernel(statement)
             )
             if not again:
                 kept.append(statement)
-                foreign = bool(self._alien(statement)) and not self._force
+                foreign = bool(self._why_another_kernel(statement)) and not self._force
                 release = statement.release or release
         return kept
 
     def tells(self, keys: Iterable[Key], certain: bool, is_evidence: IsEvidence) -> bool:
-        """Return whether ``keys`` tell what is not known; ``certain`` if others agree."""
+        """Return True if ``keys`` have new evidence; ``certain``: other frames agree."""
         certain |= self.settled
         for key in keys:
-            told = self.told(key)
-            if told is NOTHING:
+            evidence = self.evidence(key)
+            if evidence is NOTHING:
                 continue
-            against = told.fits is False and key not in self._counted
-            if against or self._is_news(told, certain):
+            against = evidence.fits is False and key not in self._counted
+            if against or self._is_news(evidence, certain):
                 if is_evidence(key):
                     return True
-            elif told.fits:
-                self._count(key, told)
-        return self._misfits >= _FEW
+            elif evidence.fits:
+                self._count(key, evidence)
+        return self._misfits >= _MISFITS
 
-    def _is_news(self, told: Evidence, certain: bool) -> bool:
-        """Return whether a frame tells of another boot than the one that is believed in."""
-        boot, within = self.boot, told.within
+    def _is_news(self, evidence: Evidence, certain: bool) -> bool:
+        """Return True if evidence is of another boot than the assumed one, or the first."""
+        boot, within = self.boot, evidence.within
         if boot is None or not certain:
-            return bool(told.slides or told.moves or told.elsewhere or within)
+            return bool(evidence.slides or evidence.moves or evidence.elsewhere or within)
         agreed = self.state is State.AGREED
         if within is not None and agreed and boot.slide not in (within.near or ()):
             return True
-        return contradicts(told, boot)
+        return contradicts(evidence, boot)
 
-    def told(self, key: Key) -> Evidence:
-        """Return what an address and its name tell of the boot; of a foreign one nothing."""
+    def evidence(self, key: Key) -> Evidence:
+        """Return the evidence of an address and its name; none in another kernel's text."""
         if self.state is State.FOREIGN:
             return NOTHING
         if len(key) < self._map.digits + _SHORTEST:
             address = int(key[: self._map.digits], 16)
             return ELSEWHERE if self._map.elsewhere(address) else NOTHING
-        found = self._told.get(key)
+        found = self._evidence.get(key)
         if found is None:
-            if len(self._told) > _ENOUGH:
-                self._told.clear()
-            found = self._told[key] = self._ask(key)
+            if len(self._evidence) > _KEPT:
+                self._evidence.clear()
+            found = self._evidence[key] = self._read_evidence(key)
         return found
 
-    def _ask(self, key: Key) -> Evidence:
+    def _read_evidence(self, key: Key) -> Evidence:
         digits, rest = key[: self._map.digits], key[self._map.digits :]
         address, said = int(digits, 16), forms.parse_annotation(rest)
         if said.form.style is forms.Style.NO_ADDRESS or self._map.areas.is_hypervisor(address):
@@ -697,52 +718,52 @@ class Belief:
             return nothing if within == _SILENT else nothing._replace(within=within)
         if tells is not Tells.SLIDE or said.offset is None:
             return nothing
-        return self._ask_frame(address, said) or nothing
+        return self._evidence_of_frame(address, said) or nothing
 
-    def _ask_frame(self, address: int, said: Annotation) -> Evidence | None:
-        """Return what a name with an offset tells; None where it tells nothing.
+    def _evidence_of_frame(self, address: int, annotation: Annotation) -> Evidence | None:
+        """Return the evidence of a name with an offset; None if there is none.
 
-        perf prints no size, and no module beside what may be a module's; BPF programs are each
-        boot's own.
+        perf prints no size, and may print a module's symbol without the module. Each boot has
+        its own BPF programs.
         """
-        offset = said.offset or 0
+        offset = annotation.offset or 0
         slides = frozenset[int]()
-        if said.module is None:
-            slides = self._map.slides(address, said.name, offset)
+        if annotation.module is None:
+            slides = self._map.slides(address, annotation.name, offset)
         moves: Mapping[str, int] = {}
         if not slides:
-            moves = self._map.moves(address, said.name, offset, said.module)
-        if said.base is not None and said.module is not None:
-            moves = moves or self._map.moves_of_base(said.module, said.base)
+            moves = self._map.moves(address, annotation.name, offset, annotation.module)
+        if annotation.base is not None and annotation.module is not None:
+            moves = moves or self._map.moves_of_base(annotation.module, annotation.base)
         fits: bool | None = True if slides else None
         against = False
-        if said.module is None and not moves and not slides:
+        if annotation.module is None and not moves and not slides:
             against = self._map.can_be_code(address)
-            kernels = said.size is not None or self._map.of_kernel(said.name)
-            if against and kernels and not said.name.startswith("bpf_"):
+            kernels = annotation.size is not None or self._map.of_kernel(annotation.name)
+            if against and kernels and not annotation.name.startswith("bpf_"):
                 fits = False
         if slides or moves or against:
             return Evidence(slides, moves, fits=fits, against=against)
         return None
 
-    def _count(self, key: Key, told: Evidence) -> None:
-        """Count a name as one that fits, or not, once."""
+    def _count(self, key: Key, evidence: Evidence) -> None:
+        """Count a name once, as one that fits or not."""
         if key in self._counted:
             return
-        if len(self._counted) > _ENOUGH:
+        if len(self._counted) > _KEPT:
             self._counted.clear()
         self._counted.add(key)
-        self.votes.update(told.slides if len(told.slides) == 1 else ())
-        self._fits += told.fits is True
-        self.against += told.against
-        if told.fits is False:
+        self.votes.update(evidence.slides if len(evidence.slides) == 1 else ())
+        self._fits += evidence.fits is True
+        self.against += evidence.against
+        if evidence.fits is False:
             self._misfits += 1
             said = forms.parse_annotation(key[self._map.digits :])
             self._misfit = self._misfit or said.name
 
     def _on_misfits(self) -> None:
-        """Doubt a text whose names lie nowhere at the distances that they have in the file."""
-        if self._misfits < max(_FEW, self._fits) or self._force:
+        """Refuse a text if its names fit no slide: their distances differ from the file's."""
+        if self._misfits < max(_MISFITS, self._fits) or self._force:
             return
         if self.state in (State.GIVEN, State.FOREIGN):
             return
@@ -757,5 +778,5 @@ def _words(said: bytes) -> str:
 
 
 def places_of(pieces: Sequence[bytes]) -> list[int]:
-    """Give where each address is in a block that was split at them."""
+    """Return the offset of each address in a block that was split at its addresses."""
     return list(accumulate(map(len, pieces)))[:-1:2]
