@@ -393,7 +393,7 @@ def _untrue(text: Text, number: int, address: int, why: str) -> bool:
     elif "stands before" in why:
         banner = [n for n, line in enumerate(text.lines) if "Linux version " in line]
         untrue = not banner or number >= banner[0]
-    elif "which of the boots" in why or "conflicting slides" in why:
+    elif "which one this is" in why or "conflicting slides" in why:
         untrue = len(text.parts) == 1
     return untrue
 

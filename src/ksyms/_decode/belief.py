@@ -43,20 +43,20 @@ _SHORTEST: Final = 4
 _KEPT: Final = 1 << 17
 """Limit on the keys whose evidence is cached."""
 CONFLICT: Final = "the text gives conflicting slides here"
-SEVERAL: Final = "nothing tells which of the boots it is of"
-FIRMWARE: Final = "it stands before the kernel's first words"
+SEVERAL: Final = "the text has several boots, and no evidence which one this is"
+FIRMWARE: Final = "it comes before the kernel's first message"
 
 
 class State(Enum):
     """What is known about the boot that a text is from."""
 
-    GIVEN = "somebody said which boot it is"
-    ASSUMED = "the symbols' own boot: nothing tells of another"
-    TOLD = "names with offsets, or the kernel itself, told the slide"
+    GIVEN = "the user gave the boot"
+    ASSUMED = "assumed to be the symbols' own boot"
+    TOLD = "names with offsets, or a line on the kernel's start, show the slide"
     AGREED = "names without offsets agree on the slide"
-    OTHER = "another boot, and the slide is not told"
+    OTHER = "another boot with an unknown slide"
     UNKNOWN = "the slide is unknown"
-    FOREIGN = "another kernel wrote it"
+    FOREIGN = "another kernel printed it"
 
 
 SURE: Final = (State.GIVEN, State.TOLD, State.AGREED)
@@ -228,7 +228,7 @@ class Belief:
         self.line = self._now = 1
         """The number of the block's first line."""
         self.contradicted = False
-        """True if addresses were named as in the file's own boot, which evidence then denied."""
+        """True if addresses were named as in the own boot, and later evidence denied it."""
         self.foreign = ""
         """The reason if another kernel printed the text before the first statement."""
         self.firmware = False
