@@ -40,12 +40,16 @@ KILLS = 200
 def top() -> Iterator[Path]:
     """A directory that all can reach, which pytest's own are not."""
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name)
-        path.chmod(0o755)
-        (path / "victim").write_text("precious")
-        (path / "victims").mkdir()
-        (path / "victims/kernel.elf").write_text("precious")
-        yield path
+        yield precious(Path(name))
+
+
+def precious(top: Path) -> Path:
+    """Make what must stay as it is."""
+    top.chmod(0o755)
+    (top / "victim").write_text("precious")
+    (top / "victims").mkdir()
+    (top / "victims/kernel.elf").write_text("precious")
+    return top
 
 
 def place(top: Path, kind: str) -> Path:

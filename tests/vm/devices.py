@@ -22,6 +22,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from guest import NOBODY as NOBODY_READING
 from opens import under_churn
 
 from bpf import sysctl
@@ -70,6 +71,7 @@ def main(client: str, opens: int) -> None:
     step("calls", calls)
     step("tools", tools)
     step("seen", seen)
+    step("without root", without_root)
     step("after the open", lambda: {str(f): after_the_open(CLIENT, f) for f in FILES})
     step("judged again", lambda: {str(f): judged_again(CLIENT, f) for f in FILES})
     step("by one number", lambda: {str(f): by_one_number(CLIENT, f) for f in FILES})
@@ -153,6 +155,29 @@ def seen() -> list[list[Any]]:
             cells += [[restrict, paranoid, *cell] for cell in zip(CALLERS, found)]
     sysctl("kptr_restrict", 1)
     return cells
+
+
+def without_root() -> dict[str, Any]:
+    """A directory that nobody serves while all may see addresses: what nobody and root are
+    shown, what root's command says, and what they are shown once fewer may see."""
+    place = Path("/run/without-root")
+    place.mkdir()
+    shutil.chown(place, 65534, 65534)
+    sysctl("kptr_restrict", 0)
+    sysctl("perf_event_paranoid", 1)
+    server = Served(place, "--mode", "0444", before=NOBODY_READING)
+    files = [server.device, server.file]
+    found: dict[str, Any] = {}
+    for restrict in (0, 1, 2, 0):
+        sysctl("kptr_restrict", restrict)
+        for caller in ("nobody", "root"):
+            found.setdefault(f"{caller}, {restrict}", []).append(shown(CLIENT, caller, files))
+    command: list[str | Path] = [COMMAND, "lookup", "--from", server.file, "schedule"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    found["root's command"] = [run.returncode, run.stderr]
+    found["ended"] = server.end()
+    sysctl("kptr_restrict", 1)
+    return found
 
 
 def waits_in_open(process: int) -> bool:

@@ -70,6 +70,21 @@ def test_tools_of_the_device_itself(said: dict[str, Any]) -> None:
     assert said["tools"] == []
 
 
+def test_a_server_without_root(said: dict[str, Any]) -> None:
+    """Its opener is judged at each open, whatever snapshot it has from before; nobody else,
+    root included, gets into its mount (fs/fuse/dir.c, fuse_allow_current_process)."""
+    found = said["without root"]
+    for restrict in (0, 1, 2):
+        for address, *answers in found[f"nobody, {restrict}"]:
+            assert answers == ([address] * 2 if restrict == 0 else ["EACCES"] * 2)
+            assert (address == "0") == (restrict > 0)
+        assert {tuple(row[1:]) for row in found[f"root, {restrict}"]} == {("EACCES",) * 2}
+    status, words = found["root's command"]
+    assert status == 1
+    assert "Permission denied" in words
+    assert found["ended"] == 0
+
+
 def test_who_may_see(said: dict[str, Any]) -> None:
     """In each cell all three files show what /proc/kallsyms shows to the same process; and
     docs/security.md has that table."""

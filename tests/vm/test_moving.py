@@ -1,6 +1,6 @@
 """What moves while ksyms looks: every kind of change, and snapshots under churn.
 
-All of it is of one boot of each kernel.
+All of it is of one boot of each kernel, with the paths that root writes to beside an attacker.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def said(
 ) -> dict[str, Any]:
     """What each program found in a boot of a kernel, by the test that asks for it."""
     commands = {
+        "protected": ["protected.py"],
         "paused": ["churn.py", str(GIVEN), str(SECONDS), "8"],
         "without a pause": ["churn.py", str(REFUSED), str(WITHOUT_A_PAUSE), "0"],
         "sizes": ["sizes.py"],
@@ -75,3 +76,10 @@ def test_sizes_and_places(said: dict[str, Any]) -> None:
     assert result["refused"] == {}
     assert result["exact"] > 0.5 * result["symbols"]
     assert result["equal"] + result["longer by padding"] > 0.98 * result["exact"], result
+
+
+def test_where_root_writes(said: dict[str, Any]) -> None:
+    """With ``fs.protected_symlinks`` off and on; the kernel's own refusals are errors too."""
+    found = said["protected"]
+    assert {value: one["wrong"] for value, one in found.items()} == {"0": [], "1": []}
+    assert found["0"]["held"] == found["1"]["held"] > 70
