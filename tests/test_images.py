@@ -219,7 +219,7 @@ def test_a_bomb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"fzip2", b"\xffzip2", b"LZMA", b"lzop", b"xip\x1b"])
 def test_a_packing_that_nobody_knows(name: bytes, tmp_path: Path) -> None:
-    """A FIT names its packing in words, which can be any; and none is told by what is packed."""
+    """A FIT names its packing in words, which can be any."""
     data = fit(image(LAYOUTS["6.4"], 64, "little"))
     path = tmp_path / "Image.itb"
     path.write_bytes(data.replace(b"bzip2\0", name.ljust(6, b"\0")))

@@ -51,7 +51,7 @@ def unpack(data: bytes, how: str) -> bytes:
     ``how`` is what packed it: what :func:`packing` says, or a header of a boot loader's.
 
     Raises:
-        ValueError: it is damaged, is cut short, or is larger than a kernel; or nothing packs so.
+        ValueError: it is damaged, is cut short, is larger than a kernel, or nothing packs so.
         ImportError: what unpacks it is not installed.
     """
     pieces = {"lz4": _lz4, "lzo": _lzo}.get(how)
