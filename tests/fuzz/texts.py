@@ -101,6 +101,10 @@ arch/x86/kernel/traps.c, mm/oom_kill.c, kernel/auditsc.c, fs/exec.c and others."
 ONCE = "process '"
 """What the kernel says once a boot (fs/exec.c, pr_warn_once). In a log without times the second
 would be the end of the first, and all between them the name of a file."""
+FILE = 290
+"""Bytes from ``in`` to the end of a file's name at most: NAME_MAX, and what d_path may add."""
+CLOSED = re.compile(r" in (?P<name>.*)\[[0-9a-f]+(?:,[0-9a-f]+)?\+[0-9a-f]+\]")
+"""The kernel's words on the file of a program that crashed (mm/memory.c, print_vma_addr)."""
 PROGRAMS = (
     *("Linux version 9", "Kernel Offset: ", "Oops: 0000 [#1]", "---[ end trace", "BUG: "),
     *("WARNING: CPU: 0", "Call Trace:", "RELEASE: 9.9.9", "OSRELEASE=9.9.9", "Not tainted 9.1"),
@@ -208,6 +212,31 @@ def apart(lines: list[str]) -> list[int]:
     return [at for at, body in enumerate(bodies) if BEGINS.match(body)]
 
 
+def is_within_a_name(lines: list[str], own: list[int]) -> bool:
+    """Whether true lines may be a file's name by the words of the kernel.
+
+    They are between the messages of two programs that crashed, no further apart than a file's
+    name is long, and no time parts them (docs/security.md).
+    """
+    for at, line in enumerate(lines):
+        match = CLOSED.search(line)
+        length = len(line) - match.start("name") if match else FILE
+        for number in range(at + 1, len(lines)):
+            if length >= FILE or time_of(lines[number]) not in ("", time_of(line)):
+                break
+            closed = CLOSED.search(lines[number])
+            near = closed is not None and length + closed.end("name") <= FILE
+            if near and {*range(at + 1, number)} & {*own}:
+                return True
+            length += len(lines[number])
+    return False
+
+
+def time_of(line: str) -> str:
+    match = PREFIX.match(line)
+    return match[0] if match else ""
+
+
 def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
     """The text with a user's words; the lines that are the true text's; what the words are."""
     lines = true.said.text.splitlines(True)
@@ -227,9 +256,10 @@ def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
             spots = tuple(other for other in spots if other != spot)
         line = spot.format(c=program, f=words, p=random.randint(1, 99999))
         place = random.choice([0, len(lines), *apart(lines)])
-        match = PREFIX.match(lines[place - 1]) if place else None
-        lines.insert(place, (match[0] if match else "") + line + "\n")
-        own = [at + (at >= place) for at in own]
+        line = (time_of(lines[place - 1]) if place else "") + line + "\n"
+        more, others = [*lines[:place], line, *lines[place:]], [n + (n >= place) for n in own]
+        if not is_within_a_name(more, others):
+            lines, own = more, others
     return "".join(lines), own, what
 
 

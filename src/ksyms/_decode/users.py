@@ -25,8 +25,10 @@ Span = tuple[int, int]
 
 _COMM: Final = 15
 """Bytes of a program's name at most: TASK_COMM_LEN is 16, with a zero."""
-_NAME: Final = 512
-"""Bytes of what is before a file's name, and of the name, NAME_MAX; at most."""
+_NAME: Final = 255 + len(" (deleted)")
+"""Bytes of a file's name at most: NAME_MAX, and what d_path puts behind one that is gone."""
+_LONGEST_ESCAPE: Final = 6
+"""Bytes that a log has at most for one that it escapes."""
 _PATH: Final = 6144
 """Bytes of a path, PATH_MAX, or of a page of parameters, and of what is around it."""
 
@@ -36,8 +38,8 @@ class _Message(NamedTuple):
 
     One of ``hints`` is in each. ``words`` are the kernel's, and ``before`` is how many bytes of
     the user's are before them. ``closing`` comes behind what the user has chosen, at most
-    ``longest`` bytes after the words: where it is there several times, the last is the
-    kernel's. ``whole`` is whether the words are a user's message too.
+    ``longest`` bytes of the kernel's after the words: where it is there several times, the last
+    is the kernel's. ``whole`` is whether the words are a user's message too.
     """
 
     hints: tuple[bytes, ...]
@@ -53,7 +55,7 @@ _MESSAGES: Final = (
         (b"]: ", b"traps: "),
         re.compile(rb"\[\d{1,7}\][: \x1b][^\n]{0,200}?\b(?:in|error) "),
         _COMM + len("signal: "),
-        _NAME,
+        len("0123456789abcdef in ") + _NAME,
         re.compile(rb"\[[0-9a-f]{1,16}(?:,[0-9a-f]{1,16})?\+[0-9a-f]{1,16}\]"),
     ),
     _Message(  # s390, MIPS and LoongArch, parisc: arch/*/mm/fault.c
@@ -63,7 +65,8 @@ _MESSAGES: Final = (
             rb"|(?:do_page_fault\(\): sending|do_page_fault\(\) command=')"
         ),
         0,
-        _NAME,
+        # The fault's line is before that of the name; it has the program's.
+        128 + _NAME,
         re.compile(rb"\[[0-9a-f]{1,16}(?:,[0-9a-f]{1,16})?\+[0-9a-f]{1,16}\]"),
     ),
     _Message(  # fs/exec.c
@@ -235,7 +238,7 @@ def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[Span]:
     """
     end = _line_end(text, begin)
     parts = [(begin, end)]
-    left = longest - (end - begin)
+    left = longest - _length(text[begin : min(end, begin + _LONGEST_ESCAPE * longest)])
     while end < len(text) - 1 and left > 0:
         line = end + 1
         end = _line_end(text, line)
@@ -243,18 +246,24 @@ def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[Span]:
         if key and other and other != key:
             break
         parts.append((content, end))
-        left -= end - content + 1
+        left -= _length(text[content : min(end, content + _LONGEST_ESCAPE * left)]) + 1
     return parts
+
+
+def _length(text: bytes) -> int:
+    """Return how many bytes of the kernel's a text is, in which a log has escaped some."""
+    return len(_ESCAPED.sub(b".", text))
 
 
 def _last(text: bytes, parts: list[Span], message: _Message) -> int | None:
     """Give where the last of what can close a message begins; None if nothing closes it."""
     content = b"\n".join([text[begin:end] for begin, end in parts])
-    last = None
+    last, at, left = None, 0, message.longest
     for found in message.closing.finditer(content):
-        if found.start() > message.longest:
+        left -= _length(content[at : found.start()])
+        if left < 0:
             break
-        last = found.start()
+        at = last = found.start()
     if last is None:
         return None
     for begin, end in parts:
