@@ -217,6 +217,18 @@ def test_a_bomb(tmp_path: Path) -> None:
         ksyms.load(path)
 
 
+@pytest.mark.parametrize("name", [b"fzip2", b"\xffzip2", b"LZMA", b"lzop", b"xip\x1b"])
+def test_a_packing_that_nobody_knows(name: bytes, tmp_path: Path) -> None:
+    """A FIT names its packing in words, which can be any."""
+    data = fit(image(LAYOUTS["6.4"], 64, "little"))
+    path = tmp_path / "Image.itb"
+    path.write_bytes(data.replace(b"bzip2\0", name.ljust(6, b"\0")))
+    with pytest.raises(ksyms.ImageError, match="no such packing is known"):
+        ksyms.load(path)
+    path.write_bytes(data.replace(b"bzip2\0", bytes(6)))
+    assert said(path) == meant(LAYOUTS["6.4"], 64)
+
+
 @pytest.mark.parametrize("container", [bzimage, zboot, uimage, fit, elf])
 def test_cut_short(container: Callable[[bytes], bytes], tmp_path: Path) -> None:
     whole = container(image(LAYOUTS["6.4"], 64, "little"))

@@ -509,6 +509,32 @@ def test_words_at_any_place(
     assert not moved(table, form, LOGS[name], [attack], at)
 
 
+@pytest.mark.parametrize("form", WITHOUT_TIME)
+@pytest.mark.parametrize("escape", ["\\x01", "#001", "\\u0001", "\x1b[1m"])
+def test_a_name_with_bytes_that_a_log_escapes(
+    escape: str, form: str, table: ksyms.SymbolTable
+) -> None:
+    """A file's name has 255 bytes, of which dmesg prints most as four each."""
+    words = f"\n{said('vfs_read+0x2c', 0x200000)}"
+    name = escape * (255 - len(words)) + words
+    for log in LOGS.values():
+        assert not moved(table, form, log, attacks(form, CLOSING, name), 2)
+
+
+@pytest.mark.parametrize("form", WITHOUT_TIME)
+def test_two_programs_that_crash(form: str, table: ksyms.SymbolTable) -> None:
+    """A file's name has 255 bytes, so none is in both messages where more are between."""
+    printed, between = (
+        FORMS[form],
+        records([*LOGS["the panic tells"], "Modules linked in: nfsd xfs"]),
+    )
+    crash = Record(100_000_000, 6, SPOTS["a file that crashes"]("libc.so.6"))
+    assert 300 < sum(len(record.text) for record in between) < 400
+    alone, *rest = answer(table, printed, between)
+    there, *others = answer(table, printed, [crash, *between, crash])
+    assert (there[1:-1], others) == (alone, rest)
+
+
 @pytest.mark.parametrize(
     "form", ["dmesg -r", "dmesg -r -S", "dmesg -x", "/dev/kmsg", "dmesg -J"]
 )

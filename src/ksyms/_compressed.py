@@ -307,7 +307,7 @@ def first_frame(data: bytes, packed: str) -> Iterator[bytes]:
 
     Args:
         data: a frame, and anything.
-        packed: what :func:`compression` says of it, or ``lzma``: what LZMA_Alone writes.
+        packed: one of :data:`KINDS`; ``lzma`` is what LZMA_Alone writes.
 
     Raises:
         ValueError: it is damaged.
@@ -365,3 +365,5 @@ _MAKERS: Final = {
     "lzma": _lzma,
     "zstd": _zstd,
 }
+KINDS: Final = frozenset(_MAKERS)
+"""The names of what can be unpacked."""

@@ -248,6 +248,7 @@ def limited() -> Iterator[None]:
 def _limit_memory(target: Target) -> None:
     # Each thread would reserve 64 MiB of addresses for itself (mallopt(3)), which count.
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    os.environ["LANGUAGE"] = "C"  # argparse looks for files of each language, for each command
     for number in range(20):  # all is imported
         attempt(target, number)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -263,6 +264,7 @@ def _work(target: Target, pipe: Any, at: Any, save: Path, directory: Path) -> No
     directory.mkdir(parents=True, exist_ok=True)
     target.begin(directory)
     _limit_memory(target)
+    gc.freeze()  # each collection would look at all that was made ready
     at.value = -1
     found: Counter[str] = Counter()
     try:

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections import Counter
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import ksyms
 from form import FORMS, form, names, oracle
 from fuzz.shared import Case, Fault, Target, command, damaged, program, refused
-from ksyms._decode import Boot, Decoder, Frames, blocks
+from ksyms._decode import Boot, Decoder, Frames, annotate, blocks
+from ksyms._symbols.table import LOOKUPS
 from variants import (
     KASLR,
     MACHINES,
@@ -39,7 +40,7 @@ from variants import (
 SHARED = 16
 """Cases of one true text."""
 COMMAND = 25
-"""One case of so many goes through the command line, which takes four times as long."""
+"""One case of so many goes through the command line too, in one of three ways."""
 NAMES = names()
 LOGS = [
     name
@@ -55,7 +56,7 @@ BEGINS = re.compile(r"[A-Z][a-z]*[ :]|\[<|[a-z_]+\+0x")
 ANNOTATION = re.compile(
     rb" ?[({<]?:?(?:[\w-]+:)?[A-Za-z_.$][\w.$@:]*\+(?:0x[0-9a-fA-F]+|\d+)(?:/0x[0-9a-fA-F]+)?"
     rb"(?: \[[\w.-]+(?: [0-9a-f]+)?\])?[)}>]?|\[unknown\]"
-    rb"|(?<=[0-9a-fA-F]{8}) ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
+    rb"|(?<=[0-9a-fA-F]{8})(?: in|[:=])? ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
 )
 """What decode puts into a text or takes away; tests/forms says where."""
 NAMED = re.compile(rb"[\w.$@]+\+(?:0x)?[0-9a-f]+")
@@ -100,6 +101,10 @@ arch/x86/kernel/traps.c, mm/oom_kill.c, kernel/auditsc.c, fs/exec.c and others."
 ONCE = "process '"
 """What the kernel says once a boot (fs/exec.c, pr_warn_once). In a log without times the second
 would be the end of the first, and all between them the name of a file."""
+FILE = 290
+"""Bytes from ``in`` to the end of a file's name at most: NAME_MAX, and what d_path may add."""
+CLOSED = re.compile(r" in (?P<name>.*)\[[0-9a-f]+(?:,[0-9a-f]+)?\+[0-9a-f]+\]")
+"""The kernel's words on the file of a program that crashed (mm/memory.c, print_vma_addr)."""
 PROGRAMS = (
     *("Linux version 9", "Kernel Offset: ", "Oops: 0000 [#1]", "---[ end trace", "BUG: "),
     *("WARNING: CPU: 0", "Call Trace:", "RELEASE: 9.9.9", "OSRELEASE=9.9.9", "Not tainted 9.1"),
@@ -125,26 +130,39 @@ class TrueText(NamedTuple):
     given: Boot | None
 
 
-@lru_cache(maxsize=64)
+@cache
 def table(machine: str) -> ksyms.SymbolTable:
-    return ksyms.load(FORMS / f"{machine}.kallsyms")
+    """The symbols of a machine, ready for single addresses."""
+    found = ksyms.load(FORMS / f"{machine}.kallsyms")
+    for _ in range(LOOKUPS + 1):
+        found.lookup(0)
+    return found
+
+
+def share_maps() -> None:
+    """Have all decoders of one table use one map of it: both are made of the table alone.
+
+    To make them takes longer than to decode a text.
+    """
+    for name in ("SymbolNames", "AddressMap"):
+        made = getattr(annotate, name)
+        if isinstance(made, type):
+            setattr(annotate, name, cache(made))
 
 
 def decoded(machine: str, data: bytes, boot: Boot | None) -> tuple[bytes, list[dict[str, Any]]]:
-    """What the command makes of a text in a file, plain and as records."""
-    made: list[Any] = []
-    for records in (False, True):
-        decoder = Decoder(table(machine), boot)
-        found = [block for block, plain in blocks([data], decoder.pattern) if plain]
-        decoder.look_ahead(found)
-        whole = blocks([data], decoder.pattern)
-        if records:
-            reader = Frames(decoder, table(machine))
-            lines = [line for block, plain in whole if plain for line in reader.lines(block)]
-            made.append([json.loads(line) for line in lines])
-        else:
-            made.append(b"".join(decoder.decode(b) if plain else b for b, plain in whole))
-    return made[0], made[1]
+    """What the command makes of a text in a file, plain and as records.
+
+    Both are of one look ahead; the command line, of each its own.
+    """
+    plainly, other = (Decoder(table(machine), boot) for _ in range(2))
+    whole = [*blocks([data], plainly.pattern)]
+    plainly.look_ahead(block for block, plain in whole if plain)
+    other.belief = other._new_belief(plainly.belief._plan)
+    out = b"".join(plainly.decode(block) if plain else block for block, plain in whole)
+    reader = Frames(other, table(machine))
+    lines = [line for block, plain in whole if plain for line in reader.lines(block)]
+    return out, [json.loads(line) for line in lines]
 
 
 # -- an attacker's words --------------------------------------------------------------------
@@ -194,6 +212,31 @@ def apart(lines: list[str]) -> list[int]:
     return [at for at, body in enumerate(bodies) if BEGINS.match(body)]
 
 
+def is_within_a_name(lines: list[str], own: list[int]) -> bool:
+    """Whether true lines may be a file's name by the words of the kernel.
+
+    They are between the messages of two programs that crashed, no further apart than a file's
+    name is long, and no time parts them (docs/security.md).
+    """
+    for at, line in enumerate(lines):
+        match = CLOSED.search(line)
+        length = len(line) - match.start("name") if match else FILE
+        for number in range(at + 1, len(lines)):
+            if length >= FILE or time_of(lines[number]) not in ("", time_of(line)):
+                break
+            closed = CLOSED.search(lines[number])
+            near = closed is not None and length + closed.end("name") <= FILE
+            if near and {*range(at + 1, number)} & {*own}:
+                return True
+            length += len(lines[number])
+    return False
+
+
+def time_of(line: str) -> str:
+    match = PREFIX.match(line)
+    return match[0] if match else ""
+
+
 def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
     """The text with a user's words; the lines that are the true text's; what the words are."""
     lines = true.said.text.splitlines(True)
@@ -213,9 +256,10 @@ def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
             spots = tuple(other for other in spots if other != spot)
         line = spot.format(c=program, f=words, p=random.randint(1, 99999))
         place = random.choice([0, len(lines), *apart(lines)])
-        match = PREFIX.match(lines[place - 1]) if place else None
-        lines.insert(place, (match[0] if match else "") + line + "\n")
-        own = [at + (at >= place) for at in own]
+        line = (time_of(lines[place - 1]) if place else "") + line + "\n"
+        more, others = [*lines[:place], line, *lines[place:]], [n + (n >= place) for n in own]
+        if not is_within_a_name(more, others):
+            lines, own = more, others
     return "".join(lines), own, what
 
 
@@ -286,6 +330,7 @@ class Texts(Target):
     def begin(self, directory: Path) -> None:
         super().begin(directory)
         self._file = directory / "text"
+        share_maps()
         for machine in MACHINES:
             ksyms.snapshot(kallsyms=FORMS / f"{machine}.kallsyms").write(directory / machine)
 
@@ -334,7 +379,7 @@ class Texts(Target):
         true, kind, text = case.facts["true"], case.facts["kind"], case.files["text"]
         boot = true.there.given() if kind == "given" else true.given
         if case.facts["number"] % COMMAND == 0:
-            self._command(true, text, boot)
+            self._command(case.facts["number"], true.machine, text, boot)
         try:
             out, records = decoded(true.machine, text, boot)
         except ksyms.KsymsError as error:
@@ -370,16 +415,20 @@ class Texts(Target):
         true = self._true(number)
         return decoded(true.machine, true.said.text.encode(), true.given)
 
-    def _command(self, true: TrueText, text: bytes, boot: Boot | None) -> None:
-        """The command line, plain and JSON, of a file."""
+    def _command(self, number: int, machine: str, text: bytes, boot: Boot | None) -> None:
+        """The command line, of a file."""
         self._file.write_bytes(text)
-        arguments = ["--from", str(self.directory / true.machine), str(self._file)]
+        arguments = ["--from", str(self.directory / machine), str(self._file)]
         if boot is not None:
             arguments = [f"--slide={boot.slide}", *arguments]
-        check_bytes(text, command("decode", *arguments)[1] or text)
-        for line in command("decode", "--json", *arguments)[1].splitlines():
-            json.loads(line)
-        command("decode", "--no-offset", "--explain", "--check", *arguments)
+        way = number // COMMAND % 3
+        if way == 0:
+            check_bytes(text, command("decode", *arguments)[1] or text)
+        elif way == 1:
+            for line in command("decode", "--json", *arguments)[1].splitlines():
+                json.loads(line)
+        else:
+            command("decode", "--no-offset", "--explain", "--check", *arguments)
 
 
 if __name__ == "__main__":

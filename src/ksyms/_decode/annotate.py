@@ -166,6 +166,7 @@ class Decoder:
         self._capitals = self.map.first.upper()
         self._stretches = Stretches(digits, not self.map.telling)
         self._before = b""
+        self._tagged = False
         self._answers: dict[Key, bytes] = {}
         self._agreed: set[Key] = set()
         self._boot: Boot | None = None
@@ -272,6 +273,7 @@ class Decoder:
         self._trial = trial
         boots: dict[int, Change] = {}
         self._before = b""
+        self._tagged = False
         for text in texts:
             if self._may_tell(trial, text, looked < _LOOKED_AT):
                 looked += 1
@@ -378,7 +380,9 @@ class Decoder:
         count = len(keys) + len(named) + len(said)
         places = [s.place for s in said] + [place for place, _ in named]
         places += places_of(pieces) if count <= _FEW else []
-        spans = users.find(self._before, text, places if count <= _FEW else None)
+        self._tagged = self._tagged or users.has_kernels_tag(text)
+        few = places if count <= _FEW else None
+        spans = users.find(self._before, text, few, self._tagged)
         before = None if alone else self._before
         contexts = Contexts(before, text, pieces, keys, self._digits, told, spans)
         if spans:

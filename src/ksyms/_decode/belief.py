@@ -727,6 +727,8 @@ class Belief:
         its own BPF programs.
         """
         offset = annotation.offset or 0
+        if annotation.size is not None and offset > annotation.size:
+            return None
         slides = frozenset[int]()
         if annotation.module is None:
             slides = self._map.slides(address, annotation.name, offset)

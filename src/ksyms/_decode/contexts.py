@@ -27,6 +27,11 @@ _CAST: Final = (
     rb"(?: ?\*{1,3})?(?: ?\(\*{1,2}\)\([\w *,]{0,255}\))?\) ?"
 )
 """A type of C as debuggers print it."""
+# kernel/trace/trace_entries.h: events of which a program writes all words.
+_USERS_EVENT: Final = (
+    rb"(?:ftrace:)?(?:tracing_mark_write|print|bprint|bputs|raw_data|user_stack)\b"
+    rb"|(?:bpf_trace:)?bpf_trace_printk\b|user_events:"
+)
 _LEADS: Final = (
     # mm/kasan/report.c, mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c
     rb"BUG: K[A-Z]+: [\w-]{1,32}(?: [\w-]{1,16}){0,2} in ",
@@ -45,17 +50,14 @@ _LEADS: Final = (
     # kernel/trace/trace_output.c and ftrace_dump, trace-cmd report: a comm of 15 bytes, and
     # the event's name. Its fields are judged as all words are: strings among them are a user's.
     rb" *[^\n]{1,16}-\d{1,7} +(?:\( *[\d-]+\) )?\[\d{1,4}\] (?:[\w.#+-]{4,7} )? *"
-    rb"\d+(?:\.\d+|us)?(?: ?[:!+#*@$]) (?:[\w:]{1,64}: )?",
+    rb"\d+(?:\.\d+|us)?(?: ?[:!+#*@$]) (?!" + _USERS_EVENT + rb")(?:[\w:]{1,64}: )?",
     # kernel/trace/trace_functions_graph.c
     rb" *\d{1,4}\)[^\n|\"']{0,32}\|  [^\n\"']{0,255}/\* <?-?",
     # perf script (tools/perf/builtin-script.c): a comm, its number, the event
     rb" *[^\n]{1,16} +\d{1,7}(?:/\d{1,7})? +(?:\[\d{3,4}\] )? *(?:\S{4,5} )?\d+\.\d+: +"
-    rb"(?:\d+ +)?[\w:/.=,-]{1,64}: ",
+    rb"(?:\d+ +)?(?!" + _USERS_EVENT + rb")[\w:/.=,-]{1,64}: ",
     # perf report --stdio, with -v
     rb" *\d{1,3}\.\d\d% +[^\n]{1,16} +[\[\]\w.]{1,64} +(?=0x)",
-    # stacks of flame graphs (stackcollapse-perf.pl, profile -f of bcc); a comm that has blanks
-    # there looks like a message
-    rb"[^\s;]{0,15}[^\s;:=,];(?:[^\s;]{1,512};)*",
     # gdb/stack.c: a frame with its arguments
     rb"#\d+ +(?:0x)?" + FRAME + rb"[^\n\"']{0,1024}\([^\n\"']{0,1024}=",
     # gdb/printcmd.c, print_value: a pointer, with its type
@@ -72,7 +74,6 @@ _LEADS: Final = (
     + FRAME
     + rb"[ \t]?(?:<\+\d+>)?:[ \t]+(?:[0-9a-f]{2} )*[ \t]*"
     rb"[a-z]{1,12}[a-z0-9.]{0,8}[ \t]+[^\n\"']{0,80}?",
-    rb" {1,16}b['\"]",  # bcc prints names as Python's bytes
 )
 """Beginnings of lines with words that are not in :data:`_WORDS`."""
 _WORDS: Final = frozenset(
@@ -147,11 +148,39 @@ _REPORT_LINES: Final = (
     rb"Linux version |Dumping ftrace buffer",
 )
 _REPORT: Final = re.compile(rb"(?:" + rb"|".join(_REPORT_LINES) + rb")")
-_DRIVER: Final = re.compile(rb"[A-Za-z][\w-]{0,31}: (?:0x)?")
+# "%s[%d]" begins messages on a program, which can be called "Code: " (arch/x86/kernel/traps.c,
+# arch/x86/mm/fault.c, signal_fault of arch/x86/kernel/signal.c); a report has "note: %s[%d]".
+_PROGRAM: Final = re.compile(rb"(?:traps: )?(?!note: )[^\n]{1,15}\[\d{1,7}\](?:[: ]|\Z)")
+# drivers/input/input.c prints a device's name behind "input: ", as it is.
+_DRIVER: Final = re.compile(rb"(?!input: )[A-Za-z][\w-]{0,31}: (?:0x)?")
 _ALONE: Final = re.compile(
     rb"[0-9a-f]{8,16} is [A-Za-z_.$][\w.$]{0,511}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}"
     rb"(?: \[[\w-]{1,64}(?: [0-9a-f]{40})?\])?[ \t\r]*(?:\n|\Z|\\n|\")"
 )
+_SHORT: Final = 8
+"""The digits of an address that can be in a task's name, of 15 bytes, with a name behind it."""
+_AFTER_FRAME: Final = re.compile(
+    rb"[>)\]]{0,2}(?:[ \t\r]*(?:\n|\Z|\\n|\")| \((?:[\[/]|vmlinux)| \[[A-Za-z_]|:?\t)"
+)
+"""The end of a row, or a file of perf's, a module, an instruction of gdb's."""
+# arch/x86/include/asm/segment.h: the lowest two bits of a process's code segment are set. Xen's
+# kernel has e033.
+_PROCESS: Final = re.compile(rb"[RE]IP: 00[0-9a-f][37bf]:")
+# perf script and others: an address of a process, and its symbol, which is called as a frame.
+_USERS_ROW: Final = re.compile(rb"[ \t]+(?:0x)?[0-9a-f]{6,16} +(?:0x)?")
+_USERS_ROWS: Final = re.compile(
+    rb"[ \t]+(?:0x)?(?!f{4})(?=[0-9a-f]{5})0*[1-9a-f][0-9a-f]{3,15} "
+)
+"""A process's row of a stack: the kernel's are before it, and what follows is its own words."""
+_KERNEL_ROW: Final = re.compile(rb"[ \t]+(?:=> )?[\[<]{0,2}(?:0x)?[0-9a-f]{8,16}|[ \t]*=> ")
+# kernel/trace/trace_output.c: a stack comes behind its heading, and not behind an event, of
+# which a field can be a file's name.
+_USERS_TRACE: Final = re.compile(
+    rb"[^\n]{1,32}-\d{1,7} +(?:\( *[\d-]+\) )?\[\d{1,4}\] (?![^\n]*<stack trace>)"
+    rb"|[^\n]*<user stack trace>"
+)
+_ROWS: Final = 256
+"""Limit on the rows of a stack, the kernel's own (include/linux/perf_event.h)."""
 _MOST: Final = 1 << 12
 """Bytes of a line before a frame in which its words are looked for."""
 _AT_ONCE: Final = 1 << 8
@@ -274,8 +303,48 @@ class Contexts:
         words = self._text[line:place] if number is None else self._words(number, line)
         words = forms.FRAMES.sub(FRAME, words)
         content = self._content(words)
+        if number is not None and self._is_users(number, line, words):
+            return False
         said = is_said(content) or is_said(words) or self._is_drivers(content, place)
         return said and not self.goes_on(line)
+
+    def _is_users(self, number: int, line: int, words: bytes) -> bool:
+        """Return True if a frame may be a user's by its row, though the words are a tool's.
+
+        It is the name of a program's symbol or file in a row of a stack, or of a task.
+        """
+        if self._digits == _SHORT and not self._is_longer_than_comm(number):
+            return True
+        if _PROCESS.search(words) or _USERS_ROW.fullmatch(words):
+            return True
+        mark = words.strip(b" \t[<")
+        if not mark:
+            return self._is_behind(line, _USERS_ROWS)
+        return mark == b"=>" and self._is_behind(line, _USERS_TRACE)
+
+    def _is_longer_than_comm(self, number: int) -> bool:
+        """Return True if a frame with 8 digits has more words than a task's name can have.
+
+        ``c0fff201 up+0x1`` is 15 bytes long. The kernel prints a size; tools print no size, but
+        a file behind the frame, or the end of the line.
+        """
+        key, after = self._keys[number], self._pieces[2 * number + 2]
+        return len(key) == self._digits or b"/" in key or _AFTER_FRAME.match(after) is not None
+
+    def _is_behind(self, line: int, row: re.Pattern[bytes]) -> bool:
+        """Return True if the rows right before a line end with ``row`` before another line."""
+        text, at = self._text, line
+        if at < BEHIND and self._before:
+            text, at = self._before + text, at + len(self._before)
+        for _ in range(_ROWS):
+            if at <= 0:
+                return False
+            end, at = at - 1, text.rfind(b"\n", 0, at - 1) + 1
+            if row.match(text, at, end):
+                return True
+            if not _KERNEL_ROW.match(text, at, end):
+                return False
+        return True
 
     def _is_drivers(self, words: bytes, place: int) -> bool:
         """Return whether a driver's word is before a frame, and nothing behind its name.
@@ -384,8 +453,6 @@ _PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
 """A time that two messages seldom have."""
 _LEAST: Final = 8
 """Bytes that the time before an indented line's first one has at least."""
-_RECORD: Final = re.compile(rb'(?<!\\)"(?:msg|MESSAGE)" ?: ?"')
-"""The key before a message in the JSON of dmesg -J and journalctl -o json."""
 
 
 def _some_lines(text: bytes) -> list[bytes]:
@@ -398,14 +465,16 @@ def _some_lines(text: bytes) -> list[bytes]:
 def _is_of_record(text: bytes, line: int) -> bool:
     """Return whether a line of a string in JSON goes on with a record's other words."""
     first = text.rfind(b"\n", 0, line) + 1
-    records = list(_RECORD.finditer(text, first, line))
-    if not records:
-        return False
-    return not all(map(_is_reports, text[records[-1].end() : line - 2].split(b"\\n")))
+    quote = text.rfind(b'"', first, line)
+    while quote >= 0 and lines.is_escaped(text, quote):
+        quote = text.rfind(b'"', first, quote)
+    return not all(map(_is_reports, text[quote + 1 : line - 2].split(b"\\n")))
 
 
 def _is_reports(content: bytes) -> bool:
     """Return whether a line is a report's: it has frames, or begins as some of its lines do."""
+    if _PROGRAM.match(content):
+        return False
     if _REPORT.match(content):
         return True
     frames = forms.FRAMES.search(content)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
+from functools import cache
 from typing import Final, NamedTuple
 
 # At most KSYM_NAME_LEN. Possessive: no character that may follow a name can be part of one, so
@@ -369,6 +370,7 @@ LONG: Final = (b"(inlined)", b"::")
 _LONG: Final = ("an inlined function", "a name that perf demangled")
 
 
+@cache
 def addresses(digits: int, first: bytes, long: bool = True) -> re.Pattern[bytes]:
     """Return the pattern of a kernel address and its annotation, if any, as group 1.
 

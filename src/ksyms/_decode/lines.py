@@ -50,6 +50,8 @@ PREFIX: Final = re.compile(
     + rb"(?:(?:(?!kernel: )[\w.-]{1,64} )?kernel: )?"
 )  # fmt: skip
 """The prefixes that a kernel's message can have in its line; ``stamp`` is its time."""
+_BACKSLASHES: Final = 1 << 12
+"""Limit on the backslashes that are counted; more are no log's."""
 _IS_JSON: Final = re.compile(rb"[ \t]*(?:[\]}, \t]*[\[{ \t]*)[\"{]")
 
 
@@ -62,9 +64,17 @@ def begin(text: bytes, place: int) -> int:
     if not _IS_JSON.match(text, line, place):
         return line
     quote, feed = text.rfind(b'"', line, place), text.rfind(b"\\n", line, place)
+    while feed > quote and is_escaped(text, feed):  # a backslash, and the letter n
+        feed = text.rfind(b"\\n", line, feed)
     if feed > quote:
         return feed + 2
-    return -1 if quote < 0 or text[quote - 1 : quote] == b"\\" else quote + 1
+    return -1 if quote < 0 or is_escaped(text, quote) else quote + 1
+
+
+def is_escaped(text: bytes, place: int) -> bool:
+    """Return True if the byte at a place of a JSON string has a backslash that escapes it."""
+    before = text[max(0, place - _BACKSLASHES) : place]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
 def is_begin(text: bytes, place: int) -> bool:

@@ -25,8 +25,10 @@ Span = tuple[int, int]
 
 _COMM: Final = 15
 """Bytes of a program's name at most: TASK_COMM_LEN is 16, with a zero."""
-_NAME: Final = 512
-"""Bytes of what is before a file's name, and of the name, NAME_MAX; at most."""
+_NAME: Final = 255 + len(" (deleted)")
+"""Bytes of a file's name at most: NAME_MAX, and what d_path puts behind one that is gone."""
+_LONGEST_ESCAPE: Final = 6
+"""Bytes that a log has at most for one that it escapes."""
 _PATH: Final = 6144
 """Bytes of a path, PATH_MAX, or of a page of parameters, and of what is around it."""
 
@@ -36,8 +38,8 @@ class _Message(NamedTuple):
 
     One of ``hints`` is in each. ``words`` are the kernel's, and ``before`` is how many bytes of
     the user's are before them. ``closing`` comes behind what the user has chosen, at most
-    ``longest`` bytes after the words: where it is there several times, the last is the
-    kernel's. ``whole`` is whether the words are a user's message too.
+    ``longest`` bytes of the kernel's after the words: where it is there several times, the last
+    is the kernel's. ``whole`` is whether the words are a user's message too.
     """
 
     hints: tuple[bytes, ...]
@@ -50,10 +52,10 @@ class _Message(NamedTuple):
 
 _MESSAGES: Final = (
     _Message(  # mm/memory.c, print_vma_addr, behind "%s[%d]: segfault at" and others
-        (b"]: ", b"traps: "),
+        (b"]: ", b"traps: ", b" ip:", b"] bad frame"),
         re.compile(rb"\[\d{1,7}\][: \x1b][^\n]{0,200}?\b(?:in|error) "),
         _COMM + len("signal: "),
-        _NAME,
+        len("0123456789abcdef in ") + _NAME,
         re.compile(rb"\[[0-9a-f]{1,16}(?:,[0-9a-f]{1,16})?\+[0-9a-f]{1,16}\]"),
     ),
     _Message(  # s390, MIPS and LoongArch, parisc: arch/*/mm/fault.c
@@ -63,8 +65,23 @@ _MESSAGES: Final = (
             rb"|(?:do_page_fault\(\): sending|do_page_fault\(\) command=')"
         ),
         0,
-        _NAME,
+        # The fault's line is before that of the name; it has the program's.
+        128 + _NAME,
         re.compile(rb"\[[0-9a-f]{1,16}(?:,[0-9a-f]{1,16})?\+[0-9a-f]{1,16}\]"),
+    ),
+    _Message(  # fs/fs_parser.c, kernel/params.c
+        (b"nknown parameter '",),
+        re.compile(rb"[Uu]nknown parameter '"),
+        64,
+        _PATH,
+        re.compile(rb"'(?=[;\s]|\Z)"),
+    ),
+    _Message(  # mm/debug.c, dump_mapping
+        (b"dentry name",),
+        re.compile(rb"dentry name(?:\(\?\))?:\""),
+        128,
+        _NAME,
+        re.compile(rb"\"(?=\s|\Z)"),
     ),
     _Message(  # fs/exec.c
         (b"process '",),
@@ -107,16 +124,19 @@ _OTHERS: Final = tuple(
         (rb"^\d{1,3},\d{1,20},\d{1,20},", rb"^(?:[89]|\d{2,3}),\d{1,20},\d{1,20},[^\n]*"),
         (rb"^kern *:[a-z]+ *:", rb"^" + _FACILITY + rb" *:[a-z]{1,7} *: [^\n]*"),
         (
-            rb'"_TRANSPORT" ?: ?"',
-            rb'^\{[^\n]*?(?<!\\)"_TRANSPORT" ?: ?"(?!kernel")\w{1,16}"[^\n]*',
-        ),
-        (
             rb'^ *"pri": +\d',
             rb'^ *"pri": +(?:[89]|\d{2,3}),\r?\n[^\n]*\n *"msg": "[^\n]*',
         ),
     )
 )
 """Kinds of logs: a pattern that shows the kind, and one of lines by other programs in it."""
+_TAGGED: Final = re.compile(rb"^" + _LOGGED + rb" [\w.:-]{1,255} kernel: ", re.MULTILINE)
+_UNTAGGED: Final = re.compile(
+    rb"^" + _LOGGED + rb" [\w.:-]{1,255} (?!kernel: )[^\n]*", re.MULTILINE
+)
+_TRANSPORT: Final = re.compile(rb'"_TRANSPORT"\s*:\s*"(\w{1,16})"')
+_OBJECT: Final = re.compile(rb'\{(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
+"""A JSON object without objects in it: a record of the journal's, in one line or several."""
 _ESCAPED: Final = re.compile(rb"\\x[0-9a-f]{2}|#0[0-7]{2}|\\u[0-9a-fA-F]{4}|" + COLOUR.pattern)
 INDENTED: Final = re.compile(rb"[ \t]{9,64}")
 """The indentation of a message's second line in dmesg."""
@@ -126,24 +146,55 @@ BEHIND: Final = 1 << 13
 """Bytes of a text before a block that a message which goes on in it can begin in."""
 
 
-def find(before: bytes, block: bytes, places: Sequence[int] | None = None) -> list[Span]:
+def has_kernels_tag(block: bytes) -> bool:
+    """Return True if a log of syslog's has a line of the kernel's, with its tag.
+
+    Then each line without that tag is another program's, whatever tag it has.
+    """
+    return b" kernel: " in block and _TAGGED.search(block) is not None
+
+
+def find(
+    before: bytes, block: bytes, places: Sequence[int] | None = None, tagged: bool = False
+) -> list[Span]:
     """Give where in a block a user's words are, in its order; they do not overlap.
 
     ``before`` is what is before it in the text, ``places`` are the ones in question, if it is
-    only about these.
+    only about these. ``tagged`` is :func:`has_kernels_tag` of the text so far.
     """
+    others = list(_journals(before, block))
+    if tagged:
+        others += [match.span() for match in _UNTAGGED.finditer(block)]
     if not any(hint in before for hint in HINTS):
         before = b""
     whole, skip = before + block, len(before)
     parts = [(0, len(whole))] if places is None else _around(whole, places, skip)
-    return joined(
-        sorted(
-            (max(first + begin - skip, 0), first + end - skip)
-            for first, stop in parts
-            for begin, end in _spans(whole[first:stop])
-            if first + end > skip
-        )
-    )
+    found = [
+        (max(first + begin - skip, 0), first + end - skip)
+        for first, stop in parts
+        for begin, end in _spans(whole[first:stop])
+        if first + end > skip
+    ]
+    return joined(sorted([*found, *others]))
+
+
+def _journals(before: bytes, block: bytes) -> Iterator[Span]:
+    """Find the records in JSON of the journal's that are not the kernel's.
+
+    The part of a record that goes on in another block is one of these, too.
+    """
+    if not (_TRANSPORT.search(block) or _TRANSPORT.search(before)):
+        return
+    first, end = len(block), 0
+    for match in _OBJECT.finditer(block):
+        first, end = min(first, match.start()), match.end()
+        written = _TRANSPORT.findall(block, match.start(), end)
+        if written and written != [b"kernel"]:
+            yield match.span()
+    if b"}" in block[:first]:
+        yield 0, first
+    if b"{" in block[end:]:
+        yield end, len(block)
 
 
 def _around(text: bytes, places: Sequence[int], skip: int) -> list[Span]:
@@ -235,7 +286,7 @@ def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[Span]:
     """
     end = _line_end(text, begin)
     parts = [(begin, end)]
-    left = longest - (end - begin)
+    left = longest - _length(text[begin : min(end, begin + _LONGEST_ESCAPE * longest)])
     while end < len(text) - 1 and left > 0:
         line = end + 1
         end = _line_end(text, line)
@@ -243,18 +294,24 @@ def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[Span]:
         if key and other and other != key:
             break
         parts.append((content, end))
-        left -= end - content + 1
+        left -= _length(text[content : min(end, content + _LONGEST_ESCAPE * left)]) + 1
     return parts
+
+
+def _length(text: bytes) -> int:
+    """Return how many bytes of the kernel's a text is, in which a log has escaped some."""
+    return len(_ESCAPED.sub(b".", text))
 
 
 def _last(text: bytes, parts: list[Span], message: _Message) -> int | None:
     """Give where the last of what can close a message begins; None if nothing closes it."""
     content = b"\n".join([text[begin:end] for begin, end in parts])
-    last = None
+    last, at, left = None, 0, message.longest
     for found in message.closing.finditer(content):
-        if found.start() > message.longest:
+        left -= _length(content[at : found.start()])
+        if left < 0:
             break
-        last = found.start()
+        at = last = found.start()
     if last is None:
         return None
     for begin, end in parts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .._compressed import compression, first_frame, limited, most_of
+from .._compressed import KINDS, compression, first_frame, limited, most_of
 from .._typing import Final
 
 MOST: Final = 1 << 29
@@ -48,11 +48,15 @@ def places(data: bytes) -> Iterator[int]:
 def unpack(data: bytes, how: str) -> bytes:
     """Unpack the frame at the start of ``data``.
 
+    ``how`` is what packed it: what :func:`packing` says, or a header of a boot loader's.
+
     Raises:
-        ValueError: it is damaged, is cut short, or is larger than a kernel.
+        ValueError: it is damaged, is cut short, is larger than a kernel, or nothing packs so.
         ImportError: what unpacks it is not installed.
     """
     pieces = {"lz4": _lz4, "lzo": _lzo}.get(how)
+    if pieces is None and how not in KINDS:
+        raise ValueError("no such packing is known")
     found = pieces(data) if pieces else first_frame(data, how)
     return b"".join(limited(found, min(MOST, most_of(len(data)))))
 

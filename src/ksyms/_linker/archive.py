@@ -305,7 +305,7 @@ def _check(header: bytes) -> None:
     told = _number(header[148:156])
     text = header[:148] + b" " * 8 + header[156:]
     total = sum(text)
-    if told not in (total, total - 256 * sum(byte > 127 for byte in text)):
+    if told != total and told != total - 256 * sum(byte > 127 for byte in text):
         raise ValueError("a header of the archive in it is damaged")
 
 

@@ -176,9 +176,15 @@ class SymbolTable(Sequence[Symbol]):
     def facts(self) -> dict[str, Any]:
         """The contents of ``.note.ksyms`` (docs/format.md); {} for any other ELF file.
 
+        They are read once, so what is in them is not to be changed.
+
         Raises:
             NoteError: the note is not whole.
         """
+        return dict(self._facts)
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
         if not len(self._note):
             return {}
         return dict(_note.unpack(self._note, self._image.format, self._image.label))
@@ -230,13 +236,13 @@ class SymbolTable(Sequence[Symbol]):
             NoteError: the note is not whole.
         """
         if len(self._note):
-            return {file["name"]: file["build_id"] for file in self.facts["files"]}
+            return {file["name"]: file["build_id"] for file in self._facts["files"]}
         from .identity import module_of
 
         return {module_of(self._image) or "kernel": self.build_id}
 
     def _fact(self, name: str) -> str | None:
-        found: str | None = self.facts[name]
+        found: str | None = self._facts[name]
         return found
 
     def _places_of(self, name: str) -> list[tuple[int, int]]:
@@ -918,7 +924,7 @@ class SymbolTable(Sequence[Symbol]):
     @cached_property
     def _names_of(self) -> tuple[list[int], list[str | None]]:
         """The offset of each linker file's first name; and the modules, None before them."""
-        files = [file for file in self.facts["files"] if "names" in file]
+        files = [file for file in self._facts["files"] if "names" in file]
         modules = [None if file["kind"] == "kernel" else file["name"] for file in files]
         return [file["names"] for file in files], [None, *modules]
 
@@ -954,7 +960,7 @@ class SymbolTable(Sequence[Symbol]):
     def _programs(self) -> dict[int, Program]:
         from .programs import programs
 
-        return programs(self.facts)
+        return programs(self._facts)
 
     def printed(self, symbol: Symbol) -> str:
         """Return the word that the table's kernel prints for ``symbol``, as by ``%pS``.
