@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ import pytest
 import ksyms
 from command import COMMAND, write_root
 from form import decode
-from test_trust import OFFSET, SLIDE, elf, raw, said, table
+from test_trust import BANNER, OFFSET, SLIDE, elf, raw, said, table
+from timed import growth
 
 __all__ = ["elf", "table"]
 
@@ -161,3 +164,28 @@ def test_a_name_of_fifteen_bytes(words: str, tmp_path: Path) -> None:
     command: list[str | Path] = [COMMAND, "decode", "--from", tmp_path / "proc/kallsyms", "-"]
     run = subprocess.run(command, input=log, capture_output=True, text=True)
     assert "c1000444 kfree+0x44" in run.stdout, run.stdout
+
+
+def lines_of_one_time(count: int) -> str:
+    """Frames of one message, as its time says; each tells of another boot."""
+    frames = (raw("vfs_read+0x2c", 4096 * n) for n in range(count))
+    return "".join(f"[    1.000001] [<{frame}>] vfs_read+0x2c/0x360\n" for frame in frames)
+
+
+def boots(count: int) -> str:
+    frames = (raw("vfs_read+0x2c", 0x200000 * (n % 64)) for n in range(count))
+    return "".join(
+        f"[    0.000000] {BANNER}\n[    1.000001] [<{frame}>] vfs_read+0x2c/0x360\n"
+        for frame in frames
+    )
+
+
+@pytest.mark.parametrize("text", [lines_of_one_time, boots])
+def test_many_of_them(text: Callable[[int], str], table: ksyms.SymbolTable) -> None:
+    """Eight times as many take about eight times as long, and not 64 times."""
+
+    def work(count: int) -> None:
+        with suppress(ksyms.KsymsError):
+            decode(table, text(count))
+
+    assert growth(work, 500, 4_000, 24) <= 24

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from binascii import unhexlify
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import accumulate, compress
@@ -272,16 +273,20 @@ class Decoder:
         trial, looked = self._new_belief(), 0
         self._trial = trial
         boots: dict[int, Change] = {}
+        changes: defaultdict[int, list[Change]] = defaultdict(list)
         self._before = b""
         self._tagged = False
         for text in texts:
             if self._may_tell(trial, text, looked < _LOOKED_AT):
                 looked += 1
                 block = self.read(text)
+                known = len(trial.changes)
                 parts, _ = self._divide(trial, block)
+                for change in trial.changes[known:]:
+                    changes[change.section].append(change)
                 trial.names_something = trial.names_something or self._fits(block, parts)
                 for part in parts:
-                    self._plan(boots, trial, part)
+                    _plan(boots, changes[part.section], part)
             trial.line += text.count(b"\n")
             self.pass_by(text)
         self._trial, self._before = None, b""
@@ -292,20 +297,6 @@ class Decoder:
         self.belief = self._new_belief(plan)
         self._stretches = Stretches(self._digits, not self.map.telling)
         return None if trial.names_something else trial.refusal
-
-    def _plan(self, boots: dict[int, Change], trial: Belief, part: BootRange) -> None:
-        """Keep the first boot that is told in a section, if this part tells it."""
-        known, boot = boots.get(part.section), part.boot
-        if boot is None or not (part.state in SURE or part.state is State.OTHER):
-            return
-        sure = known.boot if known is not None and known.state in SURE else None
-        # The same slide tells nothing of modules that a later frame has elsewhere.
-        if sure is not None and not (sure.own and not boot.own and boot.slide == sure.slide):
-            return
-        changes = [change for change in trial.changes if change.section == part.section]
-        told = next((change for change in changes if change.state is part.state), None)
-        if told is not None:  # what was given is no news in a later section
-            boots[part.section] = told._replace(boot=boot)
 
     def _find_own(self, boots: dict[int, Change]) -> None:
         """Find the one boot of several that can be the file's own.
@@ -783,6 +774,23 @@ def _without(spans: list[tuple[int, int]], pieces: list[bytes]) -> list[bytes]:
         else:
             kept += [word, after]
     return kept
+
+
+def _plan(boots: dict[int, Change], changes: list[Change], part: BootRange) -> None:
+    """Keep the first boot that is told in a section, if this part tells it.
+
+    ``changes`` are the section's changes of what is believed.
+    """
+    known, boot = boots.get(part.section), part.boot
+    if boot is None or not (part.state in SURE or part.state is State.OTHER):
+        return
+    sure = known.boot if known is not None and known.state in SURE else None
+    # The same slide tells nothing of modules that a later frame has elsewhere.
+    if sure is not None and not (sure.own and not boot.own and boot.slide == sure.slide):
+        return
+    told = next((change for change in changes if change.state is part.state), None)
+    if told is not None:  # what was given is no news in a later section
+        boots[part.section] = told._replace(boot=boot)
 
 
 def _differs(told: Evidence, boot: Boot) -> bool:

@@ -7,10 +7,12 @@ The assumption is one :class:`State`. Each method ``_on_...`` is an event that c
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import cache
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -157,6 +159,7 @@ class Plan(NamedTuple):
     firmware: bool = False
 
 
+_FEED: Final = re.compile(rb"\n")
 IsEvidence = Callable[[Key], bool]
 """Returns True if a frame stands after words that the kernel or its tools print."""
 Held = tuple[State, Boot | None, str, bool]
@@ -316,7 +319,13 @@ class Belief:
         """
         self._is_evidence = is_evidence
         self._now = self.line
-        self._line_of = lambda number: self.line + text.count(b"\n", 0, places()[number])
+        places = cache(places)
+        feeds = cache(lambda: [match.start() for match in _FEED.finditer(text)])
+
+        def line_at(place: int) -> int:
+            return self.line + bisect_left(feeds(), place)
+
+        self._line_of = lambda number: line_at(places()[number])
         parts: list[BootRange] = []
         first, begin, offsets = 0, 0, list[_SlideSign]()
         for statement in said:
@@ -324,12 +333,12 @@ class Belief:
             if statement.says is Says.START:
                 slides = self._slides(statement)
                 if slides is not None:
-                    line = self.line + text.count(b"\n", 0, statement.place)
+                    line = line_at(statement.place)
                     offsets.append(_SlideSign(end, slides, statement.words.encode(), line))
                 continue
             stretch = self._divide_frames(first, keys[first:end], offsets)
             parts += [part._replace(begin=begin, section=self._section) for part in stretch]
-            self._now = self.line + text.count(b"\n", 0, statement.place)
+            self._now = line_at(statement.place)
             self._on_statement(statement)
             first, begin, offsets = max(first, end), statement.place, []
         stretch = self._divide_frames(first, keys[first:], offsets)

@@ -246,6 +246,8 @@ class Contexts:
         self._indexed = 0
         self._known: dict[bytes, bool] = {}
         self._silent: dict[int, bool] = {}
+        self._above: dict[int, tuple[_Line, bool]] = {}
+        """Lines that were looked at as those above others, by where they are in the block."""
         self.unsaid: dict[bytes, int] = {}
         """Keys that were asked for and are no evidence; where in the block each is first."""
 
@@ -409,6 +411,14 @@ class Contexts:
         is_stamped = len(prefix[0].strip()) > _LEAST
         return _Line(time, False, is_stamped, self._content(whole))
 
+    def _line_above(self, text: bytes, at: int, place: int) -> tuple[_Line, bool]:
+        """Give a line of ``text``, and True if it is a report's; ``place`` is in the block."""
+        known = self._above.get(place)
+        if known is None:
+            line = self._line(text, at)
+            known = self._above[place] = line, _is_reports(line.content)
+        return known
+
     def goes_on(self, line: int) -> bool:
         """Return whether a line goes on with a message that begins with other words."""
         if self.are_alone:
@@ -428,10 +438,11 @@ class Contexts:
         here = self._line(text, at)
         time, searching, others = here.time, here.indented, False
         last = max(at - BEHIND, 0)
+        skipped = len(text) - len(self._text)
         while at > last and (time or searching):
             at = text.rfind(b"\n", 0, at - 1) + 1
-            above = self._line(text, at)
-            others |= not _is_reports(above.content)
+            above, is_reports = self._line_above(text, at, at - skipped)
+            others |= not is_reports
             if above.indented:
                 continue
             if not above.is_stamped or (time and above.time != time):
