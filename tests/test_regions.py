@@ -140,3 +140,46 @@ def test_which_sections_live(tmp_path: Path, state: str, text: str, live: list[s
     modules = f"foo 4096 0 - {state} 0xffffffffc0200000\n"
     root = saved(tmp_path / "root", KERNEL + text, modules, {"foo": SECTIONS})
     assert starts(root) == [SECTIONS[name] for name in live]
+
+
+# Two modules of a kernel that allocates code, data and read-only data apart. Code of ``foo`` is
+# three pages, of which the last has no symbol, and its data is one page: 16384 bytes together.
+TWO = """\
+ffffffffc0200000 t foo_open\t[foo]
+ffffffffc0201000 t foo_exit\t[foo]
+ffffffffc0400000 d foo_data\t[foo]
+ffffffffc0203000 t bar_open\t[bar]
+"""
+TWO_SECTIONS = {
+    "foo": {".text": 0xFFFFFFFFC0200000, ".data": 0xFFFFFFFFC0400000},
+    "bar": {".text": 0xFFFFFFFFC0203000},
+}
+TWO_MODULES = "bar 4096 0 - Live 0xffffffffc0203000\nfoo 16384 0 - Live 0xffffffffc0200000\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "text_end", "data_end", "inferred"),
+    [
+        # A guard page follows the code of ``foo`` here, so the fourth page is its data's.
+        ("6.12.1", 0xFFFFFFFFC0202000, 0xFFFFFFFFC0402000, False),
+        # Here it may be the code's or the data's.
+        ("6.13.0", 0xFFFFFFFFC0202000, 0xFFFFFFFFC0401000, True),
+        ("unknown", 0xFFFFFFFFC0202000, 0xFFFFFFFFC0401000, True),
+    ],
+)
+def test_code_that_lies_right_before_another_modules(
+    tmp_path: Path, release: str, text_end: int, data_end: int, inferred: bool
+) -> None:
+    """Pieces of the cache lie side by side: execmem_cache_alloc, since Linux 6.13."""
+    root = saved(tmp_path / "root", KERNEL + TWO, TWO_MODULES, TWO_SECTIONS)
+    (root / "proc/sys/kernel").mkdir(parents=True)
+    (root / "proc/sys/kernel/osrelease").write_text(f"{release}\n")
+
+    table = ksyms.load(ksyms.snapshot(root).image)
+    facts: dict[str, Any] = table.facts
+    [file] = (file for file in facts["files"] if file["name"] == "foo")
+    ranges = [(int(r["end"], 16), r["end_inferred"]) for r in file["ranges"]]
+    assert ranges == [(text_end, inferred), (data_end, inferred)]
+    # Nothing is named after data that may not be there.
+    found = table.lookup(0xFFFFFFFFC0401010)
+    assert (found is None) is inferred

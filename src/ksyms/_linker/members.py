@@ -56,6 +56,11 @@ _APART: Final = (6, 4)
 
 The commit is ac3b43283923, "module: replace module_layout with module_memory".
 """
+_PACKED: Final = (6, 13)
+"""The Linux version since which a module's code can lie right before another module's.
+
+The reason is at :func:`~.regions._settled`.
+"""
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio; odd
 
 
@@ -177,7 +182,10 @@ class Members:
         members[0] = members[0]._replace(symbols=with_role(members[0].symbols, role))
 
         apart = at_least(host.release, _APART) is True
-        owners = [m.owner(number, apart) for number, m in enumerate(members, KERNEL_ID)]
+        guarded = at_least(host.release, _PACKED) is False
+        owners = [
+            m.owner(number, apart, guarded) for number, m in enumerate(members, KERNEL_ID)
+        ]
         named_to = landmarks.get("_end", 0) if listed == "all" else 0
         regions = inferred_regions(owners, known, landmarks, named_to)
 
@@ -329,10 +337,10 @@ class _Member(NamedTuple):
     copied: int = 0
     stops: tuple[int, ...] = ()
 
-    def owner(self, number: int, apart: bool) -> Owner:
+    def owner(self, number: int, apart: bool, guarded: bool) -> Owner:
         """Return the evidence for its regions, as linker file ``number``.
 
-        ``apart`` is True if the kernel allocates a module's code and data separately.
+        ``apart`` and ``guarded`` are those of :class:`~.regions.Owner`.
         """
         address, letter = self.symbols.address, self.symbols.letter
         placed = self.symbols.role < Role.ABSOLUTE
@@ -343,7 +351,15 @@ class _Member(NamedTuple):
         if not placed.all():
             address, letter = address[placed], letter[placed]
         return Owner(
-            number, self.name, address, letter, self.sections, self.module, self.copied, apart
+            id=number,
+            name=self.name,
+            address=address,
+            letter=letter,
+            sections=self.sections,
+            module=self.module,
+            copied=self.copied,
+            apart=apart,
+            guarded=guarded,
         )
 
 

@@ -109,6 +109,7 @@ class Owner(NamedTuple):
     - ``copied``: the size in bytes of the kernel's copy of the module's symbol table, which
       lies after the module's data
     - ``apart``: True if this kernel allocates a module's code and data separately
+    - ``guarded``: True if this kernel leaves a page unmapped after each allocation of a module
     """
 
     id: int
@@ -119,6 +120,7 @@ class Owner(NamedTuple):
     module: Module | None = None
     copied: int = 0
     apart: bool = False
+    guarded: bool = False
 
 
 class _Marks(NamedTuple):
@@ -301,6 +303,12 @@ def _settled(pieces: list[_Piece], owner: Owner) -> tuple[Region, ...]:
         size in /proc/modules    6 pages
         text  2 pages + data 1 page + rodata 2 pages = 5 pages
         room after text 0, after data 0, after rodata 3: so rodata is 3 pages long
+
+    An allocation by vmalloc() has an unmapped page after it (mm/vmalloc.c,
+    __get_vm_area_node), so the room ends before that page. Since Linux kernel commit
+    2e45474ab14f ("execmem: add support for cache of large ROX pages") (in v6.13) code can come
+    from a cache of large pages, which hands out pieces side by side (mm/execmem.c,
+    __execmem_cache_alloc). Then the page before the next mark can belong to the allocation.
     """
     regions = [piece.region for piece in pieces]
     module = owner.module
@@ -318,8 +326,8 @@ def _settled(pieces: list[_Piece], owner: Owner) -> tuple[Region, ...]:
             start = None
 
     left = module.size - length
-    # After an allocation follows a page that belongs to no allocation.
-    room = {n: (pieces[n].most // PAGE - 1) * PAGE - regions[n].end for n in open_}
+    guard = PAGE if owner.guarded else 0
+    room = {n: pieces[n].most // PAGE * PAGE - guard - regions[n].end for n in open_}
 
     longer = [n for n in open_ if room[n] > 0]
     if left == 0 or (left > 0 and len(longer) == 1 and room[longer[0]] >= left):
