@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ksyms
-from ksyms._linker.regions import known_regions
+from ksyms._linker.boundaries import known_regions
 from test_listed import KERNEL, saved
 
 Rows = list[tuple[str, int, int, str, str]]

@@ -8,12 +8,12 @@ import re
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from .._elf import ElfFile, Note, Shdr, build_id, find_symtab, parse_notes
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._typing import TYPE_CHECKING, Final, NamedTuple
+from .arrays import I64, U8, U32, U64, Mask
 from .elf_table import (
     ElfTable,
     ModuleFile,
@@ -24,14 +24,10 @@ from .elf_table import (
 )
 from .files import KERNEL_ID, LinkerFile, Region, Role, Symbols
 from .kallsyms_symbols import LETTER_INFO, with_role
-from .marks import mapping_symbols
+from .labels import find_labels
 
 if TYPE_CHECKING:
     from .files import Kind
-
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _BLOCK: Final = 1 << 16
 _SHARED: Final = 16
@@ -202,7 +198,7 @@ def _symbols(
     table = np.frombuffer(own, np.uint8)
     nowhere = ~_touches(address, regions) | (section < 0) | _is_tls(image, section)
     role = np.where(nowhere, Role.ABSOLUTE, Role.NAMES).astype(np.uint8)
-    role[mapping_symbols(table, name, kernel)] = Role.LABEL
+    role[find_labels(table, name, kernel)] = Role.LABEL
 
     symbols = Symbols(
         address=address,
@@ -254,7 +250,7 @@ def _is_tls(image: ElfFile, section: I64) -> Mask:
     return np.asarray(tls[np.maximum(section, 0)])
 
 
-def _letters(image: ElfFile, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
+def _letters(image: ElfFile, rows: Rows, section: I64) -> U8:
     """Return the letters that nm and kallsyms give: capitals unless the symbol is local."""
     own = [ord(_LETTERS[_kind(s)]) for s in image.sections] or [0]
     letter = np.where(section < 0, ord("a"), np.array(own, np.uint8)[np.maximum(section, 0)])
@@ -266,7 +262,7 @@ def _letters(image: ElfFile, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
     return np.where(binding == elf.STB_LOCAL, letter, letter - 32).astype(np.uint8)
 
 
-def _names(image: ElfFile, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.uint32], bytes]:
+def _names(image: ElfFile, rows: Rows, strings: bytes) -> tuple[U32, bytes]:
     """Copy the names into a table in which no two overlap; return their offsets, and it.
 
     Static linkers let one name be the tail of another to save space.

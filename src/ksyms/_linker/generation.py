@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 
 from .._standing import StandingFile
 from .._typing import TYPE_CHECKING, Final, NamedTuple
-from .ksymbols import KernelEvents
 from .modules import Module, parse_modules
+from .perf_events import KernelEvents
 from .root import Root
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from .._typing import Final, NamedTuple
 from . import byte_gather
-from .byte_gather import U8, U64, Index, Mask, Windows
+from .arrays import U8, U64, Index, Mask
+from .byte_gather import Windows
 from .reader_thread import PAD
 
 NEWLINE: Final = 10

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import numpy as np
-import numpy.typing as npt
 
 from .._elf.constants import (
     STB_GLOBAL,
@@ -17,14 +16,12 @@ from .._elf.constants import (
     st_info,
 )
 from .._typing import Final
+from .arrays import I64, U8, U32, Index
 from .files import Role, Symbols, all_name
 from .kallsyms import Kallsyms
 
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
 
-
-def _letters_to_info() -> npt.NDArray[np.uint8]:
+def _letters_to_info() -> U8:
     table = np.zeros(256, np.uint8)
     for letter in range(256):
         char = chr(letter)
@@ -50,7 +47,7 @@ def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
     return lines
 
 
-def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
+def with_role(symbols: Symbols, role: U8) -> Symbols:
     """Return ``symbols`` with the given roles (uint8, one for each symbol).
 
     ELF has no type for a symbol that is listed but names no address. Such symbols, except the
@@ -102,7 +99,7 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     return _table(text, rows, name, strings, ignored)
 
 
-def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, npt.NDArray[np.intp]]:
+def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, Index]:
     """Return a run's names, its strings, and the numbers of its ignored lines.
 
     The names of a run lie together in the text's strings.
@@ -117,10 +114,10 @@ def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, npt.NDArray[np.intp]]:
 
 def _table(
     text: Kallsyms,
-    lines: slice | npt.NDArray[np.int64],
+    lines: slice | I64,
     name: U32,
     strings: U8,
-    ignored: npt.NDArray[np.intp],
+    ignored: Index,
 ) -> Symbols:
     """Return the symbols of ``lines``, whose names are at the offsets ``name`` of ``strings``.
 
