@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -12,12 +11,13 @@ import numpy as np
 
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .bpf_programs import BpfFunction
+from .syscall import system_call
 
 if TYPE_CHECKING:
     from .arrays import U64
 
 # asm/unistd.h of each machine.
-_SYSCALL: Final = {
+_BPF: Final = {
     "x86_64": 321,
     "aarch64": 280,
     "riscv64": 280,
@@ -140,11 +140,7 @@ class BpfSyscall:
     """
 
     def __init__(self) -> None:
-        number = _SYSCALL.get(os.uname().machine)
-        if number is None:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        self._number = number
-        self._syscall = ctypes.CDLL(None, use_errno=True).syscall
+        self._bpf = system_call(_BPF)
         self._attr = ctypes.create_string_buffer(16)
         self._buffers = _InfoBuffers(16, 256)
         self._strings: dict[int, bytes] = {}
@@ -255,10 +251,7 @@ class BpfSyscall:
             OSError: the call failed.
         """
         struct.pack_into("=IIQ", self._attr, 0, what, length, pointer)
-        answer: int = self._syscall(self._number, command, self._attr, len(self._attr))
-        if answer < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        return answer
+        return self._bpf(command, self._attr, len(self._attr))
 
 
 def _string(strings: bytes, start: int) -> str:

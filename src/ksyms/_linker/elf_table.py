@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .._compressed import COMPRESSED, contents
 from .._elf import ElfFile, FileData, Format, Shdr, find_symtab, read_image
 from .._elf import constants as elf
-from .._errors import ImageError, SourceError, reason
+from .._errors import ImageError, SourceError, unreadable
 from .._typing import Final, NamedTuple
 from .arrays import I64, U8, U32, U64, Mask
 
@@ -342,8 +342,4 @@ def _misplaced(module: ModuleFile, why: str) -> ImageError:
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> SourceError:
-    return SourceError(
-        f"{path} cannot be read: {reason(error)}.",
-        "Name an ELF file that you may read.",
-        errno=getattr(error, "errno", None),
-    )
+    return unreadable(path, error, "Name an ELF file that you may read.")

@@ -12,6 +12,7 @@ from .._elf.constants import (
     ELFDATA2LSB,
     ELFDATA2MSB,
     MACHINES,
+    machine_name,
 )
 from .._errors import HiddenError, lacks_room
 from .._standing import StandingFile
@@ -82,9 +83,7 @@ class Host(NamedTuple):
 
         That is its machine and its notes.
         """
-        names = [name for name, number in MACHINES.items() if number == e_machine]
-        wide = [name for name in names if name.endswith(("64", "64le"))]
-        machine = next(iter(wide[-1:] or names), None)
+        machine = machine_name(e_machine, ELFCLASS64, ELFDATA2LSB)
         return cls(None, None, machine, None, 64, "little", notes, e_machine)
 
     @property

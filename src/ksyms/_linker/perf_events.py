@@ -12,7 +12,6 @@ The kernel writes them into the ring of the CPU on which they happen
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import os
 import struct
@@ -20,9 +19,10 @@ from collections.abc import Iterator
 
 from .._standing import StandingFile
 from .._typing import Final, NamedTuple
+from .syscall import system_call
 
 # asm/unistd.h of each machine.
-_SYSCALL: Final = {
+_PERF_EVENT_OPEN: Final = {
     "x86_64": 298,
     "aarch64": 241,
     "riscv64": 241,
@@ -178,20 +178,13 @@ def _cpus(text: str) -> list[int]:
 
 
 def _open(cpu: int) -> _Ring:
-    number = _SYSCALL.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
+    perf_event_open = system_call(_PERF_EVENT_OPEN)
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into("=IIQ", attr, 0, _PERF_TYPE_SOFTWARE, _ATTR_SIZE, _PERF_COUNT_SW_DUMMY)
     struct.pack_into("=Q", attr, 40, _KSYMBOL | _TEXT_POKE)
 
     buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(attr)
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.syscall(number, buffer, -1, cpu, -1, _FLAG_FD_CLOEXEC)
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
+    fd = perf_event_open(buffer, -1, cpu, -1, _FLAG_FD_CLOEXEC)
     try:
         pages = mmap.mmap(fd, (1 + _DATA_PAGES) * mmap.PAGESIZE)
     except OSError:

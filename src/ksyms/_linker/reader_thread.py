@@ -33,7 +33,7 @@ from .._note import PFX_PREFIX
 from .._threads import begin
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .generation import Generation
-from .root import unreadable
+from .root import unreadable_text
 
 if TYPE_CHECKING:
     from _thread import LockType
@@ -229,7 +229,7 @@ class ReaderThread:
 
     def _error(self, error: Exception) -> Exception:
         """Return the error to raise for one of the reader's."""
-        return unreadable(self.path, error) if isinstance(error, OSError) else error
+        return unreadable_text(self.path, error) if isinstance(error, OSError) else error
 
     # -- the reader's side --
 

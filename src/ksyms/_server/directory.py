@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .._beneath import open_regular
 from .._device import Device
-from .._errors import ServeError, reason
+from .._errors import ServeError, os_error, reason
 from .._note.schema import has
 from .._paths import UntrustedError, descend, place
 from .._threads import begin
@@ -89,7 +89,7 @@ class DirectoryServer(Server):
 
             def end(force: bool) -> None:
                 if not unmounted(mounted_at, FORCE if force else 0):
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+                    raise os_error(errno.EBUSY)
 
             life = Life(files, end, self.event)
 

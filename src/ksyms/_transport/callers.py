@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
-from .._errors import KsymsError, ServeError, lacks_room, reason
+from .._errors import KsymsError, ServeError, lacks_room, os_error, reason
 from .._standing import StandingFile
 from .protocol import Request
 from .refusals import Refusals
@@ -160,9 +160,9 @@ class Gate:
             or not caller.acts_as(request.uid, request.gid)
             or not self._may_see(request.pid, caller.status)
         ):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            raise os_error(errno.EACCES)
         if closing:
-            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            raise os_error(errno.ENXIO)
         return caller.process
 
     @contextmanager

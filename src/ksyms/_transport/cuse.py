@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from .._device import Device, asks_caller
-from .._errors import ServeError, reason
+from .._errors import ServeError, os_error, reason
 from . import protocol
 from .callers import Gate
 from .directory import Snapshots
@@ -109,7 +109,7 @@ class CharacterDevice(Operations):
     def _init(self, request: Request, wait: bool) -> Answer:
         major, minor, _, _ = _INIT_IN.unpack_from(request.body)
         if major != protocol.VERSION or minor < protocol.OLDEST_MINOR:
-            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+            raise os_error(errno.EPROTO)
         answer = _INIT_OUT.pack(
             *(protocol.VERSION, min(minor, protocol.MINOR), 0, 0),
             *(protocol.MAX_READ, 4096, 0, _MINOR_OF_ANY),
@@ -143,7 +143,7 @@ class CharacterDevice(Operations):
         return Answer((data,))
 
     def _refused(self, request: Request, wait: bool) -> Answer:
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        raise os_error(errno.EACCES)
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)

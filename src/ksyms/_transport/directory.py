@@ -42,6 +42,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from .._device import Device, Process, asks_caller
+from .._errors import os_error
 from . import protocol
 from .backing import Backing
 from .callers import Gate
@@ -183,7 +184,7 @@ class Directory(Operations):
     def _init(self, request: Request, wait: bool) -> Answer:
         agreed = protocol.negotiated(request.body, _WANTED)
         if agreed is None:
-            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+            raise os_error(errno.EPROTO)
         flags, answer = agreed
         if flags & protocol.PASSTHROUGH:
             self.passthrough = None
@@ -194,7 +195,7 @@ class Directory(Operations):
     def _lookup(self, request: Request, wait: bool) -> Answer:
         name = request.body.rstrip(b"\0").decode("utf-8", "surrogateescape")
         if request.node != protocol.ROOT_NODE or name not in self._empty:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise os_error(errno.ENOENT)
         node = self._empty[name]
         if name in self._files:
             with self._gate.told(name, request):
@@ -262,7 +263,7 @@ class Directory(Operations):
         return Answer((protocol.ATTR_OUT.pack(valid, 0, 0) + attributes,))
 
     def _refused(self, request: Request, wait: bool) -> Answer:
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        raise os_error(errno.EACCES)
 
     def _readdir(self, request: Request, wait: bool) -> Answer:
         _, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
@@ -299,7 +300,7 @@ class Directory(Operations):
     def _open_status(self, writing: bool) -> Answer:
         """Open ``.status``: its text is made now, and kept for the handle."""
         if writing:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            raise os_error(errno.EACCES)
         passthrough = {
             "passthrough": self.passthrough is None,
             "why_no_passthrough": self.passthrough,
@@ -333,7 +334,7 @@ class Directory(Operations):
         if node.name == STATUS:
             text = self._texts.get(handle)
             if text is None:
-                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                raise os_error(errno.EBADF)
             return Answer((text[offset : offset + size],))
         return Answer((self._files[node.name].read(handle, offset, size),))
 
@@ -343,7 +344,7 @@ class Directory(Operations):
             raise WaitError(lane(request, handle))
         node = self._node(request.node)
         if node.name == STATUS:
-            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+            raise os_error(errno.ENOTTY)
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
         size = node.backing.size if node.backing else 0
@@ -379,7 +380,7 @@ class Directory(Operations):
             if len(self._sent) > _FORGOTTEN:
                 self._sent.clear()
             self._sent[task] = _Sent(process=process)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        raise os_error(errno.ESTALE)
 
     def _how(self, node: _Node, backing: Backing) -> tuple[int, int]:
         """Return OPEN's flags and backing id.
@@ -413,7 +414,7 @@ class Directory(Operations):
         with self._lock:
             node = self._nodes.get(number)
         if node is None:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise os_error(errno.ESTALE)
         return node
 
     def _attributes(self, node: _Node) -> tuple[bytes, int]:

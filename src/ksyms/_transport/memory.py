@@ -18,7 +18,7 @@ import threading
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from .._errors import lacks_room
+from .._errors import lacks_room, os_error
 from .protocol import Request
 
 PATIENCE: Final = 5.0
@@ -149,7 +149,7 @@ class Readers:
             if not reader.end():
                 with self._lock:
                     self._stuck[reader] = user
-            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT)) from None
+            raise os_error(errno.EFAULT) from None
         except BaseException:  # MemoryError, say: its answer may still come, so do not reuse it
             reader.end()
             raise
@@ -222,7 +222,7 @@ def _found(answer: bytes) -> bytes | None:
         return None
     if kind == b"!":
         number = int(found)
-        error = OSError(number, os.strerror(number))
+        error = os_error(number)
         if not lacks_room(error):
             return None  # the process has exited, or its memory may not be read
         raise error
@@ -230,4 +230,4 @@ def _found(answer: bytes) -> bytes | None:
 
 
 def _again() -> OSError:
-    return OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return os_error(errno.EAGAIN)

@@ -12,7 +12,7 @@ import subprocess
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from .._errors import ServeError, reason
+from .._errors import ServeError, os_error, reason
 from .._paths import UntrustedError, descend, place
 from .._standing import StandingFile
 
@@ -67,7 +67,7 @@ def check() -> None:
         ServeError: /dev/fuse does not exist.
     """
     if not os.path.exists("/dev/fuse"):
-        raise _no_fuse(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        raise _no_fuse(os_error(errno.ENOENT))
 
 
 def mount(at: int, allow_other: bool) -> Mount:
@@ -124,7 +124,7 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(way), flags | (_NOFOLLOW if name else 0)):
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise os_error(number)
 
 
 def unmounted(mount: Mount, flags: int) -> bool:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import _thread
 import errno
-import os
 import struct
 import sys
 import threading
@@ -28,7 +27,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
-from .._errors import KsymsError
+from .._errors import KsymsError, os_error
 from .._threads import begin
 from . import protocol
 from .memory import PATIENCE
@@ -144,7 +143,7 @@ class _Lanes:
                 self._work[lane].append(work)
                 return
             if lane is not None and len(self._work.keys() - {None}) >= _LANES:
-                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                raise os_error(errno.EAGAIN)
             self._work[lane] = deque([work])
         try:
             ended = begin(self._run, lane)
