@@ -120,7 +120,7 @@ def _put_into(directory: int, name: str, data: memoryview) -> None:
 def _replace(directory: int, name: str, data: memoryview) -> None:
     """Make the regular file ``name`` and replace the file or link that has the name.
 
-    The file has no name until it is whole, so that SIGKILL leaves nothing behind. It has a
+    The file has no name until it is whole, so SIGKILL leaves no file. It has a
     scratch name between two system calls if the name is taken, and all the time if the file
     system cannot make files without a name. Every end but SIGKILL removes the scratch name.
     """

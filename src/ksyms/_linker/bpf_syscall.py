@@ -234,7 +234,7 @@ class BpfSyscall:
         return self._strings[number]
 
     def _fill_info(self, fd: int, info: ctypes.Structure) -> None:
-        """Let the kernel fill in ``info`` for the object of the descriptor ``fd``."""
+        """Have the kernel fill in ``info`` for the object of the descriptor ``fd``."""
         pointer = ctypes.addressof(info)
         self._call(_OBJ_GET_INFO_BY_FD, fd, ctypes.sizeof(info), pointer)
 

@@ -95,7 +95,7 @@ class DebugFiles:
             file = self._file(candidate, build_id)
             if file is not None:
                 starts = dict(zip(sections.names, sections.starts))
-                return _placed(file, starts, _percpu(symbols))
+                return _at_sections(file, starts, _percpu(symbols))
         return None
 
     def find_kernel(self, build_id: bytes | None, stext: int | None) -> DebugSymbols | None:
@@ -263,7 +263,7 @@ def _rows(image: ElfFile, symtab: Shdr, names: list[str]) -> list[_Row]:
     ]
 
 
-def _placed(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> DebugSymbols:
+def _at_sections(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> DebugSymbols:
     """Return a module's exact symbols, its sections being at ``starts``."""
     own = [row for row in file.rows if row.section == _PERCPU and row.name in percpu]
     bases = {percpu[row.name] - row.value for row in own}

@@ -79,9 +79,9 @@ class Host(NamedTuple):
 
     @classmethod
     def of_notes(cls, e_machine: int, notes: tuple[Note, ...]) -> Host:
-        """Return what is known from a kernel's ELF file, 64-bit and little-endian, alone.
+        """Return the facts from a kernel's ELF file alone: its machine and its notes.
 
-        That is its machine and its notes.
+        The file is 64-bit and little-endian.
         """
         machine = machine_name(e_machine, ELFCLASS64, ELFDATA2LSB)
         return cls(None, None, machine, None, 64, "little", notes, e_machine)
@@ -142,8 +142,8 @@ def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> Machine:
     ``uname -m`` of this process is used only if the kernel is the running one and the text has
     no evidence, and only if its word size is the text's.
     """
-    if told := root.text("proc/sys/kernel/arch"):  # since Linux 6.1
-        return Machine(told, None)
+    if name := root.text("proc/sys/kernel/arch"):  # since Linux 6.1
+        return Machine(name, None)
 
     found = machine_of(bits, landmarks)
     if root.live and found == NO_MACHINE:
@@ -232,8 +232,8 @@ def read_access(root: Root) -> Access:
     )
 
 
-class Rule:
-    """The rule of :class:`Access` for other threads of the running machine.
+class AccessRule:
+    """The rule of :class:`Access`, applied to other threads of the running machine.
 
     The files of the settings are kept open, since each open of the device asks for them.
     """

@@ -82,10 +82,8 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     # With arrays, since a text edited by hand can have as many runs as lines.
     starts = np.array([part.start for part in lines], np.int64)
     count = np.array([part.stop for part in lines], np.int64) - starts
-    behind = np.cumsum(count)
-    rows = np.arange(behind[-1] if len(lines) else 0) + np.repeat(
-        starts - behind + count, count
-    )
+    total = np.cumsum(count)
+    rows = np.arange(total[-1] if len(lines) else 0) + np.repeat(starts - total + count, count)
 
     ends = np.append(text.name, np.uint32(len(text.strings)))[starts + count].astype(np.int64)
     begins = text.name[starts].astype(np.int64)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from .._errors import KallsymsError
 from .._typing import TYPE_CHECKING, Final
-from .generation import UNASKED, Generation, Watch
+from .generation import NOT_WATCHING, Generation, Watch
 from .host import STEADY, hidden
 from .machines import MACHINE_LANDMARKS
 from .reader_thread import ReaderThread
@@ -99,10 +99,10 @@ class Linker:
         """
         source = self.root.open_kallsyms()
         live = self.root.live
-        with ReaderThread(source, self.root.kallsyms, self._watch.glance, live) as ahead:
+        with ReaderThread(source, self.root.kallsyms, self._watch.poll, live) as ahead:
             # The kernel prints its own symbols first, which never move, so there is time to
             # start watching.
-            self._watch.begin()
+            self._watch.start()
             # These import numpy, which takes longer than the kernel takes to print.
             from .boundaries import LANDMARKS
             from .bpf_programs import NAME as BPF
@@ -125,7 +125,8 @@ class Linker:
                 "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
             )
 
-        if text.generation is UNASKED:  # lines that can change came before the watch had begun
+        # The lines that can change came before the watch had started.
+        if text.generation is NOT_WATCHING:
             return self.read()
 
         lines = lines_of(text)
@@ -136,7 +137,7 @@ class Linker:
         return Reading(text, lines, programs, newcomers)
 
     def moved(self, reading: Reading) -> list[str]:
-        """Return the changes since ``reading`` was begun, in words; empty if there are none."""
+        """Return the changes since ``reading`` began, in words; empty if there are none."""
         before, now = reading.text.generation, self.generation()
         if before == now and not self._watch.unsure and not reading.newcomers:
             return []
@@ -148,7 +149,7 @@ class Linker:
         # do_init_module). So a changed reference count is the only sign of it.
         if released := before.released(now):
             for name in sorted(self._raw_files.initializing(reading).intersection(released)):
-                words.append(f"module {name} let go of its init section")
+                words.append(f"module {name} freed its init section")
 
         listed: set[int] = set()
         for part in reading.lines.get("bpf", ()):

@@ -1,4 +1,4 @@
-"""What one pass over the text of kallsyms read, and the modules that came meanwhile."""
+"""A reading: the result of one pass over kallsyms, and the modules that came meanwhile."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ from .refusals import Refusals
 _TGID: Final = re.compile(rb"\nTgid:\t(\d+)")
 _UID, _GID = (re.compile(rb"\n%s:(?:\t\d+){3}\t(\d+)" % name) for name in (b"Uid", b"Gid"))
 _FLAGS: Final = 6
-_NO_PROGRAM: Final = 0x10 | 0x200000
+_NOT_A_PROGRAM: Final = 0x10 | 0x200000
 """PF_IO_WORKER and PF_KTHREAD (include/linux/sched.h)."""
-_START: Final = 19
+_START_TIME: Final = 19
 """Index of ``starttime`` in the fields of /proc/PID/stat after the name (proc(5): field 22)."""
 _KEPT: Final = 32
 """Limit on threads whose /proc/PID/status is kept open."""
@@ -110,9 +110,13 @@ def _process_of(task: int, status: bytes) -> Process | None:
     pid = int(match[1])
     fields = _stat(pid)
     own = fields if task == pid else _stat(task)
-    if len(fields) <= _START or len(own) <= _START or int(own[_FLAGS]) & _NO_PROGRAM:
+    if (
+        len(fields) <= _START_TIME
+        or len(own) <= _START_TIME
+        or int(own[_FLAGS]) & _NOT_A_PROGRAM
+    ):
         return None
-    return Process(pid, int(fields[_START]))
+    return Process(pid, int(fields[_START_TIME]))
 
 
 def _stat(task: int) -> list[bytes]:
@@ -137,7 +141,7 @@ class Gate:
         self._refusals = Refusals(event)
         self._callers = Callers()
 
-    def seeing(self, task: int) -> Process | None:
+    def process_that_may_see(self, task: int) -> Process | None:
         """Return the process of the thread ``task`` if it may see snapshots, else None.
 
         Raises:
@@ -146,7 +150,7 @@ class Gate:
         caller = self._callers.caller(task)
         return caller.process if self._may_see(task, caller.status) else None
 
-    def admit(self, request: Request, closing: bool) -> Process:
+    def authorize(self, request: Request, closing: bool) -> Process:
         """Return the process that sent a request, if it may open.
 
         Raises:
@@ -166,8 +170,11 @@ class Gate:
         return caller.process
 
     @contextmanager
-    def told(self, name: str, request: Request) -> Iterator[None]:
-        """Report an open of ``name`` that is refused; ESTALE only repeats it, and is not."""
+    def reporting_refusals(self, name: str, request: Request) -> Iterator[None]:
+        """Report an open of ``name`` that is refused.
+
+        ESTALE is not reported, since the kernel starts that open again.
+        """
         try:
             yield
         except (KsymsError, OSError) as error:
@@ -192,15 +199,15 @@ def check_namespace() -> None:
         own = os.readlink("/proc/self") == str(os.getpid())
     except OSError as error:
         raise ServeError(
-            f"/proc cannot be read: {reason(error)}, so that nobody who opens could be told "
-            "from others.",
+            f"/proc cannot be read: {reason(error)}, so the processes that open cannot be "
+            "identified.",
             "Mount it first: mount -t proc proc /proc.",
             errno=error.errno,
         ) from None
     if not own:
         raise ServeError(
-            "/proc is of another pid namespace than this process, so that nobody who opens "
-            "could be told from others.",
+            "/proc is of another pid namespace than this process, so the processes that open "
+            "cannot be identified.",
             "Mount a /proc of its own first (unshare --mount-proc), or serve outside.",
             errno=errno.EPERM,
         )
