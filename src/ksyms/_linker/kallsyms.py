@@ -153,7 +153,7 @@ class _KallsymsParser:
     ) -> Kallsyms | None:
         """Return the text of ``blocks``; None if there are none."""
         generation: Generation | None = None
-        for buffer, start, end, asked in blocks:
+        for buffer, start, end, present in blocks:
             self._take_block(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
             if progress is not None:
                 progress(end - start)
@@ -161,7 +161,7 @@ class _KallsymsParser:
                 # The kernel prints up to a page ahead of what is read. So it may have printed
                 # the first bracket before the generation of that bracket's block was asked
                 # for: the generation of the block before counts.
-                generation = asked
+                generation = present
         if generation is None:
             return None
         return Kallsyms(
