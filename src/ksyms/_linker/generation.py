@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Collection
 
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .modules import Module, parse_modules
 from .perf_events import KernelEvents
@@ -109,8 +109,8 @@ class Watch:
         self._saved: Generation | None = None
         self._events: KernelEvents | None = None
         self._uevents: ModuleEvents | None = None
-        self._modules = StandingFile(root.name_of(_MODULES))
-        self._seqnum = StandingFile(root.name_of(_SEQNUM))
+        self._modules = ProcFile(root.name_of(_MODULES))
+        self._seqnum = ProcFile(root.name_of(_SEQNUM))
         # The kernel's configuration decides it (CONFIG_MODULES), so it is asked only once.
         self._modular = os.path.exists(self._modules.path)
         self._watching = not root.live

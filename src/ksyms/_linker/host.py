@@ -15,7 +15,7 @@ from .._elf.constants import (
     machine_name,
 )
 from .._errors import HiddenError, lacks_room
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 from .._typing import Final, NamedTuple
 from .machines import NO_MACHINE, Machine, machine_of
 from .modules import parse_number
@@ -239,8 +239,8 @@ class AccessRule:
     """
 
     def __init__(self) -> None:
-        self._kptr_restrict = StandingFile("/proc/sys/kernel/kptr_restrict")
-        self._paranoid = StandingFile("/proc/sys/kernel/perf_event_paranoid")
+        self._kptr_restrict = ProcFile("/proc/sys/kernel/kptr_restrict")
+        self._paranoid = ProcFile("/proc/sys/kernel/perf_event_paranoid")
         self._namespaces = os.path.exists("/proc/self/ns/user")
 
     def shows(self, task: int, status: bytes) -> bool:
@@ -271,7 +271,7 @@ class AccessRule:
         return access.shows
 
 
-def _value(file: StandingFile) -> str | None:
+def _value(file: ProcFile) -> str | None:
     try:
         return file.value().decode().strip()
     except OSError as error:

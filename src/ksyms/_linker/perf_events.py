@@ -3,10 +3,12 @@
 The kernel writes them into the ring of the CPU on which they happen
 (include/uapi/linux/perf_event.h):
 
-- PERF_RECORD_KSYMBOL (since Linux 5.1, for trampolines since 5.9) when a symbol comes or goes.
-  That of a BPF program which goes is written before its symbols are removed from kallsyms.
-- PERF_RECORD_TEXT_POKE (since Linux 5.8) when code is written. It is needed for kprobes: when
-  one goes there is no PERF_RECORD_KSYMBOL, but its code is erased.
+- PERF_RECORD_KSYMBOL when a symbol comes or goes: since Linux kernel commit 76193a94522f
+  ("perf, bpf: Introduce PERF_RECORD_KSYMBOL") (in v5.1), for trampolines since 5.9. That of a
+  BPF program which goes is written before its symbols are removed from kallsyms.
+- PERF_RECORD_TEXT_POKE when code is written: since Linux kernel commit e17d43b93e54 ("perf: Add
+  perf text poke event") (in v5.9). It is needed for kprobes: when one goes there is no
+  PERF_RECORD_KSYMBOL, but its code is erased.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 from .._typing import Final, NamedTuple
 from .syscall import system_call
 
@@ -35,7 +37,7 @@ _ATTR_SIZE: Final = 112  # PERF_ATTR_SIZE_VER5, which has every field that is us
 _PERF_TYPE_SOFTWARE: Final = 1
 _PERF_COUNT_SW_DUMMY: Final = 9
 _KSYMBOL: Final = 1 << 29
-_TEXT_POKE: Final = 1 << 33  # Linux 5.8
+_TEXT_POKE: Final = 1 << 33
 _FLAG_FD_CLOEXEC: Final = 8
 _RECORD_LOST: Final = 2
 _RECORD_KSYMBOL: Final = 17
@@ -76,7 +78,7 @@ class KernelEvents:
         self.seen = 0
         self.leaving: set[int] = set()
         self._online = b""
-        self._cpus = StandingFile(_ONLINE)
+        self._cpus = ProcFile(_ONLINE)
         self._rings: dict[int, _Ring] = {}
         try:
             self.follow()

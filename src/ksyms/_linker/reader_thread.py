@@ -47,7 +47,11 @@ if TYPE_CHECKING:
     from _thread import LockType
 
 LONGEST: Final = 1 << 13
-"""The most bytes that a line may have: KSYM_NAME_LEN is 512 since Linux 6.1."""
+"""The most bytes that a line may have.
+
+KSYM_NAME_LEN is 512 since Linux kernel commit b8a94bfb3395 ("kallsyms: increase maximum kernel
+symbol length to 512") (in v6.1).
+"""
 PAD: Final = 48
 """Readable bytes after a block; their contents are undefined."""
 _HEADROOM: Final = 2 * LONGEST

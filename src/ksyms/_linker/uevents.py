@@ -93,9 +93,9 @@ class ModuleEvents:
 def _is_told() -> bool:
     """Return True if the kernel sends events of modules to this thread's network namespace.
 
-    Since Linux 4.18 it sends them to the namespaces that the initial user namespace owns
-    (lib/kobject_uevent.c, uevent_net_init). A kernel without user or network namespaces has
-    only the initial ones.
+    Since Linux kernel commit a3498436b3a0 ("netns: restrict uevents") (in v4.18) it sends them
+    to the namespaces that the initial user namespace owns (lib/kobject_uevent.c,
+    uevent_net_init). A kernel without user or network namespaces has only the initial ones.
     """
     user, net = "/proc/thread-self/ns/user", "/proc/thread-self/ns/net"
     if not (os.path.exists(user) and os.path.exists(net)):

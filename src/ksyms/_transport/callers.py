@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from .._device import Process
 from .._errors import KsymsError, ServeError, lacks_room, os_error, reason
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 from .protocol import Request
 from .refusals import Refusals
 
@@ -55,7 +55,7 @@ class Callers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[int, tuple[StandingFile, Process]] = {}
+        self._kept: dict[int, tuple[ProcFile, Process]] = {}
 
     def caller(self, task: int) -> Caller:
         """Return the caller whose thread is ``task``.
@@ -79,7 +79,7 @@ class Callers:
 
     def _new(self, task: int) -> Caller:
         """Read the thread's status and process, and keep its file if it is a program's."""
-        file = StandingFile(f"/proc/{task}/status")
+        file = ProcFile(f"/proc/{task}/status")
         try:
             status = _text(file)
             process = _process_of(task, status)
@@ -219,14 +219,14 @@ def _read(path: str) -> bytes:
     Raises:
         OSError: there is no room for another open file.
     """
-    file = StandingFile(path)
+    file = ProcFile(path)
     try:
         return _text(file)
     finally:
         file.close()
 
 
-def _text(file: StandingFile) -> bytes:
+def _text(file: ProcFile) -> bytes:
     """Return the text of a file that is kept open, as :func:`_read` does."""
     try:
         return file.text()

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from .._errors import ServeError, os_error, reason
 from .._paths import UntrustedError, descend, place
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 
 KIND: Final = "fuse.ksyms"
 """The file system's type, as /proc/mounts shows it."""
@@ -27,7 +27,7 @@ _FLAGS: Final = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
 _NOFOLLOW: Final = 8  # UMOUNT_NOFOLLOW
 
 
-_MOUNTS: Final = StandingFile("/proc/self/mountinfo")
+_MOUNTS: Final = ProcFile("/proc/self/mountinfo")
 """The file of all mounts.
 
 It is first read before anything is mounted and stays open, so that an unmount takes no new
