@@ -3,7 +3,8 @@
 The kernel sends ``add@/module/NAME`` once a module is Live (kernel/module/main.c,
 do_init_module; before Linux 5.11 in sysfs.c, mod_sysfs_setup), and ``remove@/module/NAME``
 before a module's symbols are removed from kallsyms (free_module). Since 5.11 it sends neither
-for a module whose init fails; the text itself is the evidence then (:func:`~.members.came`).
+for a module whose init fails; the text itself is the evidence then
+(:func:`~.reading.find_newcomers`).
 """
 
 from __future__ import annotations
