@@ -74,7 +74,7 @@ def _main(size: int) -> None:
     import zstandard  # noqa: F401 # its memory is no input's
 
     import ksyms._cli.main
-    import ksyms._linker.members
+    import ksyms._linker.assemble
     import ksyms._snapshot.linux
     import ksyms._symbols.spans  # noqa: F401 # its memory is no input's
 

@@ -22,8 +22,9 @@ import ksyms as package
 from bpf import Function, load_bpf_program, loaded, native_code
 from command import ksyms, write_root
 from ksyms import NoteError, SymbolTable
-from ksyms._linker.bpf import _TYPES, SAVED, _Call
-from ksyms._linker.ksymbols import _KSYMBOL_BODY, KernelEvents, _records
+from ksyms._linker.bpf_programs import SAVED
+from ksyms._linker.bpf_syscall import _TYPES, BpfSyscall
+from ksyms._linker.perf_events import _KSYMBOL_BODY, KernelEvents, _records
 from ksyms._note import read
 
 SOURCE, HEADER = "/home/somebody/prog.bpf.c", "./inlined.h"
@@ -269,7 +270,7 @@ def test_a_program_without_btf() -> None:
 
 def test_a_program_that_has_gone_is_none() -> None:
     program = load_bpf_program()
-    call, number = _Call(), bpftool(program)["id"]
+    call, number = BpfSyscall(), bpftool(program)["id"]
     assert [function.id for function in call.functions(number)] == [number]
     os.close(program)
     assert call.functions(number) == []
@@ -279,7 +280,7 @@ def test_nothing_is_asked_where_none_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("ksyms._linker.bpf.read_programs", asked.append)
+    monkeypatch.setattr("ksyms._linker.bpf_programs.read_programs", asked.append)
     write_root(tmp_path, TEXT)
     package.snapshot(tmp_path)
     assert asked == []

@@ -142,7 +142,7 @@ PATIENCE = 120
 LIMITED = """\
 import re, resource, sys, numpy, ksyms
 from pathlib import Path
-from ksyms._linker import bpf, kallsyms, kallsyms_symbols, members, regions
+from ksyms._linker import assemble, bpf_syscall, kallsyms, kallsyms_symbols, raw_files
 from ksyms._snapshot import linux
 [size] = re.findall("VmSize:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())
 stack = resource.getrlimit(resource.RLIMIT_STACK)[0] >> 10

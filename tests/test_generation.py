@@ -16,8 +16,8 @@ from bpf import load_bpf_program
 from bpf import name as bpf_name
 from conftest import FIXTURES, SAVED
 from ksyms._linker import Generation, Linker
-from ksyms._linker.ksymbols import KernelEvents, _records
-from ksyms._linker.members import Reading, came
+from ksyms._linker.perf_events import KernelEvents, _records
+from ksyms._linker.reading import Reading, find_newcomers
 from served import wait_for
 from undisturbed import undisturbed
 
@@ -206,7 +206,7 @@ def test_a_module_that_came_and_went_unheard_shows(tmp_path: Path) -> None:
     def told(lines: list[str], text: bytes = known) -> tuple[str, ...]:
         reading = reading_of(kernel, lines, place)
         generation = reading.text.generation._replace(text=text)
-        return came(reading.text._replace(generation=generation), reading.lines)
+        return find_newcomers(reading.text._replace(generation=generation), reading.lines)
 
     assert told(others) == ()
     assert told(rows) == ("module 9p",)
@@ -235,7 +235,7 @@ def test_labels_and_what_has_no_size_are_no_repeats(tmp_path: Path) -> None:
     ):
         reading = reading_of(kernel, lines, tmp_path / "kallsyms")
         text = reading.text._replace(generation=generation)
-        assert came(text, reading.lines) == told
+        assert find_newcomers(text, reading.lines) == told
 
 
 def test_what_moves_comes_with_what_is_read_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ksyms._linker import Access, Root, Rule, read_access
+from ksyms._linker import Access, AccessRule, Root, read_access
 
 SECURITY = Path(__file__).parents[1] / "docs/security.md"
 RIGHTS = {
@@ -100,5 +100,5 @@ def test_a_thread_is_asked_of_this_machine() -> None:
     """By its status and its user namespace: the rule is the one for this process itself."""
     own = os.getpid()
     status = Path("/proc/self/status").read_bytes()
-    assert Rule().shows(own, status) is read_access(Root("/")).shows
-    assert not Rule().shows(1 << 30, b"")  # no such thread
+    assert AccessRule().shows(own, status) is read_access(Root("/")).shows
+    assert not AccessRule().shows(1 << 30, b"")  # no such thread

@@ -18,7 +18,8 @@ from command import TEXT, nm
 from ksyms import SymbolTable
 from ksyms._elf.constants import STB_GLOBAL, STT_FUNC
 from ksyms._linker import Linker
-from ksyms._linker.debug import Exact, with_exact
+from ksyms._linker.debug_files import DebugSymbols
+from ksyms._linker.exact_sizes import with_exact_sizes
 
 LABELS = Path(__file__).parent / "fixtures" / "labels"
 OWN = TEXT.split("ffffffffc")[0]
@@ -267,8 +268,8 @@ def test_a_file_with_exact_types_changes_nothing(tmp_path: Path) -> None:
     with Linker(kallsyms=str(path)) as linker:
         _, module = linker.files(linker.read()).files
     places = [(0xFFFFFFFFC000001C, b"L0pin"), (0xFFFFFFFFC0000020, b"L1")]
-    exact = Exact("mod.ko", dict.fromkeys(places, (4, STB_GLOBAL << 4 | STT_FUNC)), {})
-    info = with_exact(module.symbols, exact).info[-6:].tolist()
+    exact = DebugSymbols("mod.ko", dict.fromkeys(places, (4, STB_GLOBAL << 4 | STT_FUNC)), {})
+    info = with_exact_sizes(module.symbols, exact).info[-6:].tolist()
     assert info == [0, 0, STB_GLOBAL << 4 | STT_FUNC, *[STT_FUNC] * 3]
 
 

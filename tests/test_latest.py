@@ -32,7 +32,7 @@ def test_a_kernel_that_does_not_tell_what_moves(
 ) -> None:
     """As on a machine whose number of perf_event_open is not known: nothing says that no
     program came."""
-    monkeypatch.setattr("ksyms._linker.ksymbols._SYSCALL", {})
+    monkeypatch.setattr("ksyms._linker.perf_events._PERF_EVENT_OPEN", {})
     with latest(live) as (snapshots, linker):
         first = snapshots.get()
         assert "perf_event_open" in linker.root.absent

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ksyms
+from ksyms._elf.constants import machine_name
 
 LABELS = Path(__file__).parent / "fixtures" / "labels"
 X86, ARM64, RISCV, S390, POWER, LOONG, MIPS = 62, 183, 243, 22, 21, 258, 8
@@ -100,3 +101,31 @@ def test_a_file_that_tells_comes_first(tmp_path: Path) -> None:
     (tmp_path / "proc/kallsyms").write_text(TEXTS["ppc64-of-either-order"][0])
     image = ksyms.snapshot(tmp_path).image
     assert (ksyms.load(image).facts["machine"], image[5], image[18]) == ("ppc64le", 1, POWER)
+
+
+@pytest.mark.parametrize(
+    ("number", "elf_class", "data", "name"),
+    [
+        # e_machine by include/uapi/linux/elf-em.h; the names are UTS_MACHINE of arch/*/Makefile
+        # and what uname -m printed of the kernels above.
+        (62, 2, 1, "x86_64"),
+        (183, 2, 1, "aarch64"),
+        (243, 2, 1, "riscv64"),
+        (243, 1, 1, "riscv32"),
+        (21, 2, 1, "ppc64le"),
+        (21, 2, 2, "ppc64"),
+        (20, 1, 2, "ppc"),
+        (22, 2, 2, "s390x"),
+        (8, 1, 2, "mips"),
+        (8, 2, 2, "mips64"),
+        (258, 2, 1, "loongarch64"),
+        # Of these uname -m names the processor.
+        (3, 1, 1, "i386"),
+        (40, 1, 1, "arm"),
+        # EM_NONE, and a class that the machine's kernel does not have (x32).
+        (0, 2, 1, None),
+        (62, 1, 1, None),
+    ],
+)
+def test_the_name_of_a_machine(number: int, elf_class: int, data: int, name: str) -> None:
+    assert machine_name(number, elf_class, data) == name

@@ -192,9 +192,7 @@ def test_the_compiler_is_trusted_too(top: Path) -> None:
     words = 'PATH=/usr/bin:/bin mount -t tmpfs none /var/cache; exec "$@"'
     before = ("/usr/bin/unshare", "-m", "/bin/sh", "-ec", words, "sh")
     done = run(top, *before, program="/bin/cat", PATH=hers)
-    refused(
-        done, f"no C compiler to build what maps the device: {hers} is another user's", "gcc"
-    )
+    refused(done, f"to build the library that maps the device: {hers} is another user's", "gcc")
     done = run(top, *before, program="/bin/cat", PATH="/nowhere")
     refused(done, "There is no C compiler", "Install gcc or clang")
     assert not ran(top)

@@ -112,6 +112,20 @@ class ServeError(KsymsError):
     """The device cannot be served at the given path, or is not served there."""
 
 
+def unreadable(path: str, error: OSError | ValueError, remedy: str) -> SourceError:
+    """Return the error for a file of symbols that cannot be read, with the system's errno."""
+    return SourceError(
+        f"{path} cannot be read: {reason(error)}.",
+        remedy,
+        errno=getattr(error, "errno", None),
+    )
+
+
+def os_error(number: int) -> OSError:
+    """Return the error of a system call that failed with an errno, with the system's words."""
+    return OSError(number, os.strerror(number))
+
+
 def lacks_room(error: OSError) -> bool:
     """Return True if this process, or the machine, has no room for another open file."""
     return error.errno in (_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM)

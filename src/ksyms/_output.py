@@ -7,7 +7,7 @@ import os
 import stat
 from contextlib import suppress
 
-from ._errors import OutputError, reason
+from ._errors import OutputError, os_error, reason
 from ._paths import UntrustedError, descend, trusts
 from ._typing import Final
 
@@ -51,7 +51,7 @@ def _write(path: str, data: memoryview) -> int | None:
     directory = descend(parent if named else path)
     try:
         if not named:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         try:
             mode = os.lstat(name, dir_fd=directory).st_mode
         except FileNotFoundError:
@@ -103,7 +103,7 @@ def _put_into(directory: int, name: str, data: memoryview) -> None:
     try:
         status = os.fstat(found)
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise os_error(errno.EISDIR)
         if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             raise UntrustedError("it became another file while it was looked at")
         if not trusts(status) and status.st_rdev not in _KEEP_NOTHING:
@@ -120,7 +120,7 @@ def _put_into(directory: int, name: str, data: memoryview) -> None:
 def _replace(directory: int, name: str, data: memoryview) -> None:
     """Make the regular file ``name`` and replace the file or link that has the name.
 
-    The file has no name until it is whole, so that SIGKILL leaves nothing behind. It has a
+    The file has no name until it is whole, so SIGKILL leaves no file. It has a
     scratch name between two system calls if the name is taken, and all the time if the file
     system cannot make files without a name. Every end but SIGKILL removes the scratch name.
     """

@@ -178,10 +178,10 @@ def test_a_thread_of_the_kernels(everybody: Gate) -> None:
         # A container shows none of them, and no program can begin one.
         pytest.skip("no thread of the kernel's is in this pid namespace")
     for task in threads[:4]:
-        assert everybody.seeing(task) is None
+        assert everybody.process_that_may_see(task) is None
         with pytest.raises(OSError, match=os.strerror(errno.EACCES)):
-            everybody.admit(request(protocol.OPEN, task, 5, b""), closing=False)
-    own = everybody.admit(request(protocol.OPEN, os.getpid(), 5, b""), closing=False)
+            everybody.authorize(request(protocol.OPEN, task, 5, b""), closing=False)
+    own = everybody.authorize(request(protocol.OPEN, os.getpid(), 5, b""), closing=False)
     assert own.pid == os.getpid()
 
 
@@ -199,4 +199,4 @@ def test_who_cannot_be_told(
 ) -> None:
     asked = request(protocol.OPEN, task, 5, b"")._replace(uid=uid, gid=gid)
     with pytest.raises(OSError, match=os.strerror(number)):
-        everybody.admit(asked, closing=False)
+        everybody.authorize(asked, closing=False)

@@ -26,7 +26,7 @@ import numpy as np
 
 import ksyms
 from ksyms._linker import Linker
-from ksyms._linker.members import Reading
+from ksyms._linker.reading import Reading
 from ksyms._snapshot import take
 
 # With what each brings: dependencies, and modules of several pieces of memory.

@@ -181,7 +181,9 @@ class Device:
             if softc is not None:  # it was removed if the process has exited meanwhile
                 softc.image = image
                 return handle
-        raise _error(errno.EINTR, "The process went while its snapshot was taken.", "Open it.")
+        raise _error(
+            errno.EINTR, "The process exited while its snapshot was taken.", "Open it again."
+        )
 
     def _admit(self, process: Process) -> int:
         """Make a handle for ``process`` without its snapshot yet; the lock must be held."""
@@ -263,7 +265,7 @@ class Device:
         if known is None:
             raise _error(
                 errno.ENOTTY,
-                f"{request:#x} is no request of this device.",
+                f"This device does not have the request {request:#x}.",
                 "Ask KIOCGSIZE or KIOCGADDR.",
             )
 
@@ -355,7 +357,7 @@ def _named(
     if found is None:
         raise _error(
             errno.ENOENT,
-            f"No symbol is called {name.decode('utf-8', 'replace')!r}.",
+            f"No symbol has the name {name.decode('utf-8', 'replace')!r}.",
             "Ask for another.",
         )
 

@@ -86,6 +86,35 @@ MACHINES: Final[dict[str, int]] = {
     "loongarch64": 258,
 }
 """``e_machine`` by ``uname -m``; a machine that is not listed is EM_NONE (0)."""
+EM_386: Final = 3
+EM_PPC64: Final = 21
+EM_ARM: Final = 40
+_FAMILIES: Final = {EM_386: "i386", EM_ARM: "arm"}
+"""Machines whose name depends on the processor, and not on the kernel's file."""
+
+
+def machine_name(number: int, elf_class: int, data: int) -> str | None:
+    """Return the machine as ``uname -m`` has it, by the fields of an ELF header.
+
+    Of i386 and arm it is the family. None if the machine is not known.
+
+    Args:
+        number: the ``e_machine``.
+        elf_class: ELFCLASS32 or ELFCLASS64.
+        data: ELFDATA2LSB or ELFDATA2MSB.
+    """
+    if number in _FAMILIES:
+        return _FAMILIES[number]
+    wide, little = elf_class == ELFCLASS64, data == ELFDATA2LSB
+    names = [
+        name
+        for name, known in MACHINES.items()
+        if known == number
+        and (name.endswith(("64", "64le", "s390x")) == wide)
+        and (name != "ppc64le" or little)
+        and (name != "ppc64" or not little)
+    ]
+    return names[0] if len(names) == 1 else None
 
 
 def st_info(binding: int, kind: int) -> int:

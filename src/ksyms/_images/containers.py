@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
+from .._elf.constants import machine_name
 from .._typing import Final, NamedTuple
 from .flattened import kernel_of
 from .packings import MOST, packing, places, unpack
@@ -14,21 +15,6 @@ _DEPTH: Final = 6
 _SEARCHED: Final = 64
 """Places at which something packed seems to begin that are tried."""
 
-_ELF_MACHINES: Final = {
-    (3, 1): "i386",
-    (8, 1): "mips",
-    (8, 2): "mips64",
-    (20, 1): "ppc",
-    (22, 2): "s390x",
-    (40, 1): "arm",
-    (43, 2): "sparc64",
-    (62, 2): "x86_64",
-    (183, 2): "aarch64",
-    (243, 1): "riscv32",
-    (243, 2): "riscv64",
-    (258, 2): "loongarch64",
-}
-"""By e_machine and class, as uname -m has it; of i386 and arm the family."""
 _PE_MACHINES: Final = {
     0xAA64: "aarch64",
     0x5064: "riscv64",
@@ -252,9 +238,7 @@ def machine_of(data: bytes) -> str | None:
     if data[:4] == b"\x7fELF" and len(data) > 20:
         little = data[5] == 1
         (number,) = struct.unpack_from("<H" if little else ">H", data, 18)
-        if number == 21:
-            return "ppc64le" if little else "ppc64"
-        return _ELF_MACHINES.get((number, data[4]))
+        return machine_name(number, data[4], data[5])
     if data[56:60] == b"ARMd":  # Documentation/arch/arm64/booting.rst
         return "aarch64"
     if data[:2] == b"MZ" and len(data) > 64:

@@ -6,7 +6,7 @@ the running kernel's text is read while numpy is still being imported.
 
 from .files import KERNEL_ID, Files, FileTables, LinkerFile, Region, Symbols
 from .generation import TRIES, Generation
-from .host import Access, Host, Rule, read_access
+from .host import Access, AccessRule, Host, read_access
 from .link_time import LinkTime, read_link_time
 from .linker import Linker
 from .modules import PSEUDO, Module
@@ -17,6 +17,7 @@ __all__ = [
     "PSEUDO",
     "TRIES",
     "Access",
+    "AccessRule",
     "FileTables",
     "Files",
     "Generation",
@@ -27,7 +28,6 @@ __all__ = [
     "Module",
     "Region",
     "Root",
-    "Rule",
     "Symbols",
     "read_access",
     "read_link_time",

@@ -32,7 +32,7 @@ _STEPS: Final = 256
 """The most names in a path, including those of the symbolic links that it goes through."""
 _MEMBER: Final = 512
 """Bytes that a member counts towards the limit, besides its name and its contents."""
-_TOLD: Final = 16
+_HEADER_WEIGHT: Final = 16
 """The factor by which the headers before a member count towards the limit.
 
 They take longer to read than contents of the same size.
@@ -46,7 +46,7 @@ _EMPTY: Final = b"123456"  # links, devices, directories and FIFOs have no conte
 _SPARSE: Final = b"S"
 _LONG_NAME, _LONG_LINK = b"L", b"K"
 _PAX, _PAX_GLOBAL = b"xX", b"g"
-_TELLING: Final = _LONG_NAME + _LONG_LINK + _PAX + _PAX_GLOBAL
+_BEFORE_A_MEMBER: Final = _LONG_NAME + _LONG_LINK + _PAX + _PAX_GLOBAL
 _KEYS: Final = (b"path", b"linkpath", b"size")
 _SPARSE_KEYS: Final = b"GNU.sparse."
 
@@ -97,7 +97,7 @@ class Archive:
 
     @classmethod
     def of(cls, files: dict[str, bytes]) -> Archive:
-        """The archive that has these ``files``, by their names, and no more."""
+        """Return the archive that has these ``files``, by their names, and no others."""
         made = cls.__new__(cls)
         made.saved, made._entries, made._names = None, dict(files), sorted(files)
         return made
@@ -112,10 +112,10 @@ class Archive:
 
     def names(self, directory: str) -> list[str]:
         """Return the sorted names of the entries of ``directory``, if it exists."""
-        place = self._resolved(directory)
-        if place is None:
+        resolved = self._resolved(directory)
+        if resolved is None:
             return []
-        inside, found = f"{place}/", dict[str, None]()
+        inside, found = f"{resolved}/", dict[str, None]()
         for at in range(bisect_left(self._names, inside), len(self._names)):
             if not self._names[at].startswith(inside):
                 break
@@ -130,24 +130,24 @@ class Archive:
             a/b/d  ->  c/d
         """
         left = _steps(name)
-        place: list[str] = []
+        path: list[str] = []
         links = 0
         for _ in range(_STEPS):
             if not left:
-                return "/".join(place)
+                return "/".join(path)
             step = left.pop()
             if step == "..":
-                del place[-1:]
+                del path[-1:]
                 continue
-            place.append(step)
-            entry = self._entries.get("/".join(place))
+            path.append(step)
+            entry = self._entries.get("/".join(path))
             if isinstance(entry, _Link):
                 links += 1
                 if links > LINKS:
                     return None
-                place.pop()
+                path.pop()
                 if entry.target.startswith("/"):
-                    place.clear()
+                    path.clear()
                 left += _steps(entry.target)
         return None
 
@@ -182,9 +182,9 @@ class _ArchiveReader:
         """
         found: dict[str, _Entry] = {}
         first = True
-        for header, told in self._members():
-            name = _path(_name(header, told))
-            entry = self._entry(header, told, found)
+        for header, before in self._members():
+            name = _path(_name(header, before))
+            entry = self._entry(header, before, found)
             if first and name == _KALLSYMS:
                 self.saved = _saved(header)
             first = False
@@ -201,7 +201,7 @@ class _ArchiveReader:
 
         The caller reads the member's contents before it takes the next member.
         """
-        told, room = _MemberHeaders(self._global), _HEADER
+        before, room = _MemberHeaders(self._global), _HEADER
         while True:
             header = self._read(_BLOCK)
             if header == _ZEROS:
@@ -212,43 +212,43 @@ class _ArchiveReader:
             _check(header)
             self._keep(_MEMBER)
             kind, size = header[156:157], _number(header[124:136])
-            if kind not in _TELLING:
-                yield header, told
-                told, room = _MemberHeaders(self._global), _HEADER
+            if kind not in _BEFORE_A_MEMBER:
+                yield header, before
+                before, room = _MemberHeaders(self._global), _HEADER
                 continue
 
             room -= _BLOCK + size
             if room < 0:
                 raise ValueError(f"a member's headers have more than {_HEADER >> 20} MiB")
-            self._keep(_TOLD * size)
+            self._keep(_HEADER_WEIGHT * size)
 
             text = self._contents(size)
             if kind == _LONG_NAME:
-                told = told._replace(name=_text(text))
+                before = before._replace(name=_text(text))
             elif kind == _LONG_LINK:
-                told = told._replace(link=_text(text))
+                before = before._replace(link=_text(text))
             elif kind == _PAX_GLOBAL:
                 self._global = {**self._global, **_records(text)}
-                told = told._replace(records={**self._global, **told.records})
+                before = before._replace(records={**self._global, **before.records})
             else:
-                told = told._replace(records={**told.records, **_records(text)})
+                before = before._replace(records={**before.records, **_records(text)})
 
     def _entry(
-        self, header: bytes, told: _MemberHeaders, found: dict[str, _Entry]
+        self, header: bytes, before: _MemberHeaders, found: dict[str, _Entry]
     ) -> _Entry | None:
         """Read the member of ``header``; return None if it is neither a file nor a link."""
         kind = header[156:157]
-        link = told.link or told.records.get(b"linkpath") or _text(header[157:257])
+        link = before.link or before.records.get(b"linkpath") or _text(header[157:257])
         if kind in _EMPTY:
             if kind == _HARD:
                 return found.get(_path(link))
             return _linked(link) if kind == _SYMBOLIC else None
 
         size = _number(header[124:136])
-        if b"size" in told.records:
-            size = _decimal(told.records[b"size"])
-        name = _name(header, told)
-        sparse = kind == _SPARSE or _SPARSE_KEYS in told.records
+        if b"size" in before.records:
+            size = _decimal(before.records[b"size"])
+        name = _name(header, before)
+        sparse = kind == _SPARSE or _SPARSE_KEYS in before.records
 
         if kind == _SPARSE and header[482]:
             while self._read(_BLOCK)[504]:  # another block of the sparse map follows
@@ -302,10 +302,10 @@ def _check(header: bytes) -> None:
     Raises:
         ValueError: neither sum is in the header.
     """
-    told = _number(header[148:156])
+    stored = _number(header[148:156])
     text = header[:148] + b" " * 8 + header[156:]
     total = sum(text)
-    if told != total and told != total - 256 * sum(byte > 127 for byte in text):
+    if stored != total and stored != total - 256 * sum(byte > 127 for byte in text):
         raise ValueError("a header of the archive in it is damaged")
 
 
@@ -318,13 +318,13 @@ def _number(field: bytes) -> int:
         return int.from_bytes(field[1:])
     text = field.partition(b"\0")[0].strip(b" ")
     if text.translate(None, b"01234567"):
-        raise ValueError("a number in a header of the archive in it is none")
+        raise ValueError("a header of the archive in it has a field that is not a number")
     return int(text or b"0", 8)
 
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > 20:
-        raise ValueError("a number in a header of the archive in it is none")
+        raise ValueError("a header of the archive in it has a field that is not a number")
     return int(text)
 
 
@@ -351,12 +351,12 @@ def _records(text: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _name(header: bytes, told: _MemberHeaders) -> bytes:
+def _name(header: bytes, before: _MemberHeaders) -> bytes:
     """Return a member's name: GNU's long name, pax's, or the header's own.
 
     A POSIX header's own name is its ``prefix`` field, a slash and its ``name`` field.
     """
-    if name := told.name or told.records.get(b"path"):
+    if name := before.name or before.records.get(b"path"):
         return name
     name, prefix = _text(header[:100]), _text(header[345:500])
     # GNU headers have times in place of the prefix, and another magic.

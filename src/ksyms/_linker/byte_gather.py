@@ -19,12 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .._typing import Final
+from .arrays import U8, Index, Mask
 from .reader_thread import PAD
 
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-Index = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
 Windows = npt.NDArray[np.void]
 
 WINDOW: Final = PAD

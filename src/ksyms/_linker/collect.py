@@ -47,7 +47,10 @@ def collect(linker: Linker) -> bytes:
         before = linker.generation()
         files = _contents(linker.root, linker.btf)
         if reading.programs is not None:
-            from .bpf import SAVED, pack_programs  # imports numpy, so only after the text
+            from .bpf_programs import (  # imports numpy, so only after the text
+                SAVED,
+                pack_programs,
+            )
 
             files[SAVED] = pack_programs(reading.programs)
         moved = before.moved(linker.generation()) or linker.moved(reading)

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from .._errors import LayoutError
 from .._typing import Final, NamedTuple
-from .elf_regions import placed_file
+from .elf_regions import elf_to_linker_file
 from .elf_table import ElfTable, ModuleFile, State, Target
 from .files import KERNEL_ID, Files, FileTables, LinkerFile
 from .generation import Generation
@@ -38,7 +38,7 @@ class ElfLinker:
         progress: called with the number of bytes each time some have been read.
     """
 
-    remedy: Final = "Try again when nobody writes to the files."
+    remedy: Final = "Try again when no program writes to the files."
     reads_late: Final = True
 
     def __init__(
@@ -98,24 +98,25 @@ class ElfLinker:
             SourceError: a file cannot be read.
         """
         tables = self.tables(reading)
-        placed = [placed_file(id_, t) for id_, t in enumerate(self._tables, KERNEL_ID)]
-        _no_overlap([file for file, _, _ in placed])
-        _, notes, marks = placed[0]
+        found = [elf_to_linker_file(id_, t) for id_, t in enumerate(self._tables, KERNEL_ID)]
+        _check_no_overlap([file for file, _, _ in found])
+        _, notes, landmarks = found[0]
         linked = None
-        if {"_text", "_stext"} <= marks.keys():
-            linked = LinkTime(marks["_text"], marks["_stext"], self._tables[0].path)
+        if {"_text", "_stext"} <= landmarks.keys():
+            linked = LinkTime(landmarks["_text"], landmarks["_stext"], self._tables[0].path)
         return Files(
-            files=tuple(file for file, _, _ in placed),
+            files=tuple(file for file, _, _ in found),
             generation=_NO_GENERATION,
             host=Host.of_notes(tables.machine, notes),
-            landmarks=marks,
+            landmarks=landmarks,
             link_time=linked,
             absent={},
             refused={},
         )
 
 
-def _no_overlap(files: list[LinkerFile]) -> None:
+def _check_no_overlap(files: list[LinkerFile]) -> None:
+    """Check that no two regions claim the same address; LayoutError if two do."""
     regions = sorted((r.start, r.end, r.name) for file in files for r in file.regions)
     for (_, end, before), (start, _, after) in pairwise(regions):
         if start < end:

@@ -8,12 +8,12 @@ import re
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from .._elf import ElfFile, Note, Shdr, build_id, find_symtab, parse_notes
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._typing import TYPE_CHECKING, Final, NamedTuple
+from .arrays import I64, U8, U32, U64, Mask
 from .elf_table import (
     ElfTable,
     ModuleFile,
@@ -24,24 +24,20 @@ from .elf_table import (
 )
 from .files import KERNEL_ID, LinkerFile, Region, Role, Symbols
 from .kallsyms_symbols import LETTER_INFO, with_role
-from .marks import mapping_symbols
+from .labels import find_labels
 
 if TYPE_CHECKING:
     from .files import Kind
 
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
 _BLOCK: Final = 1 << 16
-_SHARED: Final = 16
+_MOST_SHARED: Final = 16
 """Largest total of the names, as a multiple of the string table's size: names share tails."""
 _LETTERS: Final[dict[Kind, str]] = {"text": "t", "rodata": "r", "data": "d", "bss": "b"}
 _LANDMARKS: Final = (b"_text", b"_stext")
 _SOURCE: Final = "section headers"
 
 
-class PlacedFile(NamedTuple):
+class ElfLinkerFile(NamedTuple):
     """A linker file, its notes, and the addresses of ``_text`` and ``_stext`` in it."""
 
     file: LinkerFile
@@ -49,7 +45,7 @@ class PlacedFile(NamedTuple):
     landmarks: dict[str, int]
 
 
-def placed_file(number: int, table: ElfTable) -> PlacedFile:
+def elf_to_linker_file(number: int, table: ElfTable) -> ElfLinkerFile:
     """Make the linker file with id ``number`` from the ELF file of ``table``.
 
     Raises:
@@ -84,7 +80,7 @@ def placed_file(number: int, table: ElfTable) -> PlacedFile:
         build_id=build_id(notes),
         debug=table.path,
     )
-    return PlacedFile(file, notes, landmarks)
+    return ElfLinkerFile(file, notes, landmarks)
 
 
 def module_name(path: str) -> str:
@@ -195,14 +191,14 @@ def _symbols(
 
     letter = _letters(image, rows, section)
     info = LETTER_INFO[letter]
-    told = np.isin(rows["st_info"] & 0xF, (elf.STT_FUNC, elf.STT_OBJECT))
-    told &= rows["st_info"] >> 4 <= elf.STB_WEAK
-    info[told] = rows["st_info"][told]
+    typed = np.isin(rows["st_info"] & 0xF, (elf.STT_FUNC, elf.STT_OBJECT))
+    typed &= rows["st_info"] >> 4 <= elf.STB_WEAK
+    info[typed] = rows["st_info"][typed]
 
     table = np.frombuffer(own, np.uint8)
     nowhere = ~_touches(address, regions) | (section < 0) | _is_tls(image, section)
     role = np.where(nowhere, Role.ABSOLUTE, Role.NAMES).astype(np.uint8)
-    role[mapping_symbols(table, name, kernel)] = Role.LABEL
+    role[find_labels(table, name, kernel)] = Role.LABEL
 
     symbols = Symbols(
         address=address,
@@ -220,11 +216,11 @@ def _symbols(
 def _landmarks(symbols: Symbols, own: bytes) -> dict[str, int]:
     """Return the addresses of ``_text`` and ``_stext``, if the file has these symbols."""
     found = {}
-    for mark in _LANDMARKS:
-        at = (b"\0" + own).find(b"\0" + mark + b"\0")
+    for name in _LANDMARKS:
+        at = (b"\0" + own).find(b"\0" + name + b"\0")
         rows = np.flatnonzero(symbols.name == at)
         if at >= 0 and len(rows):
-            found[mark.decode()] = int(symbols.address[rows[0]])
+            found[name.decode()] = int(symbols.address[rows[0]])
     return found
 
 
@@ -254,7 +250,7 @@ def _is_tls(image: ElfFile, section: I64) -> Mask:
     return np.asarray(tls[np.maximum(section, 0)])
 
 
-def _letters(image: ElfFile, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
+def _letters(image: ElfFile, rows: Rows, section: I64) -> U8:
     """Return the letters that nm and kallsyms give: capitals unless the symbol is local."""
     own = [ord(_LETTERS[_kind(s)]) for s in image.sections] or [0]
     letter = np.where(section < 0, ord("a"), np.array(own, np.uint8)[np.maximum(section, 0)])
@@ -266,7 +262,7 @@ def _letters(image: ElfFile, rows: Rows, section: I64) -> npt.NDArray[np.uint8]:
     return np.where(binding == elf.STB_LOCAL, letter, letter - 32).astype(np.uint8)
 
 
-def _names(image: ElfFile, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.uint32], bytes]:
+def _names(image: ElfFile, rows: Rows, strings: bytes) -> tuple[U32, bytes]:
     """Copy the names into a table in which no two overlap; return their offsets, and it.
 
     Static linkers let one name be the tail of another to save space.
@@ -277,7 +273,7 @@ def _names(image: ElfFile, rows: Rows, strings: bytes) -> tuple[npt.NDArray[np.u
         if start not in offsets:
             offsets[start] = len(own)
             own += strings[start : strings.index(b"\0", start) + 1]
-            if len(own) > _SHARED * (len(strings) + 4096):
+            if len(own) > _MOST_SHARED * (len(strings) + 4096):
                 raise image.wrong("its symbols' names overlap in its string table")
     name = [offsets[start] for start in rows["st_name"].tolist()]
     return np.array(name, np.uint32), bytes(own)

@@ -13,11 +13,10 @@ import numpy.typing as npt
 from .._compressed import COMPRESSED, contents
 from .._elf import ElfFile, FileData, Format, Shdr, find_symtab, read_image
 from .._elf import constants as elf
-from .._errors import ImageError, SourceError, reason
+from .._errors import ImageError, SourceError, unreadable
 from .._typing import Final, NamedTuple
+from .arrays import I64, U8, U32, U64, Mask
 
-U64 = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.void]
 State = tuple[int, ...]
 
@@ -155,7 +154,7 @@ class ElfTable:
                 self.progress(stop - start)
             yield rows
 
-    def strings(self) -> Iterator[npt.NDArray[np.uint8]]:
+    def strings(self) -> Iterator[U8]:
         """Yield the bytes of the string table, in pieces."""
         with self.opened() as image:
             found = find_symtab(image)
@@ -254,9 +253,7 @@ def _no_bases(image: ElfFile) -> Bases:
     return Bases(np.zeros(count, np.uint64), np.zeros(count, np.bool_))
 
 
-def sections_of(
-    image: ElfFile, rows: Rows, first: int, extended: npt.NDArray[np.uint32] | None
-) -> npt.NDArray[np.int64]:
+def sections_of(image: ElfFile, rows: Rows, first: int, extended: U32 | None) -> I64:
     """Return the section number of each of ``rows``, -1 for a symbol in no section.
 
     ``first`` is the number of the first row's symbol; ``extended`` is the result of
@@ -288,7 +285,7 @@ def sections_of(
     return section
 
 
-def extended_numbers(image: ElfFile, symtab: int) -> npt.NDArray[np.uint32] | None:
+def extended_numbers(image: ElfFile, symtab: int) -> U32 | None:
     """Return the table of section numbers above 0xfeff (gABI, SHT_SYMTAB_SHNDX), if any."""
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB_SHNDX and section.sh_link == symtab:
@@ -298,9 +295,7 @@ def extended_numbers(image: ElfFile, symtab: int) -> npt.NDArray[np.uint32] | No
     return None
 
 
-def _make_absolute(
-    image: ElfFile, rows: Rows, section: npt.NDArray[np.int64], bases: Bases, first: int
-) -> None:
+def _make_absolute(image: ElfFile, rows: Rows, section: I64, bases: Bases, first: int) -> None:
     """Add the base of its section to each defined symbol's value.
 
     Raises:
@@ -347,8 +342,4 @@ def _misplaced(module: ModuleFile, why: str) -> ImageError:
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> SourceError:
-    return SourceError(
-        f"{path} cannot be read: {reason(error)}.",
-        "Name an ELF file that you may read.",
-        errno=getattr(error, "errno", None),
-    )
+    return unreadable(path, error, "Name an ELF file that you may read.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .._elf import Format
-    from .bpf import BpfFunction
+    from .bpf_programs import BpfFunction
     from .generation import Generation
     from .host import Host
     from .link_time import LinkTime

@@ -12,6 +12,7 @@ import ctypes
 import io
 import os
 
+from .._errors import os_error
 from .._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class FreadReader(io.BufferedIOBase):
         self._file: int | None = _libc.fdopen(fd, b"r")
         if not self._file:
             os.close(fd)
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            raise os_error(ctypes.get_errno())
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill ``buffer``, or less at the end of the file; return the number of bytes."""
@@ -48,7 +49,7 @@ class FreadReader(io.BufferedIOBase):
         target = (ctypes.c_char * len(room)).from_buffer(room)
         length = int(_libc.fread(target, 1, len(room), self._file))
         if length < len(room) and _libc.ferror(self._file):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            raise os_error(ctypes.get_errno())
         return length
 
     def close(self) -> None:

@@ -6,10 +6,10 @@ import errno
 import os
 from collections.abc import Callable, Collection
 
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 from .._typing import TYPE_CHECKING, Final, NamedTuple
-from .ksymbols import KernelEvents
 from .modules import Module, parse_modules
+from .perf_events import KernelEvents
 from .root import Root
 
 if TYPE_CHECKING:
@@ -38,7 +38,13 @@ class Generation(NamedTuple):
     - ``symbols``: the number of events of symbols that belong to no module (BPF programs,
       trampolines).
 
-    A part that the kernel does not report is None.
+    A part that the kernel does not report is None. The parts that differ after a change::
+
+        a module is loaded                  text   events
+        it is unloaded and loaded again            events
+        it becomes Live                     text   events
+        it is used by another module        text          (no change: reference counts)
+        a BPF program is loaded                           symbols
     """
 
     text: bytes | None
@@ -86,14 +92,14 @@ class Generation(NamedTuple):
         return [n for n in before if n in after and before[n].refcount != after[n].refcount]
 
 
-UNASKED: Final = Generation(b"", {}, -1)
-"""The generation until :meth:`Watch.begin` has been called."""
+NOT_WATCHING: Final = Generation(b"", {}, -1)
+"""The generation until :meth:`Watch.start` has been called."""
 
 
 class Watch:
     """Reads the generation of the kernel under ``root`` as often as it is asked for.
 
-    For the running kernel, :meth:`begin` opens the perf rings and the netlink socket of its
+    For the running kernel, :meth:`start` opens the perf rings and the netlink socket of its
     events, which stay open until :meth:`close`; if the kernel does not allow it,
     ``root.absent`` has the reason. A saved copy always has the same generation.
     """
@@ -103,22 +109,22 @@ class Watch:
         self._saved: Generation | None = None
         self._events: KernelEvents | None = None
         self._uevents: ModuleEvents | None = None
-        self._modules = StandingFile(root.name_of(_MODULES))
-        self._seqnum = StandingFile(root.name_of(_SEQNUM))
+        self._modules = ProcFile(root.name_of(_MODULES))
+        self._seqnum = ProcFile(root.name_of(_SEQNUM))
         # The kernel's configuration decides it (CONFIG_MODULES), so it is asked only once.
         self._modular = os.path.exists(self._modules.path)
-        self._begun = not root.live
+        self._watching = not root.live
         if not root.live:
             self._saved = self._ask()
         elif not self._modular:
             root.missed(_MODULES, FileNotFoundError(errno.ENOENT, ""))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start watching the kernel's events; a second call does nothing.
 
         A perf ring is opened for each CPU, which takes the kernel 0.1 ms each.
         """
-        if self._begun:
+        if self._watching:
             return
         try:
             self._events = KernelEvents()
@@ -131,11 +137,11 @@ class Watch:
             self._uevents = ModuleEvents()
         except (OSError, ValueError) as error:
             self.root.missed("NETLINK_KOBJECT_UEVENT", error)
-        self._begun = True
+        self._watching = True
 
     def close(self) -> None:
         """Stop watching."""
-        self._begun = False
+        self._watching = False
         self._modules.close()
         self._seqnum.close()
         for events in (self._events, self._uevents):
@@ -156,31 +162,33 @@ class Watch:
 
     def generation(self) -> Generation:
         """Return the present generation; start watching if that has not been done."""
-        self.begin()
+        self.start()
         if self._events is not None:
             self._events.follow()
-        return self.glance()
+        return self.poll()
 
-    def glance(self) -> Generation:
+    def poll(self) -> Generation:
         """Return the present generation, but do not look for CPUs that have come online.
 
-        Return :data:`UNASKED` before :meth:`begin`.
+        Return :data:`NOT_WATCHING` before :meth:`start`.
         """
-        return self._saved or (self._ask() if self._begun else UNASKED)
+        return self._saved or (self._ask() if self._watching else NOT_WATCHING)
 
     def _ask(self) -> Generation:
         if not self.root.live:
             return Generation(self.root.read(_MODULES), None, None)
-        text = self._asked(_MODULES, self._modules.text) if self._modular else None
+        text = self._try(_MODULES, self._modules.text) if self._modular else None
         # Only after the text: the event of a change that the text shows has been sent by now.
-        uevents = self._uevents.drain() if self._uevents else self._asked(_SEQNUM, self._all)
+        uevents = (
+            self._uevents.drain() if self._uevents else self._try(_SEQNUM, self._count_all)
+        )
         return Generation(text, uevents, self._events.drain() if self._events else None)
 
-    def _all(self) -> dict[str, int]:
+    def _count_all(self) -> dict[str, int]:
         """Return the number of events of all devices, for lack of those of modules alone."""
         return {"a device or a module": int(self._seqnum.value())}
 
-    def _asked(self, name: str, ask: Callable[[], T]) -> T | None:
+    def _try(self, name: str, ask: Callable[[], T]) -> T | None:
         try:
             return ask()
         except OSError as error:

@@ -12,9 +12,10 @@ from .._elf.constants import (
     ELFDATA2LSB,
     ELFDATA2MSB,
     MACHINES,
+    machine_name,
 )
 from .._errors import HiddenError, lacks_room
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 from .._typing import Final, NamedTuple
 from .machines import NO_MACHINE, Machine, machine_of
 from .modules import parse_number
@@ -78,13 +79,11 @@ class Host(NamedTuple):
 
     @classmethod
     def of_notes(cls, e_machine: int, notes: tuple[Note, ...]) -> Host:
-        """Return what is known from a kernel's ELF file, 64-bit and little-endian, alone.
+        """Return the facts from a kernel's ELF file alone: its machine and its notes.
 
-        That is its machine and its notes.
+        The file is 64-bit and little-endian.
         """
-        names = [name for name, number in MACHINES.items() if number == e_machine]
-        wide = [name for name in names if name.endswith(("64", "64le"))]
-        machine = next(iter(wide[-1:] or names), None)
+        machine = machine_name(e_machine, ELFCLASS64, ELFDATA2LSB)
         return cls(None, None, machine, None, 64, "little", notes, e_machine)
 
     @property
@@ -143,8 +142,8 @@ def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> Machine:
     ``uname -m`` of this process is used only if the kernel is the running one and the text has
     no evidence, and only if its word size is the text's.
     """
-    if told := root.text("proc/sys/kernel/arch"):  # since Linux 6.1
-        return Machine(told, None)
+    if name := root.text("proc/sys/kernel/arch"):  # since Linux 6.1
+        return Machine(name, None)
 
     found = machine_of(bits, landmarks)
     if root.live and found == NO_MACHINE:
@@ -233,15 +232,15 @@ def read_access(root: Root) -> Access:
     )
 
 
-class Rule:
-    """The rule of :class:`Access` for other threads of the running machine.
+class AccessRule:
+    """The rule of :class:`Access`, applied to other threads of the running machine.
 
     The files of the settings are kept open, since each open of the device asks for them.
     """
 
     def __init__(self) -> None:
-        self._kptr_restrict = StandingFile("/proc/sys/kernel/kptr_restrict")
-        self._paranoid = StandingFile("/proc/sys/kernel/perf_event_paranoid")
+        self._kptr_restrict = ProcFile("/proc/sys/kernel/kptr_restrict")
+        self._paranoid = ProcFile("/proc/sys/kernel/perf_event_paranoid")
         self._namespaces = os.path.exists("/proc/self/ns/user")
 
     def shows(self, task: int, status: bytes) -> bool:
@@ -272,7 +271,7 @@ class Rule:
         return access.shows
 
 
-def _value(file: StandingFile) -> str | None:
+def _value(file: ProcFile) -> str | None:
     try:
         return file.value().decode().strip()
     except OSError as error:

@@ -41,9 +41,9 @@ def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, in
         root.absent["proc/iomem"] = "its kernel code is not [_text, _etext)"
         return {}
 
-    away = landmarks["_text"] - start
-    places = {name: (low + away, high + away) for name, (low, high) in found.items()}
-    if not all(0 <= low < high <= 1 << 64 for low, high in places.values()):
+    distance = landmarks["_text"] - start
+    ranges = {name: (low + distance, high + distance) for name, (low, high) in found.items()}
+    if not all(0 <= low < high <= 1 << 64 for low, high in ranges.values()):
         root.absent["proc/iomem"] = "one of its ranges is not of 64 bits"
         return {}
-    return places
+    return ranges

@@ -19,7 +19,7 @@ from .._errors import KallsymsError
 from .._note import PFX_PREFIX
 from .._typing import Final, NamedTuple
 from . import byte_gather
-from .byte_gather import U8, U64, Index, Mask
+from .arrays import U8, U32, U64, Index, Mask
 from .generation import Generation
 from .kallsyms_lines import (
     NEWLINE,
@@ -32,17 +32,14 @@ from .kallsyms_lines import (
     parse_heads,
     split_lines,
 )
-from .marks import mapping_symbols
+from .labels import find_labels, may_be_labels
 from .reader_thread import LONGEST, PAD, LineBlock, ReaderThread, too_long
 from .respelled import has_crlf, respelled
 
-U32 = npt.NDArray[np.uint32]
 Item = TypeVar("Item", np.uint8, np.uint32, np.uint64)
 
 _LINES: Final = 1 << 17
 """The number of lines that there is room for at first."""
-_BEGINS_LABEL: Final = np.array([chr(c) in "$.L" for c in range(256)])
-"""True for the bytes with which names start that the kernel can ignore (``marks.py``)."""
 _NOT_A_MODULE: Final = re.compile(rb"[\0-\x20\[\]]")
 """The bytes that the name in a bracket never has."""
 _HASHES: Final = 1 << 16
@@ -56,7 +53,7 @@ class Kallsyms(NamedTuple):
     - ``strings`` (uint8): the names in the text's order, each with its terminating NUL. If
       ``foo`` follows ``__pfx_foo`` in the text, it is the tail of that string
     - ``ignored``: the numbers of the lines, ascending, that the kernel's lookup ignores
-      (``marks.py``)
+      (``labels.py``)
     - ``runs``: the first line of each run of lines with one bracket, and the name in the
       bracket, None for the kernel's own
     - ``digits``: the number of digits of an address, 8 or 16
@@ -156,7 +153,7 @@ class _KallsymsParser:
     ) -> Kallsyms | None:
         """Return the text of ``blocks``; None if there are none."""
         generation: Generation | None = None
-        for buffer, start, end, asked in blocks:
+        for buffer, start, end, present in blocks:
             self._take_block(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
             if progress is not None:
                 progress(end - start)
@@ -164,7 +161,7 @@ class _KallsymsParser:
                 # The kernel prints up to a page ahead of what is read. So it may have printed
                 # the first bracket before the generation of that bracket's block was asked
                 # for: the generation of the block before counts.
-                generation = asked
+                generation = present
         if generation is None:
             return None
         return Kallsyms(
@@ -196,7 +193,7 @@ class _KallsymsParser:
         name, strings = self.name.filled[lines], self.strings.filled
         ignored = np.zeros(len(lines), np.bool_)
         for kernel, chosen in ((True, is_kernel), (False, ~is_kernel)):
-            ignored[chosen] = mapping_symbols(strings, name[chosen], kernel)
+            ignored[chosen] = find_labels(strings, name[chosen], kernel)
         return lines[ignored]
 
     def _take_block(self, text: U8) -> None:
@@ -238,8 +235,8 @@ class _KallsymsParser:
 
         first = lines.heads["first"]
         length = name_ends - lines.names
-        if (maybe := _BEGINS_LABEL.take(lines.heads["name"])).any():
-            self.labels.append(_begins_label(first, maybe) + self.lines)
+        if len(labels := may_be_labels(lines.heads["name"], first)):
+            self.labels.append(labels + self.lines)
         self._note_landmarks(lines, first, length, address)
 
         tail = find_tails(lines, length, first, PFX_PREFIX)
@@ -339,17 +336,6 @@ def _empty(reader: ReaderThread) -> KallsymsError:
         "Save it with cat, or use ksyms collect: tar and copies by size store a file of /proc "
         "as empty, since its size there is 0.",
     )
-
-
-def _begins_label(first: U64, maybe: Mask) -> Index:
-    """Return the rows of ``maybe`` whose names start with ``$``, ``.L`` or ``L0``.
-
-    ``first`` has the first bytes of each name as a little-endian word.
-    """
-    rows = np.flatnonzero(maybe)
-    two = (first[rows] & np.uint64(0xFFFF)).astype("<u2").view("S2")
-    found: Index = rows[(two == b".L") | (two == b"L0") | (two.astype("S1") == b"$")]
-    return found
 
 
 def _hash(first: U64, length: Index) -> U64:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from .._typing import Final, NamedTuple
 from . import byte_gather
-from .byte_gather import U8, U64, Index, Mask, Windows
+from .arrays import U8, U64, Index, Mask
+from .byte_gather import Windows
 from .reader_thread import PAD
 
 NEWLINE: Final = 10
@@ -33,7 +34,7 @@ _IS_DIGIT: Final = np.array([chr(c) in "0123456789abcdef" for c in range(256)])
 _HEADS: Final = {
     digits: np.dtype(
         {
-            "names": ["high", "low", "before", "letter", "behind", "name", "first"][narrow:],
+            "names": ["high", "low", "before", "letter", "after", "name", "first"][narrow:],
             "formats": ["<u8", "<u8", "u1", "u1", "u1", "u1", "<u8"][narrow:],
             "offsets": [0, *(digits + n for n in (-8, 0, 1, 2, 3, 3))][narrow:],
             "itemsize": byte_gather.WINDOW,
@@ -43,12 +44,12 @@ _HEADS: Final = {
 }
 """The dtype of the first bytes of a line, by the number of its address' digits.
 
-``high`` and ``low`` are eight digits each, ``before`` and ``behind`` the spaces around the
+``high`` and ``low`` are eight digits each, ``before`` and ``after`` the spaces around the
 letter, ``name`` is the name's first byte and ``first`` its first eight::
 
     ffffffffc02f82c0 t v9fs_mount
     high    low     |||name
-                    ||behind
+                    ||after
                     |letter
                     before
 """
@@ -112,7 +113,7 @@ def split_lines(text: U8, starts: Index, ends: Index, digits: int) -> Lines:
 def parse_heads(lines: Lines) -> tuple[U64, Mask]:
     """Return the address of each line, and a mask of the lines with a malformed start."""
     heads = lines.heads
-    bad = (lines.ends <= lines.names) | (heads["before"] != SPACE) | (heads["behind"] != SPACE)
+    bad = (lines.ends <= lines.names) | (heads["before"] != SPACE) | (heads["after"] != SPACE)
     bad |= ~_IS_LETTER[heads["letter"]]
     low = _parse_hexadecimal(heads["low"], bad)
     if lines.digits == 8:

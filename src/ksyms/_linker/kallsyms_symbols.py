@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import numpy as np
-import numpy.typing as npt
 
 from .._elf.constants import (
     STB_GLOBAL,
@@ -17,14 +16,12 @@ from .._elf.constants import (
     st_info,
 )
 from .._typing import Final
+from .arrays import I64, U8, U32, Index
 from .files import Role, Symbols, all_name
 from .kallsyms import Kallsyms
 
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
 
-
-def _letters_to_info() -> npt.NDArray[np.uint8]:
+def _letters_to_info() -> U8:
     table = np.zeros(256, np.uint8)
     for letter in range(256):
         char = chr(letter)
@@ -50,7 +47,7 @@ def lines_of(text: Kallsyms) -> dict[str | None, list[slice]]:
     return lines
 
 
-def with_role(symbols: Symbols, role: npt.NDArray[np.uint8]) -> Symbols:
+def with_role(symbols: Symbols, role: U8) -> Symbols:
     """Return ``symbols`` with the given roles (uint8, one for each symbol).
 
     ELF has no type for a symbol that is listed but names no address. Such symbols, except the
@@ -85,10 +82,8 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     # With arrays, since a text edited by hand can have as many runs as lines.
     starts = np.array([part.start for part in lines], np.int64)
     count = np.array([part.stop for part in lines], np.int64) - starts
-    behind = np.cumsum(count)
-    rows = np.arange(behind[-1] if len(lines) else 0) + np.repeat(
-        starts - behind + count, count
-    )
+    total = np.cumsum(count)
+    rows = np.arange(total[-1] if len(lines) else 0) + np.repeat(starts - total + count, count)
 
     ends = np.append(text.name, np.uint32(len(text.strings)))[starts + count].astype(np.int64)
     begins = text.name[starts].astype(np.int64)
@@ -102,7 +97,7 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     return _table(text, rows, name, strings, ignored)
 
 
-def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, npt.NDArray[np.intp]]:
+def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, Index]:
     """Return a run's names, its strings, and the numbers of its ignored lines.
 
     The names of a run lie together in the text's strings.
@@ -117,10 +112,10 @@ def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, npt.NDArray[np.intp]]:
 
 def _table(
     text: Kallsyms,
-    lines: slice | npt.NDArray[np.int64],
+    lines: slice | I64,
     name: U32,
     strings: U8,
-    ignored: npt.NDArray[np.intp],
+    ignored: Index,
 ) -> Symbols:
     """Return the symbols of ``lines``, whose names are at the offsets ``name`` of ``strings``.
 

@@ -7,15 +7,17 @@ from functools import cached_property
 
 from .._errors import KallsymsError
 from .._typing import TYPE_CHECKING, Final
-from .generation import UNASKED, Generation, Watch
+from .generation import NOT_WATCHING, Generation, Watch
 from .host import STEADY, hidden
 from .machines import MACHINE_LANDMARKS
 from .reader_thread import ReaderThread
 from .root import Root
 
 if TYPE_CHECKING:
+    from .exact_sizes import ExactSizes
     from .files import Files
-    from .members import Members, Reading
+    from .raw_files import RawFileReader
+    from .reading import Reading
 
 
 class Linker:
@@ -97,16 +99,17 @@ class Linker:
         """
         source = self.root.open_kallsyms()
         live = self.root.live
-        with ReaderThread(source, self.root.kallsyms, self._watch.glance, live) as ahead:
+        with ReaderThread(source, self.root.kallsyms, self._watch.poll, live) as ahead:
             # The kernel prints its own symbols first, which never move, so there is time to
             # start watching.
-            self._watch.begin()
+            self._watch.start()
             # These import numpy, which takes longer than the kernel takes to print.
-            from .bpf import NAME, read_programs
+            from .boundaries import LANDMARKS
+            from .bpf_programs import NAME as BPF
+            from .bpf_programs import read_programs
             from .kallsyms import read_kallsyms
             from .kallsyms_symbols import lines_of
-            from .members import Reading, came
-            from .regions import LANDMARKS
+            from .reading import Reading, find_newcomers
 
             if live:
                 self.root.keep(STEADY)  # in the time until the first text arrives
@@ -122,19 +125,21 @@ class Linker:
                 "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
             )
 
-        if text.generation is UNASKED:  # lines that can change came before the watch had begun
+        # The lines that can change came before the watch had started.
+        if text.generation is NOT_WATCHING:
             return self.read()
 
         lines = lines_of(text)
         # Read before moved() is called, which then covers them too.
-        programs = read_programs(self.root) if NAME in lines else None
-        told = live and text.generation.text is not None
-        return Reading(text, lines, programs, came(text, lines) if told else ())
+        programs = read_programs(self.root) if BPF in lines else None
+        has_modules = live and text.generation.text is not None
+        newcomers = find_newcomers(text, lines) if has_modules else ()
+        return Reading(text, lines, programs, newcomers)
 
     def moved(self, reading: Reading) -> list[str]:
-        """Return the changes since ``reading`` was begun, in words; empty if there are none."""
+        """Return the changes since ``reading`` began, in words; empty if there are none."""
         before, now = reading.text.generation, self.generation()
-        if before == now and not self._watch.unsure and not reading.came:
+        if before == now and not self._watch.unsure and not reading.newcomers:
             return []
 
         words = before.moved(now)
@@ -143,15 +148,15 @@ class Linker:
         # event was sent; at the same time it drops a reference (kernel/module/main.c,
         # do_init_module). So a changed reference count is the only sign of it.
         if released := before.released(now):
-            for name in sorted(self._members.initializing(reading).intersection(released)):
-                words.append(f"module {name} let go of its init section")
+            for name in sorted(self._raw_files.initializing(reading).intersection(released)):
+                words.append(f"module {name} freed its init section")
 
         listed: set[int] = set()
         for part in reading.lines.get("bpf", ()):
             listed.update(reading.text.address[part].tolist())
         if self._watch.leaving(listed):
             words.append("a BPF program was about to go")
-        return words or [f"{what} came and went" for what in reading.came]
+        return words or [f"{what} came and went" for what in reading.newcomers]
 
     def files(self, reading: Reading) -> Files:
         """Return the linker files of ``reading``; the rest, such as sysfs, is read now.
@@ -159,10 +164,20 @@ class Linker:
         Raises:
             KallsymsError: a file such as /proc/modules is not what the kernel prints.
         """
-        return self._members.files(reading, self.generation)
+        from .assemble import assemble
+
+        raw = self._raw_files.read(reading)
+        later = self.generation()
+        return assemble(raw, reading.text, later, self.root, self._exact_sizes)
 
     @cached_property
-    def _members(self) -> Members:
-        from .members import Members
+    def _raw_files(self) -> RawFileReader:
+        from .raw_files import RawFileReader
 
-        return Members(self.root, self.debug, self.btf, self.progress)
+        return RawFileReader(self.root, self.btf)
+
+    @cached_property
+    def _exact_sizes(self) -> ExactSizes:
+        from .exact_sizes import ExactSizes
+
+        return ExactSizes(self.root, self.debug, self.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._elf.constants import EM_386, EM_ARM, EM_PPC64
 from .._typing import Final, NamedTuple
 
 
@@ -17,9 +18,9 @@ class Machine(NamedTuple):
 
 NO_MACHINE: Final = Machine(None, None)
 """The machine is not known."""
-_I386: Final = Machine(None, 3)  # i386 to i686: uname's name has the processor's family
-_ARM: Final = Machine(None, 40)  # armv6l, armv7l, armv8l: one kernel can run on several
-_POWER: Final = Machine(None, 21)  # ppc64 or ppc64le
+_I386: Final = Machine(None, EM_386)  # i386 to i686: uname's name has the processor's family
+_ARM: Final = Machine(None, EM_ARM)  # armv6l, armv7l, armv8l: one kernel can run on several
+_POWER: Final = Machine(None, EM_PPC64)  # ppc64 or ppc64le
 _X86: Final = Machine("x86_64", None)
 
 _NAMES: Final[tuple[tuple[int, Machine, tuple[str, ...]], ...]] = (

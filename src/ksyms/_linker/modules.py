@@ -142,15 +142,6 @@ def parse_number(text: str) -> int:
     return int(text)
 
 
-def is_init(section: str) -> bool:
-    """Return True for a section that the kernel frees once the module is initialized.
-
-    The rule is that of kernel/module/main.c, module_init_section, and for arm that of
-    arch/arm/kernel/module.c.
-    """
-    return section.startswith((".init", ".ARM.exidx.init", ".ARM.extab.init"))
-
-
 def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
     """Return the start and the name of each section of module ``name`` in sysfs, by start.
 

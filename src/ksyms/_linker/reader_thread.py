@@ -6,18 +6,26 @@ kernel prints while numpy is still being imported. Nothing here needs numpy.
 
 Buffers circulate between the two threads, through three queues::
 
-    reader thread                                         parser (blocks())
+    reader thread                                       parser (blocks())
 
-    _free -> take a buffer, all zeros
-             _begun.put(buffer, generation) ------------> _begun.get(): knows the buffer
-             read into it ...                             _filled(): takes what has come so far
-             _ended.put(length) ------------------------> _ended.get(): takes the rest
-             next buffer                                  writes zeros into it
-                                                  _free <-----+
+    _free ---> takes a buffer, all zeros
+      ^        _started.put(buffer, generation) ------> _started.get(): knows the buffer
+      |        reads into it ...                        _filled(): takes what has come so far
+      |        _ended.put(length) --------------------> _ended.get(): takes the rest
+      |        takes the next buffer                    writes zeros into it
+      +--------------------------------------------------- _free.put(buffer)
 
 While a buffer is being read into, the text in it ends at its first zero byte, since no text has
 a zero byte. So the parser sees how far the reader is without any lock. If the reader had to
-report it, it would wait for Python's global lock longer than it reads.
+report it, it would wait for Python's global lock longer than it reads. A buffer that is partly
+filled, after one that ended within the line of ``alpha``::
+
+    |          ...f0 t al | pha NEWLINE ...00 t beta NEWLINE ...10 t ga | 0 0 0 0 0 0 | PAD |
+               ^          ^                                  ^          ^
+               start      _HEADROOM                          end        _filled()
+
+The rest of the buffer before, ``...f0 t al``, is copied before the text, so the block from
+``start`` to ``end`` is whole lines in one piece.
 """
 
 from __future__ import annotations
@@ -33,49 +41,53 @@ from .._note import PFX_PREFIX
 from .._threads import begin
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .generation import Generation
-from .root import unreadable
+from .root import unreadable_text
 
 if TYPE_CHECKING:
     from _thread import LockType
 
 LONGEST: Final = 1 << 13
-"""The most bytes that a line may have: KSYM_NAME_LEN is 512 since Linux 6.1."""
+"""The most bytes that a line may have.
+
+KSYM_NAME_LEN is 512 since Linux kernel commit b8a94bfb3395 ("kallsyms: increase maximum kernel
+symbol length to 512") (in v6.1).
+"""
 PAD: Final = 48
 """Readable bytes after a block; their contents are undefined."""
 _HEADROOM: Final = 2 * LONGEST
 """Bytes of a buffer before the text that is read, for the rest of the previous buffer."""
 _BUFFER: Final = 1 << 18
 """Bytes of text that a buffer holds."""
-_ENOUGH: Final = 1 << 17
+_PARSED_EARLY: Final = 1 << 17
 """The fewest new bytes of a live text that are parsed while more are read."""
 _POLL: Final = 0.0005
 """Seconds between two checks for that many new bytes of a live text."""
-_PATIENCE: Final = 1.0
+_LIFE_CHECK: Final = 1.0
 """Seconds between two checks that the thread still lives."""
 _FEW: Final = 2
 """The number of buffers for a file, which is read as fast as it is parsed."""
 _MANY: Final = 24
 """The number of buffers for a text that the kernel prints, which is the slowest step."""
-_PAIR: Final = b" " + PFX_PREFIX
+_PFX_LINE: Final = b" " + PFX_PREFIX
 
 
 class LineBlock(NamedTuple):
     """Whole lines: the bytes from ``start`` to ``end`` of ``buffer``, with PAD bytes after.
 
-    ``asked`` is the generation that was taken before any of them was read.
+    ``generation`` was taken before any of them was read.
     """
 
     buffer: bytearray | mmap.mmap
     start: int
     end: int
-    asked: Generation
+    generation: Generation
 
 
-class _Begun(NamedTuple):
-    """A buffer that is being read into; ``asked`` is the generation taken before that."""
+class _StartedBuffer(NamedTuple):
+    """A buffer that is being read into; ``generation`` was taken before that."""
 
     buffer: mmap.mmap
-    asked: Generation
+    generation: Generation
 
 
 class _BufferPart(NamedTuple):
@@ -85,7 +97,7 @@ class _BufferPart(NamedTuple):
     start: int
     end: int
     done: bool
-    asked: Generation
+    generation: Generation
 
 
 class ReaderThread:
@@ -113,11 +125,11 @@ class ReaderThread:
         self.live = live
         self._source = source
         self._ask = ask
-        self._poll = _POLL if live else _PATIENCE
+        self._poll = _POLL if live else _LIFE_CHECK
         self._stopped = False
         self._still_to_make = _MANY if live else _FEW
         self._free: queue.SimpleQueue[mmap.mmap | None] = queue.SimpleQueue()
-        self._begun: queue.SimpleQueue[_Begun | Exception] = queue.SimpleQueue()
+        self._started: queue.SimpleQueue[_StartedBuffer | Exception] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
         try:
             self._thread: LockType | None = begin(self._run)
@@ -146,8 +158,8 @@ class ReaderThread:
             SourceError: the text cannot be read.
             KallsymsError: it ends within a line, or a line is too long.
         """
-        rest, start, asked = b"", _HEADROOM, None
-        for buffer, part_start, part_end, done, asked in self._parts():
+        rest, start, generation = b"", _HEADROOM, None
+        for buffer, part_start, part_end, done, generation in self._parts():
             if part_start == _HEADROOM:  # a new buffer: the rest of the last one goes before it
                 start = _HEADROOM - len(rest)
                 buffer[start:_HEADROOM] = rest
@@ -157,17 +169,17 @@ class ReaderThread:
                 raise too_long(self.path)
             end = _before_pair(buffer, start, line_end)
             if end > start:
-                yield LineBlock(buffer, start, end, asked)
+                yield LineBlock(buffer, start, end, generation)
                 start = end
 
             rest = bytes(buffer[start:part_end])
             if done:
                 buffer[_HEADROOM:part_end] = bytes(part_end - _HEADROOM)
                 self._free.put(buffer)
-        if rest and asked is not None:
-            yield self._last_block(rest, asked)
+        if rest and generation is not None:
+            yield self._last_block(rest, generation)
 
-    def _last_block(self, rest: bytes, asked: Generation) -> LineBlock:
+    def _last_block(self, rest: bytes, generation: Generation) -> LineBlock:
         """Return the lines that were held back, at the end of the text.
 
         Raises:
@@ -179,16 +191,16 @@ class ReaderThread:
                 f"{self.path} ends within a line: {line[:60]!r}.",
                 "The text was cut short: save the whole of /proc/kallsyms again.",
             )
-        return LineBlock(bytearray(rest + bytes(PAD)), 0, len(rest), asked)
+        return LineBlock(bytearray(rest + bytes(PAD)), 0, len(rest), generation)
 
     def _parts(self) -> Iterator[_BufferPart]:
         """Yield each buffer's text: as it fills if the text is live, else once it is full."""
         length = _BUFFER
         while length == _BUFFER:
-            begun = self._next_begun()
-            if isinstance(begun, Exception):
-                raise self._error(begun)
-            buffer, asked = begun
+            started = self._next_started()
+            if isinstance(started, Exception):
+                raise self._error(started)
+            buffer, generation = started
             start, done = _HEADROOM, False
             while not done:
                 try:
@@ -199,11 +211,11 @@ class ReaderThread:
                 except queue.Empty:
                     self._check_alive()
                     end = _filled(buffer, start)
-                if done or end - start >= _ENOUGH:
-                    yield _BufferPart(buffer, start, end, done, asked)
+                if done or end - start >= _PARSED_EARLY:
+                    yield _BufferPart(buffer, start, end, done, generation)
                     start = end
 
-    def _next_begun(self) -> _Begun | Exception:
+    def _next_started(self) -> _StartedBuffer | Exception:
         """Return the next buffer; without a thread, read into it first."""
         if self._thread is None:
             try:
@@ -213,7 +225,7 @@ class ReaderThread:
                 return error
         while True:
             try:
-                return self._begun.get(timeout=_PATIENCE)
+                return self._started.get(timeout=_LIFE_CHECK)
             except queue.Empty:
                 self._check_alive()
 
@@ -224,12 +236,12 @@ class ReaderThread:
             MemoryError: it ended without either, since no memory was left for the error.
         """
         ended = self._thread is not None and not self._thread.locked()
-        if ended and self._begun.empty() and self._ended.empty():
+        if ended and self._started.empty() and self._ended.empty():
             raise MemoryError
 
     def _error(self, error: Exception) -> Exception:
         """Return the error to raise for one of the reader's."""
-        return unreadable(self.path, error) if isinstance(error, OSError) else error
+        return unreadable_text(self.path, error) if isinstance(error, OSError) else error
 
     # -- the reader's side --
 
@@ -239,7 +251,7 @@ class ReaderThread:
                 while (buffer := self._take_buffer()) is not None and self._fill(buffer):
                     pass
             except Exception as error:  # raised by the parser's side, wherever it waits
-                self._begun.put(error)
+                self._started.put(error)
                 self._ended.put(error)
 
     def _take_buffer(self) -> mmap.mmap | None:
@@ -254,7 +266,7 @@ class ReaderThread:
 
     def _fill(self, buffer: mmap.mmap) -> bool:
         """Read on into ``buffer``; return False at the end of the text."""
-        self._begun.put(_Begun(buffer, self._ask()))
+        self._started.put(_StartedBuffer(buffer, self._ask()))
         length = more = 0
         with memoryview(buffer)[_HEADROOM : _HEADROOM + _BUFFER] as view:
             while length < _BUFFER and (more := self._source.readinto(view[length:])):
@@ -279,7 +291,7 @@ def _before_pair(buffer: mmap.mmap, start: int, end: int) -> int:
         ...10 t beta\n
     """
     line = max(start, buffer.rfind(b"\n", start, max(start, end - 1)) + 1)
-    is_pair = end - line <= LONGEST and buffer.find(_PAIR, line, line + 26) >= 0
+    is_pair = end - line <= LONGEST and buffer.find(_PFX_LINE, line, line + 26) >= 0
     return line if is_pair else end
 
 

@@ -17,7 +17,7 @@ from .._compressed import (
     pieces_of,
     read_stream,
 )
-from .._errors import SourceError, reason
+from .._errors import SourceError, os_error, reason, unreadable
 from .._note.facts import NO_MODULES
 from .._typing import TYPE_CHECKING, Final
 from .fread import FreadReader
@@ -83,7 +83,7 @@ class Root:
             try:
                 data = read_stream(path)
             except (OSError, ValueError) as error:
-                raise unreadable(path, error) from None
+                raise unreadable_text(path, error) from None
         elif data is None and not os.path.isfile(path):
             raise SourceError(
                 f"{path} is neither a directory nor an archive.",
@@ -109,7 +109,7 @@ class Root:
                 return io.BytesIO(contents(self.kallsyms))
             return FreadReader(open_stream(self.kallsyms))
         except (OSError, ValueError) as error:
-            raise unreadable(self.kallsyms, error) from None
+            raise unreadable_text(self.kallsyms, error) from None
 
     def keep(self, names: Iterable[str]) -> None:
         """Read the files ``names``, and keep the contents of each for the next :meth:`read`.
@@ -156,7 +156,7 @@ class Root:
             ValueError: it is not a regular file of a saved copy.
         """
         if self._archive is not None or self.alone:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise os_error(errno.ENOENT)
         if self.live:
             return os.open(self.name_of(name), os.O_RDONLY | os.O_CLOEXEC)
         return _beneath.open_regular(self.path, name)
@@ -212,13 +212,10 @@ class Root:
         return os.path.join(self.path, name)
 
 
-def unreadable(path: str, error: OSError | ValueError) -> SourceError:
+def unreadable_text(path: str, error: OSError | ValueError) -> SourceError:
     """Return the error for a text of symbols that cannot be read."""
-    return SourceError(
-        f"{path} cannot be read: {reason(error)}.",
-        "Mount /proc, or name a saved copy with --root or --kallsyms.",
-        errno=getattr(error, "errno", None),
-    )
+    remedy = "Mount /proc, or name a saved copy with --root or --kallsyms."
+    return unreadable(path, error, remedy)
 
 
 def _read_all(fd: int, most: int) -> bytes:

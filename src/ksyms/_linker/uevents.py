@@ -3,7 +3,8 @@
 The kernel sends ``add@/module/NAME`` once a module is Live (kernel/module/main.c,
 do_init_module; before Linux 5.11 in sysfs.c, mod_sysfs_setup), and ``remove@/module/NAME``
 before a module's symbols are removed from kallsyms (free_module). Since 5.11 it sends neither
-for a module whose init fails; the text itself is the evidence then (:func:`~.members.came`).
+for a module whose init fails; the text itself is the evidence then
+(:func:`~.reading.find_newcomers`).
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ class ModuleEvents:
 def _is_told() -> bool:
     """Return True if the kernel sends events of modules to this thread's network namespace.
 
-    Since Linux 4.18 it sends them to the namespaces that the initial user namespace owns
-    (lib/kobject_uevent.c, uevent_net_init). A kernel without user or network namespaces has
-    only the initial ones.
+    Since Linux kernel commit a3498436b3a0 ("netns: restrict uevents") (in v4.18) it sends them
+    to the namespaces that the initial user namespace owns (lib/kobject_uevent.c,
+    uevent_net_init). A kernel without user or network namespaces has only the initial ones.
     """
     user, net = "/proc/thread-self/ns/user", "/proc/thread-self/ns/net"
     if not (os.path.exists(user) and os.path.exists(net)):

@@ -71,7 +71,7 @@ def library() -> str:
     except OSError as error:
         raise ServeError(
             f"{directory} cannot be written: {reason(error)}.",
-            f"Have room in {_OF_ROOT}."
+            f"Make room in {_OF_ROOT}."
             if root
             else "Set XDG_CACHE_HOME to a directory of your own.",
             errno=error.errno,
@@ -96,7 +96,7 @@ def _build(path: str, mode: int) -> None:
         )
         if run.returncode:
             raise ServeError(
-                f"{compiler} cannot build what maps the device: "
+                f"{compiler} cannot build the library that maps the device: "
                 f"{(run.stderr.strip().splitlines() or ['it says nothing'])[-1]}.",
                 "Install the C library's headers (libc6-dev).",
             )
@@ -124,7 +124,7 @@ def _compiler() -> str:
                 if os.access(path, os.X_OK):
                     return path
     raise ServeError(
-        f"There is no C compiler to build what maps the device{refused}.",
+        f"There is no C compiler to build the library that maps the device{refused}.",
         "Install gcc or clang; or have the program mmap() the device itself.",
         errno=errno.ENOENT,
     )

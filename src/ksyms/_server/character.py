@@ -8,7 +8,7 @@ from typing import Any
 
 from .._device import Device
 from .._transport import Channel, CharacterDevice, check_namespace, connect
-from .life import Life, notify
+from .lifecycle import Lifecycle, notify
 from .server import Server
 
 
@@ -39,9 +39,9 @@ class CharacterServer(Server):
             def end(force: bool) -> None:
                 """Do nothing: the process's exit closes the connection, and so the device."""
 
-            life = Life({self.name: device}, end, self.event)
-            stack.enter_context(life.signals())
-            self.serve(life, channel, character, nullcontext())
+            lifecycle = Lifecycle({self.name: device}, end, self.event)
+            stack.enter_context(lifecycle.signals())
+            self.serve(lifecycle, channel, character, nullcontext())
         self.event("ended")
 
     def _ready(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .._beneath import open_regular
 from .._device import Device
-from .._errors import ServeError, reason
+from .._errors import ServeError, os_error, reason
 from .._note.schema import has
 from .._paths import UntrustedError, descend, place
 from .._threads import begin
@@ -22,23 +22,23 @@ from .._transport import (
     STATUS,
     Channel,
     Directory,
-    check,
+    check_fuse,
     check_namespace,
+    find_mount,
     mount,
-    mounted,
+    try_unmount,
     unmount,
-    unmounted,
 )
-from .life import Life, notify
+from .lifecycle import Lifecycle, notify
 from .server import DEVICE, PATIENCE, Server
 
 FILE: Final = "vmlinux"
-_PLACE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST: Final = 1 << 20  # bytes read of .status: ten times what the listed openers take
-_NUMBER: Final = (int, type(None))
+_NUMBER_OR_NONE: Final = (int, type(None))
 _FACTS: Final[dict[str, Any]] = {
     "pid": int,
-    "generation": {"*": _NUMBER},
+    "generation": {"*": _NUMBER_OR_NONE},
     "sources_missing": {"*": str},
     "shared": bool,
     "taken": int,
@@ -81,24 +81,24 @@ class DirectoryServer(Server):
         """Serve until a signal or an unmount ends it; see :meth:`Server.run`."""
         with ExitStack() as stack:
             check_namespace()
-            check()
-            at = stack.enter_context(self._place())
+            check_fuse()
+            at = stack.enter_context(self._mount_point())
             latest = self.latest(stack)
             several = replace(self.policy, opens_per_process=None)
             files = {DEVICE: Device(self.policy), FILE: Device(several)}
 
             def end(force: bool) -> None:
-                if not unmounted(mounted_at, FORCE if force else 0):
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+                if not try_unmount(mounted_at, FORCE if force else 0):
+                    raise os_error(errno.EBUSY)
 
-            life = Life(files, end, self.event)
+            lifecycle = Lifecycle(files, end, self.event)
 
             # From here on a signal is counted and raises nothing, so no mount is left behind.
-            stack.enter_context(life.signals())
-            self._recover(at)  # another server may have mounted meanwhile
+            stack.enter_context(lifecycle.signals())
+            self._remove_dead_mounts(at)  # another server may have mounted meanwhile
             mounted_at = mount(at, self.allow_other)
             stack.callback(os.close, mounted_at.fd)
-            stack.callback(unmounted, mounted_at, FORCE)
+            stack.callback(try_unmount, mounted_at, FORCE)
             channel = Channel(mounted_at.fd)
             tree = Directory(
                 channel,
@@ -111,11 +111,11 @@ class DirectoryServer(Server):
                 self.event,
             )
 
-            self.serve(life, channel, tree, self._linked())
+            self.serve(lifecycle, channel, tree, self._linked())
         self.event("ended")
 
     @contextmanager
-    def _place(self) -> Iterator[int]:
+    def _mount_point(self) -> Iterator[int]:
         """Open the directory to mount on, and make it if it does not exist.
 
         A dead mount of an earlier server is removed first.
@@ -126,29 +126,29 @@ class DirectoryServer(Server):
             if name in ("", ".", ".."):
                 parent, name = self.directory, ""
             try:
-                above = _descended(parent, stack)
+                above = _open_directory(parent, stack)
                 self.directory = os.path.join(place(above), name) if name else place(above)
-                self._recover(above, name)
+                self._remove_dead_mounts(above, name)
                 if name:
-                    stack.enter_context(_made(above, name))
+                    stack.enter_context(_making_directory(above, name))
             except (OSError, UntrustedError) as error:
-                raise _not_made(self.directory, error) from None
+                raise _not_made_error(self.directory, error) from None
             try:
-                at = os.open(name or ".", _PLACE, dir_fd=above)
+                at = os.open(name or ".", _OPEN_DIRECTORY, dir_fd=above)
             except OSError as error:
                 raise ServeError(
                     f"{self.directory} is not a directory."
                     if error.errno == errno.ENOTDIR
                     else f"{self.directory} cannot be opened: {reason(error)}.",
-                    "Name one, or a place for one.",
+                    "Name a directory, or a path at which one can be made.",
                     errno=error.errno,
                 ) from None
 
             stack.callback(os.close, at)
-            self._empty(at)
+            self._check_empty(at)
             yield at
 
-    def _empty(self, at: int) -> None:
+    def _check_empty(self, at: int) -> None:
         """Check that the directory ``at`` is empty.
 
         Raises:
@@ -173,17 +173,17 @@ class DirectoryServer(Server):
                 errno=errno.ENOTEMPTY,
             )
 
-    def _recover(self, at: int, name: str = "") -> None:
+    def _remove_dead_mounts(self, at: int, name: str = "") -> None:
         """Unmount dead mounts of earlier servers from the directory ``at``, or ``name`` in it.
 
         Raises:
             ServeError: a server answers there, or another file system is mounted.
         """
         directory = os.path.join(place(at), name).rstrip("/") or "/"
-        while (found := mounted(directory)) is not None:
-            self._remove(directory, found.kind, at, name)
+        while (found := find_mount(directory)) is not None:
+            self._remove_dead_mount(directory, found.kind, at, name)
 
-    def _remove(self, directory: str, kind: str, at: int, name: str) -> None:
+    def _remove_dead_mount(self, directory: str, kind: str, at: int, name: str) -> None:
         """Unmount the mount at ``directory``; ServeError if it is not a dead one of ours."""
         if kind != KIND:
             raise ServeError(
@@ -192,7 +192,7 @@ class DirectoryServer(Server):
                 errno=errno.EBUSY,
             )
 
-        if answers(directory):
+        if is_alive(directory):
             raise ServeError(
                 f"{directory} is served already.",
                 "Name another directory, or stop that server.",
@@ -228,9 +228,9 @@ class DirectoryServer(Server):
         with ExitStack() as stack:
             parent, name = os.path.split(self.link)
             try:
-                at = _descended(parent, stack)
+                at = _open_directory(parent, stack)
                 # Replace a link to this device that an earlier server left.
-                if _leads(at, name) == target:
+                if _link_target(at, name) == target:
                     os.unlink(name, dir_fd=at)
                 os.symlink(target, name, dir_fd=at)
             except (OSError, UntrustedError) as error:
@@ -243,11 +243,11 @@ class DirectoryServer(Server):
                 yield
             finally:
                 with suppress(OSError):
-                    if _leads(at, name) == target:
+                    if _link_target(at, name) == target:
                         os.unlink(name, dir_fd=at)
 
 
-def _leads(at: int, name: str) -> str | None:
+def _link_target(at: int, name: str) -> str | None:
     """Return the target of the symlink ``name`` in ``at``; None if it is not a symlink."""
     try:
         return os.readlink(name, dir_fd=at)
@@ -255,7 +255,7 @@ def _leads(at: int, name: str) -> str | None:
         return None
 
 
-def _descended(path: str, stack: ExitStack) -> int:
+def _open_directory(path: str, stack: ExitStack) -> int:
     """Open the directory ``path`` until ``stack`` is closed; return the descriptor."""
     fd = descend(path)
     stack.callback(os.close, fd)
@@ -263,7 +263,7 @@ def _descended(path: str, stack: ExitStack) -> int:
 
 
 @contextmanager
-def _made(above: int, name: str) -> Iterator[None]:
+def _making_directory(above: int, name: str) -> Iterator[None]:
     """Make the directory ``name`` in ``above`` if it does not exist, and then remove it."""
     try:
         os.mkdir(name, 0o755, dir_fd=above)
@@ -277,7 +277,7 @@ def _made(above: int, name: str) -> Iterator[None]:
             os.rmdir(name, dir_fd=above)
 
 
-def _not_made(directory: str, error: OSError | UntrustedError) -> ServeError:
+def _not_made_error(directory: str, error: OSError | UntrustedError) -> ServeError:
     return ServeError(
         f"{directory} cannot be made: {reason(error)}.",
         "Name a directory that is there, or can be made.",
@@ -313,7 +313,7 @@ def status(directory: str) -> dict[str, Any]:
         ) from None
 
 
-def answers(directory: str) -> bool:
+def is_alive(directory: str) -> bool:
     """Return True unless the mount at ``directory`` is dead.
 
     A server that does not answer within PATIENCE is taken to be alive.

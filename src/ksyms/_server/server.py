@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from .._device import Policy
-from .._linker import Linker, Rule
+from .._linker import AccessRule, Linker
 from .._snapshot import Latest, Snapshot
 from .._threads import begin
 from .._transport import Backing, Channel, Gate, Operations, Readers, serve
-from .life import Life
+from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from .._transport import Request
@@ -41,7 +41,7 @@ class Server(ABC):
         call: Callable[[Request, int, float], None] | None = None,
     ) -> None:
         self.policy = Policy(mode=mode, owner=os.geteuid(), group=os.getegid())
-        self.gate = Gate(Rule().shows, event)
+        self.gate = Gate(AccessRule().shows, event)
         self.readers = Readers()
         self.event = event
         self._call = call
@@ -66,23 +66,23 @@ class Server(ABC):
 
     def serve(
         self,
-        life: Life,
+        lifecycle: Lifecycle,
         channel: Channel,
         operations: Operations,
         ready: AbstractContextManager[None],
     ) -> None:
-        """Serve until the end of ``life``; enter ``ready`` once requests are answered."""
+        """Serve until ``lifecycle`` ends; enter ``ready`` once requests are answered."""
 
         def dispatch() -> None:
             try:
                 serve(channel, operations, self._call)
             finally:
-                life.over()
+                lifecycle.connection_closed()
 
         # Waited for only PATIENCE seconds: the connection to /dev/cuse ends with the process.
         ended = begin(dispatch)
         with ready:
-            life.wait(operations)
+            lifecycle.wait(operations)
         ended.acquire(timeout=PATIENCE)
         self.readers.close()
 

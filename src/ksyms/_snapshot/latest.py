@@ -11,7 +11,7 @@ from .._typing import TYPE_CHECKING
 from .snapshot import Snapshot, take_reading
 
 if TYPE_CHECKING:
-    from .._linker.members import Reading
+    from .._linker.reading import Reading
 
 Kept = TypeVar("Kept")
 

@@ -16,8 +16,6 @@ _THIS_MODULE: Final = ".gnu.linkonce.this_module"
 _NAME: Final = {elf.ELFCLASS32: 12, elf.ELFCLASS64: 24}
 """Offset of the name in struct module, after a state and a list_head (linux/module.h)."""
 _LONGEST: Final = 512
-_FAMILIES: Final = {3: "i386", 40: "arm"}
-"""One name for machines that have several in uname -m, by ``e_machine``."""
 
 
 def build_id_of(image: ElfFile) -> str | None:
@@ -28,19 +26,8 @@ def build_id_of(image: ElfFile) -> str | None:
 
 def machine_of(image: ElfFile) -> str | None:
     """Return the machine as in uname -m, by ``e_machine``; None if it is unknown."""
-    number, wide = image.header.e_machine, image.format.elf_class == elf.ELFCLASS64
-    little = image.format.data == elf.ELFDATA2LSB
-    if number in _FAMILIES:
-        return _FAMILIES[number]
-    names = [
-        name
-        for name, known in elf.MACHINES.items()
-        if known == number
-        and (name.endswith(("64", "64le", "s390x")) == wide)
-        and (name != "ppc64le" or little)
-        and (name != "ppc64" or not little)
-    ]
-    return names[0] if len(names) == 1 else None
+    header = image.header
+    return elf.machine_name(header.e_machine, image.format.elf_class, image.format.data)
 
 
 def module_of(image: ElfFile) -> str | None:

@@ -7,7 +7,7 @@ from .._typing import Final, NamedTuple
 MARKS: Final = ("$", ".L", "L0\1", "L0\2")
 """Prefixes of symbols without a type that name nothing: mapping symbols and labels.
 
-In a module all names that start with ``L0`` are labels too (_linker/marks.py has the rule).
+In a module all names that start with ``L0`` are labels too (_linker/labels.py has the rule).
 """
 
 

@@ -6,7 +6,7 @@ from .callers import Gate, check_namespace
 from .cuse import CharacterDevice, connect
 from .directory import STATUS, Directory
 from .memory import Readers
-from .mount import FORCE, KIND, check, mount, mounted, unmount, unmounted
+from .mount import FORCE, KIND, check_fuse, find_mount, mount, try_unmount, unmount
 from .operations import Operations, serve
 from .protocol import Channel, Request
 
@@ -22,13 +22,13 @@ __all__ = [
     "Operations",
     "Readers",
     "Request",
-    "check",
+    "check_fuse",
     "check_namespace",
     "connect",
+    "find_mount",
     "mount",
-    "mounted",
     "protocol",
     "serve",
+    "try_unmount",
     "unmount",
-    "unmounted",
 ]

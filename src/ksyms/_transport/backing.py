@@ -1,7 +1,8 @@
 """A snapshot's bytes in a sealed memory file, which the kernel can read without the server.
 
-With FUSE_PASSTHROUGH (since Linux 6.9, commit 44350256ab94) the kernel serves reads and
-mappings of a FUSE file from a backing file. To register a backing file takes CAP_SYS_ADMIN.
+Since Linux kernel commit 44350256ab94 ("fuse: implement ioctls to manage backing files") (in
+v6.9) the kernel can serve reads and mappings of a FUSE file from a backing file
+(FUSE_PASSTHROUGH). To register a backing file takes CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations

@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from .._device import Process
-from .._errors import KsymsError, ServeError, lacks_room, reason
-from .._standing import StandingFile
+from .._errors import KsymsError, ServeError, lacks_room, os_error, reason
+from .._proc_file import ProcFile
 from .protocol import Request
 from .refusals import Refusals
 
 _TGID: Final = re.compile(rb"\nTgid:\t(\d+)")
 _UID, _GID = (re.compile(rb"\n%s:(?:\t\d+){3}\t(\d+)" % name) for name in (b"Uid", b"Gid"))
 _FLAGS: Final = 6
-_NO_PROGRAM: Final = 0x10 | 0x200000
+_NOT_A_PROGRAM: Final = 0x10 | 0x200000
 """PF_IO_WORKER and PF_KTHREAD (include/linux/sched.h)."""
-_START: Final = 19
+_START_TIME: Final = 19
 """Index of ``starttime`` in the fields of /proc/PID/stat after the name (proc(5): field 22)."""
 _KEPT: Final = 32
 """Limit on threads whose /proc/PID/status is kept open."""
@@ -55,7 +55,7 @@ class Callers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[int, tuple[StandingFile, Process]] = {}
+        self._kept: dict[int, tuple[ProcFile, Process]] = {}
 
     def caller(self, task: int) -> Caller:
         """Return the caller whose thread is ``task``.
@@ -79,7 +79,7 @@ class Callers:
 
     def _new(self, task: int) -> Caller:
         """Read the thread's status and process, and keep its file if it is a program's."""
-        file = StandingFile(f"/proc/{task}/status")
+        file = ProcFile(f"/proc/{task}/status")
         try:
             status = _text(file)
             process = _process_of(task, status)
@@ -110,9 +110,13 @@ def _process_of(task: int, status: bytes) -> Process | None:
     pid = int(match[1])
     fields = _stat(pid)
     own = fields if task == pid else _stat(task)
-    if len(fields) <= _START or len(own) <= _START or int(own[_FLAGS]) & _NO_PROGRAM:
+    if (
+        len(fields) <= _START_TIME
+        or len(own) <= _START_TIME
+        or int(own[_FLAGS]) & _NOT_A_PROGRAM
+    ):
         return None
-    return Process(pid, int(fields[_START]))
+    return Process(pid, int(fields[_START_TIME]))
 
 
 def _stat(task: int) -> list[bytes]:
@@ -137,7 +141,7 @@ class Gate:
         self._refusals = Refusals(event)
         self._callers = Callers()
 
-    def seeing(self, task: int) -> Process | None:
+    def process_that_may_see(self, task: int) -> Process | None:
         """Return the process of the thread ``task`` if it may see snapshots, else None.
 
         Raises:
@@ -146,7 +150,7 @@ class Gate:
         caller = self._callers.caller(task)
         return caller.process if self._may_see(task, caller.status) else None
 
-    def admit(self, request: Request, closing: bool) -> Process:
+    def authorize(self, request: Request, closing: bool) -> Process:
         """Return the process that sent a request, if it may open.
 
         Raises:
@@ -160,14 +164,17 @@ class Gate:
             or not caller.acts_as(request.uid, request.gid)
             or not self._may_see(request.pid, caller.status)
         ):
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            raise os_error(errno.EACCES)
         if closing:
-            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            raise os_error(errno.ENXIO)
         return caller.process
 
     @contextmanager
-    def told(self, name: str, request: Request) -> Iterator[None]:
-        """Report an open of ``name`` that is refused; ESTALE only repeats it, and is not."""
+    def reporting_refusals(self, name: str, request: Request) -> Iterator[None]:
+        """Report an open of ``name`` that is refused.
+
+        ESTALE is not reported, since the kernel starts that open again.
+        """
         try:
             yield
         except (KsymsError, OSError) as error:
@@ -192,15 +199,15 @@ def check_namespace() -> None:
         own = os.readlink("/proc/self") == str(os.getpid())
     except OSError as error:
         raise ServeError(
-            f"/proc cannot be read: {reason(error)}, so that nobody who opens could be told "
-            "from others.",
+            f"/proc cannot be read: {reason(error)}, so the processes that open cannot be "
+            "identified.",
             "Mount it first: mount -t proc proc /proc.",
             errno=error.errno,
         ) from None
     if not own:
         raise ServeError(
-            "/proc is of another pid namespace than this process, so that nobody who opens "
-            "could be told from others.",
+            "/proc is of another pid namespace than this process, so the processes that open "
+            "cannot be identified.",
             "Mount a /proc of its own first (unshare --mount-proc), or serve outside.",
             errno=errno.EPERM,
         )
@@ -212,14 +219,14 @@ def _read(path: str) -> bytes:
     Raises:
         OSError: there is no room for another open file.
     """
-    file = StandingFile(path)
+    file = ProcFile(path)
     try:
         return _text(file)
     finally:
         file.close()
 
 
-def _text(file: StandingFile) -> bytes:
+def _text(file: ProcFile) -> bytes:
     """Return the text of a file that is kept open, as :func:`_read` does."""
     try:
         return file.text()

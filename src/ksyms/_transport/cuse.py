@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from .._device import Device, asks_caller
-from .._errors import ServeError, reason
+from .._errors import ServeError, os_error, reason
 from . import protocol
 from .callers import Gate
 from .directory import Snapshots
@@ -93,7 +93,7 @@ class CharacterDevice(Operations):
         self._readers = readers
         self._ready = ready
         self._lock = threading.Lock()
-        self._places: dict[int, _ReadPosition] = {}
+        self._positions: dict[int, _ReadPosition] = {}
 
     def handlers(self) -> dict[int, Handler]:
         """Return the handlers; see :class:`Operations`."""
@@ -101,7 +101,7 @@ class CharacterDevice(Operations):
             _INIT: self._init,
             protocol.OPEN: self._open,
             protocol.READ: self._read,
-            protocol.WRITE: self._refused,
+            protocol.WRITE: self._refuse,
             protocol.IOCTL: self._ioctl,
             protocol.RELEASE: self._release,
         }
@@ -109,7 +109,7 @@ class CharacterDevice(Operations):
     def _init(self, request: Request, wait: bool) -> Answer:
         major, minor, _, _ = _INIT_IN.unpack_from(request.body)
         if major != protocol.VERSION or minor < protocol.OLDEST_MINOR:
-            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+            raise os_error(errno.EPROTO)
         answer = _INIT_OUT.pack(
             *(protocol.VERSION, min(minor, protocol.MINOR), 0, 0),
             *(protocol.MAX_READ, 4096, 0, _MINOR_OF_ANY),
@@ -120,30 +120,30 @@ class CharacterDevice(Operations):
         """Open the device for the caller; WaitError if a snapshot has to be taken first."""
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY
-        with self._gate.told(self._name, request):
-            process = self._gate.admit(request, self.closing)
+        with self._gate.reporting_refusals(self._name, request):
+            process = self._gate.authorize(request, self.closing)
             found = self._snapshots.get() if wait else self._snapshots.current()
             if found is None:
                 raise WaitError
             handle = self._device.open(process, lambda: found, writing)
 
         with self._lock:
-            self._places[handle] = _ReadPosition(0, 0)
+            self._positions[handle] = _ReadPosition(0, 0)
         answer = protocol.OPEN_OUT.pack(handle, 0, 0)
         return Answer((answer,), lambda: self._close(handle))
 
     def _read(self, request: Request, wait: bool) -> Answer:
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         with self._lock:
-            place = self._places.get(handle, _ReadPosition(0, 0))
+            last = self._positions.get(handle, _ReadPosition(0, 0))
             # A request with offset 0 begins a new read() call, where the last one ended.
-            begin = place.begin if offset else place.end
+            begin = last.begin if offset else last.end
             data = self._device.read(handle, begin + offset, size)
-            self._places[handle] = _ReadPosition(begin, begin + offset + len(data))
+            self._positions[handle] = _ReadPosition(begin, begin + offset + len(data))
         return Answer((data,))
 
-    def _refused(self, request: Request, wait: bool) -> Answer:
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    def _refuse(self, request: Request, wait: bool) -> Answer:
+        raise os_error(errno.EACCES)
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
@@ -162,5 +162,5 @@ class CharacterDevice(Operations):
 
     def _close(self, handle: int) -> None:
         with self._lock:
-            self._places.pop(handle, None)
+            self._positions.pop(handle, None)
         self._device.close(handle)

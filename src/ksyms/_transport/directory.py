@@ -12,17 +12,18 @@ the node is A at first, and B is the node of the current snapshot:
 
     kernel                                      server
       |                                           |
-      |--- LOOKUP "vmlinux" --------------------->|  _looked_up: the last node
+      |--- LOOKUP "vmlinux" --------------------->|  _node_for_lookup: the last node
       |<-- A -------------------------------------|
-      |--- OPEN A ------------------------------->|  _fresh: A is not known to be current;
-      |<-- ESTALE --------------------------------|     _sent[task] is set
+      |--- OPEN A ------------------------------->|  _current_or_stale: A is not known to be
+      |<-- ESTALE --------------------------------|     current; _stale_opens[task] is set
       |                                           |
-      |--- LOOKUP "vmlinux": still A? ----------->|  _looked_up: takes the snapshot, makes B;
-      |<-- B -------------------------------------|     _sent[task].found = B
-      |--- LOOKUP "vmlinux": which node, then? -->|  _looked_up: the same B, without
-      |<-- B -------------------------------------|     another look at the kernel
-      |--- OPEN B ------------------------------->|  _fresh: the task is in _sent, so B was
-      |<-- handle --------------------------------|     found during this open()
+      |--- LOOKUP "vmlinux": still A? ----------->|  _node_for_lookup: takes the snapshot,
+      |<-- B -------------------------------------|     makes B; _stale_opens[task].found = B
+      |--- LOOKUP "vmlinux": which node, then? -->|  _node_for_lookup: the same B, and found
+      |<-- B -------------------------------------|     is None again
+      |--- OPEN B ------------------------------->|  _current_or_stale: the task is in
+      |<-- handle --------------------------------|     _stale_opens, so B was found during
+      |                                           |     this open(); the task is removed
 
 If A is current after all, the second LOOKUP answers A, the third does not come, and OPEN A
 succeeds. An open of /proc/self/fd/N has no name to look up: OPEN A comes twice, and the second
@@ -42,6 +43,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from .._device import Device, Process, asks_caller
+from .._errors import os_error
 from . import protocol
 from .backing import Backing
 from .callers import Gate
@@ -50,11 +52,11 @@ from .operations import Answer, Handler, Operations, WaitError
 from .protocol import Attributes, Channel, Request
 
 STATUS: Final = ".status"
-_FORGOTTEN: Final = 4096
-"""Limit on threads that got ESTALE and have not opened again; beyond it all are forgotten."""
-_NAMED: Final = 1000
+_MOST_STALE_OPENS: Final = 4096
+"""Limit on threads that got ESTALE and have not opened again; at more, all are forgotten."""
+_MOST_LISTED: Final = 1000
 """Limit on the openers that ``.status`` lists; it counts the others."""
-_FOR_EVER: Final = 1 << 30
+_FOREVER: Final = 1 << 30
 _DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: reads reach the server although the size is 0
 _WANTED: Final = (
     protocol.ASYNC_READ
@@ -96,11 +98,11 @@ class _Node:
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class _Sent:
-    """An open that was answered ESTALE.
+class _StaleOpen:
+    """An open that was answered ESTALE, and so is started again by the kernel.
 
-    ``found`` is the node that the kernel's first LOOKUP after it got and the second one has
-    not asked for yet.
+    ``found`` is the node that answered the first LOOKUP after that; None before it, and once
+    the second LOOKUP got the same node.
     """
 
     process: Process
@@ -142,12 +144,12 @@ class Directory(Operations):
         self._event = event
         self._lock = threading.Lock()
         self._nodes: dict[int, _Node] = {}
-        self._next = protocol.ROOT_NODE + 1
-        self._empty = {name: self._add(name, None) for name in (*files, STATUS)}
-        self._now: dict[str, _Node] = {}
-        self._sent: dict[int, _Sent] = {}
+        self._next_number = protocol.ROOT_NODE + 1
+        self._empty = {name: self._make_node(name, None) for name in (*files, STATUS)}
+        self._current: dict[str, _Node] = {}
+        self._stale_opens: dict[int, _StaleOpen] = {}
         self._texts: dict[int, bytes] = {}
-        self._begun = time.time_ns()
+        self._started = time.time_ns()
         self.passthrough: str | None = "the kernel has none before Linux 6.9"
         """The reason why reads go through the server; None if passthrough works."""
 
@@ -160,7 +162,7 @@ class Directory(Operations):
             protocol.FORGET: self._forget,
             protocol.BATCH_FORGET: self._batch_forget,
             protocol.GETATTR: self._getattr,
-            **dict.fromkeys(protocol.CHANGES, self._refused),
+            **dict.fromkeys(protocol.CHANGES, self._refuse),
             protocol.READDIR: self._readdir,
             protocol.STATFS: self._statfs,
             protocol.OPEN: self._open,
@@ -170,7 +172,7 @@ class Directory(Operations):
         }
 
     def counts(self) -> dict[str, int]:
-        """Return how many nodes, snapshots, bytes of snapshots and open handles there are."""
+        """Return the numbers of nodes, snapshots, bytes of snapshots and open handles."""
         with self._lock:
             held = {node.backing for node in self._nodes.values() if node.backing is not None}
             return {
@@ -183,7 +185,7 @@ class Directory(Operations):
     def _init(self, request: Request, wait: bool) -> Answer:
         agreed = protocol.negotiated(request.body, _WANTED)
         if agreed is None:
-            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+            raise os_error(errno.EPROTO)
         flags, answer = agreed
         if flags & protocol.PASSTHROUGH:
             self.passthrough = None
@@ -194,34 +196,36 @@ class Directory(Operations):
     def _lookup(self, request: Request, wait: bool) -> Answer:
         name = request.body.rstrip(b"\0").decode("utf-8", "surrogateescape")
         if request.node != protocol.ROOT_NODE or name not in self._empty:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise os_error(errno.ENOENT)
         node = self._empty[name]
         if name in self._files:
-            with self._gate.told(name, request):
-                node = self._looked_up(name, request.pid, wait)
+            with self._gate.reporting_refusals(name, request):
+                node = self._node_for_lookup(name, request.pid, wait)
 
         with self._lock:
             self._nodes[node.number] = node  # it may have been swept since it was found
             node.lookups += 1
         attributes, valid = self._attributes(node)
         entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, valid, 0, 0) + attributes
-        return Answer((entry,), lambda: self._drop(node.number, 1))
+        return Answer((entry,), lambda: self._subtract_lookups(node.number, 1))
 
-    def _looked_up(self, name: str, task: int, wait: bool) -> _Node:
-        """Return the node for LOOKUP: see the drawing at the top of this file.
+    def _node_for_lookup(self, name: str, task: int, wait: bool) -> _Node:
+        """Return the node for LOOKUP, by the drawing at the top of this file.
 
-        Without an ESTALE before it, that is the node of the last snapshot, current or not.
-        After an ESTALE it is the node of the current snapshot. The kernel then asks twice: if
-        the name still has the old node, and which node it has (fs/fuse/dir.c); both get the
-        same answer. A process that may not see snapshots never causes one to be taken.
+        - After no ESTALE: the node of the last snapshot, current or not.
+        - After an ESTALE: the node of the current snapshot. The kernel asks twice, if the name
+          still has the old node, and which node it has (fs/fuse/dir.c, fuse_dentry_revalidate
+          and fuse_lookup); both get the same answer.
+
+        A process that may not see snapshots never causes one to be taken.
         """
-        last = self._last(name)
+        last = self._last_node(name)
         with self._lock:
-            sent = self._sent.get(task)
+            sent = self._stale_opens.get(task)
         if last is not None and sent is None:
             return last
 
-        process = self._gate.seeing(task)
+        process = self._gate.process_that_may_see(task)
         if process is None:
             return last or self._empty[name]
 
@@ -233,20 +237,20 @@ class Directory(Operations):
         backing = self._snapshots.get() if wait else self._snapshots.current()
         if backing is None:
             raise WaitError
-        node = self._node_of(name, backing)
+        node = self._current_node(name, backing)
         if sent is not None:
             sent.found = node
         return node
 
     def _forget(self, request: Request, wait: bool) -> Answer:
-        self._drop(request.node, protocol.FORGET_IN.unpack_from(request.body)[0])
+        self._subtract_lookups(request.node, protocol.FORGET_IN.unpack_from(request.body)[0])
         return Answer()
 
     def _batch_forget(self, request: Request, wait: bool) -> Answer:
         count, _ = protocol.BATCH_FORGET_IN.unpack_from(request.body)
-        start, each = protocol.BATCH_FORGET_IN.size, protocol.FORGET_ONE.size
-        for place in range(start, start + count * each, each):
-            self._drop(*protocol.FORGET_ONE.unpack_from(request.body, place))
+        start, size = protocol.BATCH_FORGET_IN.size, protocol.FORGET_ONE.size
+        for at in range(start, start + count * size, size):
+            self._subtract_lookups(*protocol.FORGET_ONE.unpack_from(request.body, at))
         return Answer()
 
     def _getattr(self, request: Request, wait: bool) -> Answer:
@@ -255,14 +259,14 @@ class Directory(Operations):
             # list it can hold its lock for ever, and so block all lookups of new names: with
             # getdents(2) into a page that never arrives (fs/readdir.c, filldir64).
             mode = stat.S_IFDIR | 0o511
-            attributes = Attributes(1, mode, links=2, time=self._begun).pack()
-            valid = _FOR_EVER
+            attributes = Attributes(1, mode, links=2, time=self._started).pack()
+            valid = _FOREVER
         else:
             attributes, valid = self._attributes(self._node(request.node))
         return Answer((protocol.ATTR_OUT.pack(valid, 0, 0) + attributes,))
 
-    def _refused(self, request: Request, wait: bool) -> Answer:
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    def _refuse(self, request: Request, wait: bool) -> Answer:
+        raise os_error(errno.EACCES)
 
     def _readdir(self, request: Request, wait: bool) -> Answer:
         _, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
@@ -285,21 +289,21 @@ class Directory(Operations):
         if node.name == STATUS:
             return self._open_status(writing)
 
-        with self._gate.told(node.name, request):
-            process = self._gate.admit(request, self.closing)
-            backing = self._fresh(request.pid, process, node)
+        with self._gate.reporting_refusals(node.name, request):
+            process = self._gate.authorize(request, self.closing)
+            backing = self._current_or_stale(request.pid, process, node)
             handle = self._files[node.name].open(process, lambda: backing, writing)
 
         with self._lock:
             node.handles.add(handle)
-            opened, number = self._how(node, backing)
+            opened, number = self._open_flags(node, backing)
         answer = protocol.OPEN_OUT.pack(handle, opened, number)
         return Answer((answer,), lambda: self._close(node, handle))
 
     def _open_status(self, writing: bool) -> Answer:
         """Open ``.status``: its text is made now, and kept for the handle."""
         if writing:
-            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            raise os_error(errno.EACCES)
         passthrough = {
             "passthrough": self.passthrough is None,
             "why_no_passthrough": self.passthrough,
@@ -308,8 +312,8 @@ class Directory(Operations):
         text = json.dumps(facts)
 
         with self._lock:
-            handle = self._next
-            self._next += 1
+            handle = self._next_number
+            self._next_number += 1
             self._texts[handle] = text.encode() + b"\n"
         answer = protocol.OPEN_OUT.pack(handle, _DIRECT_IO, 0)
         return Answer((answer,), lambda: self._forget_text(handle))
@@ -324,7 +328,7 @@ class Directory(Operations):
             for name, device in self._files.items()
             for process in device.openers().values()
         ]
-        named = [{"file": name, "pid": process.pid} for name, process in opens[:_NAMED]]
+        named = [{"file": name, "pid": process.pid} for name, process in opens[:_MOST_LISTED]]
         return {"openers": named, "more_openers": len(opens) - len(named)}
 
     def _read(self, request: Request, wait: bool) -> Answer:
@@ -333,7 +337,7 @@ class Directory(Operations):
         if node.name == STATUS:
             text = self._texts.get(handle)
             if text is None:
-                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                raise os_error(errno.EBADF)
             return Answer((text[offset : offset + size],))
         return Answer((self._files[node.name].read(handle, offset, size),))
 
@@ -343,7 +347,7 @@ class Directory(Operations):
             raise WaitError(lane(request, handle))
         node = self._node(request.node)
         if node.name == STATUS:
-            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+            raise os_error(errno.ENOTTY)
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
         size = node.backing.size if node.backing else 0
@@ -361,39 +365,39 @@ class Directory(Operations):
             self._close(node, handle)
         return Answer()
 
-    def _fresh(self, task: int, process: Process, node: _Node) -> Backing:
+    def _current_or_stale(self, task: int, process: Process, node: _Node) -> Backing:
         """Return the node's snapshot, or raise ESTALE once if it is not known to be current.
 
-        An OPEN that follows an ESTALE of the same task is never refused again: its node was
-        found within the same open(), or there was no name to look up (/proc/self/fd).
+        An OPEN after an ESTALE of the same task is never refused again: its node was found
+        within the same open(), or there was no name to look up (/proc/self/fd).
         """
         backing = node.backing
         with self._lock:
-            sent = self._sent.pop(task, None)
+            sent = self._stale_opens.pop(task, None)
         if backing is not None and sent is not None and sent.process == process:
             return backing
 
         if backing is not None and self._snapshots.current() is backing:
             return backing
         with self._lock:
-            if len(self._sent) > _FORGOTTEN:
-                self._sent.clear()
-            self._sent[task] = _Sent(process=process)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            if len(self._stale_opens) > _MOST_STALE_OPENS:
+                self._stale_opens.clear()
+            self._stale_opens[task] = _StaleOpen(process=process)
+        raise os_error(errno.ESTALE)
 
-    def _how(self, node: _Node, backing: Backing) -> tuple[int, int]:
+    def _open_flags(self, node: _Node, backing: Backing) -> tuple[int, int]:
         """Return OPEN's flags and backing id.
 
         All opens of a node are with passthrough, or all without: the kernel does not mix them.
         """
         if node.passthrough is None:
-            node.passthrough = self._passes(backing)
+            node.passthrough = self._try_passthrough(backing)
         if node.passthrough:
             number = backing.register(self._channel.fd)
             return protocol.FOPEN_PASSTHROUGH | protocol.FOPEN_NOFLUSH, number
         return protocol.FOPEN_KEEP_CACHE | protocol.FOPEN_NOFLUSH, 0
 
-    def _passes(self, backing: Backing) -> bool:
+    def _try_passthrough(self, backing: Backing) -> bool:
         """Return True if passthrough works; the first refusal by the kernel is reported."""
         if self.passthrough is None:
             try:
@@ -407,22 +411,22 @@ class Directory(Operations):
         self._files[node.name].close(handle)
         with self._lock:
             node.handles.discard(handle)
-            self._sweep(node)
+            self._forget_unused(node)
 
     def _node(self, number: int) -> _Node:
         with self._lock:
             node = self._nodes.get(number)
         if node is None:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            raise os_error(errno.ESTALE)
         return node
 
     def _attributes(self, node: _Node) -> tuple[bytes, int]:
-        """Return a node's attributes, and for how many seconds the kernel may keep them."""
+        """Return a node's attributes, and the seconds for which the kernel may keep them."""
         if node.name == STATUS:
-            return self._packed(node.number, STATUS, 0), 0
-        return node.attributes, _FOR_EVER if node.backing else 0
+            return self._pack_attributes(node.number, STATUS, 0), 0
+        return node.attributes, _FOREVER if node.backing else 0
 
-    def _packed(self, number: int, name: str, size: int) -> bytes:
+    def _pack_attributes(self, number: int, name: str, size: int) -> bytes:
         """Return packed attributes with the current time; ``.status`` has the files' owner."""
         policy = self._files.get(name, next(iter(self._files.values()))).policy
         return Attributes(
@@ -434,44 +438,48 @@ class Directory(Operations):
             time=time.time_ns(),
         ).pack()
 
-    def _last(self, name: str) -> _Node | None:
+    def _last_node(self, name: str) -> _Node | None:
         """Return the node of ``name`` with the last snapshot; None if none was taken yet.
 
         The snapshot may have been taken for another name.
         """
         with self._lock:
-            if name not in self._now and self._now:
-                backing = next(iter(self._now.values())).backing
-                self._now[name] = self._add(name, backing)
-            return self._now.get(name)
+            if name not in self._current and self._current:
+                backing = next(iter(self._current.values())).backing
+                self._current[name] = self._make_node(name, backing)
+            return self._current.get(name)
 
-    def _node_of(self, name: str, backing: Backing) -> _Node:
+    def _current_node(self, name: str, backing: Backing) -> _Node:
         """Return the node of ``name`` with the current snapshot, made if it does not exist."""
         with self._lock:
-            for other in [n for n in self._now.values() if n.backing is not backing]:
-                del self._now[other.name]
-                self._sweep(other)
-            if name not in self._now:
-                self._now[name] = self._add(name, backing)
-            return self._now[name]
+            for other in [n for n in self._current.values() if n.backing is not backing]:
+                del self._current[other.name]
+                self._forget_unused(other)
+            if name not in self._current:
+                self._current[name] = self._make_node(name, backing)
+            return self._current[name]
 
-    def _add(self, name: str, backing: Backing | None) -> _Node:
-        attributes = self._packed(self._next, name, backing.size if backing else 0)
-        node = _Node(number=self._next, name=name, attributes=attributes, backing=backing)
-        self._next += 1
+    def _make_node(self, name: str, backing: Backing | None) -> _Node:
+        attributes = self._pack_attributes(
+            self._next_number, name, backing.size if backing else 0
+        )
+        node = _Node(
+            number=self._next_number, name=name, attributes=attributes, backing=backing
+        )
+        self._next_number += 1
         self._nodes[node.number] = node
         return node
 
-    def _drop(self, number: int, lookups: int) -> None:
+    def _subtract_lookups(self, number: int, lookups: int) -> None:
         """Subtract from a node's lookup count, and forget the node if nothing uses it."""
         with self._lock:
             node = self._nodes.get(number)
             if node is not None:
                 node.lookups -= lookups
-                self._sweep(node)
+                self._forget_unused(node)
 
-    def _sweep(self, node: _Node) -> None:
+    def _forget_unused(self, node: _Node) -> None:
         """Forget an old ``node`` and its snapshot if it has no handle and no lookup count."""
-        standing = self._now.get(node.name) is node or self._empty.get(node.name) is node
+        standing = self._current.get(node.name) is node or self._empty.get(node.name) is node
         if not standing and not node.handles and node.lookups <= 0:
             self._nodes.pop(node.number, None)

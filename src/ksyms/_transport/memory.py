@@ -18,20 +18,21 @@ import threading
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from .._errors import lacks_room
+from .._errors import lacks_room, os_error
 from .protocol import Request
 
 PATIENCE: Final = 5.0
 """Seconds within which a reader must answer."""
-_PROGRAM: Final = os.path.join(os.path.dirname(__file__), "reader.py")
-_EACH: Final = 4
-"""Limit on a user's lanes, on a user's readers that were given up and still exist, and on the
-idle readers that are kept.
+_READER: Final = os.path.join(os.path.dirname(__file__), "reader.py")
+_PER_USER: Final = 4
+"""Limit on a user's lanes, and on a user's readers that were given up and still exist.
+
+It is also the limit on the idle readers that are kept.
 """
-_ALL: Final = 32
+_MOST_STUCK: Final = 32
 """Limit on the readers of all users that were given up and still exist."""
-_BEGUN: Final = 30.0  # seconds within which a new reader must be ready
-_GONE: Final = 0.5  # seconds to wait for a killed reader to exit
+_START_SECONDS: Final = 30.0  # seconds within which a new reader must be ready
+_EXIT_SECONDS: Final = 0.5  # seconds to wait for a killed reader to exit
 
 
 class _ReaderProcess:
@@ -46,7 +47,7 @@ class _ReaderProcess:
         try:
             self._process = subprocess.Popen(
                 # Isolated and without site packages: it starts sooner.
-                [sys.executable, "-I", "-S", _PROGRAM],
+                [sys.executable, "-I", "-S", _READER],
                 # This interpreter, even if its path has changed or this user may not use it.
                 executable="/proc/self/exe",
                 stdin=theirs.fileno(),
@@ -60,7 +61,7 @@ class _ReaderProcess:
             raise
         finally:
             theirs.close()
-        self._socket.settimeout(_BEGUN)
+        self._socket.settimeout(_START_SECONDS)
         with suppress(OSError):  # if it has exited, ask() will find that out
             self._socket.recv(16)
         self._socket.settimeout(PATIENCE)
@@ -84,7 +85,7 @@ class _ReaderProcess:
         self._socket.close()
         self._process.kill()
         try:
-            self._process.wait(_GONE)
+            self._process.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             return False
         return True
@@ -117,11 +118,12 @@ class Readers:
         message = b"\0".join(words)
         with self._lock:
             reader = self._idle.pop() if self._idle else None
-        answer = b"" if reader is None else self._asked(reader, user, message)
-        if not answer:  # no idle reader, or it was killed meanwhile (by the OOM killer, say)
-            reader = _begun()
-            answer = self._asked(reader, user, message)
-        return _found(answer)
+        answer = b"" if reader is None else self._ask(reader, user, message)
+        # There is no idle reader, or it was killed meanwhile, for example by the OOM killer.
+        if not answer:
+            reader = _start_reader()
+            answer = self._ask(reader, user, message)
+        return _parse_answer(answer)
 
     def close(self) -> None:
         """End the idle readers."""
@@ -135,10 +137,10 @@ class Readers:
         with self._lock:
             self._stuck = {r: own for r, own in self._stuck.items() if not r.gone()}
             stuck = list(self._stuck.values())
-        if len(stuck) >= _ALL or stuck.count(user) >= _EACH:
-            raise _again()
+        if len(stuck) >= _MOST_STUCK or stuck.count(user) >= _PER_USER:
+            raise _no_reader()
 
-    def _asked(self, reader: _ReaderProcess, user: int, message: bytes) -> bytes:
+    def _ask(self, reader: _ReaderProcess, user: int, message: bytes) -> bytes:
         """Ask a reader, and keep it as idle afterwards, or end it.
 
         It is given up, with EFAULT, if it does not answer in time.
@@ -149,13 +151,13 @@ class Readers:
             if not reader.end():
                 with self._lock:
                     self._stuck[reader] = user
-            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT)) from None
-        except BaseException:  # MemoryError, say: its answer may still come, so do not reuse it
+            raise os_error(errno.EFAULT) from None
+        except BaseException:  # its answer may still come, so it is not reused
             reader.end()
             raise
 
         with self._lock:
-            kept = bool(answer) and len(self._idle) < _EACH
+            kept = bool(answer) and len(self._idle) < _PER_USER
             if kept:
                 self._idle.append(reader)
         if not kept:
@@ -195,21 +197,21 @@ class Memory(NamedTuple):
 
 
 def lane(request: Request, handle: int) -> tuple[int, int]:
-    """Return the lane of a request that needs its caller's memory; each user has ``_EACH``."""
-    return request.uid, handle % _EACH
+    """Return the lane of a request that needs its caller's memory, one of the user's few."""
+    return request.uid, handle % _PER_USER
 
 
-def _begun() -> _ReaderProcess:
+def _start_reader() -> _ReaderProcess:
     """Start a reader; EAGAIN if that fails for another reason than want of room."""
     try:
         return _ReaderProcess()
     except OSError as error:
         # ENOENT would say that no symbol has the name; here it says that the interpreter's
         # file is missing.
-        raise (error if lacks_room(error) else _again()) from None
+        raise (error if lacks_room(error) else _no_reader()) from None
 
 
-def _found(answer: bytes) -> bytes | None:
+def _parse_answer(answer: bytes) -> bytes | None:
     """Return the bytes of a reader's answer; None if it found nothing.
 
     Raises:
@@ -222,12 +224,12 @@ def _found(answer: bytes) -> bytes | None:
         return None
     if kind == b"!":
         number = int(found)
-        error = OSError(number, os.strerror(number))
+        error = os_error(number)
         if not lacks_room(error):
             return None  # the process has exited, or its memory may not be read
         raise error
-    raise _again()
+    raise _no_reader()
 
 
-def _again() -> OSError:
-    return OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+def _no_reader() -> OSError:
+    return os_error(errno.EAGAIN)

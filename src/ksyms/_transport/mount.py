@@ -12,9 +12,9 @@ import subprocess
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from .._errors import ServeError, reason
+from .._errors import ServeError, os_error, reason
 from .._paths import UntrustedError, descend, place
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 
 KIND: Final = "fuse.ksyms"
 """The file system's type, as /proc/mounts shows it."""
@@ -27,9 +27,11 @@ _FLAGS: Final = 2 | 4 | 8  # MS_NOSUID, MS_NODEV, MS_NOEXEC
 _NOFOLLOW: Final = 8  # UMOUNT_NOFOLLOW
 
 
-_MOUNTS: Final = StandingFile("/proc/self/mountinfo")
-"""The file of all mounts. It is first read before anything is mounted and stays open, so that
-an unmount takes no new descriptor.
+_MOUNTS: Final = ProcFile("/proc/self/mountinfo")
+"""The file of all mounts.
+
+It is first read before anything is mounted and stays open, so that an unmount takes no new
+descriptor.
 """
 
 
@@ -60,14 +62,14 @@ class Mount(NamedTuple):
     by_helper: bool
 
 
-def check() -> None:
+def check_fuse() -> None:
     """Check that the kernel offers FUSE.
 
     Raises:
         ServeError: /dev/fuse does not exist.
     """
     if not os.path.exists("/dev/fuse"):
-        raise _no_fuse(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        raise _no_fuse_error(os_error(errno.ENOENT))
 
 
 def mount(at: int, allow_other: bool) -> Mount:
@@ -86,13 +88,13 @@ def mount(at: int, allow_other: bool) -> Mount:
     try:
         fd = (_by_helper if by_helper else _by_root)(at, directory, allow_other)
     except OSError as error:
-        raise _not_mounted(directory, reason(error), error.errno) from None
+        raise _mount_error(directory, reason(error), error.errno) from None
     try:
-        found = mounted(directory)
+        found = find_mount(directory)
         if found is None or found.kind != KIND or place(at) != directory:
-            raise _not_mounted(directory, "somebody moved it meanwhile", errno.ENOENT)
+            raise _mount_error(directory, "it was moved meanwhile", errno.ENOENT)
     except BaseException:
-        _take_back(at, by_helper)
+        _undo_mount(at, by_helper)
         os.close(fd)
         raise
     return Mount(fd, at, found, by_helper)
@@ -107,7 +109,7 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
     if by_helper:
         lazy = ["-z"] if flags else []
         run = subprocess.run(
-            [_helper(), "-u", *lazy, "--", os.path.join(place(at), name).rstrip("/")],
+            [_find_fusermount(), "-u", *lazy, "--", os.path.join(place(at), name).rstrip("/")],
             stderr=subprocess.PIPE,
             close_fds=False,  # True takes more descriptors than the two of this pipe
             text=True,
@@ -124,14 +126,14 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.umount2(os.fsencode(way), flags | (_NOFOLLOW if name else 0)):
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise os_error(number)
 
 
-def unmounted(mount: Mount, flags: int) -> bool:
+def try_unmount(mount: Mount, flags: int) -> bool:
     """Unmount ``mount`` and no other mount; return True if it is gone."""
     own = mount.mounted
     try:
-        mounts = _mounts()
+        mounts = _read_mounts()
         found = [m for m in mounts if (m.number, m.device) == (own.number, own.device)]
         if not found:
             return True  # it was unmounted already, at least from this mount namespace
@@ -143,16 +145,16 @@ def unmounted(mount: Mount, flags: int) -> bool:
     return True
 
 
-def mounted(directory: str) -> Mounted | None:
+def find_mount(directory: str) -> Mounted | None:
     """Return the topmost mount at ``directory``, without accessing it; None if there is none.
 
     Raises:
         OSError: /proc/self/mountinfo cannot be read.
     """
-    return next((m for m in reversed(_mounts()) if m.directory == directory), None)
+    return next((m for m in reversed(_read_mounts()) if m.directory == directory), None)
 
 
-def _mounts() -> list[Mounted]:
+def _read_mounts() -> list[Mounted]:
     """Return all mounts of this mount namespace, in the order of /proc/self/mountinfo."""
     found = []
     # Not splitlines(): a directory's name can contain the other line ends.
@@ -167,7 +169,7 @@ def _mounts() -> list[Mounted]:
     return found
 
 
-def _take_back(at: int, by_helper: bool) -> None:
+def _undo_mount(at: int, by_helper: bool) -> None:
     """Undo a mount that failed half-way, as far as that is possible."""
     with suppress(OSError, ServeError):
         unmount(at, "", by_helper, FORCE)
@@ -178,7 +180,7 @@ def _by_root(at: int, directory: str, allow_other: bool) -> int:
     try:
         fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise _no_fuse(error) from None
+        raise _no_fuse_error(error) from None
 
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions"
     if allow_other:
@@ -206,7 +208,7 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
     try:
         os.close(descend(directory, alone=True))
     except UntrustedError as error:
-        raise _not_mounted(directory, str(error), error.errno) from None
+        raise _mount_error(directory, str(error), error.errno) from None
 
     ours, theirs = socket.socketpair()
     options = "default_permissions,nosuid,nodev,noexec,fsname=ksyms,subtype=ksyms"
@@ -215,7 +217,7 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
 
     with ours, theirs:
         run = subprocess.run(
-            [_helper(), "-o", options, "--", directory],
+            [_find_fusermount(), "-o", options, "--", directory],
             env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
             pass_fds=[theirs.fileno()],
             capture_output=True,
@@ -229,16 +231,16 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
 
     if run.returncode or not messages:
         if run.returncode <= 0:  # it may have mounted, and the descriptor did not arrive
-            _take_back(at, True)
+            _undo_mount(at, True)
         why = run.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
-        raise _not_mounted(directory, why[0].rstrip("."))
+        raise _mount_error(directory, why[0].rstrip("."))
 
     numbers.frombytes(messages[0][2][: numbers.itemsize])
     os.set_inheritable(numbers[0], False)
     return numbers[0]
 
 
-def _helper() -> str:
+def _find_fusermount() -> str:
     """Return the path of fusermount3, or fusermount; ServeError if neither is installed."""
     from shutil import which
 
@@ -251,7 +253,7 @@ def _helper() -> str:
     return found
 
 
-def _not_mounted(directory: str, why: str, number: int | None = None) -> ServeError:
+def _mount_error(directory: str, why: str, number: int | None = None) -> ServeError:
     return ServeError(
         f"{directory} cannot be mounted: {why}.",
         "Name an empty directory of your own, or run this as root.",
@@ -259,7 +261,7 @@ def _not_mounted(directory: str, why: str, number: int | None = None) -> ServeEr
     )
 
 
-def _no_fuse(error: OSError) -> ServeError:
+def _no_fuse_error(error: OSError) -> ServeError:
     return ServeError(
         f"/dev/fuse cannot be opened: {reason(error)}.",
         "Load the fuse module (modprobe fuse) or give the container /dev/fuse; or take a "

@@ -1,8 +1,8 @@
 """The loop that serves requests, and the base class of its handlers.
 
 One thread reads all requests and answers most of them. It must be one thread: the kernel sends
-RELEASE after close() has returned, and with several threads a close followed by an open gave a
-spurious EBUSY (2 to 60 times in 5,000).
+RELEASE after close() has returned. With several threads, a close() and then an open() got EBUSY
+without reason (2 to 60 times in 5,000).
 
 A request that may take long is answered by another thread, so that it does not delay reads.
 Such requests wait in lanes. Each lane has a thread, which answers them one after the other:
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import _thread
 import errno
-import os
 import struct
 import sys
 import threading
@@ -28,13 +27,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
-from .._errors import KsymsError
+from .._errors import KsymsError, os_error
 from .._threads import begin
 from . import protocol
 from .memory import PATIENCE
 from .protocol import Buffer, Channel, Request
 
-_AGAIN: Final = 0.1  # seconds until an answer that failed for want of memory is sent again
+_RETRY: Final = 0.1
+"""Seconds until an answer that could not be sent for lack of memory is sent again."""
 _LANES: Final = 32
 """Limit on lanes beside that of snapshots. A lane has a thread while it has work."""
 
@@ -62,7 +62,7 @@ class WaitError(Exception):
 
 
 Handler = Callable[[Request, bool], Answer]
-Told = Callable[[Request, int, float], None]
+CallLog = Callable[[Request, int, float], None]
 
 
 class Operations(ABC):
@@ -80,11 +80,11 @@ class Operations(ABC):
         """Return the handlers, by opcode."""
 
 
-def serve(channel: Channel, operations: Operations, told: Told | None = None) -> None:
+def serve(channel: Channel, operations: Operations, log_call: CallLog | None = None) -> None:
     """Serve requests until the connection ends.
 
-    ``told`` is called after each request with the request, its errno (0 for success) and the
-    seconds that it took.
+    ``log_call`` is called after each request with the request, its errno (0 for success) and
+    the seconds that it took.
     """
     handlers = operations.handlers()
     lanes = _Lanes()
@@ -94,16 +94,16 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
 
         handler = handlers.get(request.opcode)
         if handler is None:
-            _finish(channel, request, errno.ENOSYS, time.monotonic(), told)
+            _answer_errno(channel, request, errno.ENOSYS, time.monotonic(), log_call)
             continue
 
         try:
-            _answer(channel, request, handler, False, told)
+            _answer(channel, request, handler, False, log_call)
         except WaitError as error:
-            again = errno.EAGAIN, time.monotonic(), told
-            late = partial(_finish, channel, request, *again)
+            again = errno.EAGAIN, time.monotonic(), log_call
+            late = partial(_answer_errno, channel, request, *again)
             try:
-                work = partial(_answer, channel, request, handler, True, told)
+                work = partial(_answer, channel, request, handler, True, log_call)
                 lanes.submit(error.lane, _Work(work, late, time.monotonic() + PATIENCE))
             except (KsymsError, OSError, MemoryError):  # no thread or lane is available
                 late()
@@ -111,7 +111,7 @@ def serve(channel: Channel, operations: Operations, told: Told | None = None) ->
 
 
 class _Work(NamedTuple):
-    """A request in a lane: ``do`` answers it; ``late`` does if ``do`` has not begun by ``due``.
+    """A request in a lane: ``do`` answers it, or ``late`` if ``do`` has not begun by ``due``.
 
     ``due`` is a time of time.monotonic().
     """
@@ -144,7 +144,7 @@ class _Lanes:
                 self._work[lane].append(work)
                 return
             if lane is not None and len(self._work.keys() - {None}) >= _LANES:
-                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                raise os_error(errno.EAGAIN)
             self._work[lane] = deque([work])
         try:
             ended = begin(self._run, lane)
@@ -171,31 +171,31 @@ class _Lanes:
                 in_time = lane is None or time.monotonic() < work.due
                 (work.do if in_time else work.late)()
             except Exception:  # the lane goes on with the next request
-                _complain()
+                _report_exception()
 
 
 def _answer(
-    channel: Channel, request: Request, handler: Handler, wait: bool, told: Told | None
+    channel: Channel, request: Request, handler: Handler, wait: bool, log_call: CallLog | None
 ) -> None:
     """Call the handler and send its answer, or an errno for its exception."""
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         answer = handler(request, wait)
         _reply(channel, request, answer)
     except (KsymsError, OSError) as error:
-        _finish(channel, request, error.errno or errno.EIO, begun, told)
+        _answer_errno(channel, request, error.errno or errno.EIO, started, log_call)
     except WaitError:
         raise
     except struct.error:  # the body is shorter than the opcode's structure
-        _finish(channel, request, errno.EINVAL, begun, told)
+        _answer_errno(channel, request, errno.EINVAL, started, log_call)
     except MemoryError:
-        _finish(channel, request, errno.ENOMEM, begun, told)
+        _answer_errno(channel, request, errno.ENOMEM, started, log_call)
     except Exception:
-        # A defect of this program: answer all the same, and go on with the other requests.
-        _finish(channel, request, errno.EIO, begun, told)
-        _complain()
+        # A defect of this program: the caller still gets an answer, and the others theirs.
+        _answer_errno(channel, request, errno.EIO, started, log_call)
+        _report_exception()
     else:
-        _tell(told, request, 0, begun)
+        _log(log_call, request, 0, started)
 
 
 def _reply(channel: Channel, request: Request, answer: Answer) -> None:
@@ -212,8 +212,8 @@ def _reply(channel: Channel, request: Request, answer: Answer) -> None:
         then()
 
 
-def _finish(
-    channel: Channel, request: Request, number: int, begun: float, told: Told | None
+def _answer_errno(
+    channel: Channel, request: Request, number: int, started: float, log_call: CallLog | None
 ) -> None:
     """Answer with an errno, and try again until there is memory for it.
 
@@ -225,18 +225,18 @@ def _finish(
             channel.fail(request, number)
             break
         except MemoryError:
-            time.sleep(_AGAIN)
-    _tell(told, request, number, begun)
+            time.sleep(_RETRY)
+    _log(log_call, request, number, started)
 
 
-def _tell(told: Told | None, request: Request, number: int, begun: float) -> None:
-    """Report a request that was answered to ``told``, if there is one."""
-    if told is not None:
+def _log(log_call: CallLog | None, request: Request, number: int, started: float) -> None:
+    """Call ``log_call``, if there is one, for a request that was answered."""
+    if log_call is not None:
         with suppress(MemoryError):
-            told(request, number, time.monotonic() - begun)
+            log_call(request, number, time.monotonic() - started)
 
 
-def _complain() -> None:
+def _report_exception() -> None:
     """Report the current exception with threading.excepthook, if there is memory for it."""
     with suppress(MemoryError):
         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), None)))

@@ -220,9 +220,9 @@ def directory(entries: Sequence[tuple[int, str, int]], offset: int, size: int) -
     An entry has a node number, a name and a type (DT_*). ``offset`` counts entries.
     """
     out = b""
-    for place, (node, name, kind) in enumerate(entries[offset:], offset + 1):
+    for following, (node, name, kind) in enumerate(entries[offset:], offset + 1):
         raw = name.encode()
-        entry = DIRENT.pack(node, place, len(raw), kind) + raw
+        entry = DIRENT.pack(node, following, len(raw), kind) + raw
         entry += bytes(-len(entry) % 8)
         if len(out) + len(entry) > size:
             break

@@ -68,10 +68,10 @@ def _mapped_at(task: int, device: bytes, inode: bytes, size: int) -> bytes | Non
     """
     with open(f"/proc/{task}/maps", "rb") as file:
         for line in file:
-            place, _, offset, its_device, its_inode = line.split(None, 5)[:5]
+            addresses, _, offset, its_device, its_inode = line.split(None, 5)[:5]
             if its_inode != inode or its_device != device or int(offset, 16):
                 continue
-            start, end = (int(word, 16) for word in place.split(b"-"))
+            start, end = (int(word, 16) for word in addresses.split(b"-"))
             if end - start >= size:
                 return b"%d" % start
     return None

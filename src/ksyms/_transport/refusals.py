@@ -17,7 +17,7 @@ _PAUSE: Final = 1.0  # seconds between two lines
 
 
 class Refusals:
-    """The reports of refused opens: the first at once, then once a second how many.
+    """The reports of refused opens: the first at once, then once a second their number.
 
     Any thread may add a refusal.
 

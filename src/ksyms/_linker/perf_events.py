@@ -3,26 +3,28 @@
 The kernel writes them into the ring of the CPU on which they happen
 (include/uapi/linux/perf_event.h):
 
-- PERF_RECORD_KSYMBOL (since Linux 5.1, for trampolines since 5.9) when a symbol comes or goes.
-  That of a BPF program which goes is written before its symbols are removed from kallsyms.
-- PERF_RECORD_TEXT_POKE (since Linux 5.8) when code is written. It is needed for kprobes: when
-  one goes there is no PERF_RECORD_KSYMBOL, but its code is erased.
+- PERF_RECORD_KSYMBOL when a symbol comes or goes: since Linux kernel commit 76193a94522f
+  ("perf, bpf: Introduce PERF_RECORD_KSYMBOL") (in v5.1), for trampolines since 5.9. That of a
+  BPF program which goes is written before its symbols are removed from kallsyms.
+- PERF_RECORD_TEXT_POKE when code is written: since Linux kernel commit e17d43b93e54 ("perf: Add
+  perf text poke event") (in v5.9). It is needed for kprobes: when one goes there is no
+  PERF_RECORD_KSYMBOL, but its code is erased.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import os
 import struct
 from collections.abc import Iterator
 
-from .._standing import StandingFile
+from .._proc_file import ProcFile
 from .._typing import Final, NamedTuple
+from .syscall import system_call
 
 # asm/unistd.h of each machine.
-_SYSCALL: Final = {
+_PERF_EVENT_OPEN: Final = {
     "x86_64": 298,
     "aarch64": 241,
     "riscv64": 241,
@@ -35,7 +37,7 @@ _ATTR_SIZE: Final = 112  # PERF_ATTR_SIZE_VER5, which has every field that is us
 _PERF_TYPE_SOFTWARE: Final = 1
 _PERF_COUNT_SW_DUMMY: Final = 9
 _KSYMBOL: Final = 1 << 29
-_TEXT_POKE: Final = 1 << 33  # Linux 5.8
+_TEXT_POKE: Final = 1 << 33
 _FLAG_FD_CLOEXEC: Final = 8
 _RECORD_LOST: Final = 2
 _RECORD_KSYMBOL: Final = 17
@@ -76,7 +78,7 @@ class KernelEvents:
         self.seen = 0
         self.leaving: set[int] = set()
         self._online = b""
-        self._cpus = StandingFile(_ONLINE)
+        self._cpus = ProcFile(_ONLINE)
         self._rings: dict[int, _Ring] = {}
         try:
             self.follow()
@@ -178,20 +180,13 @@ def _cpus(text: str) -> list[int]:
 
 
 def _open(cpu: int) -> _Ring:
-    number = _SYSCALL.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
+    perf_event_open = system_call(_PERF_EVENT_OPEN)
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into("=IIQ", attr, 0, _PERF_TYPE_SOFTWARE, _ATTR_SIZE, _PERF_COUNT_SW_DUMMY)
     struct.pack_into("=Q", attr, 40, _KSYMBOL | _TEXT_POKE)
 
     buffer = (ctypes.c_char * _ATTR_SIZE).from_buffer(attr)
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.syscall(number, buffer, -1, cpu, -1, _FLAG_FD_CLOEXEC)
-    if fd < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
+    fd = perf_event_open(buffer, -1, cpu, -1, _FLAG_FD_CLOEXEC)
     try:
         pages = mmap.mmap(fd, (1 + _DATA_PAGES) * mmap.PAGESIZE)
     except OSError:

@@ -11,7 +11,7 @@ import struct
 
 import pytest
 
-from ksyms._linker.ksymbols import KernelEvents, _Ring
+from ksyms._linker.perf_events import KernelEvents, _Ring
 
 LOST, KSYMBOL, POKE = 2, 17, 20
 DATA = 8 * mmap.PAGESIZE

@@ -11,15 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
-
 from .._compressed import COMPRESSED, contents_of
 from .._elf import ElfFile, Shdr, build_id, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, reason
 from .._note import SECTION
 from .._typing import Final, NamedTuple
-from .files import Role, Symbols
+from .files import Symbols
 from .modules import Sections
 from .root import Root
 
@@ -27,7 +25,7 @@ _PERCPU: Final = ".data..percpu"
 _ENDINGS: Final = (".ko", ".ko.debug", *(f".ko{ending}" for ending in COMPRESSED))
 
 
-class Exact(NamedTuple):
+class DebugSymbols(NamedTuple):
     """The symbols of a debug file: ``st_size`` and ``st_info`` by address and name.
 
     ``sections`` has the sizes of its sections in bytes, by name. ``slide`` is the difference
@@ -87,9 +85,9 @@ class DebugFiles:
         self._modules: dict[str, list[_DebugPath]] | None = None
         self._files: dict[str, tuple[object, _File | None]] = {}
 
-    def module(
+    def find_module(
         self, name: str, build_id: bytes | None, sections: Sections, symbols: Symbols
-    ) -> Exact | None:
+    ) -> DebugSymbols | None:
         """Return the exact symbols of module ``name``, at the addresses of its sections now."""
         if build_id is None or not sections.starts:
             return None
@@ -97,10 +95,10 @@ class DebugFiles:
             file = self._file(candidate, build_id)
             if file is not None:
                 starts = dict(zip(sections.names, sections.starts))
-                return _placed(file, starts, _percpu(symbols))
+                return _at_sections(file, starts, _percpu(symbols))
         return None
 
-    def kernel(self, build_id: bytes | None, stext: int | None) -> Exact | None:
+    def find_kernel(self, build_id: bytes | None, stext: int | None) -> DebugSymbols | None:
         """Return the kernel's exact symbols, moved by the slide that ``_stext`` has now."""
         if build_id is None or stext is None:
             return None
@@ -112,7 +110,7 @@ class DebugFiles:
                 symbols: dict[tuple[int, bytes], tuple[int, int]] = {}
                 for name, _, value, size_and_info in file.rows:
                     symbols.setdefault((value + slide, name), size_and_info)
-                return Exact(file.path, symbols, file.sizes, slide)
+                return DebugSymbols(file.path, symbols, file.sizes, slide)
         return None
 
     def _module_candidates(self) -> dict[str, list[_DebugPath]]:
@@ -210,35 +208,7 @@ def _given(path: str) -> _DebugPath:
     return _DebugPath(path, partial(os.open, path, flags))
 
 
-def with_exact(symbols: Symbols, exact: Exact) -> Symbols:
-    """Return ``symbols`` with the size, type and binding of each symbol in ``exact``.
-
-    A symbol without a size (an alias in assembly, a label of the linker script) gets the size
-    of the longest symbol at its address: an inferred one could reach past it.
-    """
-    size = np.zeros(len(symbols.address), np.uint64)
-    known = np.zeros(len(symbols.address), np.bool_)
-    info = symbols.info.copy()
-    for row, key in enumerate(zip(symbols.address.tolist(), _names(symbols))):
-        found = exact.symbols.get(key)
-        if found is None:
-            continue
-        length, own = found
-        if own & 0xF in (elf.STT_FUNC, elf.STT_OBJECT) and info[row] & 0xF:
-            info[row] = own  # a label that the kernel ignores stays NOTYPE: kallsyms_symbols.py
-        if length:
-            size[row], known[row] = length, True
-
-    longest: dict[int, int] = {}
-    for address, length in zip(symbols.address[known].tolist(), size[known].tolist()):
-        longest[address] = max(length, longest.get(address, 0))
-    for row in np.flatnonzero(~known & (symbols.role == Role.NAMES)).tolist():
-        if length := longest.get(int(symbols.address[row]), 0):
-            size[row], known[row] = length, True
-    return symbols._replace(info=info, size=size, exact=known)
-
-
-def _names(symbols: Symbols) -> Iterator[bytes]:
+def names_of(symbols: Symbols) -> Iterator[bytes]:
     strings = symbols.strings.tobytes()
     return (strings[at : strings.index(b"\0", at)] for at in symbols.name.tolist())
 
@@ -252,7 +222,7 @@ def _percpu(symbols: Symbols) -> dict[bytes, int]:
     letters = symbols.letter.tolist()
     if not {ord("a"), ord("A")} & {*letters}:
         return {}
-    rows = zip(letters, _names(symbols), symbols.address.tolist())
+    rows = zip(letters, names_of(symbols), symbols.address.tolist())
     return {name: address for letter, name, address in rows if letter in b"aA"}
 
 
@@ -293,7 +263,7 @@ def _rows(image: ElfFile, symtab: Shdr, names: list[str]) -> list[_Row]:
     ]
 
 
-def _placed(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> Exact:
+def _at_sections(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> DebugSymbols:
     """Return a module's exact symbols, its sections being at ``starts``."""
     own = [row for row in file.rows if row.section == _PERCPU and row.name in percpu]
     bases = {percpu[row.name] - row.value for row in own}
@@ -304,4 +274,4 @@ def _placed(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> Ex
     for name, section, value, size_and_info in file.rows:
         if section in starts:
             found.setdefault((starts[section] + value, name), size_and_info)
-    return Exact(file.path, found, file.sizes)
+    return DebugSymbols(file.path, found, file.sizes)

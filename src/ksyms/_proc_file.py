@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 
-class StandingFile:
+class ProcFile:
     """The file at ``path``, opened at the first read and kept open."""
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The end of a server: signals ask for it, and open files delay it."""
+"""The lifecycle of a server: signals ask for its end, and open files delay it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_UNDER_WAY: Final = 1.0
-"""Seconds that calls under way get to end. A use that lasts longer is not a call: a working
-directory, say.
+_GRACE: Final = 1.0
+"""Seconds in which calls under way can end.
+
+A use that lasts longer is not a call but, for example, a working directory.
 """
 
 
-class Life:
+class Lifecycle:
     """The state of a server from its start to its end.
 
     Args:
@@ -45,13 +46,13 @@ class Life:
         self._devices = devices
         self._end = end
         self._event = event
-        self._asked = 0
-        self._over = threading.Event()
+        self._signals = 0
+        self._closed = threading.Event()
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
-    def over(self) -> None:
+    def connection_closed(self) -> None:
         """Note that the connection has ended; may be called from any thread."""
-        self._over.set()
+        self._closed.set()
         with suppress(BlockingIOError):  # a full pipe wakes wait() as well
             os.write(self._wake, b"\0")
 
@@ -60,7 +61,7 @@ class Life:
         """Load the devices, and count the signals that ask for an end."""
 
         def asked(number: int, frame: FrameType | None) -> None:
-            self._asked += 1
+            self._signals += 1
 
         for device in self._devices.values():
             device.modevent(Event.LOAD)
@@ -83,28 +84,28 @@ class Life:
         working directory or an O_PATH descriptor needs no permission to open, and does not
         delay the end. ``served`` answers opens: they are refused after the first signal.
         """
-        told = False
+        reported = False
         due = None
-        while not self._over.is_set():
-            if self._asked > 1:
-                self._force("forced to end: what is open fails from now on")
+        while not self._closed.is_set():
+            if self._signals > 1:
+                self._force("forced to end: calls on open files fail from now on")
                 return
-            if self._asked:
+            if self._signals:
                 served.closing = True
                 busy = self._busy()
-                if busy and not told:
+                if busy and not reported:
                     self._event(f"busy ({busy}): ends at the last close")
-                    told = True
+                    reported = True
                 elif not busy:
                     if self._unload():
                         return
-                    due = due or time.monotonic() + _UNDER_WAY
+                    due = due or time.monotonic() + _GRACE
                     if time.monotonic() > due:
-                        self._force("in use, but not open: ends all the same")
+                        self._force("in use, but not open: ends nevertheless")
                         return
 
             # A close does not write to the pipe, so poll once a signal has come.
-            select.select([self._woken], [], [], 0.2 if self._asked else None)
+            select.select([self._woken], [], [], 0.2 if self._signals else None)
             with suppress(BlockingIOError):
                 os.read(self._woken, 4096)
 
