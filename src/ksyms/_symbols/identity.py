@@ -1,70 +1,112 @@
-"""The identity of a file: its kernel's release, its machine, its build-ids.
-
-A snapshot's note has them. Any other file is examined for them (elf_identity.py).
-"""
+"""The identity of a kernel's or a module's ELF file, read from what is in the file."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 
-from .by_name import NameSearch
-from .symbol import encode_name
-from .symbol_file import SymbolFile
+from .._elf import ElfFile, Shdr, build_id
+from .._elf import constants as elf
+from .._typing import Final
+
+_BANNER: Final = b"Linux version "
+_FIELD: Final = 65  # __NEW_UTS_LEN + 1 (include/uapi/linux/utsname.h)
+_SYSNAME: Final = b"Linux\0"
+_MODINFO: Final = ".modinfo"
+_THIS_MODULE: Final = ".gnu.linkonce.this_module"
+_NAME_OFFSET: Final = {elf.ELFCLASS32: 12, elf.ELFCLASS64: 24}
+"""Offset of the name in struct module, after a state and a list_head (linux/module.h)."""
+_LONGEST: Final = 512
+_FAMILIES: Final = {3: "i386", 40: "arm"}
+"""One name for machines that have several in uname -m, by ``e_machine``."""
 
 
-class Identity:
-    """The release, the machine and the build-ids of ``file``, each read at its first use.
+def build_id_of(image: ElfFile) -> str | None:
+    """Return the GNU build-id in the file's notes, in hexadecimal; None if it has none."""
+    found = next(filter(None, map(build_id, image.notes())), None)
+    return None if found is None else found.hex()
 
-    ``names`` searches the file's names: the release is in variables of the kernel's.
 
-    Each attribute raises a NoteError if the file's note is not whole.
+def machine_of(image: ElfFile) -> str | None:
+    """Return the machine as in uname -m, by ``e_machine``; None if it is unknown."""
+    number, wide = image.header.e_machine, image.format.elf_class == elf.ELFCLASS64
+    little = image.format.data == elf.ELFDATA2LSB
+    if number in _FAMILIES:
+        return _FAMILIES[number]
+    names = [
+        name
+        for name, known in elf.MACHINES.items()
+        if known == number
+        and (name.endswith(("64", "64le", "s390x")) == wide)
+        and (name != "ppc64le" or little)
+        and (name != "ppc64" or not little)
+    ]
+    return names[0] if len(names) == 1 else None
+
+
+def module_of(image: ElfFile) -> str | None:
+    """Return the name of the module that the file is; None if it is not a module."""
+    found = _find_section(image, _THIS_MODULE)
+    if found is None:
+        return None
+    name = _read_modinfo(image).get(b"name")
+    if name is None:
+        # Before Linux kernel commit 3e2e857f9c3a ("module: Add module name to modinfo") (in
+        # v4.13) only struct module has the name.
+        start = _NAME_OFFSET[image.format.elf_class]
+        name = bytes(image.contents(found)[start : start + _LONGEST]).partition(b"\0")[0]
+    return name.decode("utf-8", "replace") or None
+
+
+def release_of(image: ElfFile, symbols: Callable[[str], list[tuple[int, int]]]) -> str | None:
+    """Return the kernel's release, as in uname -r; None if the file does not contain it.
+
+    A module has it in its ``vermagic``, a vmlinux in the variables ``linux_banner`` and
+    ``init_uts_ns``.
+
+    Args:
+        image: the file.
+        symbols: returns ``st_shndx`` and ``st_value`` of each symbol of a name.
     """
+    magic = _read_modinfo(image).get(b"vermagic")
+    if magic is not None and _find_section(image, _THIS_MODULE) is not None:
+        return _first_word(magic)
+    for section, value in symbols("linux_banner"):
+        text = _read_bytes_at(image, section, value)
+        if text.startswith(_BANNER):
+            return _first_word(text[len(_BANNER) :])
+    for section, value in symbols("init_uts_ns"):
+        text = _read_bytes_at(image, section, value)
+        # A reference count comes before the name until Linux 5.11.
+        start = text.find(_SYSNAME, 0, 16)
+        if start >= 0:
+            return _first_word(text[start + 2 * _FIELD :])
+    return None
 
-    def __init__(self, file: SymbolFile, names: NameSearch) -> None:
-        self._file = file
-        self._names = names
 
-    @cached_property
-    def release(self) -> str | None:
-        """The kernel's release, as in uname -r; None if the file does not contain it."""
-        if self._file.is_snapshot:
-            return self._fact("release")
-        from .elf_identity import release_of
+def _first_word(text: bytes) -> str | None:
+    """Return the first word of ``text``, up to a space or NUL; None if it is not in ASCII."""
+    word = text[:_LONGEST].partition(b"\0")[0].split(b" ")[0]
+    return word.decode("utf-8", "replace") if word.isascii() and word else None
 
-        return release_of(self._file.image, self._sections_and_values)
 
-    @cached_property
-    def machine(self) -> str | None:
-        """The machine, as in uname -m; None if it is unknown."""
-        if self._file.is_snapshot:
-            return self._fact("machine")
-        from .elf_identity import machine_of
+def _read_bytes_at(image: ElfFile, number: int, value: int) -> bytes:
+    """Return a section's bytes from a symbol's value on; b"" if they are not in the file."""
+    section = image.stored.get(number)
+    if section is None:
+        return b""
+    start = value - (0 if image.header.e_type == elf.ET_REL else section.sh_addr)
+    return bytes(image.contents(section)[start : start + _LONGEST]) if start >= 0 else b""
 
-        return machine_of(self._file.image)
 
-    @cached_property
-    def build_id(self) -> str | None:
-        """The build-id of the kernel, or of a module's file; None if the file has none."""
-        if self._file.is_snapshot:
-            return self._fact("build_id")
-        from .elf_identity import build_id_of
+def _find_section(image: ElfFile, name: str) -> Shdr | None:
+    """Return the first section called ``name`` that has bytes in the file."""
+    sections = image.stored.values()
+    return next((s for s in sections if s.sh_size and image.is_called(s, name)), None)
 
-        return build_id_of(self._file.image)
 
-    @cached_property
-    def build_ids(self) -> dict[str, str | None]:
-        """The build-id of each linker file by its name, which is ``kernel`` for the kernel."""
-        if self._file.is_snapshot:
-            return {file["name"]: file["build_id"] for file in self._file.facts["files"]}
-        from .elf_identity import module_of
-
-        return {module_of(self._file.image) or "kernel": self.build_id}
-
-    def _fact(self, name: str) -> str | None:
-        found: str | None = self._file.facts[name]
-        return found
-
-    def _sections_and_values(self, name: str) -> list[tuple[int, int]]:
-        """Return ``st_shndx`` and ``st_value`` of the symbols called ``name``."""
-        found = self._names.find(encode_name(name))
-        return [(sym.st_shndx, sym.st_value) for _, sym in found]
+def _read_modinfo(image: ElfFile) -> dict[bytes, bytes]:
+    """Return a module's ``.modinfo`` by tag (include/linux/moduleparam.h, __MODULE_INFO)."""
+    section = _find_section(image, _MODINFO)
+    text = bytes(image.contents(section)) if section is not None else b""
+    pairs = (part.partition(b"=") for part in text.split(b"\0"))
+    return {name: value for name, equals, value in pairs if equals}

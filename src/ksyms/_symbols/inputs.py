@@ -50,7 +50,7 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
     Raises:
         SourceError: the file cannot be opened, or a text or an archive in it cannot be read.
         ImageError: it is none of these, has no ``.symtab``, or a field of it is wrong.
-        KallsymsError: the text is not kallsyms, or was cut short.
+        KallsymsError: the text is no kallsyms, or was cut short.
         HiddenError: all addresses of the text are zero.
         NoteError: its ``.note.ksyms`` is of a version that this ksyms does not know.
     """
@@ -73,8 +73,8 @@ def load(source: str | os.PathLike[str] | memoryview, *, copy: bool = False) -> 
         raise _unread(label, error) from None
     table = _table(label, data)
     # A process can open the device only once, so only a packed file is opened again.
-    if isinstance(data, bytes) and (header := told_by(label)) is not None:
-        _portable.check_matches(header, table.facts, label)
+    if isinstance(data, bytes) and (told := told_by(label)) is not None:
+        _portable.check_matches(told, table.facts, label)
     return table
 
 
@@ -113,8 +113,8 @@ def _of_stream(label: str) -> SymbolTable:
     except ValueError as error:
         raise _unread(label, error) from None
     table = _table(label, data)
-    if (header := _portable.header_facts(packed, label)) is not None:
-        _portable.check_matches(header, table.facts, label)
+    if (told := _portable.header_facts(packed, label)) is not None:
+        _portable.check_matches(told, table.facts, label)
     return table
 
 
@@ -131,7 +131,7 @@ def _table(label: str, data: bytes | mmap.mmap) -> SymbolTable:
 
 
 def _of_elf(label: str, data: bytes | mmap.mmap) -> SymbolTable:
-    """Return the table of an ELF file, or of the kallsyms in it if it has no ``.symtab``."""
+    """The table of an ELF file; of a kernel's without one, what its kallsyms are."""
     try:
         return SymbolTable(read_image(memoryview(data), label))
     except ImageError as error:
@@ -146,10 +146,10 @@ def _of_elf(label: str, data: bytes | mmap.mmap) -> SymbolTable:
 
 
 def _of_kernel(label: str, data: bytes | mmap.mmap) -> SymbolTable:
-    """Return the table of a kernel's image, or of a file that contains one.
+    """The table of a kernel's image, or of anything that has one in it.
 
     Raises:
-        ImageError: the file contains none.
+        ImageError: it has none.
     """
     from .._images import HEADERS, files_of, is_kernel
 
@@ -168,7 +168,7 @@ def _of_kernel(label: str, data: bytes | mmap.mmap) -> SymbolTable:
 
 
 def _of_packed(label: str, data: bytes, error: ValueError) -> SymbolTable:
-    """Return the table of a packed kernel with other bytes after it, or raise ``error``."""
+    """The table of a packed kernel that has anything behind it; else ``error`` stands."""
     try:
         return _of_kernel(label, data)
     except ImageError:

@@ -10,7 +10,7 @@ from functools import cached_property
 from .._elf import constants as elf
 from .._typing import TYPE_CHECKING
 from .by_name import NameSearch
-from .identity import Identity
+from .kernel_identity import KernelIdentity
 from .printed import LONGEST, PERHAPS, other_words, printed, rules_of
 from .symbol_file import SymbolFile
 
@@ -25,7 +25,7 @@ class LongerNames:
     which rule they are shortened.
     """
 
-    def __init__(self, file: SymbolFile, names: NameSearch, identity: Identity) -> None:
+    def __init__(self, file: SymbolFile, names: NameSearch, identity: KernelIdentity) -> None:
         self._file = file
         self._names = names
         self._identity = identity

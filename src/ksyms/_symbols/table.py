@@ -2,13 +2,13 @@
 
 :class:`SymbolTable` is what programs use. Its parts have the work, each in a file of its own::
 
-    symbol_file.py    the rows and names as they are in the file
-    by_address.py     one address; by_spans.py many of them
-    by_name.py        names; longer_names.py those that clang's LTO made longer
-    symbol_maker.py   Symbols of rows, with section_of_symbol.py and letters.py
-    sectioned.py      what a file that is not a snapshot leaves open: sizes, precedence
-    identity.py       the kernel that the file is of
-    prototypes.py     a function's C prototype; programs.py BPF programs
+    symbol_file.py      the rows and names as they are in the file
+    by_address.py       one address; by_spans.py many of them
+    by_name.py          names; longer_names.py those that clang's LTO made longer
+    symbol_maker.py     Symbols of rows, with section_of_symbol.py and letters.py
+    sectioned.py        sizes and precedence, which a file that is not a snapshot leaves open
+    kernel_identity.py  the kernel that the file is of
+    prototypes.py       a function's C prototype; programs.py BPF programs
 
 What a single lookup does not need is imported when it is first used.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from .by_name import NameSearch
     from .by_spans import SpanSearch
-    from .identity import Identity
+    from .kernel_identity import KernelIdentity
     from .longer_names import LongerNames
     from .programs import Program
     from .prototypes import Prototypes
@@ -97,10 +97,10 @@ class SymbolTable(Sequence[Symbol]):
         return NameSearch(self._file)
 
     @cached_property
-    def _identity(self) -> Identity:
-        from .identity import Identity
+    def _identity(self) -> KernelIdentity:
+        from .kernel_identity import KernelIdentity
 
-        return Identity(self._file, self._by_name)
+        return KernelIdentity(self._file, self._by_name)
 
     @cached_property
     def _longer_names(self) -> LongerNames:
