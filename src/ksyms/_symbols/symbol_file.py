@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from .. import _note
 from .._elf import ElfFile, Shdr, Sym, find_symtab, is_driver_image
@@ -72,9 +73,9 @@ class SymbolFile:
             _note.check(self.note, image.format, image.label)
         self._overlap_checked = False
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
-        """The contents of the note; {} if the file has none.
+        """The contents of the note, read once and not to be changed; {} if the file has none.
 
         Raises:
             NoteError: the note is not whole.

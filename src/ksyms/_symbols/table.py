@@ -163,10 +163,12 @@ class SymbolTable(Sequence[Symbol]):
     def facts(self) -> dict[str, Any]:
         """The contents of ``.note.ksyms`` (docs/format.md); {} for any other ELF file.
 
+        They are read once, so what is in them is not to be changed.
+
         Raises:
             NoteError: the note is not whole.
         """
-        return self._file.facts
+        return dict(self._file.facts)
 
     @property
     def release(self) -> str | None:
@@ -528,4 +530,4 @@ class SymbolTable(Sequence[Symbol]):
     def _programs(self) -> dict[int, Program]:
         from .programs import read_programs
 
-        return read_programs(self.facts)
+        return read_programs(self._file.facts)
