@@ -184,7 +184,7 @@ ksyms.KsymsError("x", "y").wath
 
 
 def mypy(directory: Path, program: str) -> list[str]:
-    """What mypy says of a user's ``program``, which has ksyms as it is installed."""
+    """Return the output of mypy for a user's ``program``, with ksyms as it is installed."""
     (directory / "program.py").write_text(program)
     source = Path(ksyms.__file__).parents[1]  # where another is installed than is tested
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "program.py"]
@@ -207,7 +207,7 @@ def test_mypy_takes_the_right_names_and_no_others(tmp_path: Path) -> None:
 
 
 def test_the_repr_of_a_symbol_is_hexadecimal() -> None:
-    """As the kernel prints addresses and sizes, and it makes the symbol again."""
+    """It has addresses and sizes in hexadecimal, and makes the symbol again."""
     fields = ("f.o'o", 0xFFFFFFFF81000010, 0x30, False, "mod", "[mod].text")
     symbol = ksyms.Symbol(*fields, "local", "function", "t")
     assert repr(symbol) == (

@@ -32,7 +32,7 @@ void *restricted(void *restrict to, const void *restrict from)
 fn_t *named(struct forward *what, enum wide64 e, fn_t *fn)
 volatile const int *both(volatile const int *p)
 """
-"""What the functions below are, as gcc, pahole and BTF name C's types."""
+"""The prototypes of the functions below, as gcc, pahole and BTF name C's types."""
 
 DECLARATIONS = """\
 struct file { int f; }; union value { int i; float g; }; struct forward;
@@ -60,7 +60,7 @@ LIVE = {
     "schedule": "void schedule(void)",
     "kfree": "void kfree(const void *object)",
 }
-"""Of the kernel's headers, since Linux 5.15 to 6.18."""
+"""Prototypes in the kernel's headers that are the same from Linux 5.15 to 6.18."""
 
 
 def _source(prototypes: str) -> str:
@@ -189,7 +189,7 @@ def test_a_modules_name_is_no_path_to_another_file(
     assert [file["name"] for file in facts["files"] if "btf" in file] == ["kernel", "mod"]
 
 
-def test_an_archive_has_it_where_it_was_asked_for(root: Path, tmp_path: Path) -> None:
+def test_an_archive_has_btf_on_request(root: Path, tmp_path: Path) -> None:
     plain, archive, out = (tmp_path / name for name in ("plain.tgz", "host.tgz", "out.elf"))
     assert command("collect", "--root", root, "-o", plain).returncode == 0
     with tarfile.open(plain) as opened:
@@ -204,7 +204,7 @@ def test_an_archive_has_it_where_it_was_asked_for(root: Path, tmp_path: Path) ->
 
 
 def test_the_running_kernel(tmp_path: Path) -> None:
-    """As the kernel shows it, where it does."""
+    """The running kernel's BTF, if it shows it."""
     out, shown = tmp_path / "live.elf", Path("/sys/kernel/btf/vmlinux")
     assert command("snapshot", "--btf", "-o", out).returncode == 0
     table = ksyms.load(out)
@@ -217,7 +217,9 @@ def test_the_running_kernel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["--kernel vmlinux", "--layout freebsd"])
-def test_where_there_is_none_it_is_a_wrong_argument(arguments: str, tmp_path: Path) -> None:
+def test_asking_for_btf_where_there_is_none_is_a_usage_error(
+    arguments: str, tmp_path: Path
+) -> None:
     run = command("snapshot", "--btf", *arguments.split(), cwd=tmp_path)
     assert (run.returncode, run.stdout) == (2, "")
     assert "--btf: not allowed" in run.stderr
@@ -254,7 +256,7 @@ def test_a_modules_are_its_own(elf: Path) -> None:
     }
 
 
-def test_of_several_functions_of_one_name_none_is_picked(elf: Path) -> None:
+def test_several_functions_of_one_name_have_no_one_prototype(elf: Path) -> None:
     """BTF has no addresses: which of them it means, nothing tells."""
     table = ksyms.load(elf)
     first, second = table.find("again")
@@ -262,7 +264,7 @@ def test_of_several_functions_of_one_name_none_is_picked(elf: Path) -> None:
     assert table.prototypes(first) == ["void again(int either)"]
 
 
-def test_what_is_no_function_has_none(elf: Path) -> None:
+def test_only_functions_have_prototypes(elf: Path) -> None:
     table = ksyms.load(elf)
     assert _prototypes(table, "datum") == {None: None}
     assert _prototypes(table, "_stext") == {None: None}
@@ -361,7 +363,7 @@ def test_every_kind_in_either_byte_order(order: str) -> None:
     assert table.prototype(table[0]) == WANTED
 
 
-def test_bpftool_reads_what_was_put_together_by_hand(tmp_path: Path) -> None:
+def test_bpftool_reads_the_btf_made_by_hand(tmp_path: Path) -> None:
     (path := tmp_path / "whole").write_bytes(_whole())
     dump = subprocess.check_output(["bpftool", "btf", "dump", "file", path], text=True)
     assert re.search(r"FUNC 'f' type_id=\d+ linkage=global", dump)
@@ -403,7 +405,7 @@ def test_types_that_never_end_are_refused() -> None:
     assert "has no end" in _refused(make.data())
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_impossible_types_are_refused() -> None:
     def of(result: int, kind: int = PROTO, name: str = "f") -> bytes:
         make = _Maker()
         make.type(FUNC, name, make.type(kind, "", result))
@@ -424,9 +426,9 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_a_split_one_without_its_base_has_no_prototypes(btf: dict[str, Path]) -> None:
-    """As every stock module's is: its types go on from the kernel's."""
+    """Every stock module's BTF is such: its types continue the kernel's."""
     split = btf["mod"].read_bytes()
-    assert "goes on from another" in _refused(split)
+    assert "continues another one" in _refused(split)
     assert not ksyms.load(memoryview(_elf_with(split))).has_prototypes
     assert ksyms.load(memoryview(_elf_with(_whole()))).has_prototypes
 

@@ -106,7 +106,7 @@ def test_an_absolute_symbol_never_slides() -> None:
 
 
 def test_absolute_symbols_that_all_moved() -> None:
-    """By as much: it is no slide all the same."""
+    """All move by the same distance, and still that is not a slide."""
     new = KERNEL.replace("A __per_cpu_start", "A new").replace("1000 A cpu", "1040 A cpu")
     found = texts(KERNEL.replace("A __per", "A old"), new)
     assert summary(found)["moved"] == {"cpu_number": 0x40}
@@ -140,7 +140,7 @@ def test_modules_in_another_order() -> None:
 
 
 def test_parts_of_a_module_are_placed_apart() -> None:
-    """By whole pages, since 6.4; less than a page is not the loader's doing."""
+    """Since Linux 6.4 the loader moves parts by whole pages, never by less than a page."""
     part = "ffffffffc0003010 d init_data\t[mod]\nffffffffc0003040 d init_more\t[mod]\n"
     for apart in (
         MODULE.replace("c0002", "c0102") + part,
@@ -168,7 +168,7 @@ def test_a_saved_kernel_slid(saved: dict[str, Kernel], tmp_path: Path) -> None:
 
 
 def moved_text(text: str, by: int, modules: dict[str, int]) -> str:
-    """As :func:`slid`, for a whole kernel: per-CPU symbols are below its half of memory."""
+    """Do as :func:`slid` for a whole kernel; per-CPU symbols are not in its half of memory."""
     rows = []
     for line in text.splitlines():
         address, rest = line.split(" ", 1)
@@ -197,7 +197,7 @@ def test_bpf_is_anywhere() -> None:
 
 
 def test_a_module_in_one_only() -> None:
-    """A module that came is one thing, with so many symbols; it took nothing with it."""
+    """A module that appeared is one difference, with its number of symbols."""
     found = texts(KERNEL, KERNEL + MODULE)
     assert summary(found) == NOTHING | {"modules": ([], ["mod"])}
     assert [s.name for s in found.modules_appeared["mod"]] == re.findall(r"mod_\w+", MODULE)
@@ -251,7 +251,7 @@ def test_a_duplicate_that_grew() -> None:
 
 
 def test_nothing_tells_them_apart() -> None:
-    """Of 40 alike one is gone: one went, whichever, and none is of another size."""
+    """One of 40 equal symbols is gone: any one of them went, and none was resized."""
     lines = [f"ffffffff8100{0x200 + 16 * n:04x} t same\n" for n in range(40)]
     end = "ffffffff81001000 T _etext\n"
     start = KERNEL.replace(end, "")
@@ -260,7 +260,7 @@ def test_nothing_tells_them_apart() -> None:
     assert summary(found)["appeared"] == []
 
 
-def test_most_are_matched_where_nothing_tells_them_apart() -> None:
+def test_most_of_the_equal_symbols_are_matched() -> None:
     """All alike and all elsewhere, one less: one went, and the others have moved."""
     here = KERNEL.replace("ffffffff81001000", "ffffffff81002000")
     rows = [f"ffffffff81001{0x100 + 16 * n:03x} t same" for n in range(5)]
@@ -393,7 +393,7 @@ def by_nm(path: Path) -> dict[str, Told]:
 
 
 def test_two_builds(tmp_path: Path) -> None:
-    """What went, appeared, grew and moved is what nm -S of the two files says."""
+    """The differences are those between the outputs of nm -S for the two files."""
     options = ["-nostdlib", "-static", "-fno-toplevel-reorder", "-Wl,-e,first"]
     files = [
         compile_c(
@@ -447,7 +447,7 @@ class Thing(NamedTuple):
 
 @st.composite
 def things(draw: st.DrawFn) -> list[Thing]:
-    """Symbols with exact sizes, each with room around it; few names, so many are the same."""
+    """Draw symbols with exact sizes and room around each; few names, so that many repeat."""
     rows = []
     for section in range(len(SECTIONS)):
         for number in range(draw(st.integers(0, 6))):
@@ -480,7 +480,7 @@ BASES = [0xFFFFFFFF81000000 + 0x100000 * n for n in range(2)] + [
 
 @st.composite
 def boots(draw: st.DrawFn) -> list[int]:
-    """Where the sections are in another boot: the kernel as one, each module by itself."""
+    """Draw the sections' addresses in another boot: the kernel moves as one, modules apart."""
     slide = 0x200000 * draw(st.integers(0, 500))
     pages = draw(st.permutations(range(3)))
     return [base + slide for base in BASES[:2]] + [BASES[2 + page] for page in pages]
@@ -614,7 +614,7 @@ def test_wrong_arguments(arguments: str) -> None:
 
 @pytest.mark.parametrize("bad", [b"", b"\x7fELF", b"noise" * 100, b"\x1f\x8bnot gzip"])
 def test_trouble(bad: bytes, files: tuple[Path, Path], tmp_path: Path) -> None:
-    """What cannot be read is 2, as with diff(1): 1 would say that there are differences."""
+    """A file that cannot be read gives 2, as in diff(1); 1 would mean differences."""
     path = tmp_path / "bad"
     path.write_bytes(bad)
     for done in (run("diff", path, files[0]), run("diff", files[0], tmp_path / "none")):

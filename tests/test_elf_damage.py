@@ -100,7 +100,7 @@ def used(path: Path, whole: Path) -> None:
 
 @pytest.fixture(scope="module")
 def usual(files: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """What each file takes as it is, in seconds of CPUs."""
+    """Return the CPU seconds that each undamaged file takes."""
     whole = tmp_path_factory.mktemp("usual") / "whole"
     found = []
     for data in files:
@@ -119,7 +119,7 @@ def usual(files: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> list[
 def test_damaged_files(
     data: st.DataObject, files: list[bytes], usual: list[float], tmp_path: Path
 ) -> None:
-    """As the kernel and as a module, in both layouts, and loaded as they are."""
+    """Read each as the kernel and as a module, in both layouts, and load it."""
     which = data.draw(st.integers(0, len(files) - 1))
     path = tmp_path / "damaged"
     whole = tmp_path / "whole"
@@ -195,9 +195,9 @@ def test_each_field_by_hand(tmp_path: Path) -> None:
         (changed(good, symtab + 40, "I", 77), ".symtab's sh_link is 77"),
         (
             changed(good, symtab + 40, "I", 2),
-            "sh_link is 2, which is no string table",
+            "sh_link is 2, which is not a string table",
         ),  # itself
-        (changed(good, symtab + 40, "I", 1), "sh_link is 1, which is no string table"),
+        (changed(good, symtab + 40, "I", 1), "sh_link is 1, which is not a string table"),
         (changed(good, strtab + 32, "Q", 5), "symbol 2's st_name is 5, and no name"),
         (elf_file(ROWS, b"\0one\0two"), "symbol 2's st_name is 5, and no name"),
         (elf_file([Row(99)], NAMES), "symbol 1's st_name is 99, and no name"),
@@ -263,7 +263,7 @@ def test_the_index_of_the_table_of_names(bits: int, order: str, tmp_path: Path) 
 
 
 def test_nothing_is_read_that_is_no_file(tmp_path: Path) -> None:
-    """A FIFO that nobody writes to, a device that never ends: packed or not, by its name."""
+    """A FIFO without a writer, and a device without an end, named as packed or not."""
     kernel = tmp_path / "kernel"
     kernel.write_bytes(elf_file(ROWS, NAMES))
     for ending in ("", ".xz", ".gz", ".zst"):
@@ -275,7 +275,9 @@ def test_nothing_is_read_that_is_no_file(tmp_path: Path) -> None:
                 ksyms.snapshot(layout="freebsd", kernel=kernel, modules=[(path, BASE)])
 
 
-def test_what_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_unpacks_to_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ksyms import _compressed
 
     monkeypatch.setattr(_compressed, "LARGEST", 1 << 20)
@@ -332,7 +334,7 @@ def test_parts_that_share_their_bytes(
             _ = ksyms.load(path).sections
 
 
-def test_a_long_name_of_many_sections_that_nobody_asks_for(tmp_path: Path) -> None:
+def test_a_long_name_of_many_sections_that_is_not_needed(tmp_path: Path) -> None:
     """Loaded as it is: no section's name is made but a symbol's."""
     long = Section("n" * 300_000, 1, 0, 0x1000, b"x" * 64)
     data = elf_file(ROWS, NAMES, sections=(long,))

@@ -38,7 +38,7 @@ def taken(directory: Path, machine: str = "x86_64") -> Path:
 
 
 def place(elf: Path) -> tuple[int, int]:
-    """Where the section is in the file, and its bytes, by pyelftools."""
+    """Return the section's offset in the file, and its bytes, by pyelftools."""
     with elf.open("rb") as file:
         section = ELFFile(file).get_section_by_name(".ksyms.letters")
         assert section is not None
@@ -46,7 +46,7 @@ def place(elf: Path) -> tuple[int, int]:
 
 
 def header(elf: Path) -> int:
-    """Where the section's header is."""
+    """Return the offset of the section's header."""
     with elf.open("rb") as file:
         whole = ELFFile(file)
         number = whole.get_section_index(".ksyms.letters")
@@ -127,7 +127,7 @@ def test_a_table_that_lost_a_symbol(tmp_path: Path) -> None:
         ksyms.load(fewer)
 
 
-def test_a_table_that_nobody_holds_gives_its_file_back(tmp_path: Path) -> None:
+def test_a_table_without_references_closes_its_file(tmp_path: Path) -> None:
     """At once: a device counts who has it mapped."""
     elf = taken(tmp_path)
     table = ksyms.load(elf)

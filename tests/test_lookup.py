@@ -28,8 +28,9 @@ from ksyms._cli import main
 from ksyms._cli import sheet as sheet_file
 from ksyms._cli.question import understood
 from ksyms._cli.sheet import BLOCK, AnswerRows, Records
+from ksyms._symbols.by_name import FINDS
 from ksyms._symbols.search import aliases, matching, nearest, within
-from ksyms._symbols.table import FINDS, LOOKUPS
+from ksyms._symbols.table import LOOKUPS
 
 TOP = (1 << 64) - 1
 Line = tuple[int, str, str, str | None]
@@ -79,7 +80,7 @@ def together(placed: list[Line]) -> dict[int, list[str]]:
 
 
 def answers(*arguments: str | Path, **options: Any) -> list[dict[str, Any]]:
-    """What ``ksyms lookup --json`` prints."""
+    """Return the records that ``ksyms lookup --json`` prints."""
     run = ksyms("lookup", "--json", *arguments, **options)
     assert "Traceback" not in run.stderr
     return [json.loads(line) for line in run.stdout.splitlines()]
@@ -290,7 +291,7 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("source", ["argument", "stdin"])
-def test_what_people_paste(source: str, text: Path) -> None:
+def test_pasted_frames(source: str, text: Path) -> None:
     if source == "argument":
         found = answers("--kallsyms", text, "--", *FRAMES)
     else:
@@ -302,7 +303,7 @@ def test_what_people_paste(source: str, text: Path) -> None:
 
 
 def test_a_module_of_another_build(saved: dict[str, Kernel]) -> None:
-    """Where both are known, a frame of another build is none of this one's."""
+    """If both build-ids are known, a frame of another build has no answer here."""
     kernel = saved["6.12.117+deb12-amd64-few"]
     notes = (kernel.root / "sys/module/9p/notes/.note.gnu.build-id").read_bytes()
     build_id = notes[-20:].hex()
@@ -398,7 +399,7 @@ def test_no_name_is_near_every_other(kernel: Kernel) -> None:
 def test_a_kernel_that_lists_functions_only(
     lists: Any, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By what the file says of it, which an older file does not."""
+    """The file's note says so; an older file's note does not."""
     facts = library.load(text).facts
     told = {**facts, "lists": lists} if lists else {**facts}
     if lists is None:
@@ -513,7 +514,7 @@ def linked(root: Path, slide: int) -> None:
 
 
 def test_the_address_at_link_time(tmp_path: Path) -> None:
-    """Of the kernel's symbols; a module has none, an absolute symbol stays where it is."""
+    """The kernel's symbols have one, modules' none; an absolute symbol's is its value."""
     linked(tmp_path, 0x12600000)
     asked = ("middle", "inside", "__per_cpu_start")
     found = {r["name"]: r["link_address"] for r in answers("--root", tmp_path, *asked)}
@@ -526,7 +527,7 @@ def test_the_address_at_link_time(tmp_path: Path) -> None:
     ]
 
 
-def test_link_time_is_unknown_where_nothing_tells(kernel: Kernel) -> None:
+def test_an_unknown_link_address(kernel: Kernel) -> None:
     [record] = answers("--from", kernel.elf, "schedule")
     assert record["link_address"] is None
     assert "link" not in ksyms("lookup", "--from", kernel.elf, "schedule").stdout
@@ -626,7 +627,7 @@ def test_an_empty_line_is_no_failure(text: Path) -> None:
     ]
 
 
-def test_many_are_what_single_ones_are(kernel: Kernel, placed: list[Line]) -> None:
+def test_many_at_once_equal_single_ones(kernel: Kernel, placed: list[Line]) -> None:
     table = library.load(kernel.elf)
     asked = [line[0] + 9 for line in placed[:: len(placed) // (2 * LOOKUPS)]]
     asked += [TOP, TOP + 1, 0, -1, asked[0]]
@@ -657,7 +658,7 @@ def asked_of(placed: list[Line]) -> st.SearchStrategy[str]:
 
 
 class Lines(NamedTuple):
-    """What a sheet put out for lines of standard input, and whether each had an answer."""
+    """Return a sheet's output for lines of standard input, and if all had an answer."""
 
     out: str
     err: str
@@ -665,7 +666,7 @@ class Lines(NamedTuple):
 
 
 def looked_up(sheet: AnswerRows | Records, blocks: list[list[str]], singly: bool) -> Lines:
-    """What is put out of ``blocks`` of lines, each looked up ``singly`` or all at once."""
+    """Return the output for ``blocks`` of lines, each looked up ``singly`` or at once."""
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         line = 1
         for block in blocks:
@@ -714,7 +715,7 @@ def named_by_nm(path: Path) -> dict[str, list[int]]:
 
 
 def test_every_name_once(kernel: Kernel) -> None:
-    """By the index, for numpy is here: all that nm has, and nothing that it has not."""
+    """By the index, since numpy is loaded: exactly the names that nm prints."""
     table = library.load(kernel.elf)
     expected = named_by_nm(kernel.elf)
     assert "numpy" in sys.modules
@@ -748,9 +749,7 @@ def test_names_by_scans_and_then_by_the_index(kernel: Kernel) -> None:
         assert imported == (len(asked) > FINDS)
 
 
-def test_single_ones_at_the_edges_of_what_is_kept_together(
-    kernel: Kernel, placed: list[Line]
-) -> None:
+def test_single_addresses_at_the_edges_of_blocks(kernel: Kernel, placed: list[Line]) -> None:
     """Every page's ends, between symbols and in them, and more pages than are kept."""
     table = library.load(kernel.elf)
     for _ in range(LOOKUPS + 1):
@@ -764,7 +763,7 @@ def test_single_ones_at_the_edges_of_what_is_kept_together(
 
 
 def test_an_answer_comes_before_the_next_question(text: Path) -> None:
-    """As a program asks that holds both ends of a pipe."""
+    """A program that holds both ends of a pipe asks so."""
     command: list[str | Path] = [COMMAND, "lookup", "--kallsyms", text, "-"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as run:
@@ -818,7 +817,7 @@ def test_a_single_address_waits_for_nothing_heavy(kernel: Kernel, placed: list[L
     ],
     ids=range(7),
 )
-def test_what_asks_nothing(what: str, said: str, text: Path) -> None:
+def test_malformed_questions(what: str, said: str, text: Path) -> None:
     run = ksyms("lookup", "--kallsyms", text, "alpha", what)
     assert (run.returncode, run.stdout) == (2, "")
     assert said in run.stderr
@@ -839,7 +838,7 @@ def test_what_asks_nothing(what: str, said: str, text: Path) -> None:
         *("\x00", "a\x00b", "\x1b[31m", "alpha+99999999999999999999", "twin+0x3fff", "\u0661"),
     ],
 )
-def test_what_is_not_there(what: str, text: Path) -> None:
+def test_questions_without_an_answer(what: str, text: Path) -> None:
     """A line and a row on each, without what would be read as commands by a terminal."""
     lines = f"{what}\n".encode() + b"\xff\xfe\n"
     run = subprocess.run(
@@ -852,7 +851,7 @@ def test_what_is_not_there(what: str, text: Path) -> None:
 
 
 def test_a_range_over_everything(kernel: Kernel, placed: list[Line]) -> None:
-    """It streams: whoever has enough after ten lines need not wait for the rest."""
+    """The output is a stream: a reader of ten lines need not wait for the rest."""
     arguments: list[str | Path] = ["lookup", "--from", kernel.elf, "0x0-0x10000000000000000"]
     with subprocess.Popen([COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout

@@ -1,4 +1,4 @@
-"""What a map adds up to, by hand and by binutils; names that would be markup; the command."""
+"""The sums of a map, by hand and by binutils; names that would be markup; the command."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_symbols_are_nms(kernel: Kernel) -> None:
         assert section.unnamed == section.size - covered
 
 
-def test_own_bytes_are_what_lookup_answers(saved: dict[str, Kernel]) -> None:
+def test_own_bytes_agree_with_lookup(saved: dict[str, Kernel]) -> None:
     """Every byte of some sections, asked one by one."""
     table = library.load(saved["6.1.0-56-amd64-few"].elf)
     for section in survey(table).sections:
@@ -263,7 +263,7 @@ def test_page_has_every_symbol(page: str, small: Path) -> None:
     assert data["slide"] is None
 
 
-def test_page_carries_the_licence_of_what_is_in_it(page: str) -> None:
+def test_page_carries_the_licence_of_d3(page: str) -> None:
     assert "Copyright 2010-2026 Mike Bostock\n\nPermission to use, copy, modify" in page
 
 
@@ -274,7 +274,7 @@ def test_page_is_the_same_every_time(small: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_written_can_be_read(scheme: str, page: str) -> None:
+def test_labels_have_contrast(scheme: str, page: str) -> None:
     """WCAG 2.1, 1.4.3: a contrast of 4.5 between what is written and what it stands on."""
     blocks = re.findall(r":root \{(.*?)\}", page, re.S)
     colours = dict(re.findall(r"--([\w-]+): #(\w{6});", blocks[0]))

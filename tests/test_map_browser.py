@@ -1,4 +1,4 @@
-"""The page of ``ksyms map`` in a browser, without a network: what it shows, and to whom."""
+"""The page of ``ksyms map`` in a browser without a network: its contents and its access."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def search(browser: Browser, text: str) -> None:
 
 
 def rows(browser: Browser, where: str) -> dict[str, str]:
-    """What a list of descriptions says."""
+    """Return the terms and descriptions of a list."""
     found: list[list[str]] = browser.js(
         f"[...document.querySelectorAll('{where} dt')]"
         ".map(term => [term.textContent, term.nextSibling.textContent])"
@@ -147,7 +147,7 @@ def test_its_policy_holds(small: Browser) -> None:
 
 
 def test_hostile_names_are_text(small: Browser) -> None:
-    """Shown as they are, but for what turns a line around."""
+    """Names are shown as they are, except for characters that reverse a line."""
     search(small, "onerror")
     assert small.js("document.querySelector('#results b').textContent") == HOSTILE[0]
     small.key("Enter")
@@ -169,7 +169,7 @@ def test_a_browser_that_cannot_unpack_is_told(browser: Browser, pages: dict[str,
     assert "2023" in browser.js("document.getElementById('facts').textContent")
 
 
-# -- what it shows --------------------------------------------------------------------------
+# -- its contents ---------------------------------------------------------------------------
 
 
 def test_search_and_pointing(large: Browser, saved: dict[str, Kernel]) -> None:
@@ -206,7 +206,7 @@ def test_search_and_pointing(large: Browser, saved: dict[str, Kernel]) -> None:
 
 
 def test_every_symbol_can_be_gone_to(large: Browser, saved: dict[str, Kernel]) -> None:
-    """By address too, down to the smallest; an alias and one without a size as well."""
+    """By name and by address, the smallest too, aliases, and symbols without a size."""
     lines = saved["6.12.117+deb12-amd64-few"].lines
     for address, _, name, module in lines[5000::23000]:
         search(large, name)
@@ -219,7 +219,7 @@ def test_every_symbol_can_be_gone_to(large: Browser, saved: dict[str, Kernel]) -
 
 
 def test_addresses_of_the_link(small: Browser) -> None:
-    """16 MiB further than linked; a module was not linked anywhere."""
+    """The kernel is 16 MiB above its link address; a module has none."""
     search(small, "0xffffffff80000012")
     assert (
         small.js("document.querySelector('#results b').textContent") == "alpha as linked: +0x2"
@@ -239,7 +239,7 @@ def test_addresses_of_the_link(small: Browser) -> None:
 
 
 def test_click_goes_in(large: Browser, saved: dict[str, Kernel]) -> None:
-    """The strip begins with .text; in it a click goes on, and the path leads back."""
+    """The strip begins with .text; a click goes into it, and the path leads back."""
     strip = box(large, "strip")
     large.mouse(strip["x"] + 40, strip["y"] + 15)
     lines = subprocess.check_output(
@@ -261,7 +261,7 @@ def test_click_goes_in(large: Browser, saved: dict[str, Kernel]) -> None:
 
 
 def test_gaps_are_shown(large: Browser) -> None:
-    """The torn one before the modules is as long as the command says."""
+    """The broken gap before the modules is as long as the command says."""
     strip = box(large, "strip")
     seen = set()
     for x in range(int(strip["width"] * 0.8), int(strip["width"]), 4):
@@ -275,7 +275,7 @@ def test_gaps_are_shown(large: Browser) -> None:
 
 
 def test_by_keyboard(large: Browser) -> None:
-    """In by Enter, out by Escape, to the next by arrows; what is there is said aloud."""
+    """Enter goes in, Escape out, arrows to the next cell; a screen reader is told of it."""
     said = "document.getElementById('live').textContent"
     large.js("document.activeElement.blur()")
     reached = []
@@ -336,7 +336,7 @@ def test_whatever_takes_the_focus_has_a_name(large: Browser) -> None:
     assert all(name for _, name in named)
 
 
-def test_motion_only_where_it_is_wanted(large: Browser) -> None:
+def test_no_motion_if_it_is_unwanted(large: Browser) -> None:
     # Counted as they begin: on a slow machine they can be over before they are asked for.
     large.js(
         "window.begun = 0; const animate = Element.prototype.animate;"
@@ -395,7 +395,7 @@ def test_kinds_differ_without_colour(scheme: str, vision: str, large: Browser) -
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_kinds_differ_in_forced_colours(scheme: str, large: Browser) -> None:
-    """By pattern alone: a tenth of the pixels, between any two."""
+    """By pattern alone, a tenth of the pixels differ between any two kinds."""
     large.media(forced_colors="active", prefers_color_scheme=scheme)
     found = swatches(large)
     assert len({pixel for pixels in found.values() for pixel in pixels}) > 1

@@ -1,4 +1,4 @@
-"""ELF files that are no snapshots: a vmlinux, a module, what vmlinux-to-elf writes."""
+"""ELF files that are not snapshots: a vmlinux, a module, a file of vmlinux-to-elf."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def vmlinux(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(path: Path, *asked: int) -> list[tuple[str, int, int, bool] | None]:
-    """Name, offset, size and whether that is exact; asked singly and all at once."""
+    """Return name, offset, size and exactness, looked up singly and all at once."""
     table = ksyms.load(path)
     singly = [table.lookup(address) for address in asked]
     places = table.locate(np.array(asked, np.uint64)).tolist()
@@ -115,7 +115,7 @@ def told(path: Path, *asked: int) -> list[tuple[str, int, int, bool] | None]:
 
 
 def test_each_kind_of_symbol(vmlinux: Path) -> None:
-    """As %pS would: by hand from the assembly above."""
+    """Expected is what %pS would print, by hand from the assembly above."""
     assert told(vmlinux, TEXT, TEXT + 15, TEXT + 16) == [
         ("startup_64", 0, 16, False),
         ("startup_64", 15, 16, False),
@@ -137,15 +137,15 @@ def test_each_kind_of_symbol(vmlinux: Path) -> None:
     assert told(vmlinux, TEXT + 0x84, TEXT + 0x85) == [("_etext", 0, 0, False), None]
 
 
-def test_what_has_no_place_names_nothing(vmlinux: Path) -> None:
-    """Offsets of per-CPU and of threads' variables, absolute values, debugging's sections."""
+def test_symbols_without_an_address_name_nothing(vmlinux: Path) -> None:
+    """Per-CPU and thread-local offsets, absolute values, sections of debug info."""
     assert told(vmlinux, 0, 8, 0x28, 0x40, 0x48, 0x80, 0x1000, 0x1001) == [None] * 8
     table = ksyms.load(vmlinux)
     assert [s.size for s in table.find("unsized_per_cpu")] == [0]
 
 
 def test_aliases_in_the_kernels_order(vmlinux: Path) -> None:
-    """The strong first, then what no linker script makes, by underscores, then by name."""
+    """Weak symbols and a linker script's come last; then by underscores, then by name."""
     names = [symbol.name for symbol in ksyms.load(vmlinux).at(TEXT + 0x50)]
     assert names == ["sized", "_sized", "__sized_start", "aaa", "alias_of"]
     [record] = map(
@@ -155,7 +155,7 @@ def test_aliases_in_the_kernels_order(vmlinux: Path) -> None:
 
 
 def test_the_order_is_that_of_real_kernels(saved: dict[str, Kernel]) -> None:
-    """Those of the saved texts, which kallsyms printed in its own order."""
+    """kallsyms printed the saved texts in its own order."""
     compared = 0
     for kernel in saved.values():
         groups = defaultdict(list)
@@ -170,7 +170,7 @@ def test_the_order_is_that_of_real_kernels(saved: dict[str, Kernel]) -> None:
 
 
 @pytest.mark.parametrize("name", [b"__crc_a", b"__kstrtab_a", b"__efistub_a", b"a_veneer"])
-def test_what_kallsyms_leaves_out_is_last(name: bytes) -> None:
+def test_names_that_kallsyms_omits_are_last(name: bytes) -> None:
     assert key(name, False) > key(b"weak", True)
 
 
@@ -189,8 +189,8 @@ def test_letters_are_nms(vmlinux: Path, stock: dict[str, Path]) -> None:
         assert expected - found == Counter()
 
 
-def test_whose_file_it_is(vmlinux: Path) -> None:
-    """As readelf has it; info, and a text of another build, go by it."""
+def test_the_identity_of_a_file(vmlinux: Path) -> None:
+    """It is what readelf prints; info, and decode for a text of another build, use it."""
     table = ksyms.load(vmlinux)
     notes = subprocess.check_output(["readelf", "-n", vmlinux], text=True)
     assert f"Build ID: {table.build_id}" in notes
@@ -353,8 +353,8 @@ def test_as_vmlinux_to_elf_writes(saved: dict[str, Kernel], tmp_path: Path) -> N
         assert (found.size, found.exact) == (starts[at + 1] - starts[at], False)
 
 
-def test_a_first_symbol_that_is_none_of_elfs() -> None:
-    """As vmlinux-to-elf 1.4 writes it: no other name is given for what is its."""
+def test_symbol_0_is_a_real_one() -> None:
+    """vmlinux-to-elf 1.4 writes such files: no other symbol may answer for its addresses."""
     rows = [Row(1, 0x1010), Row(3, 0x1000), Row(5, 0x1020)]
     data = bytearray(elf_file(rows, b"\0b\0a\0c\0"))
     first = bytes(24) + pack_row(rows[0])
@@ -413,8 +413,8 @@ def test_an_object_files_code_answers_first(cells: list[tuple[int, int, int]]) -
     assert [table[place] if place < len(table) else None for place in places_] == singly
 
 
-def test_of_very_many_sections() -> None:
-    """More than are searched one by one."""
+def test_very_many_sections() -> None:
+    """There are more than are searched one by one."""
     count = SECTIONS + 10
     code = tuple(Section(f".text.{n}", 1, 6, 0, bytes(16)) for n in range(count))
     rows = [Row(1, 0, 0, 0x12, n + 1) for n in range(count)]
@@ -422,11 +422,12 @@ def test_of_very_many_sections() -> None:
     found = table.lookup(9)
     assert found is not None
     assert (found.section, found.size) == (".text.0", 16)
+    assert [table.lookup(address) for address in (-1, 1 << 64)] == [None, None]
 
 
 @pytest.mark.parametrize("shape", ["one address", "each its own", "labels", "two sections"])
-def test_many_symbols_take_no_more_than_as_many(shape: str) -> None:
-    """16 times as many: of all, singly and all at once, in no more than about 16 times."""
+def test_the_time_grows_as_the_symbols_do(shape: str) -> None:
+    """16 times as many symbols take about 16 times as long, singly and all at once."""
     assert growth(partial(ask_all, shape), 2_500, 40_000, 80) <= 80
 
 

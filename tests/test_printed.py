@@ -16,6 +16,7 @@ import ksyms as library
 from command import ksyms, write_root
 from conftest import Kernel
 from ksyms._decode import Decoder, Frames
+from ksyms._symbols.by_name import NameSearch
 
 MS, TWIN, OTHER_TWIN = "6623264625898998537", "6308137600086831619", "845825335708300392"
 LTO = f"""\
@@ -83,7 +84,7 @@ RELEASES = {
     "6.12.117": (WHOLE, PART),
     "7.2.0": (WHOLE, PART),
 }
-"""What a kernel prints for the two names of LTO; where that is not known, the listed one."""
+"""The words that kernels print for the two names of LTO; the listed name if unknown."""
 
 
 def kernel(
@@ -115,7 +116,7 @@ def at(found: list[library.Symbol]) -> list[int]:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_what_each_release_prints(release: str | None, tmp_path: Path) -> None:
+def test_the_word_that_each_release_prints(release: str | None, tmp_path: Path) -> None:
     table = kernel(tmp_path, LTO, release)
     assert table.facts.get("release") == release
     store, part = RELEASES[release]
@@ -181,7 +182,7 @@ def test_several_of_one_short_name(tmp_path: Path) -> None:
 
 
 def test_a_function_of_that_name_and_one_that_lto_named(tmp_path: Path) -> None:
-    """find has what is listed so, and a text can mean both."""
+    """find returns the one with that very name; a text can mean both."""
     text = LTO.replace("t low_store", "T ms_store")
     table = kernel(tmp_path, text, "6.6.1")
     assert at(table.find("ms_store")) == [0xFFFFFFFFA7A471E0]
@@ -215,8 +216,8 @@ ANSWERS = {
 def test_find_by_the_short_name(
     release: str | None, scans: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a scan of the strings, and by the index; whichever release it is."""
-    monkeypatch.setattr(library.SymbolTable, "_scans", lambda _: scans)
+    """By a scan of the strings, and by the index; for every release."""
+    monkeypatch.setattr(NameSearch, "scans", scans)
     table = kernel(tmp_path, LTO, release)
     by_dot = release in (None, "6.2.1")  # and of those where it is not known, perhaps
     answers = {**ANSWERS, "tpm_tis_init": [0xFFFFFFFFA7A70820]} if by_dot else ANSWERS
@@ -226,8 +227,8 @@ def test_find_by_the_short_name(
 
 @pytest.mark.parametrize("scans", [True, False])
 def test_cfi(scans: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function, not its entry in the jump table, which the kernel prints alike."""
-    monkeypatch.setattr(library.SymbolTable, "_scans", lambda _: scans)
+    """The function is found, not its entry in the jump table, which is printed alike."""
+    monkeypatch.setattr(NameSearch, "scans", scans)
     table = kernel(tmp_path, CFI, "5.15.1", "aarch64")
     assert at(table.find("probe")) == [0xFFFFFF8008081000]
     assert at(table.find("poll")) == [0xFFFFFF8008081100]
@@ -248,7 +249,7 @@ def test_cfi(scans: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (None, f"probe${HASH} poll.{HASH} poll.{HASH}.cfi_jt ioctl.cfi_jt open${HASH}.cfi_jt"),
     ],
 )
-def test_what_is_printed_with_cfi(release: str | None, printed: str, tmp_path: Path) -> None:
+def test_the_printed_word_with_cfi(release: str | None, printed: str, tmp_path: Path) -> None:
     table = kernel(tmp_path, CFI, release, "aarch64")
     starts = (0x1000, 0x1100, 0x1200, 0x1208, 0x1210, 0x1400)
     found = [table.lookup(0xFFFFFF8008080000 + start) for start in starts]
@@ -261,7 +262,7 @@ def test_other_compilers_names_stay(
     release: str | None, scans: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """gcc's, clang's without LTO, and those that rustc makes beside either of them."""
-    monkeypatch.setattr(library.SymbolTable, "_scans", lambda _: scans)
+    monkeypatch.setattr(NameSearch, "scans", scans)
     table = kernel(tmp_path, GCC, release)
     assert [table.printed(symbol) for symbol in table] == [
         line.split()[2] for line in GCC.splitlines()
@@ -272,7 +273,7 @@ def test_other_compilers_names_stay(
     assert [frame["agrees"] for frame in frames(table, text)] == [False, True]
 
 
-def test_lookup_prints_what_the_kernel_does(tmp_path: Path) -> None:
+def test_lookup_prints_the_kernels_word(tmp_path: Path) -> None:
     """A single lookup, without numpy: at an address the kernel's word, by name the list's."""
     kernel(tmp_path, LTO, "6.6.1")
     elf = tmp_path / "kernel.elf"
@@ -289,7 +290,7 @@ def test_lookup_prints_what_the_kernel_does(tmp_path: Path) -> None:
 
 
 def test_names_of_no_use(tmp_path: Path) -> None:
-    """Of what begins with the sign nothing would be left, so it stays whole."""
+    """A name that begins with the sign would be cut to nothing, so it stays whole."""
     text = LTO.replace("t low_store", "t .llvm.5").replace("T do_filp_open", "t .part.0")
     table = kernel(tmp_path, text, "6.2.0")
     assert [table.printed(s) for s in table if s.name[0] == "."] == [".llvm.5", ".part.0"]

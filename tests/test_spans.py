@@ -1,4 +1,4 @@
-"""Many addresses at once, held against a search by hand and against one at a time."""
+"""Lookup of many addresses at once, compared with a simple search and with single lookups."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ TEXT = range(0x1000, 0x1040)
 
 
 def by_hand(rows: list[tuple[int, int]], address: int, place: range = TEXT) -> int | None:
-    """The number of the row that answers: it begins last, and of those it came first.
+    """Return the number of the row that answers: the last to start, of those the first row.
 
-    One without a size has that of another at its address, or reaches to the next, or to the
-    end of ``place``; what only has its own address comes last of those that begin there.
+    A row without a size has that of another row at its address, or reaches to the next row, or
+    to the end of ``place``. A row that only has its own address comes last at it.
     """
     inside = []
     for number, (value, size) in enumerate(rows):
@@ -46,7 +46,7 @@ def by_hand(rows: list[tuple[int, int]], address: int, place: range = TEXT) -> i
 
 @settings(deadline=None)
 @given(symbols)
-def test_where_symbols_lie_in_each_other(rows: list[tuple[int, int]]) -> None:
+def test_nested_symbols(rows: list[tuple[int, int]]) -> None:
     strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
     made = [Row(1 + 4 * n, value, size) for n, (value, size) in enumerate(rows)]
     table = ksyms.load(memoryview(elf_file(made, strings)))
@@ -66,9 +66,8 @@ def test_where_symbols_lie_in_each_other(rows: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 62])
-def test_behind_many_that_lie_in_one(count: int, tmp_path: Path) -> None:
-    """The symbol that encloses them has what lies behind the last, asked singly and at once;
-    of the file, and of a snapshot of it, which has its sizes."""
+def test_an_address_after_many_nested_symbols(count: int, tmp_path: Path) -> None:
+    """The enclosing symbol answers, singly and at once; in the file and in its snapshot."""
     rows = [(0x1000, 64), *((0x1001 + n, 1) for n in range(count))]
     strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
     made = [Row(1 + 4 * n, value, size) for n, (value, size) in enumerate(rows)]
@@ -85,8 +84,8 @@ def test_behind_many_that_lie_in_one(count: int, tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.one_of(symbols, st.lists(st.tuples(st.integers(0, 1 << 18), sizes), max_size=12)))
 @example([(value, 1) for value in range(0x1000, 0x100C, 2)])
-def test_singly_when_many_were_asked(rows: list[tuple[int, int]]) -> None:
-    """Near each other, over all addresses, and what is none."""
+def test_single_lookups_after_many(rows: list[tuple[int, int]]) -> None:
+    """Addresses near each other, anywhere, and integers that are not addresses."""
     strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
     made = [Row(1 + 4 * n, value, size) for n, (value, size) in enumerate(rows)]
     table = ksyms.load(memoryview(elf_file(made, strings)))
@@ -102,8 +101,8 @@ def test_singly_when_many_were_asked(rows: list[tuple[int, int]]) -> None:
             )
 
 
-def test_a_million_are_what_a_search_finds(saved: dict[str, Kernel]) -> None:
-    """In buckets: where symbols begin and end, around them, and anywhere at all."""
+def test_a_million_in_buckets_equal_a_search(saved: dict[str, Kernel]) -> None:
+    """The starts and ends of symbols, their neighbours, and any other address."""
     table = ksyms.load(saved["6.12.117+deb12-amd64-few"].elf)
     starts = table.spans.start
     draw = np.random.default_rng(4)
@@ -126,7 +125,7 @@ near = st.tuples(st.integers(0xFF0, 0x1050), st.sampled_from([0, 0, 0, 1, 8, 64]
 @given(st.lists(near, max_size=12))
 @example([(0x1000, 0), (0x1000, 5), (0x1010, 0), (0x1040, 0)])
 def test_symbols_without_a_size(rows: list[tuple[int, int]]) -> None:
-    """Singly and all at once: to the next symbol, or to the section's end."""
+    """They extend to the next symbol, or to the section's end: singly and all at once."""
     strings = b"\0" + b"".join(b"%03d\0" % number for number in range(len(rows)))
     made = [Row(1 + 4 * n, value, size) for n, (value, size) in enumerate(rows)]
     table = ksyms.load(memoryview(elf_file(made, strings)))
@@ -142,7 +141,7 @@ def test_symbols_without_a_size(rows: list[tuple[int, int]]) -> None:
         assert asked[0] <= symbol.address + max(symbol.size, 1) - 1
 
 
-def test_addresses_in_their_own_order(tmp_path: Path) -> None:
+def test_answers_are_in_the_order_of_the_addresses(tmp_path: Path) -> None:
     text = tmp_path / "kallsyms"
     text.write_text(
         "ffffffff81000000 T _stext\n"
@@ -160,7 +159,7 @@ def test_addresses_in_their_own_order(tmp_path: Path) -> None:
 
 
 def test_symbols_in_every_page_take_no_table_of_gigabytes() -> None:
-    """65,000 symbols, each in a page of its own, which would be a row of 16 KiB each."""
+    """Each of 65,000 symbols is in a page of its own, which would be a row of 16 KiB."""
     rows = [Row(1, (1 << 63) + (page << 16), 16) for page in range(65_000)]
     table = ksyms.load(memoryview(elf_file(rows, b"\0f\0")))
     _ = table.spans
@@ -181,15 +180,15 @@ def test_of_two_symbols_at_one_address_and_of_one_name_the_same_one_always_answe
     assert {table.lookup(0x1000) for _ in range(LOOKUPS + 2)} == {table[0]}
 
 
-def test_no_symbol_lies_behind_the_last_address() -> None:
-    """Alone, and by the spans, where one says that it reaches further."""
+def test_no_symbol_extends_past_the_last_address() -> None:
+    """The symbol's size reaches further: by bisection and by the spans."""
     table = ksyms.load(memoryview(elf_file([Row(1, TOP, 8)], b"\0f\0")))
     assert {table.lookup(TOP + 1) for _ in range(LOOKUPS + 2)} == {None}
 
 
 @pytest.mark.filterwarnings("error")
-def test_numpys_integers_are_addresses_however_many_were_asked() -> None:
-    """Below the first symbol too, where what numpy has for a difference overflows."""
+def test_numpys_integers_are_addresses() -> None:
+    """Also below the first symbol, where the difference of numpy's integers overflows."""
     rows = [Row(1, (1 << 63) + 0x1000, 8), Row(3, (1 << 63) + 0x2000, 8)]
     table = ksyms.load(memoryview(elf_file(rows, b"\0f\0g\0")))
     within = np.uint64((1 << 63) + 0x2004)
@@ -202,8 +201,8 @@ def test_numpys_integers_are_addresses_however_many_were_asked() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 2), (70_000, 2), (2, 40_000)])
-def test_answers_have_the_shape_of_what_was_asked(shape: tuple[int, ...]) -> None:
-    """Few and many, and where a step from a bucket's span is to be taken."""
+def test_answers_have_the_shape_of_the_addresses(shape: tuple[int, ...]) -> None:
+    """For few and many, and where the span is not the bucket's first."""
     table = ksyms.load(
         memoryview(elf_file([Row(1, 0x1002, 2), Row(3, 0x1008, 8)], b"\0f\0g\0"))
     )
@@ -216,7 +215,7 @@ def test_answers_have_the_shape_of_what_was_asked(shape: tuple[int, ...]) -> Non
 
 @pytest.fixture
 def two() -> ksyms.SymbolTable:
-    """f of 8 bytes at 4096, and g in the last 8 bytes that there are."""
+    """Return a table with f, 8 bytes at 4096, and g in the last 8 bytes of all."""
     return ksyms.load(memoryview(elf_file([Row(1, 4096, 8), Row(3, TOP - 7, 8)], b"\0f\0g\0")))
 
 
@@ -244,7 +243,7 @@ def two() -> ksyms.SymbolTable:
     ids=repr,
 )
 def test_addresses_are_integers(asked: Any, two: ksyms.SymbolTable) -> None:
-    """A double is near an address, and so in another symbol: a wrong name, and no error."""
+    """A double is only near an address, and would silently give a wrong name."""
     with pytest.raises(TypeError, match="addresses are integers, not "):
         two.locate(asked)
 
@@ -282,7 +281,7 @@ def test_integers_of_every_kind(asked: Any, expected: Any, two: ksyms.SymbolTabl
     assert two.locate(asked).shape == np.shape(asked)
 
 
-def test_a_place_of_nobody_is_none_of_a_symbol(two: ksyms.SymbolTable) -> None:
+def test_the_index_for_no_symbol_is_past_the_last_one(two: ksyms.SymbolTable) -> None:
     """Whatever it is taken for: the table, a list, an array."""
     nobody = two.locate([4096, 5])[1]
     names = np.array([symbol.name for symbol in two])

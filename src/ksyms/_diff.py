@@ -15,9 +15,13 @@ from typing import Final, NamedTuple
 from ._symbols import Symbol, SymbolTable, is_mark, slide_between
 
 _PAGE: Final = 4096
-"""Since Linux 6.4 each part of a module has pages of its own (kernel/module/main.c)."""
+"""The unit in which a part of a module moves.
+
+Since Linux kernel commit ac3b43283923 ("module: replace module_layout with module_memory") (in
+v6.4) each part of a module has pages of its own.
+"""
 _LOOK: Final = 8
-"""Symbols searched on either side of a symbol for a neighbour with another name."""
+"""Number of symbols examined on either side of one for a neighbour with another name."""
 # Compilers number static variables and copies of functions: foo.12, foo.isra.0, .LC7.
 _NUMBER: Final = re.compile(r"(?<=\.LC)\d+$|(?<=.)\.\d+(?=\.|$)")
 # Sections of one name are numbered by address, so a boot can number them differently.
@@ -44,7 +48,7 @@ Match = tuple[int, int]
 
 
 class Pair(NamedTuple):
-    """One symbol in the old table and in the new one.
+    """A symbol in the old table and in the new one.
 
     ``by`` is the number of bytes by which it grew, or moved up within its section; None if it
     moved to another section.
@@ -80,7 +84,7 @@ class Comparison(NamedTuple):
 class _Side(NamedTuple):
     """A table's symbols that name an address, ordered by address.
 
-    ``sized`` tells for each symbol if its size can be compared. ``modules`` has the indices of
+    ``sized`` is True for each symbol whose size can be compared. ``modules`` has the indices of
     each module's symbols, the kernel's under None. ``listed`` has the names that kallsyms
     lists like modules (bpf, __builtin__ftrace), whose symbols are made at run time, anywhere.
     ``builds`` has the other modules with their build-ids. ``starts`` has the lowest start of
@@ -112,39 +116,49 @@ def compare(old: SymbolTable, new: SymbolTable) -> Comparison:
         ImageError: a field of a table is wrong.
         NoteError: a table's note is not whole.
     """
-    sides = one, other = _side(old), _side(new)
-    went, appeared = _only(one, other), _only(other, one)
+    sides = one, other = _read_side(old), _read_side(new)
+
+    # Leave out the modules that only one table has. The symbols of those whose files are the
+    # same neither move within a section nor change in size, nor do those made at run time.
+    went, appeared = _modules_only_in(one, other), _modules_only_in(other, one)
     listed = one.listed | other.listed
     fixed = listed | {module for module, _ in one.builds & other.builds}
-    groups = _grouped(one, went, listed), _grouped(other, appeared, listed)
-    matches = _unique(*groups)
-    slides = _slides(sides, matches, slide_between(old, new))
+
+    # Match symbols in the same section, first where a name is unique: that gives the slides.
+    groups = _group_by_name(one, went, listed), _group_by_name(other, appeared, listed)
+    matches = _match_unique(*groups)
+    slides = _measure_slides(sides, matches, slide_between(old, new))
     left: tuple[list[int], list[int]] = [], []
     for key, here in groups[0].items():
-        matches += _several(sides, here, groups[1].pop(key, []), slides, left)
+        found, *unmatched = _match_same_name(sides, here, groups[1].pop(key, []), slides)
+        matches += found
+        left[0].extend(unmatched[0])
+        left[1].extend(unmatched[1])
     for there in groups[1].values():
         left[1].extend(there)
-    elsewhere = _elsewhere(sides, left, slides.kernel)
-    pairs = [(one.symbols[a], other.symbols[b]) for a, b in matches]
-    moved = [Pair(*pair, by) for pair in pairs if (by := _moved(*pair, slides, fixed))]
+
+    # Match the rest in whatever section, and compare the two of each match.
+    elsewhere, *unmatched = _match_across_sections(sides, left, slides.kernel)
+    pairs = [(one.symbols[at], other.symbols[to]) for at, to in matches]
+    moved = [Pair(*pair, by) for pair in pairs if (by := _distance(*pair, slides, fixed))]
     for at, to in elsewhere:
         a, b = one.symbols[at], other.symbols[to]
-        if a.module not in fixed and not _stayed(a, b, slides.kernel):
+        if a.module not in fixed and not _moved_with_kernel(a, b, slides.kernel):
             moved.append(Pair(a, b, None))
     resized = [
         Pair(a, b, b.size - a.size)
         for at, to in matches + elsewhere
         if one.sized[at]
         and other.sized[to]
-        and _resized(a := one.symbols[at], b := other.symbols[to])
+        and _sizes_differ(a := one.symbols[at], b := other.symbols[to])
         and a.module not in fixed
     ]
     return Comparison(
         slides.kernel,
         {str(module): [one.symbols[at] for at in one.modules[module]] for module in went},
         {str(name): [other.symbols[at] for at in other.modules[name]] for name in appeared},
-        [one.symbols[at] for at in sorted(left[0])],
-        [other.symbols[at] for at in sorted(left[1])],
+        [one.symbols[at] for at in sorted(unmatched[0])],
+        [other.symbols[at] for at in sorted(unmatched[1])],
         sorted(resized, key=_new_address),
         sorted(moved, key=_new_address),
     )
@@ -156,7 +170,8 @@ def group_of(module: str | None, section: str | None) -> Group:
     return module, section and _SECOND.sub("", section)
 
 
-def _side(table: SymbolTable) -> _Side:
+def _read_side(table: SymbolTable) -> _Side:
+    """Return the symbols of ``table`` that are compared, and what is known of them."""
     files = table.facts.get("files", ())
     symbols = [symbol for symbol in table if _names_an_address(symbol)]
     modules: dict[str | None, list[int]] = defaultdict(list)
@@ -164,15 +179,16 @@ def _side(table: SymbolTable) -> _Side:
         modules[symbol.module].append(at)
     return _Side(
         symbols,
-        _sized(symbols, _ends(table)),
+        _comparable_sizes(symbols, _known_ends(table)),
         modules,
         {file["name"] for file in files if file["kind"] == "listed"},
         {(file["name"], file["build_id"]) for file in files if file["build_id"]},
-        _starts(table),
+        _section_starts(table),
     )
 
 
-def _starts(table: SymbolTable) -> dict[str | None, int]:
+def _section_starts(table: SymbolTable) -> dict[str | None, int]:
+    """Return the lowest address of the sections of each name."""
     starts: dict[str | None, int] = {}
     for name, address, _ in table.sections:
         section = group_of(None, name)[1]
@@ -187,22 +203,23 @@ def _names_an_address(symbol: Symbol) -> bool:
     return symbol.name != "" and not is_mark(symbol)
 
 
-def _ends(table: SymbolTable) -> dict[str | None, int]:
-    """Return the end of each section whose end the note does not call inferred."""
-    told = {
+def _known_ends(table: SymbolTable) -> dict[str | None, int]:
+    """Return the end of each section whose end the note says is not inferred."""
+    known = {
         region.get("section")
         for file in table.facts.get("files", ())
         for region in file["ranges"]
         if isinstance(region, dict) and region.get("end_inferred") is False
     }
-    return {name: start + size for name, start, size in table.sections if name in told}
+    return {name: start + size for name, start, size in table.sections if name in known}
 
 
-def _sized(symbols: Sequence[Symbol], ends: dict[str | None, int]) -> list[bool]:
+def _comparable_sizes(symbols: Sequence[Symbol], ends: dict[str | None, int]) -> list[bool]:
     """Return for each symbol if its size depends on its own section only.
 
-    So does an exact size, and one inferred from the next symbol of the section or from the
-    section's known end. Any other size reaches to the next module or to the end of the page.
+    This holds for an exact size, and for one inferred from the next symbol of the section or
+    from the section's known end. Any other size reaches to the next module, or to the end of
+    the page.
     """
     following: dict[str | None, tuple[int, int]] = {}
     sized = []
@@ -217,7 +234,7 @@ def _sized(symbols: Sequence[Symbol], ends: dict[str | None, int]) -> list[bool]
     return sized
 
 
-def _only(one: _Side, other: _Side) -> list[str | None]:
+def _modules_only_in(one: _Side, other: _Side) -> list[str | None]:
     """Return the modules that only ``one`` has, ordered by their first address."""
     return [module for module in one.modules if module and module not in other.modules]
 
@@ -225,7 +242,7 @@ def _only(one: _Side, other: _Side) -> list[str | None]:
 Key = tuple[str | None, str | None, str]
 
 
-def _grouped(
+def _group_by_name(
     side: _Side, without: Iterable[str | None], listed: set[str | None]
 ) -> dict[Key, list[int]]:
     """Return the indices of the symbols of each group and name, without compilers' numbers."""
@@ -236,24 +253,24 @@ def _grouped(
         for at in indices:
             symbol = side.symbols[at]
             section = None if module in listed else group_of(module, symbol.section)[1]
-            groups[module, section, _base(symbol.name)].append(at)
+            groups[module, section, _without_number(symbol.name)].append(at)
     return groups
 
 
-def _base(name: str) -> str:
+def _without_number(name: str) -> str:
     return _NUMBER.sub("", name) if "." in name else name
 
 
-def _unique(old: dict[Key, list[int]], new: dict[Key, list[int]]) -> list[Match]:
+def _match_unique(old: dict[Key, list[int]], new: dict[Key, list[int]]) -> list[Match]:
     """Match names that one symbol has on either side, and take these out of the groups."""
     keys = [key for key, here in old.items() if len(here) == 1 == len(new.get(key, ()))]
     return [(old.pop(key)[0], new.pop(key)[0]) for key in keys]
 
 
-def _slides(
+def _measure_slides(
     sides: tuple[_Side, _Side], matches: Iterable[Match], kernel: int | None
 ) -> _Slides:
-    """Return how far each group moved: as far as most of its symbols, else as its start.
+    """Return how far each group moved: as far as most of its symbols, or else as its start.
 
     The start alone is not enough: an inferred section begins with its first known symbol.
     """
@@ -283,38 +300,41 @@ def _slide_of(symbol: Symbol, slides: _Slides) -> int | None:
     return slides.groups.get(group_of(symbol.module, symbol.section), other)
 
 
-def _several(
-    sides: tuple[_Side, _Side],
-    here: list[int],
-    there: list[int],
-    slides: _Slides,
-    left: tuple[list[int], list[int]],
-) -> list[Match]:
-    """Match the symbols of one group and name; add the unmatched ones to ``left``."""
+def _match_same_name(
+    sides: tuple[_Side, _Side], here: list[int], there: list[int], slides: _Slides
+) -> tuple[list[Match], list[int], list[int]]:
+    """Match the symbols of one group and name.
+
+    For example, where the new table has a second static function called ``init``::
+
+        old    exit, init, open
+        new    exit, init, open, init, read
+
+    The first has the neighbours that ``init`` had, so it is that; the second appeared.
+
+    Returns:
+        The matches, and the indices of the old and the new symbols that match no other.
+    """
     if not here or not there:
-        left[0].extend(here)
-        left[1].extend(there)
-        return []
+        return [], here, there
     slide = _slide_of(sides[0].symbols[here[0]], slides) or 0
     old = {at: _traits(sides[0], at, slide) for at in here}
     new = {at: _traits(sides[1], at, 0) for at in there}
     matches: list[Match] = []
     for evidence in _EVIDENCE:
         if old and new:
-            matches += _agreeing(old, new, evidence)
+            matches += _match_agreeing(old, new, evidence)
     # Symbols that nothing tells apart are matched in the order of their addresses.
-    matches += _agreeing(old, new, (_NAME, _SIZE), _always)
-    matches += _agreeing(old, new, (_NAME,))
-    matches += _agreeing(old, new, (), _single)
-    left[0].extend(old)
-    left[1].extend(new)
-    return matches
+    matches += _match_agreeing(old, new, (_NAME, _SIZE), _always)
+    matches += _match_agreeing(old, new, (_NAME,))
+    matches += _match_agreeing(old, new, (), _single)
+    return matches, list(old), list(new)
 
 
 def _traits(side: _Side, at: int, slide: int) -> _Traits:
-    """Return the traits (see _EVIDENCE) that can tell a symbol from others of its name."""
+    """Return the traits (see _EVIDENCE) that tell a symbol from others of its name."""
     symbol = side.symbols[at]
-    base = _base(symbol.name)
+    base = _without_number(symbol.name)
     if symbol.module in side.listed:
         return symbol.name, None, None, None, None
     before = side.symbols[max(0, at - _LOOK) : at]
@@ -328,11 +348,14 @@ def _traits(side: _Side, at: int, slide: int) -> _Traits:
 
 
 def _neighbour(base: str, symbols: Iterable[Symbol]) -> str | None:
-    """Return the first name without ``base`` in it, which __pfx_base and base.cold have."""
-    return next((_base(s.name) for s in symbols if base not in s.name), None)
+    """Return the first name that does not contain ``base``.
+
+    ``__pfx_base`` and ``base.cold`` come and go with ``base``, and tell nothing.
+    """
+    return next((_without_number(s.name) for s in symbols if base not in s.name), None)
 
 
-def _agreeing(
+def _match_agreeing(
     old: dict[int, _Traits],
     new: dict[int, _Traits],
     evidence: tuple[int, ...],
@@ -365,23 +388,25 @@ def _single(here: int, there: int) -> bool:
     return here == there == 1
 
 
-def _elsewhere(
+def _match_across_sections(
     sides: tuple[_Side, _Side], left: tuple[list[int], list[int]], kernel: int | None
-) -> list[Match]:
+) -> tuple[list[Match], list[int], list[int]]:
     """Match symbols in ``left`` that are in another section of their module now.
 
     Such a symbol lies where the kernel's slide puts it (one file can know more sections than
     the other), or is the only one left of its name.
+
+    Returns:
+        The matches, and the indices of the old and the new symbols that match no other.
     """
-    old = _addresses(sides[0], left[0], kernel or 0)
-    new = _addresses(sides[1], left[1], 0)
-    matches = _agreeing(old, new, (0, 1, 2)) if kernel is not None else []
-    matches += _agreeing(old, new, (0, 1), _single)
-    left[0][:], left[1][:] = old, new
-    return matches
+    old = _slid_addresses(sides[0], left[0], kernel or 0)
+    new = _slid_addresses(sides[1], left[1], 0)
+    matches = _match_agreeing(old, new, (0, 1, 2)) if kernel is not None else []
+    matches += _match_agreeing(old, new, (0, 1), _single)
+    return matches, list(old), list(new)
 
 
-def _addresses(side: _Side, indices: Iterable[int], slide: int) -> dict[int, _Traits]:
+def _slid_addresses(side: _Side, indices: Iterable[int], slide: int) -> dict[int, _Traits]:
     """Return the name, module and slid address of each symbol."""
     return {
         at: (symbol.name, symbol.module, symbol.address + slide)
@@ -390,12 +415,12 @@ def _addresses(side: _Side, indices: Iterable[int], slide: int) -> dict[int, _Tr
     }
 
 
-def _stayed(old: Symbol, new: Symbol, kernel: int | None) -> bool:
-    """Return True if a symbol of the kernel moved with it, in whatever section."""
+def _moved_with_kernel(old: Symbol, new: Symbol, kernel: int | None) -> bool:
+    """Return True if a symbol of the kernel moved as far as the kernel."""
     return old.module is None and new.address - old.address == kernel
 
 
-def _moved(old: Symbol, new: Symbol, slides: _Slides, fixed: set[str | None]) -> int:
+def _distance(old: Symbol, new: Symbol, slides: _Slides, fixed: set[str | None]) -> int:
     """Return by how many bytes a symbol moved up within its section."""
     slide = _slide_of(old, slides)
     if slide is None or old.module in fixed:
@@ -406,7 +431,7 @@ def _moved(old: Symbol, new: Symbol, slides: _Slides, fixed: set[str | None]) ->
     return by if old.module is None or by % _PAGE else 0
 
 
-def _resized(old: Symbol, new: Symbol) -> bool:
+def _sizes_differ(old: Symbol, new: Symbol) -> bool:
     """Return True if two sizes contradict each other.
 
     An inferred size is the room that a symbol has: its exact size may be smaller, not larger.

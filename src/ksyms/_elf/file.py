@@ -45,9 +45,9 @@ class FileData:
             try:
                 data = os.pread(self.fd, min(stop - start, 1 << 30), start)
             except OSError as error:
-                raise self._unread(reason(error), error.errno) from None
+                raise self._cannot_read(reason(error), error.errno) from None
             if not data:
-                raise self._unread("it got shorter meanwhile", None)
+                raise self._cannot_read("it became shorter meanwhile", None)
             parts.append(data)
             start += len(data)
         return b"".join(parts)
@@ -56,7 +56,7 @@ class FileData:
         """Close the file."""
         os.close(self.fd)
 
-    def _unread(self, why: str, errno: int | None) -> SourceError:
+    def _cannot_read(self, why: str, errno: int | None) -> SourceError:
         return SourceError(
             f"{self.path} cannot be read: {why}.",
             "Try again when no program writes to it.",

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         def __getitem__(self, part: slice, /) -> Buffer: ...
 
 
-_SHARED: Final = 16
+_MAX_OVERLAP: Final = 16
 """Limit on the total length of the names in a table, as a multiple of its size.
 
 Names can share bytes; a damaged table could make a million names of one long string.
@@ -94,10 +94,10 @@ class ElfFile(NamedTuple):
 
         Raises:
             ImageError: as :meth:`string`, or the strings overlap so much that they are longer
-                than :data:`_SHARED` allows.
+                than :data:`_MAX_OVERLAP` allows.
         """
         table = bytes(self.contents(strtab))
-        left = _SHARED * (len(table) + 4096)
+        left = _MAX_OVERLAP * (len(table) + 4096)
         found: dict[int, bytes] = {}
         for start in starts:
             if start in found:
@@ -135,12 +135,12 @@ class ElfFile(NamedTuple):
 
         Raises:
             ImageError: a name lies outside the table of section names, or they overlap so much
-                that they are longer than :data:`_SHARED` allows.
+                that they are longer than :data:`_MAX_OVERLAP` allows.
         """
         if not self.header.e_shstrndx:
             return [""] * len(self.sections)
         table = bytes(self.contents(self.sections[self.header.e_shstrndx]))
-        left = _SHARED * (len(table) + 4096)
+        left = _MAX_OVERLAP * (len(table) + 4096)
         names = []
         for number, section in enumerate(self.sections):
             end = table.find(b"\0", section.sh_name)
@@ -207,13 +207,14 @@ def read_image(data: Data, label: str) -> ElfFile:
     fmt = elf_format(head[EI_CLASS], head[EI_DATA])
     if len(head) < fmt.ehdr.size:
         raise image.wrong("its header is cut short")
-    return _with_sections(image._replace(format=fmt, header=fmt.ehdr.unpack(head)))
+    return _read_sections(image._replace(format=fmt, header=fmt.ehdr.unpack(head)))
 
 
 _NO_HEADER = Ehdr(b"", *(0,) * 13)
 
 
-def _with_sections(image: ElfFile) -> ElfFile:
+def _read_sections(image: ElfFile) -> ElfFile:
+    """Return ``image`` with its section headers, and the true ``e_shstrndx``."""
     header, fmt, size = image.header, image.format, len(image.data)
     if not header.e_shoff:
         if header.e_shnum:
@@ -223,16 +224,20 @@ def _with_sections(image: ElfFile) -> ElfFile:
         raise image.wrong(f"e_shentsize is {header.e_shentsize} and not {fmt.shdr.size}")
     if header.e_shoff + fmt.shdr.size > size:
         raise image.wrong(f"e_shoff is {header.e_shoff} in a file of {size} bytes")
+
     # A count above 0xfeff is in section 0 (gABI, "ELF Header", e_shnum).
     first = fmt.shdr.unpack(image.data[header.e_shoff : header.e_shoff + fmt.shdr.size])
     count = header.e_shnum or first.sh_size
     end = header.e_shoff + count * fmt.shdr.size
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
-    table = bytes(image.data[header.e_shoff : end])  # a copy: nothing can change it now
+
+    # Copy the table, so that nothing can change it, and unpack the sections that have bytes.
+    table = bytes(image.data[header.e_shoff : end])
     kinds = enumerate(fmt.shdr.column("sh_type").iter_unpack(table))
     with_bytes = [n for n, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
     stored = {n: fmt.shdr.unpack(table, n * fmt.shdr.size) for n in with_bytes}
+
     # An index above 0xfeff is in section 0 too; then e_shstrndx is SHN_XINDEX, 0xffff.
     names = first.sh_link if header.e_shstrndx == SHN_XINDEX else header.e_shstrndx
     if names >= count:

@@ -36,7 +36,9 @@ def find_symtab(image: ElfFile) -> SymtabHeaders | None:
         raise image.wrong(f".symtab's sh_link is {section.sh_link}")
     strings = image.sections[section.sh_link]
     if strings.sh_type != SHT_STRTAB:
-        raise image.wrong(f".symtab's sh_link is {section.sh_link}, which is no string table")
+        raise image.wrong(
+            f".symtab's sh_link is {section.sh_link}, which is not a string table"
+        )
     return SymtabHeaders(number, section, strings)
 
 

@@ -18,16 +18,25 @@ from .._version import __version__
 from .survey import Survey
 
 _HERE: Final = Path(__file__).parent
+_SCRIPT: Final = (
+    *("data", "words", "tree", "describe", "colours", "canvas", "navigation", "treemap"),
+    *("strip", "search", "start"),
+)
+"""The files of the page's script, in the order in which they are joined.
+
+They are the body of one function. A function in them may use names of a later file; a statement
+outside of a function, only names of earlier ones.
+"""
 _FACTS: Final = ("release", "machine", "build_id", "boot_id", "time")
 _EXACT_NUMBERS: Final = 1 << 53
-"""JavaScript's numbers are exact below this."""
+"""The limit below which JavaScript's numbers are exact."""
 
 
 def render(found: Survey) -> bytes:
     """Return the page that shows ``found``, as UTF-8."""
-    data = json.dumps(_record(found), separators=(",", ":")).encode()
+    data = json.dumps(_page_data(found), separators=(",", ":")).encode()
     packed = base64.b64encode(gzip.compress(data, compresslevel=6, mtime=0)).decode()
-    script = _read("d3-hierarchy.min.js") + _read("page.js")
+    script = _read("d3-hierarchy.min.js") + read_script()
     style = _read("page.css")
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
@@ -46,6 +55,12 @@ def render(found: Survey) -> bytes:
     return text.encode()
 
 
+def read_script() -> str:
+    """Return the page's own script, of all its files."""
+    parts = "\n".join(_read(f"script/{name}.js") for name in _SCRIPT)
+    return f'\n(async () => {{\n"use strict";\n\n{parts}}})();\n'
+
+
 def _read(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
@@ -55,7 +70,7 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _record(found: Survey) -> dict[str, Any]:
+def _page_data(found: Survey) -> dict[str, Any]:
     """Return what the script reads: sections as rows, and their symbols as columns.
 
     Addresses are hexadecimal, for JavaScript's numbers are exact below 2**53 only; a symbol's

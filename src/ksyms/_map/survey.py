@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from .._elf import constants as elf
 from .._errors import ImageError
 from .._symbols import Symbol, SymbolTable, is_mark, link_slide
+from .._symbols.section_of_symbol import module_of_section
 
 FEW: Final = 5
 """Least number of symbols in a group; smaller groups are not shown apart."""
@@ -56,7 +57,7 @@ class Section(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The first address behind it."""
+        """The first address after the section."""
         return self.address + self.size
 
 
@@ -133,12 +134,12 @@ def survey(table: SymbolTable) -> Survey:
     inferred = _inferred_ends(table.facts)
     sections = []
     for (name, address, size), flags, symbols in zip(
-        table.sections, table.section_flags, _members(table)
+        table.sections, table.section_flags, _symbols_by_section(table)
     ):
         if not size:
-            continue  # its symbols have no bytes either
-        sized = _sized(table, symbols, address + size)
-        module = next((s.module for s in symbols), None) or _module(name)
+            continue  # nor have its symbols any bytes
+        sized = _add_own_sizes(table, symbols, address + size)
+        module = next((s.module for s in symbols), None) or module_of_section(name)
         kind = _kind(name, flags)
         unnamed = size - sum(symbol.own for symbol in sized)
         exact = name not in inferred
@@ -152,6 +153,7 @@ def survey(table: SymbolTable) -> Survey:
 
 
 def _check(table: SymbolTable, sections: list[Section]) -> None:
+    """Refuse a table without a section in memory, or with more than a machine's memory."""
     total = sum(section.size for section in sections)
     if not total:
         what = "no section of it is in memory"
@@ -170,12 +172,8 @@ def _inferred_ends(facts: dict[str, Any]) -> set[str]:
     return {region["section"] for region in ranges if region.get("end_inferred")}
 
 
-def _module(name: str) -> str | None:
-    return name[1 : name.index("]")] if name.startswith("[") and "]" in name else None
-
-
 def _kind(name: str, flags: int) -> str:
-    """Return a section's kind: flags tell code and read-only data, the name tells the rest."""
+    """Return a section's kind: by its flags for code and read-only data, else by its name."""
     if flags & elf.SHF_EXECINSTR:
         return "text"
     if not flags & elf.SHF_WRITE:
@@ -185,7 +183,7 @@ def _kind(name: str, flags: int) -> str:
     return "bss" if "bss" in name or name == ".brk" else "data"
 
 
-def _members(table: SymbolTable) -> list[list[Symbol]]:
+def _symbols_by_section(table: SymbolTable) -> list[list[Symbol]]:
     """Return the named symbols of each of the table's sections, ordered by address.
 
     A symbol that could be in several sections of one name is left out.
@@ -206,19 +204,19 @@ def _members(table: SymbolTable) -> list[list[Symbol]]:
     return members
 
 
-def _sized(table: SymbolTable, symbols: list[Symbol], end: int) -> list[SizedSymbol]:
+def _add_own_sizes(table: SymbolTable, symbols: list[Symbol], end: int) -> list[SizedSymbol]:
     """Give each symbol of a section that ends at ``end`` its own bytes and its group."""
-    symbols = _answering_first(table, symbols)
+    symbols = _put_answer_first(table, symbols)
     words = [_WORD.match(symbol.name)[1] for symbol in symbols]  # type: ignore[index]
     counts = Counter(words)
     groups = [word if counts[word] >= FEW else "" for word in words]
     return list(map(SizedSymbol, symbols, own_sizes(symbols, end), groups))
 
 
-def _answering_first(table: SymbolTable, symbols: list[Symbol]) -> list[Symbol]:
-    """Sort the symbol that ``lookup`` names before the others of its address."""
+def _put_answer_first(table: SymbolTable, symbols: list[Symbol]) -> list[Symbol]:
+    """Return the symbols, at each address the one that ``lookup`` returns before the others."""
     ordered: list[Symbol] = []
-    for same in _runs(symbols):
+    for same in _group_by_address(symbols):
         if len(same) > 1:
             answer = table.lookup(same[0].address)
             same.sort(key=lambda symbol: symbol != answer)
@@ -226,7 +224,7 @@ def _answering_first(table: SymbolTable, symbols: list[Symbol]) -> list[Symbol]:
     return ordered
 
 
-def _runs(symbols: Sequence[Symbol]) -> Iterator[list[Symbol]]:
+def _group_by_address(symbols: Sequence[Symbol]) -> Iterator[list[Symbol]]:
     """Yield the symbols of each address together."""
     at = 0
     while at < len(symbols):
@@ -250,24 +248,25 @@ def own_sizes(symbols: Sequence[Symbol], end: int) -> list[int]:
     """
     own = [0] * len(symbols)
     ends = [s.address + (0 if is_mark(s) else s.size) for s in symbols]
-    open_ones: list[int] = []  # those that reach on, the nearest last
+    reaching: list[int] = []  # indices of symbols that reach ``at``, the nearest last
     at = 0
 
     def hand_out(until: int) -> None:
+        """Give the bytes from ``at`` to before ``until`` to the nearest that reach them."""
         nonlocal at
-        while open_ones and at < until:
-            reach = min(until, ends[open_ones[-1]])
+        while reaching and at < until:
+            reach = min(until, ends[reaching[-1]])
             if reach > at:
-                own[open_ones[-1]] += reach - at
+                own[reaching[-1]] += reach - at
                 at = reach
             if at < until:
-                open_ones.pop()
+                reaching.pop()
         at = until
 
     index = 0
-    for same in _runs(symbols):
+    for same in _group_by_address(symbols):
         hand_out(same[0].address)
-        open_ones.extend(range(index + len(same) - 1, index - 1, -1))
+        reaching.extend(range(index + len(same) - 1, index - 1, -1))
         index += len(same)
     hand_out(end)
     return own

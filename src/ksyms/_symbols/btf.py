@@ -87,7 +87,7 @@ class Btf:
         if self._base is not None:
             return True
         try:
-            return bytes(self._places()[1][:1]) == b"\0"
+            return bytes(self._find_parts()[1][:1]) == b"\0"
         except ImageError:
             return False
 
@@ -111,7 +111,7 @@ class Btf:
             self._base._read()
             self._first = self._base._first + len(self._base._starts)
             self._first_string = self._base._first_string + len(self._base._strings)
-        self._words, self._strings = self._parts()
+        self._words, self._strings = self._read_parts()
 
         words, starts = self._words, array("I")
         found: dict[int, list[int]] = {}
@@ -132,18 +132,18 @@ class Btf:
 
         functions: dict[bytes, list[int]] = {}
         for offset, numbers in found.items():
-            functions.setdefault(self._raw(offset), []).extend(numbers)
+            functions.setdefault(self._string_bytes(offset), []).extend(numbers)
         self._starts, self._functions = starts, functions
         return functions
 
-    def _places(self) -> tuple[memoryview, memoryview, str]:
+    def _find_parts(self) -> tuple[memoryview, memoryview, str]:
         """Return the bytes of the types and of the strings, and the byte order as in struct."""
         data = memoryview(self._data)
         order = "<" if bytes(data[:2]) == _MAGIC.to_bytes(2, "little") else ">"
         if len(data) < struct.calcsize(order + _HEADER):
             raise self._wrong("the header of its BTF is cut short")
-        magic, version, flags, length, *places = struct.unpack_from(order + _HEADER, data)
-        types_at, types_size, strings_at, strings_size = places
+        magic, version, flags, length, *parts = struct.unpack_from(order + _HEADER, data)
+        types_at, types_size, strings_at, strings_size = parts
         if (magic, version, flags) != (_MAGIC, _VERSION, 0):
             raise self._wrong(
                 f"its BTF has magic {magic:#x}, version {version} and flags {flags}"
@@ -153,28 +153,28 @@ class Btf:
             raise self._wrong("the parts of its BTF reach past its end")
         return data[types : types + types_size], data[strings : strings + strings_size], order
 
-    def _parts(self) -> tuple[array[int], bytes]:
+    def _read_parts(self) -> tuple[array[int], bytes]:
         """Return the types as 32-bit words, and the strings."""
-        types, strings, order = self._places()
+        types, strings, order = self._find_parts()
         text = bytes(strings)
         # The kernel's strings start with the empty one; a module can be without strings.
         if not text.endswith(b"\0") and (text or self._base is None):
             raise self._wrong("the last string of its BTF has no end")
         if self._base is None and not text.startswith(b"\0"):
-            raise self._wrong("its BTF goes on from another that is not there")
+            raise self._wrong("its BTF continues another one that is missing")
         words = array("I", bytes(types))
         if (order == "<") != (sys.byteorder == "little"):
             words.byteswap()
         return words, text
 
-    def _raw(self, offset: int) -> bytes:
+    def _string_bytes(self, offset: int) -> bytes:
         """Return the string at ``offset``, which may be one of the base's."""
         at = offset - self._first_string
         if at < 0 and self._base is not None:
-            return self._base._raw(offset)
+            return self._base._string_bytes(offset)
         end = self._strings.find(b"\0", at, at + _LONGEST + 1)
         if end < 0:
-            raise self._wrong(f"a name of its BTF is at {offset}, where no name is")
+            raise self._wrong(f"a name of its BTF is at {offset}, and no name is there")
         return self._strings[at:end]
 
     def _string(self, offset: int, form: re.Pattern[bytes] = _NAME) -> str:
@@ -183,7 +183,7 @@ class Btf:
         Raises:
             ImageError: it does not have that ``form``.
         """
-        text = self._raw(offset)
+        text = self._string_bytes(offset)
         if text and not form.fullmatch(text):
             raise self._wrong(f"a name of its BTF is {text!r}")
         return text.decode()
@@ -209,12 +209,12 @@ class Btf:
     def _function(self, number: int, name: str) -> str:
         *_, proto = self._type(number)
         if self._type(proto)[2] != _FUNC_PROTO:
-            raise self._wrong(f"type {proto} of its BTF is a function's and no prototype")
+            raise self._wrong(f"type {proto} of its BTF is a function's type, but no prototype")
         return _Writer(self._type, self._string, self._wrong).declare(proto, name)
 
 
 class _Writer:
-    """One C declaration in the making, which counts its types so that a cycle ends."""
+    """A writer of one C declaration, which counts its types so that a cycle ends."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class _Writer:
         words: list[str] = []  # qualifiers of the next type
         pointed = False  # True if inner starts with a *, which binds less than [] and ()
         while number:
-            self._spend()
+            self._count_type()
             owner, at, kind, size, target = self._type(number)
             if kind in _QUALIFIERS:
                 words.append(_QUALIFIERS[kind])
@@ -266,25 +266,28 @@ class _Writer:
                 break
             number = target
         self._depth -= 1
-        base = "void" if not number else self._base_name(owner._words[at], kind, size)
+        base = "void" if not number else self._type_name(owner._words[at], kind, size)
         before = [word for word in words if not word.startswith("__")]
         after = [word for word in words if word.startswith("__")]
         return " ".join([*before, base, *after, *([inner] if inner else [])])
 
     def _parameters(self, owner: Btf, at: int, count: int) -> str:
+        """Return the parameters of the function type whose first word is at ``at``."""
         parts = []
-        for place in range(at + 3, at + 3 + 2 * count, 2):
-            name, number = owner._words[place], owner._words[place + 1]
-            self._spend()
+        first = at + 3
+        for word in range(first, first + 2 * count, 2):
+            name, number = owner._words[word], owner._words[word + 1]
+            self._count_type()
             if number:
                 parts.append(self.declare(number, self._string(name)))
-            elif place == at + 1 + 2 * count and not name:
+            elif word == first + 2 * count - 2 and not name:  # a variable argument list
                 parts.append("...")
             else:
                 raise self._wrong("a parameter in its BTF is of type void")
         return ", ".join(parts) or "void"
 
-    def _base_name(self, name: int, kind: int, size: int) -> str:
+    def _type_name(self, name: int, kind: int, size: int) -> str:
+        """Return the name of a type as in C: ``struct file`` or ``int``."""
         if kind == _FWD:
             prefix = "union " if size >> 31 else "struct "
         elif kind in _PLAIN:
@@ -297,6 +300,7 @@ class _Writer:
         return prefix + (text or "{...}")
 
     def _tag(self, name: int, size: int) -> str:
+        """Return a type tag as in C: ``__user``, or an attribute."""
         text = self._string(name, _TAG)
         if size >> 31:  # kind_flag: any attribute, since Linux 6.14
             return f"__attribute__(({text}))"
@@ -304,7 +308,7 @@ class _Writer:
             return f"__{text}"
         return f'__attribute__((btf_type_tag("{text}")))'
 
-    def _spend(self) -> None:
+    def _count_type(self) -> None:
         self._left -= 1
         if self._left < 0 or self._depth > _DEEPEST:
             raise self._wrong("a type in its BTF has no end")

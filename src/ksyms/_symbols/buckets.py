@@ -49,7 +49,7 @@ class Buckets:
         if not len(start) or int(start[-1]) - int(start[0]) >= REACH - 1:
             raise ValueError("the spans reach too far")
         if spans.number[0] != NOBODY or spans.number[-1] != NOBODY:
-            raise ValueError("somebody answers for everything else")
+            raise ValueError("the first or the last span has a symbol")
         self._base = start[0]
         starts = (start - self._base).astype(np.uint32)
         pages = np.arange(_PAGES, dtype=np.uint32) << np.uint32(_PAGE)
@@ -72,17 +72,18 @@ class Buckets:
         self._first = int(start[0])
         self._end = self._first + REACH - 1
 
-    def places(self, addresses: U64) -> Index:
+    def find(self, addresses: U64) -> Index:
         """Return the index of the span that holds each of ``addresses``, in their shape."""
         flat = addresses.ravel()
         found = np.empty(len(flat), np.int64)
         for first in range(0, len(flat), _BLOCK):
             block = slice(first, first + _BLOCK)
-            found[block] = self._places(flat[block])
+            found[block] = self._find_block(flat[block])
         return found.reshape(addresses.shape)
 
-    def _places(self, addresses: U64) -> Index:
-        # An address before the first span wraps around to one behind the last span's start,
+    def _find_block(self, addresses: U64) -> Index:
+        """Return :meth:`find` of few addresses, in one dimension."""
+        # An address before the first span wraps around to one after the last span's start,
         # even if that is close to 2^64. So it is in the last span, which has no symbol.
         near = np.minimum(addresses - self._base, np.uint64(REACH - 2)).astype(np.int64)
         page = near >> _PAGE
@@ -94,7 +95,7 @@ class Buckets:
             late = late[self._next[span[late]] <= near[late]]
         return span
 
-    def one(self, address: int) -> int:
+    def find_one(self, address: int) -> int:
         """Return the index of the span that holds ``address``."""
         # Compare first, then subtract: numpy's own integers would overflow.
         if not self._first <= address < self._end:

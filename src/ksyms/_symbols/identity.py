@@ -1,4 +1,4 @@
-"""The kernel or module that an ELF file is, by the contents of the file itself."""
+"""The identity of a kernel's or a module's ELF file, read from what is in the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FIELD: Final = 65  # __NEW_UTS_LEN + 1 (include/uapi/linux/utsname.h)
 _SYSNAME: Final = b"Linux\0"
 _MODINFO: Final = ".modinfo"
 _THIS_MODULE: Final = ".gnu.linkonce.this_module"
-_NAME: Final = {elf.ELFCLASS32: 12, elf.ELFCLASS64: 24}
+_NAME_OFFSET: Final = {elf.ELFCLASS32: 12, elf.ELFCLASS64: 24}
 """Offset of the name in struct module, after a state and a list_head (linux/module.h)."""
 _LONGEST: Final = 512
 
@@ -32,14 +32,16 @@ def machine_of(image: ElfFile) -> str | None:
 
 def module_of(image: ElfFile) -> str | None:
     """Return the name of the module that the file is; None if it is not a module."""
-    found = _named(image, _THIS_MODULE)
+    found = _find_section(image, _THIS_MODULE)
     if found is None:
         return None
-    told = _modinfo(image).get(b"name")
-    if told is None:  # the tag is missing before Linux 4.16 (3e2e857f9c3a)
-        start = _NAME[image.format.elf_class]
-        told = bytes(image.contents(found)[start : start + _LONGEST]).partition(b"\0")[0]
-    return told.decode("utf-8", "replace") or None
+    name = _read_modinfo(image).get(b"name")
+    if name is None:
+        # Before Linux kernel commit 3e2e857f9c3a ("module: Add module name to modinfo") (in
+        # v4.13) only struct module has the name.
+        start = _NAME_OFFSET[image.format.elf_class]
+        name = bytes(image.contents(found)[start : start + _LONGEST]).partition(b"\0")[0]
+    return name.decode("utf-8", "replace") or None
 
 
 def release_of(image: ElfFile, symbols: Callable[[str], list[tuple[int, int]]]) -> str | None:
@@ -52,30 +54,30 @@ def release_of(image: ElfFile, symbols: Callable[[str], list[tuple[int, int]]]) 
         image: the file.
         symbols: returns ``st_shndx`` and ``st_value`` of each symbol of a name.
     """
-    magic = _modinfo(image).get(b"vermagic")
-    if magic is not None and _named(image, _THIS_MODULE) is not None:
-        return _word(magic)
+    magic = _read_modinfo(image).get(b"vermagic")
+    if magic is not None and _find_section(image, _THIS_MODULE) is not None:
+        return _first_word(magic)
     for section, value in symbols("linux_banner"):
-        text = _bytes_at(image, section, value)
+        text = _read_bytes_at(image, section, value)
         if text.startswith(_BANNER):
-            return _word(text[len(_BANNER) :])
+            return _first_word(text[len(_BANNER) :])
     for section, value in symbols("init_uts_ns"):
-        text = _bytes_at(image, section, value)
+        text = _read_bytes_at(image, section, value)
         # A reference count comes before the name until Linux 5.11.
         start = text.find(_SYSNAME, 0, 16)
         if start >= 0:
-            return _word(text[start + 2 * _FIELD :])
+            return _first_word(text[start + 2 * _FIELD :])
     return None
 
 
-def _word(text: bytes) -> str | None:
+def _first_word(text: bytes) -> str | None:
     """Return the first word of ``text``, up to a space or NUL; None if it is not in ASCII."""
     word = text[:_LONGEST].partition(b"\0")[0].split(b" ")[0]
     return word.decode("utf-8", "replace") if word.isascii() and word else None
 
 
-def _bytes_at(image: ElfFile, number: int, value: int) -> bytes:
-    """Return a section's bytes from a symbol's value on; none if they are not stored."""
+def _read_bytes_at(image: ElfFile, number: int, value: int) -> bytes:
+    """Return a section's bytes from a symbol's value on; b"" if they are not in the file."""
     section = image.stored.get(number)
     if section is None:
         return b""
@@ -83,15 +85,15 @@ def _bytes_at(image: ElfFile, number: int, value: int) -> bytes:
     return bytes(image.contents(section)[start : start + _LONGEST]) if start >= 0 else b""
 
 
-def _named(image: ElfFile, name: str) -> Shdr | None:
+def _find_section(image: ElfFile, name: str) -> Shdr | None:
     """Return the first section called ``name`` that has bytes in the file."""
     sections = image.stored.values()
     return next((s for s in sections if s.sh_size and image.is_called(s, name)), None)
 
 
-def _modinfo(image: ElfFile) -> dict[bytes, bytes]:
+def _read_modinfo(image: ElfFile) -> dict[bytes, bytes]:
     """Return a module's ``.modinfo`` by tag (include/linux/moduleparam.h, __MODULE_INFO)."""
-    section = _named(image, _MODINFO)
+    section = _find_section(image, _MODINFO)
     text = bytes(image.contents(section)) if section is not None else b""
     pairs = (part.partition(b"=") for part in text.split(b"\0"))
     return {name: value for name, equals, value in pairs if equals}

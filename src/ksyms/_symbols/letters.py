@@ -17,7 +17,10 @@ class Letters:
     """The letters of ``count`` symbols, each with the bit of an exact size, by symbol index.
 
     The runs are searched as they are in ``data``. After as many lookups as there are runs, they
-    are expanded to one byte a symbol.
+    are expanded to one byte a symbol. For five symbols with the letters t, t, T, T, d::
+
+        begin      0    1    3    5    6     symbol 0 has no letter; 6 is the count with it
+        letter     0    t    T    d    0
 
     Args:
         data: the section, in the image's ``byteorder``.
@@ -39,8 +42,9 @@ class Letters:
         even = len(data) % _note.LETTERS_RUN == 0
         words = _words(data if even else data[:0], byteorder)
         self._begins, self._letters = words[::2], words[1::2]
-        self._left = len(self._begins)
+        self._left = len(self._begins)  # lookups until the runs are expanded
         self._all = b""
+
         whole = self._left > 1 and self._begins[0] == 0 and self._begins[-1] == count
         ordered = all(map(lt, self._begins, self._begins[1:]))
         if not whole or not ordered or max(self._letters) > 0xFF:

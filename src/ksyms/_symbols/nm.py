@@ -16,7 +16,7 @@ _STT_COMMON: Final = 5
 _STT_GNU_IFUNC: Final = 10
 _DEBUG: Final = (".debug", ".zdebug", ".gnu.debuglto_.debug_", ".gnu.linkonce.wi.")
 _LINES: Final = (".line", ".stab", ".gdb_index")
-_OF_COFF: Final = {".drectve": "i", ".edata": "e", ".idata": "i", ".pdata": "p"}
+_COFF_LETTERS: Final = {".drectve": "i", ".edata": "e", ".idata": "i", ".pdata": "p"}
 
 
 def letter(sym: Sym, section: Shdr | None, name: str) -> str:
@@ -39,13 +39,14 @@ def letter(sym: Sym, section: Shdr | None, name: str) -> str:
     elif binding not in (elf.STB_LOCAL, elf.STB_GLOBAL):
         found = "?"
     else:
-        found = "a" if section is None else _of_section(section, name)
+        found = "a" if section is None else _section_letter(section, name)
         found = found if binding == elf.STB_LOCAL else found.upper()
     return found
 
 
-def _of_section(section: Shdr, name: str) -> str:
-    for start, found in _OF_COFF.items():
+def _section_letter(section: Shdr, name: str) -> str:
+    """Return the letter of a local symbol in a section."""
+    for start, found in _COFF_LETTERS.items():
         if name.startswith(start) and (name[len(start) :] or "$")[0] in ".$0123456789":
             return found
     flags = section.sh_flags

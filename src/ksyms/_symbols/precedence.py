@@ -28,7 +28,7 @@ _SHORTEST: Final = 8
 def key(name: bytes, weak: bool) -> Key:
     """Return the sort key of a symbol among those at its address; the smallest is printed.
 
-    ``weak`` is True if nm's letter is ``w`` or ``W``: for STB_WEAK that is no object.
+    ``weak`` is True if nm's letter is ``w`` or ``W``: for STB_WEAK that is not an object.
     """
     underscores = len(name) - len(name.lstrip(b"_"))
     # The name comes last: kallsyms gets the symbols from nm -n, which sorts by it.

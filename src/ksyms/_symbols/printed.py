@@ -35,7 +35,7 @@ _PADDING: Final = b"__pfx_"
 _JUMP_TABLE: Final = b".cfi_jt"
 
 FUNCTION, JUMP_TABLE, BY_RULE, PERHAPS = range(4)
-"""The reasons why a name has a shorter one, the best first: see :func:`words`."""
+"""The reasons why a name has a shorter one, the best first: see :func:`other_words`."""
 
 
 def is_lto(strings: bytes) -> bool:
@@ -43,12 +43,12 @@ def is_lto(strings: bytes) -> bool:
     evidence = re.compile(_LTO)
     return any(
         not _is_rust(strings[strings.rfind(b"\0", 0, at) + 1 : match.end()])
-        for at in chain(_dots(strings), _dollars(strings))
+        for at in chain(_find_dots(strings), _find_dollars(strings))
         if (match := evidence.match(strings, at))
     )
 
 
-def _dots(strings: bytes) -> Iterator[int]:
+def _find_dots(strings: bytes) -> Iterator[int]:
     """Yield the offsets of dots that :data:`_LTO` may match.
 
     numpy, if it is imported already, finds them in half the time.
@@ -65,7 +65,7 @@ def _dots(strings: bytes) -> Iterator[int]:
     yield from dots[likely].tolist()
 
 
-def _dollars(strings: bytes) -> Iterator[int]:
+def _find_dollars(strings: bytes) -> Iterator[int]:
     """Yield the offsets of dollar signs."""
     at = strings.find(b"$")
     while at >= 0:
@@ -73,7 +73,7 @@ def _dollars(strings: bytes) -> Iterator[int]:
         at = strings.find(b"$", at + 1)
 
 
-def short(name: bytes) -> bytes:
+def strip_suffixes(name: bytes) -> bytes:
     """Return ``name`` without the suffixes that only clang's LTO and CFI add."""
     match = re.search(_ADDED, name, re.DOTALL)
     return name[: match.start()] or name if match and not _is_rust(name) else name
@@ -84,7 +84,7 @@ _RELEASE: Final = re.compile(
 )
 
 
-def rules(release: str | None) -> tuple[Rule, ...]:
+def rules_of(release: str | None) -> tuple[Rule, ...]:
     """Return the rules by which an LTO kernel of ``release`` (``uname -r``) shortens names.
 
     There are several if the release does not decide: distributions have ``6.1.0-18`` for all
@@ -95,16 +95,16 @@ def rules(release: str | None) -> tuple[Rule, ...]:
         return tuple({rule: None for _, rule in _HISTORY})
     major, minor, patch, rest = int(parts[1]), int(parts[2]), int(parts[3] or 0), parts[4]
     if rest.startswith("-rc") and (major, minor) in _AFTER_RC1:
-        return rules(None)
-    first = _at((major, minor, patch))
-    last = first if patch or not rest else _at((major, minor, _ANY))
+        return rules_of(None)
+    first = _rule_index((major, minor, patch))
+    last = first if patch or not rest else _rule_index((major, minor, _ANY))
     found = [rule for _, rule in _HISTORY[first : last + 1]]
     if (major, minor) == (5, 15) and "android" in rest:
         found.append(_at_dot_or_dollar)
     return tuple(found)
 
 
-def _at(version: tuple[int, int, int]) -> int:
+def _rule_index(version: tuple[int, int, int]) -> int:
     """Return the index in :data:`_HISTORY` of the rule of a version."""
     return sum(since <= version for since, _ in _HISTORY) - 1
 
@@ -115,7 +115,7 @@ def printed(name: bytes, by: tuple[Rule, ...]) -> bytes:
     return found.pop() if len(found) == 1 else name
 
 
-def words(name: bytes, by: tuple[Rule, ...]) -> dict[bytes, int]:
+def other_words(name: bytes, by: tuple[Rule, ...]) -> dict[bytes, int]:
     """Return each other word that an LTO kernel's text can have for ``name``, with the reason.
 
     :data:`FUNCTION`: LTO made the name of the word. :data:`JUMP_TABLE`: the same, and the name
@@ -123,7 +123,7 @@ def words(name: bytes, by: tuple[Rule, ...]) -> dict[bytes, int]:
     word. :data:`PERHAPS`: one of several possible rules does.
     """
     found = dict.fromkeys((rule(name) for rule in by), BY_RULE if len(by) == 1 else PERHAPS)
-    found[short(name)] = JUMP_TABLE if name.endswith(_JUMP_TABLE) else FUNCTION
+    found[strip_suffixes(name)] = JUMP_TABLE if name.endswith(_JUMP_TABLE) else FUNCTION
     found.pop(name, None)
     return found
 
@@ -132,12 +132,15 @@ def _is_rust(name: bytes) -> bool:
     return name.removeprefix(_PADDING).startswith(_RUST)
 
 
-# The rules. Each names the Linux commit since which it applies; the commits' subjects start
-# with "kallsyms: ". A name is kept if a rule would leave nothing of it.
+# The rules. A name is kept whole if a rule would leave nothing of it.
 
 
 def _whole(name: bytes) -> bytes:
-    """Cut nothing: since fb6a421fb615, "Match symbols exactly with CONFIG_LTO_CLANG"."""
+    """Cut nothing.
+
+    Since Linux kernel commit fb6a421fb615 ("kallsyms: Match symbols exactly with
+    CONFIG_LTO_CLANG") (in v6.11).
+    """
     return name
 
 
@@ -147,25 +150,38 @@ def _at_dollar_and_cfi(name: bytes) -> bytes:
 
 
 def _at_dollar(name: bytes) -> bytes:
-    """Cut at the last ``$``: 8b8e6b5d3b01, "strip ThinLTO hashes from static functions"."""
+    """Cut at the last ``$``.
+
+    Since Linux kernel commit 8b8e6b5d3b01 ("kallsyms: strip ThinLTO hashes from static
+    functions") (in v5.13), and in Android's 5.4 and 5.10.
+    """
     return name[: at if (at := name.rfind(b"$")) > 0 else None]
 
 
 def _at_dot_or_dollar(name: bytes) -> bytes:
-    """Cut at a dot, else at ``$``: 6eb4bd92c1ce, "strip LTO suffixes from static functions"."""
+    """Cut at the first dot, or else at the last ``$``.
+
+    Since Linux kernel commit 6eb4bd92c1ce ("kallsyms: strip LTO suffixes from static
+    functions") (in v5.16).
+    """
     cut = _at_dot(name)
     return _at_dollar(name) if cut == name else cut
 
 
 def _at_dot(name: bytes) -> bytes:
-    """Cut at the first dot: since dfb352ab1162, "Drop CONFIG_CFI_CLANG workarounds"."""
+    """Cut at the first dot.
+
+    Since Linux kernel commit dfb352ab1162 ("kallsyms: Drop CONFIG_CFI_CLANG workarounds") (in
+    v6.1).
+    """
     return name[: at if (at := name.find(b".")) > 0 else None]
 
 
 def _at_llvm(name: bytes) -> bytes:
     """Cut at ``.llvm.``.
 
-    Since 8cc32a9bbf29, "strip LTO-only suffixes from promoted global functions".
+    Since Linux kernel commit 8cc32a9bbf29 ("kallsyms: strip LTO-only suffixes from promoted
+    global functions") (in v6.5).
     """
     return name[: at if (at := name.find(b".llvm.")) > 0 else None]
 
@@ -182,5 +198,5 @@ _HISTORY: Final = (
 )
 """The rule of each version from the one beside it on; stable versions are included."""
 _AFTER_RC1: Final = ((6, 5), (6, 11))
-"""Versions whose first release candidates are from before a change, and the last ones not."""
+"""Versions in which a rule changed after the first release candidate."""
 _ANY: Final = 1 << 16

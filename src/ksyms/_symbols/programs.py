@@ -30,25 +30,25 @@ class Program(NamedTuple):
 
     def line(self, offset: int) -> tuple[str, int] | None:
         """Return source and line of the code at ``offset`` (bytes), None if unknown."""
-        place = bisect_right(self.lines, offset, key=lambda line: line[0])
-        if not place or not self.lines[place - 1][2]:  # line 0: it has no line
+        after = bisect_right(self.lines, offset, key=lambda line: line[0])
+        if not after or not self.lines[after - 1][2]:  # line 0 stands for none
             return None
-        return self.lines[place - 1][1:]
+        return self.lines[after - 1][1:]
 
 
-def programs(facts: Mapping[str, Any]) -> dict[int, Program]:
+def read_programs(facts: Mapping[str, Any]) -> dict[int, Program]:
     """Return the programs in a note's ``facts`` by the address of each function."""
     return {
-        int(told["address"], 16): Program(
-            id=told["id"],
-            type=told["type"],
-            tag=told["tag"],
-            name=told["name"],
-            subprogram=told["subprogram"],
-            lines=_lines(told["lines"]),
+        int(function["address"], 16): Program(
+            id=function["id"],
+            type=function["type"],
+            tag=function["tag"],
+            name=function["name"],
+            subprogram=function["subprogram"],
+            lines=_read_lines(function["lines"]),
         )
         for file in facts.get("files", ())
-        for told in file.get("programs", ())
+        for function in file.get("programs", ())
     }
 
 
@@ -57,28 +57,29 @@ def record(table: SymbolTable, symbol: Symbol, offset: int) -> dict[str, Any]:
     program = table.program(symbol)
     if program is None:
         return {}
-    told = program._asdict()
-    del told["lines"]
-    source, line = _place(program, symbol, offset) or (None, None)
-    return {"bpf": {**told, "file": source, "line": line}}
+    fields = program._asdict()
+    del fields["lines"]
+    source, line = _source_line(program, symbol, offset) or (None, None)
+    return {"bpf": {**fields, "file": source, "line": line}}
 
 
 def words(table: SymbolTable, symbol: Symbol, offset: int) -> str:
-    """Return id, type and FILE:LINE of a symbol's program in words; none if it is unknown."""
+    """Return id, type and FILE:LINE of a symbol's program in words; "" if it is unknown."""
     program = table.program(symbol)
     if program is None:
         return ""
-    found = _place(program, symbol, offset)
-    place = f" {found[0]}:{found[1]}" if found else ""
-    return f"bpf {program.id} {program.type}{place}"
+    found = _source_line(program, symbol, offset)
+    line = f" {found[0]}:{found[1]}" if found else ""
+    return f"bpf {program.id} {program.type}{line}"
 
 
-def _place(program: Program, symbol: Symbol, offset: int) -> tuple[str, int] | None:
+def _source_line(program: Program, symbol: Symbol, offset: int) -> tuple[str, int] | None:
     # The symbol may only be the nearest to an address, and not contain it.
     return program.line(offset) if 0 <= offset < symbol.size else None
 
 
-def _lines(by_source: Mapping[str, Iterable[int]]) -> tuple[tuple[int, str, int], ...]:
+def _read_lines(by_source: Mapping[str, Iterable[int]]) -> tuple[tuple[int, str, int], ...]:
+    """Return :attr:`Program.lines`; each source has offset, line, offset, line, ..."""
     found = []
     for source, numbers in by_source.items():
         each = iter(numbers)

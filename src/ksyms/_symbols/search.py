@@ -34,13 +34,13 @@ def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
     spans = table.spans
     bounds = np.array([start, min(end - 1, _TOP)], np.uint64)
     first, last = np.searchsorted(spans.start, bounds, "right").tolist()
-    told: set[int] = set()
+    seen: set[int] = set()
     for number in spans.number[first - 1 : last].tolist():
         if not number:
             continue
         address = table.numbered(number).address
-        if address not in told:
-            told.add(address)
+        if address not in seen:
+            seen.add(address)
             yield from table.at(address)
 
 
@@ -77,7 +77,7 @@ def prints_size(table: SymbolTable, symbol: Symbol, size: int) -> bool:
     The kernel counts up to the next symbol, or to the end of a module's code, which is a page's
     (kernel/kallsyms.c, get_symbol_pos; kernel/module/kallsyms.c, find_kallsyms_symbol). An
     inferred size is the same, unless a module's file gave the end of a section. An exact size
-    excludes data behind the function (padding, tables among a module's code), and includes
+    excludes data after the function (padding, tables among a module's code), and includes
     symbols within the function.
     """
     if size == symbol.size:
@@ -100,7 +100,7 @@ def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
         ImageError: they are more than :data:`MOST`.
     """
     same = table.beside(symbol)
-    if len(same) < 2 or symbol not in same:  # an absolute symbol's value is no address
+    if len(same) < 2 or symbol not in same:  # an absolute symbol's value is not an address
         return []
     if len(same) > MOST:
         raise ImageError(

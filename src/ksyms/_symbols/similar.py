@@ -20,8 +20,8 @@ _ALONE: Final = 8
 _LONGEST: Final = 512
 """Longer names, in bytes, get no suggestions."""
 _BEFORE: Final = (b"\0", b"_")
-_BEHIND: Final = (b"\0", b".", b"$")
-"""Bytes that can stand before a :func:`core`, and behind it."""
+_AFTER: Final = (b"\0", b".", b"$")
+"""Bytes that can stand before a :func:`core`, and after it."""
 _HIDDEN: Final = (b".l", b"$")
 """Prefixes of names that the kernel ignores (kernel/module/kallsyms.c, is_mapping_symbol)."""
 
@@ -32,19 +32,20 @@ def similar(table: SymbolTable, name: str) -> list[str]:
     Their :func:`core` is the same, or differs by one typo. The search takes a few passes over
     the strings, and needs no index.
     """
-    wanted, call = core(name.encode("utf-8", "replace").lower())
+    wanted, is_call = core(name.encode("utf-8", "replace").lower())
     if len(wanted) >= _LONGEST or not wanted.strip(b"_"):
         return []
     strings = bytes(table.strings)
     low = strings.lower()
     found = set()
-    for begin, end in _names(low, wanted):
-        own, own_call = core(low[begin:end])
-        slip = own != wanted
-        if slip and (own_call != call or not one_slip(own, wanted)):
+    for begin, end in _candidates(low, wanted):
+        other, other_is_call = core(low[begin:end])
+        typo = other != wanted
+        if typo and (other_is_call != is_call or not one_slip(other, wanted)):
             continue
+        # The best have no typo, are not padding, and are as long as the name.
         padding = low.startswith(_note.PFX_PREFIX, begin)
-        found.add((slip, padding, abs(end - begin - len(name)), strings[begin:end]))
+        found.add((typo, padding, abs(end - begin - len(name)), strings[begin:end]))
     names = (each[-1].decode("utf-8", "surrogateescape") for each in sorted(found))
     return list(
         islice((each for each in names if each.isprintable() and table.find(each)), MOST)
@@ -58,7 +59,7 @@ def core(name: bytes) -> tuple[bytes, bool]:
     ``.llvm.123``), its leading underscores, and the prefixes of system calls: ``sys_``,
     ``ksys_``, ``__x64_sys_`` (arch/x86/include/asm/syscall_wrapper.h) and other machines'.
     """
-    for mark in _BEHIND[1:]:
+    for mark in _AFTER[1:]:
         end = name.find(mark, 1)
         name = name[:end] if end > 0 else name
     before, call, after = name.partition(b"sys_")
@@ -69,9 +70,10 @@ def core(name: bytes) -> tuple[bytes, bool]:
 
 
 def one_slip(one: bytes, other: bytes) -> bool:
-    """Return True for one character more, less or changed, or two neighbours swapped.
+    """Return True if two names differ by one typo at most.
 
-    False for names shorter than :data:`_SHORT`.
+    That is one character more, less or changed, or two neighbours swapped. Names shorter than
+    :data:`_SHORT` have no typos.
     """
     least = min(len(one), len(other))
     if abs(len(one) - len(other)) > 1 or least < _SHORT:
@@ -83,7 +85,7 @@ def one_slip(one: bytes, other: bytes) -> bool:
     return max(len(mine), len(theirs)) <= 1 or (len(mine) == 2 and mine == theirs[::-1])
 
 
-def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
+def _candidates(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
     """Yield the start and end of each name that shares a half with ``wanted``.
 
     One typo leaves one half as it is, unless it swaps the two characters in the middle.
@@ -92,23 +94,23 @@ def _names(low: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
     swapped = wanted[: half - 1] + wanted[half - 1 : half + 1][::-1] + wanted[half + 1 :]
     parts = []
     if len(wanted) < _ALONE:
-        parts += [mark + wanted + end for mark in _BEFORE for end in _BEHIND]
+        parts += [mark + wanted + end for mark in _BEFORE for end in _AFTER]
     if len(wanted) >= _SHORT:
         parts += [mark + start for start in (swapped, wanted[:half]) for mark in _BEFORE]
-        parts += [wanted[half:] + end for end in _BEHIND]
-    told = set()
+        parts += [wanted[half:] + end for end in _AFTER]
+    seen = set()
     for part in parts:
         at, left = low.find(part), _COMMON
         while at >= 0 and left:
             start = low.rfind(b"\0", 0, at + 1) + 1
             end = low.find(b"\0", at + 1)
-            if start not in told and 0 < end - start < _LONGEST:
-                told.add(start)
-                yield from ((begin, end) for begin in _begins(low, start, end))
+            if start not in seen and 0 < end - start < _LONGEST:
+                seen.add(start)
+                yield from ((begin, end) for begin in _name_starts(low, start, end))
             at, left = low.find(part, at + 1), left - 1
 
 
-def _begins(low: bytes, start: int, end: int) -> Iterator[int]:
+def _name_starts(low: bytes, start: int, end: int) -> Iterator[int]:
     """Yield each offset in a string at which a name may start: names can share a tail."""
     if low.startswith(_HIDDEN, start, end):
         return

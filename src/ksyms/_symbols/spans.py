@@ -52,14 +52,14 @@ class Spans(NamedTuple):
     start: U64
     number: Index
 
-    def places(self, addresses: U64) -> Index:
+    def find(self, addresses: U64) -> Index:
         """Return the index of the span that holds each of ``addresses``, in their shape."""
         return np.searchsorted(self.start, addresses, "right") - 1
 
-    def one(self, address: int) -> int:
+    def find_one(self, address: int) -> int:
         """Return the index of the span that holds ``address``.
 
-        For an integer that is no address it is the last index of :attr:`owners`.
+        For an integer that is not an address it is the last index of :attr:`owners`.
         """
         if not 0 <= address <= _LAST:
             return len(self.start)
@@ -71,7 +71,7 @@ class Spans(NamedTuple):
         return np.append(self.number, NOBODY)
 
 
-def spans(rows: SymbolSpans) -> Spans:
+def make_spans(rows: SymbolSpans) -> Spans:
     """Return the spans of ``rows``: an address resolves to the nearest symbol that it lies in.
 
     The nearest is the one that starts last; of those that start together, the one with the
@@ -94,39 +94,44 @@ def spans(rows: SymbolSpans) -> Spans:
     counts = np.diff(np.append(firsts, len(value)))
 
     # In a group whose symbols have one start and one end, the first takes all addresses.
-    plain = np.maximum.reduceat(value, firsts) == value[firsts]
-    plain &= np.minimum.reduceat(last, firsts) == reach[firsts + counts - 1]
-    parts = [_gapped(value[firsts[plain]], last[firsts[plain]], number[firsts[plain]])]
-    for first, count in zip(firsts[~plain].tolist(), counts[~plain].tolist()):
-        several = slice(first, first + count)
-        parts.append(
-            _nested(value[several], last[several], number[several], layer[order[several]])
-        )
-    return _joined(parts)
+    simple = np.maximum.reduceat(value, firsts) == value[firsts]
+    simple &= np.minimum.reduceat(last, firsts) == reach[firsts + counts - 1]
+    alone = firsts[simple]
+    parts = [_spans_of_disjoint(value[alone], last[alone], number[alone])]
+
+    layer = layer[order]
+    for first, count in zip(firsts[~simple].tolist(), counts[~simple].tolist()):
+        group = slice(first, first + count)
+        columns = value[group], last[group], number[group], layer[group]
+        parts.append(_spans_of_overlapping(*columns))
+    return _merge(parts)
 
 
 _Part = tuple[U64, Index]
 
 
-def _gapped(value: U64, last: U64, number: Index) -> _Part:
+def _spans_of_disjoint(value: U64, last: U64, number: Index) -> _Part:
     """Return the spans of symbols that do not overlap, each followed by a gap."""
     ends = last < np.uint64(_LAST)
     starts = np.concatenate([value, last[ends] + np.uint64(1)])
     return starts, np.concatenate([number, np.full(int(ends.sum()), NOBODY)])
 
 
-def _nested(value: U64, last: U64, number: Index, layer: Index) -> _Part:
+def _spans_of_overlapping(value: U64, last: U64, number: Index, layer: Index) -> _Part:
     """Return the spans of symbols that overlap, sorted by value, then by precedence."""
     rows = list(zip(value.tolist(), last.tolist(), number.tolist(), layer.tolist()))
-    found = list(_swept(rows))
+    found = list(_sweep(rows))
     return (
         np.array([start for start, _ in found], np.uint64),
-        np.array([who for _, who in found], np.int64),
+        np.array([number for _, number in found], np.int64),
     )
 
 
-def _swept(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the start of each span and its symbol, by a sweep over all starts and ends."""
+def _sweep(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the start of each span and its symbol, by a sweep over all starts and ends.
+
+    Each row is a symbol's first address, its last, its number, and its layer.
+    """
     edges = sorted({row[0] for row in rows} | {row[1] + 1 for row in rows})
     open_: list[tuple[int, int, int]] = []  # a heap of (layer, -start, index in rows)
     at = 0
@@ -140,7 +145,7 @@ def _swept(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
             yield edge, rows[open_[0][2]][2] if open_ else NOBODY
 
 
-def _joined(parts: Iterable[_Part]) -> Spans:
+def _merge(parts: Iterable[_Part]) -> Spans:
     """Merge the parts by address, from address 0 on."""
     starts, numbers = zip(*parts)
     start, number = np.concatenate(starts), np.concatenate(numbers)

@@ -24,8 +24,8 @@ class Symbol(NamedTuple):
         section: the ELF section's name, None for an absolute symbol.
         binding: ``local``, ``global`` or ``weak``.
         kind: ``function``, ``object`` or ``none``.
-        letter: kallsyms' letter, or nm's for an ELF file that is no snapshot. None in FreeBSD's
-            image, which has none.
+        letter: kallsyms' letter, or nm's for an ELF file that is not a snapshot. None in an
+            image in the layout of FreeBSD's driver, which has no letters.
     """
 
     name: str
@@ -45,6 +45,14 @@ class Symbol(NamedTuple):
             for name, value in zip(self._fields, self)
         ]
         return f"{type(self).__name__}({', '.join(fields)})"
+
+
+def encode_name(name: str) -> bytes:
+    """Return ``name`` as bytes of a file; b"" if no file can have it."""
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return b""
 
 
 def is_mark(symbol: Symbol) -> bool:

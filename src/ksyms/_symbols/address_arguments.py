@@ -14,7 +14,7 @@ Bools = npt.NDArray[np.bool_]
 _TOP: Final = (1 << 64) - 1
 
 
-def unsigned(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
+def to_uint64(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
     """Convert ``given`` to uint64 in its shape, and mark the items that cannot be addresses.
 
     Returns:
@@ -28,19 +28,19 @@ def unsigned(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
     array: npt.NDArray[Any] = np.asarray(given)
     if not array.size:
         return np.zeros(array.shape, np.uint64), None
-    if not hasattr(given, "dtype") and _loses(array):
+    if not hasattr(given, "dtype") and _may_be_converted(array):
         # numpy makes doubles of Python's integers if some of them need bit 63.
         array = np.array(given, dtype=object)
     kind = array.dtype.kind
     if kind == "O":
-        array, nowhere = _of_objects(array)
+        array, nowhere = _convert_objects(array)
     elif kind == "i":
         below = array < 0
         nowhere = below if below.any() else None
     elif kind == "u":
         nowhere = None
     else:
-        raise _wrong(str(array.dtype))
+        raise _not_integers(str(array.dtype))
     if isinstance(given, np.ma.MaskedArray):
         hidden = np.ma.getmaskarray(given)
         nowhere = hidden if nowhere is None else hidden | nowhere
@@ -48,17 +48,17 @@ def unsigned(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
     return array.astype(np.uint64, copy=False), nowhere
 
 
-def _loses(array: npt.NDArray[Any]) -> bool:
+def _may_be_converted(array: npt.NDArray[Any]) -> bool:
     """Return True if numpy may have converted other types in ``array``.
 
-    It makes doubles of integers, and 0 and 1 of booleans that stand among integers.
+    It makes doubles of large integers, and 0 and 1 of booleans among integers.
     """
     return array.dtype.kind == "f" or (array.dtype.kind in "iu" and bool((array <= 1).any()))
 
 
-def _of_objects(array: npt.NDArray[Any]) -> tuple[U64, Bools | None]:
-    """Convert an array of Python objects as :func:`unsigned` does."""
-    numbers = [_number(each) for each in array.ravel().tolist()]
+def _convert_objects(array: npt.NDArray[Any]) -> tuple[U64, Bools | None]:
+    """Convert an array of Python objects as :func:`to_uint64` does."""
+    numbers = [_to_int(each) for each in array.ravel().tolist()]
     outside = [not 0 <= number <= _TOP for number in numbers]
     if not any(outside):
         return np.array(numbers, np.uint64).reshape(array.shape), None
@@ -69,16 +69,16 @@ def _of_objects(array: npt.NDArray[Any]) -> tuple[U64, Bools | None]:
     )
 
 
-def _number(value: object) -> int:
+def _to_int(value: object) -> int:
     if type(value) is int:
         return value
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise _wrong(type(value).__name__)
+        raise _not_integers(type(value).__name__)
     return index(value)
 
 
-def _wrong(what: str) -> TypeError:
+def _not_integers(what: str) -> TypeError:
     return TypeError(
-        f"addresses are integers, not {what}; a float has too few bits for one, and what has "
-        "a gap must lose it first"
+        f"addresses are integers, not {what}: a float has too few bits for an address, and a "
+        "gap in a column must be removed first"
     )

@@ -51,7 +51,7 @@ class NameHashes(NamedTuple):
         return found
 
 
-def names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> NameHashes:
+def index_names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> NameHashes:
     """Make the index of symbols whose names start at ``starts``, offsets in ``strings``.
 
     A start outside of the strings, and a name without an end, get some hash.

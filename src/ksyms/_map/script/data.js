@@ -1,0 +1,34 @@
+// -- the symbols, as page.py packed them ------------------------------------------------------
+
+const byId = id => document.getElementById(id);
+const KINDS = ["text", "rodata", "data", "bss", "percpu"];
+const MOST_LISTED = 200;      // rows shown of the table, and of a search
+const UNGROUPED = 40;         // a section with at most this many symbols has no groups
+const SMALLEST = 30;          // px²: smaller cells are put together as one
+const SMALLEST_OPEN = 1100;   // px²: the contents of a smaller cell are not shown
+const HEADING = 16;           // px: the height of a cell's heading
+
+async function unpack() {
+  if (typeof DecompressionStream === "undefined")
+    throw new Error("This browser cannot unpack the symbols: it needs DecompressionStream, " +
+      "which browsers have had since 2023.");
+  const packed = Uint8Array.from(atob(byId("data").textContent), c => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+let data;
+try {
+  data = await unpack();
+} catch (error) {
+  byId("facts").textContent = error.message;
+  byId("facts").className = "notice";
+  return;
+}
+const slide = data.slide === null ? null : BigInt(data.slide);
+let next = 0;
+for (const section of data.sections) {
+  section.start = BigInt(section.address);
+  section.first = next;
+  next = section.last = next + section.symbols;
+}
