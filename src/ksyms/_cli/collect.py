@@ -36,10 +36,10 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> bool:
     """Collect the files and write the archive."""
-    from .._linker import Linker
     from .._linker.collect import collect
+    from .._sources.kernel_files import open_kernel_files
 
-    with Linker(options.root, debug=None, btf=options.btf) as linker:
+    with open_kernel_files(options.root, debug=None, btf=options.btf) as linker:
         data = collect(linker)
     if output.write(options.output, memoryview(data)):
         output.line(f"{options.output}: {len(data)} bytes")

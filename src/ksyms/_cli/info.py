@@ -13,7 +13,6 @@ from .stopping import mortal
 if TYPE_CHECKING:
     import argparse
 
-    from .._linker import Root
     from .._note.facts import NoteFacts, RangeFacts
     from .._symbols import SymbolTable
 
@@ -58,9 +57,9 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> bool:
     """Print the facts; return False if no snapshot could be taken."""
     if options.file is not None:
-        from .._symbols import told_by
+        from .._sources.input import read_header_facts
 
-        told = mortal(lambda: told_by(options.file))
+        told = mortal(lambda: read_header_facts(options.file))
         if told is not None:
             facts = of_portable(told, options.file)
         else:
@@ -68,9 +67,7 @@ def run(options: argparse.Namespace) -> bool:
         facts["answers"] = answers(facts)
         _print_json(facts) if options.json else _print_file(facts)
         return True
-    from .._linker import Root
-
-    facts = of_machine(Root(options.root, options.kallsyms))
+    facts = of_machine(options.root, options.kallsyms)
     _print_json(facts) if options.json else _print_machine(facts)
     return bool(facts["possible"])
 
@@ -175,19 +172,21 @@ def _lists(facts: dict[str, Any]) -> str:
     return _EVERYTHING if lists == "all" else ""
 
 
-def of_machine(root: Root) -> dict[str, Any]:
-    """Return what a snapshot of ``root`` would have: if it could be taken, and each source."""
+def of_machine(path: str, kallsyms: str | None) -> dict[str, Any]:
+    """Return what a snapshot of a kernel's files would have, and whether it can be taken."""
     from .._errors import KsymsError
-    from .._linker import Linker, read_access
+    from .._linker import read_access
+    from .._sources.kernel_files import open_kernel_files
 
     why = remedy = None
     counts: dict[str, int] = {}
-    try:
-        with Linker(root.path, root.kallsyms if root.alone else None, debug=None) as linker:
+    with open_kernel_files(path, kallsyms, debug=None) as linker:
+        try:
             files = linker.files(linker.read())
-        counts = {file.name: len(file.symbols.address) for file in files.files}
-    except KsymsError as error:
-        why, remedy = error.what, error.remedy
+            counts = {file.name: len(file.symbols.address) for file in files.files}
+        except KsymsError as error:
+            why, remedy = error.what, error.remedy
+    root = linker.root
     facts: dict[str, Any] = {"possible": why is None, "why": why, "remedy": remedy}
     if root.live:
         facts["access"] = read_access(root)._asdict()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from .._sources import KALLSYMS, KERNEL, ROOT, Input
 from .._typing import TYPE_CHECKING, Final
 from .stopping import mortal
 
@@ -122,18 +123,29 @@ def take_snapshot(
     ``debug`` is passed to :class:`Linker`; None infers all sizes.
     """
     _keep_memory()
-    from .._linker import Linker
-    from .._snapshot import take
+    from .._snapshot import take_chosen
     from .progress import Progress
 
     with Progress("reading symbols") as progress:
-        if getattr(options, "kernel", None) is not None:
-            from .._snapshot.kernel_file import take_kernel
+        path, argument = _named(options)
+        given = Input(
+            path,
+            argument,
+            modules=getattr(options, "module", ()),
+            debug=debug,
+            btf=getattr(options, "btf", False),
+            progress=progress.advance,
+        )
+        return take_chosen(given, layout)
 
-            return take_kernel(options.kernel, options.module, layout, progress.advance)
-        btf = getattr(options, "btf", False)
-        with Linker(options.root, options.kallsyms, progress.advance, debug, btf) as linker:
-            return take(linker, layout)
+
+def _named(options: argparse.Namespace) -> tuple[str, str]:
+    """Return the path of the source that a user named, and the argument."""
+    if getattr(options, "kernel", None) is not None:
+        return options.kernel, KERNEL
+    if options.kallsyms is not None:
+        return options.kallsyms, KALLSYMS
+    return options.root, ROOT
 
 
 def _keep_memory() -> None:

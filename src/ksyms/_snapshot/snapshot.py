@@ -11,6 +11,8 @@ from .. import _portable
 from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
 from .._output import write_whole
+from .._sources import choose_source
+from .._sources.source import Reading, Source
 from .._typing import TYPE_CHECKING, Final
 from .emitter import Emitter, ResidueError
 
@@ -18,35 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .._linker import Files, Generation
+    from .._linker import Generation
     from .._note.facts import NoteFacts
-
-Reading = TypeVar("Reading")
-
-
-class Source(Protocol[Reading]):
-    """A source of linker files: a kernel's text files, or ELF files on disk.
-
-    A ``Reading`` is the state that the source read when a try started: the text of kallsyms, or
-    the times and sizes of ELF files.
-    """
-
-    @property
-    def remedy(self) -> str:
-        """Advice for a user whose files keep moving, in one sentence."""
-
-    @property
-    def reads_late(self) -> bool:
-        """True if tables are read during the copy pass; else all was read before it."""
-
-    def read(self) -> Reading:
-        """Read what must be of one moment; a try starts with it."""
-
-    def moved(self, reading: Reading, /) -> list[str]:
-        """Return the changes since ``reading``, in words; empty if there are none."""
-
-    def files(self, reading: Reading, /) -> Files:
-        """Return the linker files, each with its regions."""
+    from .._sources import Input
 
 
 class _Moment(Protocol):
@@ -140,6 +116,17 @@ class Snapshot:
                 left there.
         """
         write_whole(os.fspath(path), self.image)
+
+
+def take_chosen(given: Input, layout: str = "linux") -> Snapshot:
+    """Take a snapshot, as :func:`take` does, of what a user named.
+
+    Raises:
+        SourceError: it cannot be opened.
+        ImageError: it is no source of symbols.
+    """
+    with choose_source(given).open(given) as source:
+        return take(source, layout)
 
 
 def take(source: Source[Reading], layout: str = "linux") -> Snapshot:
