@@ -783,7 +783,7 @@ def test_an_answer_comes_before_the_next_question(text: Path) -> None:
 # What a single address in a file must not wait for: each takes a tenth of Python's own start
 # or more, and typing all of it.
 HEAVY = {
-    *("contextlib", "ctypes", "dataclasses", "inspect", "pathlib"),
+    *("contextlib", "ctypes", "dataclasses", "inspect", "logging", "pathlib"),
     *("subprocess", "tempfile", "threading", "typing"),
     *("numpy", "rich", "zstandard", "ksyms._linker", "ksyms._snapshot", "ksyms._cli.serve"),
 }

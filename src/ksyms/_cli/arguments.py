@@ -67,6 +67,28 @@ class _ArgumentParser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
+class _Verbose(argparse.Action):
+    """An option by which the decisions are logged from the moment it is parsed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Log to stderr; only now is logging imported."""
+        from .output import complain
+        from .verbose import log_to
+
+        log_to(complain)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verbose`` to a command's arguments."""
+    parser.add_argument(
+        "--verbose",
+        action=_Verbose,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="say on stderr what was chosen or refused, and why",
+    )
+
+
 def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.ArgumentParser:
     """Return the parser of the commands in ``files`` of this room.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
+from .arguments import add_verbose
 
 if TYPE_CHECKING:
     import argparse
@@ -31,6 +32,7 @@ def add(commands: Any) -> None:
         "--root", metavar="DIR", default="/", help="another machine's saved proc and sys"
     )
     parser.add_argument("--btf", action="store_true", help="the kernel's types (BTF) too")
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, Final
+from .arguments import add_verbose
 from .source import add_source, load_source, loaded
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def add(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
     add_source(source)
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
+from .arguments import add_verbose
 from .source import loaded
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def add(commands: Any) -> None:
     parser.add_argument("old", metavar="OLD", help="a file with symbols")
     parser.add_argument("new", metavar="NEW", help="a file with symbols")
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    add_verbose(parser)
     parser.set_defaults(run=run, refused=EXIT_TROUBLE)
 
 

@@ -7,6 +7,7 @@ import json
 from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
+from .arguments import add_verbose
 from .source import add_source, loaded
 from .stopping import mortal
 
@@ -51,6 +52,7 @@ def add(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("file", metavar="FILE", nargs="?", help="a file with symbols")
     add_source(source)
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 

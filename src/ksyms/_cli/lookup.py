@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, Any, Final
+from .arguments import add_verbose
 from .question import Question, question
 from .source import add_source, load_source
 
@@ -64,6 +65,7 @@ def add(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
     add_source(source)
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 

@@ -65,7 +65,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--allow-other", action="store_true", help="let other users than this in"
     )
-    parser.add_argument("--verbose", action="store_true", help="a line for each call")
+    parser.add_argument(
+        "--verbose", action="store_true", help="a line for each call and each decision"
+    )
     parser.set_defaults(run=run, wrong=parser.error)
     parser = commands.add_parser(
         "status",
@@ -84,6 +86,9 @@ def run(options: argparse.Namespace) -> bool:
     lines = _StderrLines()
     common: dict[str, Any] = {"mode": options.mode, "event": lines.say}
     if options.verbose:
+        from .verbose import log_to
+
+        log_to(lines.say)
         common["call"] = lambda *call: lines.say(_words_of(*call))
     if options.cuse:
         if options.link or options.allow_other:

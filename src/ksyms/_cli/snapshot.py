@@ -6,6 +6,7 @@ import json
 
 from .._typing import TYPE_CHECKING, Any, Final
 from . import output
+from .arguments import add_verbose
 from .source import add_elf_source, add_source, take_snapshot
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def add(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     add_source(source)
     add_elf_source(parser, source)
+    add_verbose(parser)
     parser.set_defaults(run=run, wrong=parser.error)
 
 

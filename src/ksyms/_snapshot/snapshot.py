@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from .. import _portable
 from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
+from .._log import decided
 from .._output import write_whole
 from .._sources import choose_source
 from .._sources.source import Reading, Source
@@ -152,7 +153,9 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
     if layout not in LAYOUTS:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
     moved: list[str] = []
-    for _ in range(TRIES):
+    for number in range(1, TRIES + 1):
+        if moved:
+            decided("try %d of %d: moved: %s", number - 1, TRIES, ", ".join(moved))
         reading = source.read()
         moved = source.moved(reading)
         if moved:
@@ -175,6 +178,8 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
             if not moved:
                 raise
         if not moved:
+            if snapshot.facts is not None:
+                _log(snapshot.facts)
             return snapshot, reading
 
     raise MovedError(
@@ -182,6 +187,19 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
         f"{', '.join(moved)}.",
         source.remedy,
     )
+
+
+def _log(facts: NoteFacts) -> None:
+    """Log which files the facts and the sizes are from, and why others were not used."""
+    decided("the kernel is %s, for %s", facts["release"], facts["machine"])
+    decided("addresses at link time are from %s", facts["link_time"]["source"] or "nowhere")
+    for file in facts["files"]:
+        if file.get("debug"):
+            decided("exact sizes of %s are from %s", file["name"], file["debug"])
+    for path, why in facts["refused"].items():
+        decided("%s gives no exact sizes: %s", path, why)
+    for name, why in facts["absent"].items():
+        decided("%s was not read: %s", name, why)
 
 
 def _lay_out(source: Source[Reading], reading: Reading, layout: str) -> Snapshot:

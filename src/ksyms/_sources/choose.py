@@ -35,7 +35,7 @@ def choose_source(given: Input) -> SourceKind:
     for module, name in KINDS:
         kind: SourceKind = getattr(import_module(module), name)()
         if kind.recognise(given):
-            decided("%s, named by %s, is %s", given.path, given.argument, kind.words)
+            decided("the source is %s: %s (%s)", kind.words, given.path, given.argument)
             return kind
     raise ImageError(
         f"{given.path} is neither an ELF file, nor kallsyms or a System.map, nor an archive, "
