@@ -160,7 +160,8 @@ class Linker:
         Raises:
             KallsymsError: a file such as /proc/modules is not what the kernel prints.
         """
-        return self._members.files(reading, self.generation)
+        rest = self._members.read_rest(reading)
+        return self._members.files(reading, rest, self.generation())
 
     def tables(self, reading: Reading) -> None:
         """Return None: a text has no ELF tables, which the driver's layout copies."""

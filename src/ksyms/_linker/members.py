@@ -158,13 +158,17 @@ class Members:
         self._exact: dict[str, tuple[object, Exact | None]] = {}
         self._kept: dict[str, tuple[int | None, tuple[tuple[int, str], ...]]] = {}
 
-    def files(self, reading: Reading, ask: Callable[[], Generation]) -> Files:
-        """Return the linker files of ``reading``; ``ask`` returns the present generation."""
-        text, landmarks = reading.text, reading.text.landmarks
-        host = read_host(self.root, text.digits, landmarks)
+    def read_rest(self, reading: Reading) -> _Rest:
+        """Read what the text does not have: the kernel's host, and each module in sysfs."""
+        host = read_host(self.root, reading.text.digits, reading.text.landmarks)
+        return _Rest(host, list(self._members(reading, host)))
+
+    def files(self, reading: Reading, rest: _Rest, now: Generation) -> Files:
+        """Return the linker files of ``reading``; ``now`` is a generation after ``rest``."""
+        text, landmarks, host = reading.text, reading.text.landmarks, rest.host
 
         debug = self._debug_files(host.release)
-        members = _unmoved(list(self._members(reading, host)), ask())
+        members = _unmoved(rest.members, now)
         if debug is not None:
             members = [
                 _completed(member, self._exact_of(member, landmarks.get("_stext"), debug))
@@ -345,6 +349,13 @@ class _Member(NamedTuple):
         return Owner(
             number, self.name, address, letter, self.sections, self.module, self.copied, apart
         )
+
+
+class _Rest(NamedTuple):
+    """What was read after the text: facts of the kernel, and the members in load order."""
+
+    host: Host
+    members: list[_Member]
 
 
 def _pseudo(name: str, symbols: Symbols, told: bpf.BpfSymbols | None) -> _Member:
