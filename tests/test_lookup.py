@@ -785,7 +785,7 @@ def test_an_answer_comes_before_the_next_question(text: Path) -> None:
 HEAVY = {
     *("contextlib", "ctypes", "dataclasses", "inspect", "logging", "pathlib"),
     *("subprocess", "tempfile", "threading", "typing"),
-    *("numpy", "rich", "zstandard", "ksyms._linker", "ksyms._snapshot", "ksyms._cli.serve"),
+    *("numpy", "zstandard", "ksyms._linker", "ksyms._snapshot", "ksyms._cli.serve"),
 }
 
 

@@ -34,7 +34,7 @@ REFUSED = {command: 2 if command == "diff" else 1 for command in COMMANDS}
 INSIDE = {
     "ksyms._symbols:load": ["info", "lookup", "decode", "diff", "map"],
     "ksyms._symbols.table:SymbolTable.__len__": ["info", "diff"],
-    "ksyms._cli.output:columns": ["info", "lookup", "diff", "map"],
+    "ksyms._cli.render:columns": ["info", "lookup", "diff", "map"],
     "ksyms._cli.sheet:answers": ["lookup"],
     "ksyms._linker.linker:Linker.__init__": ["snapshot", "collect"],
     "ksyms._decode.annotate:Decoder.__init__": ["decode"],

@@ -72,7 +72,7 @@ class _Verbose(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Log to stderr; only now is logging imported."""
-        from .output import complain
+        from .render import complain
         from .verbose import log_to
 
         log_to(complain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
+from . import render
 from .arguments import add_verbose
 
 if TYPE_CHECKING:
@@ -43,6 +43,6 @@ def run(options: argparse.Namespace) -> bool:
 
     with open_kernel_files(options.root, debug=None, btf=options.btf) as linker:
         data = collect(linker)
-    if output.write(options.output, memoryview(data)):
-        output.line(f"{options.output}: {len(data)} bytes")
+    if render.write(options.output, memoryview(data)):
+        render.line(f"{options.output}: {len(data)} bytes")
     return True

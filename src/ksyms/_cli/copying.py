@@ -8,7 +8,7 @@ from errno import EINVAL
 
 from .._errors import DecodeError, KsymsError, SourceError, reason
 from .._typing import TYPE_CHECKING, Final
-from .output import complain
+from .render import complain
 
 if TYPE_CHECKING:
     import argparse

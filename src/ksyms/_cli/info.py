@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
+from . import render
 from .arguments import add_verbose
 from .source import add_source, loaded
 from .stopping import mortal
@@ -63,18 +61,18 @@ def run(options: argparse.Namespace) -> bool:
 
         told = mortal(lambda: read_header_facts(options.file))
         if told is not None:
-            facts = of_portable(told, options.file)
+            facts = portable_record(told, options.file)
         else:
-            facts = of_file(loaded(options.file), options.file)
+            facts = file_record(loaded(options.file), options.file)
         facts["answers"] = answers(facts)
-        _print_json(facts) if options.json else _print_file(facts)
+        render.show(facts, options.json, _print_file, indent=2)
         return True
-    facts = of_machine(options.root, options.kallsyms)
-    _print_json(facts) if options.json else _print_machine(facts)
+    facts = machine_record(options.root, options.kallsyms)
+    render.show(facts, options.json, _print_machine, indent=2)
     return bool(facts["possible"])
 
 
-def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
+def file_record(table: SymbolTable, file: str) -> dict[str, Any]:
     """Return the facts of a file: its note's members, its sections, its counts."""
     places = {name: 0 for name, _, _ in table.sections}
     absolute = exact = 0
@@ -111,7 +109,7 @@ def _identity(table: SymbolTable) -> dict[str, Any]:
     }
 
 
-def of_portable(told: NoteFacts, file: str) -> dict[str, Any]:
+def portable_record(told: NoteFacts, file: str) -> dict[str, Any]:
     """Return a packed snapshot's facts; those that only unpacking tells are None."""
     places = [place for linked in told["files"] for place in linked["ranges"]]
     return {
@@ -174,7 +172,7 @@ def _lists(facts: dict[str, Any]) -> str:
     return _EVERYTHING if lists == "all" else ""
 
 
-def of_machine(path: str, kallsyms: str | None) -> dict[str, Any]:
+def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
     """Return what a snapshot of a kernel's files would have, and whether it can be taken."""
     from .._errors import KsymsError
     from .._linker import read_access
@@ -212,10 +210,6 @@ def of_machine(path: str, kallsyms: str | None) -> dict[str, Any]:
     return facts
 
 
-def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(facts, indent=2))
-
-
 def _print_file(facts: dict[str, Any]) -> None:
     linked = facts.get("link_time") or {}
     rows = [
@@ -234,14 +228,10 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["absolute", "unknown" if facts["absolute"] is None else str(facts["absolute"])],
         ["exact sizes", f"{facts['exact_sizes']} of {facts['symbols']}"],
     ]
-    output.table(rows, ["dim", "name"])
-    print()
-    output.heading("answers")
-    output.table([[n, w] for n, w in facts["answers"].items()], ["name"], indent=2)
-    if facts["sections"]:
-        print()
-        output.heading("sections")
-    output.table(
+    render.table(rows, ["dim", "name"])
+    render.part("answers", [*facts["answers"].items()], ["name"])
+    render.part(
+        "sections",
         [
             [
                 word(s["name"]),
@@ -252,22 +242,13 @@ def _print_file(facts: dict[str, Any]) -> None:
             for s in facts["sections"]
         ],
         ["name", "address", "dim"],
-        indent=2,
     )
     for kind, title in (("module", "modules"), ("listed", "listed like modules")):
         files = [file for file in facts.get("files", ()) if file["kind"] == kind]
-        if files:
-            print()
-            output.heading(title)
-            output.table([_file_row(file) for file in files], _FILE_STYLES, indent=2)
-    if facts.get("refused"):
-        print()
-        output.heading("not trusted for exact sizes")
-        output.table([[n, w] for n, w in facts["refused"].items()], ["name", "bad"], indent=2)
-    if facts.get("absent"):
-        print()
-        output.heading("could not be read")
-        output.table([[n, w] for n, w in facts["absent"].items()], ["name", "bad"], indent=2)
+        render.part(title, [_file_row(file) for file in files], _FILE_STYLES)
+    refused, absent = ([*facts.get(key, {}).items()] for key in ("refused", "absent"))
+    render.part("not trusted for exact sizes", refused, ["name", "bad"])
+    render.part("could not be read", absent, ["name", "bad"])
 
 
 _FILE_STYLES: Final = ("name", "", "", "dim", "bad", "", "dim")
@@ -298,17 +279,11 @@ def _print_machine(facts: dict[str, Any]) -> None:
         rows.append(["lists", lists])
     for name, value in facts.get("access", {}).items():
         rows.append([name, "unknown" if value is None else str(value)])
-    output.table(rows, ["dim", "name"])
-    if "symbols" in facts:
-        print()
-        output.heading("linker files")
-        output.table(
-            [[word(n), f"{c} symbols"] for n, c in facts["symbols"].items()], ["name"], 2
-        )
-    print()
-    output.heading("sources")
-    output.table(
+    render.table(rows, ["dim", "name"])
+    linked = [[word(n), f"{c} symbols"] for n, c in facts.get("symbols", {}).items()]
+    render.part("linker files", linked, ["name"])
+    render.part(
+        "sources",
         [[s["name"], s["missing"] or "there", s["tells"]] for s in facts["sources"]],
         ["name", "", "dim"],
-        indent=2,
     )

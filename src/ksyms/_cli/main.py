@@ -12,7 +12,7 @@ from types import FrameType
 
 from .._errors import KsymsError, reason
 from .._typing import TYPE_CHECKING, Any, Final
-from .output import complain
+from .render import complain
 
 if TYPE_CHECKING:
     from typing import NoReturn

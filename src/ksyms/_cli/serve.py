@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import queue
 import re
@@ -14,7 +13,7 @@ from contextlib import suppress
 
 from .._threads import begin
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
+from . import render
 from .stopping import mortal
 
 if TYPE_CHECKING:
@@ -109,9 +108,11 @@ def run_status(options: argparse.Namespace) -> bool:
     from .._server import status
 
     facts = mortal(lambda: status(options.directory))
-    if options.json:
-        print(json.dumps(facts))
-        return True
+    render.show(facts, options.json, _print_status)
+    return True
+
+
+def _print_status(facts: dict[str, Any]) -> None:
     moved = ", ".join(f"{k} {v}" for k, v in facts["generation"].items() if v is not None)
     shared = "while nothing moves" if facts["shared"] else "no: not every change is told"
     rows = [
@@ -123,14 +124,13 @@ def run_status(options: argparse.Namespace) -> bool:
         ["reads", facts["why_no_passthrough"] or "pass the server by"],
     ]
     rows += [[f"no {name}", why] for name, why in facts["sources_missing"].items()]
-    output.table(rows, ["dim", "name"])
-    print()
-    output.heading("open")
+    render.table(rows, ["dim", "name"])
     opens = [[o["file"], f"process {o['pid']}"] for o in facts["openers"]]
     if facts["more_openers"]:
         opens.append(["more", str(facts["more_openers"])])
-    output.table(opens, indent=2)
-    return True
+    render.line("")
+    render.table([["open"]], ["name"])
+    render.table(opens, indent=2)
 
 
 def _alone(lines: _StderrLines, serve: Callable[[], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from .._symbols.search import aliases, nearest, shared
 from .._symbols.slide import link_address
 from .._symbols.table import LOOKUPS
 from .._typing import Any, Final
-from . import output
+from . import render
 from .missing import Missing, missing
 from .question import Question, addresses, answers, shown, understood
 
@@ -170,7 +169,7 @@ class AnswerRows(Sheet):
 
     def flush(self) -> None:
         """Print all that was added, so that a waiting reader has it."""
-        output.columns(self._columns, STYLES)
+        render.columns(self._columns, STYLES)
         self._columns = [[] for _ in STYLES]
         super().flush()
 
@@ -198,7 +197,7 @@ class AnswerRows(Sheet):
         self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
     ) -> None:
         if told.sentence:
-            output.complain(told.sentence)
+            render.complain(told.sentence)
         if line is not None:
             row = (NONE, "?", "?", shown(asked.text), "", "", "", "", "")
             self._put(*([cell] for cell in row))
@@ -245,7 +244,7 @@ class AnswerRows(Sheet):
         others = self._aliases(symbol)
         return (
             symbol.letter or "?",
-            output.size(symbol),
+            render.symbol_size(symbol),
             self._section(symbol.section or self._nowhere),
             slide or None,
             _listed(others) if others else "",
@@ -271,7 +270,7 @@ class Records(Sheet):
     """Answers as JSON objects."""
 
     def _commonly(self, symbol: Symbol) -> tuple[int, str]:
-        return symbol.address, json.dumps(self._named(symbol, 0))[1:-1]
+        return symbol.address, render.json_of(self._named(symbol, 0))[1:-1]
 
     def _within(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
@@ -323,7 +322,7 @@ class Records(Sheet):
     def _record(self, symbol: Symbol, offset: int) -> dict[str, Any]:
         linked = link_address(symbol, self._slide)
         return {
-            **output.record(symbol),
+            **render.symbol_record(symbol),
             "link_address": None if linked is None else f"{linked:#x}",
             "aliases": self._aliases(symbol),
             **({"prototype": self.table.prototype(symbol)} if self._typed else {}),
@@ -332,4 +331,4 @@ class Records(Sheet):
 
     def _print(self, asked: Question, line: int | None, record: dict[str, Any]) -> None:
         query = {"query": asked.text} if line is None else {"query": asked.text, "line": line}
-        print(json.dumps({**query, **record}))
+        render.show_json({**query, **record})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from .._typing import TYPE_CHECKING, Any, Final
-from . import output
+from .._typing import TYPE_CHECKING, Any, Final, TypedDict
+from . import render
 from .arguments import add_verbose
 from .source import add_elf_source, add_source, take_snapshot
 
@@ -27,6 +25,17 @@ examples:
   ksyms snapshot --portable --btf             to send: small, with prototypes
   ksyms snapshot --kernel vmlinux --module dummy.ko@0xffffffffc0100000
   ksyms snapshot --layout freebsd --kernel kernel --module if_em.ko@0xffffffff82a00000"""
+
+
+class SnapshotRecord(TypedDict):
+    """What was written; the driver's layout has no note, which tells modules and build."""
+
+    file: str
+    symbols: int
+    modules: int | None
+    release: str | None
+    build_id: str | None
+    bytes: int
 
 
 def add(commands: Any) -> None:
@@ -87,19 +96,10 @@ def run(options: argparse.Namespace) -> bool:
         options.output = PORTABLE_OUTPUT if options.portable else DEFAULT_OUTPUT
     snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
     data = _packed(snapshot) if options.portable else snapshot.image
-    if not output.write(options.output, data):
+    if not render.write(options.output, data):
         return True
-    facts = _facts(snapshot, options.output) | {"bytes": len(data)}
-    if options.json:
-        print(json.dumps(facts))
-        return True
-    counts = [f"{facts['symbols']} symbols", f"{facts['bytes']} bytes"]
-    if facts["modules"] is None:
-        counts.append("as FreeBSD's driver lays them out")
-    else:
-        counts.insert(1, f"{facts['modules']} modules")
-        counts.append(f"of {facts['release'] or 'an unknown release'}")
-    output.line(f"{options.output}: {', '.join(counts)}")
+    facts = record(snapshot, options.output, len(data))
+    render.show(facts, options.json, _print)
     return True
 
 
@@ -110,12 +110,24 @@ def _packed(snapshot: Snapshot) -> memoryview:
         return memoryview(snapshot.portable(progress.advance))
 
 
-def _facts(snapshot: Snapshot, file: str) -> dict[str, Any]:
-    note = snapshot.facts  # None in the driver's layout
+def record(snapshot: Snapshot, file: str, length: int) -> SnapshotRecord:
+    """Return what was written to ``file``: ``length`` bytes."""
+    note = snapshot.facts
     return {
         "file": file,
         "symbols": snapshot.symbols,
         "modules": sum(f["kind"] == "module" for f in note["files"]) if note else None,
         "release": note["release"] if note else None,
         "build_id": note["build_id"] if note else None,
+        "bytes": length,
     }
+
+
+def _print(facts: SnapshotRecord) -> None:
+    counts = [f"{facts['symbols']} symbols", f"{facts['bytes']} bytes"]
+    if facts["modules"] is None:
+        counts.append("as FreeBSD's driver lays them out")
+    else:
+        counts.insert(1, f"{facts['modules']} modules")
+        counts.append(f"of {facts['release'] or 'an unknown release'}")
+    render.line(f"{facts['file']}: {', '.join(counts)}")
