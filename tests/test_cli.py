@@ -664,3 +664,11 @@ def test_progress_is_erased(tmp_path: Path) -> None:
     os.close(master)
     assert run.returncode == 0
     assert said == b"\rreading: 1.5 MB\rreading: 2.2 MB\r\x1b[K"
+
+
+@pytest.mark.parametrize("command", ["snapshot", "decode", "serve"])
+def test_help_is_as_wide_as_the_terminal(command: str) -> None:
+    run = ksyms(command, "--help", env={**os.environ, "COLUMNS": "60"})
+    _, description, *options = run.stdout.partition("\nexamples:\n")[0].split("\n\n")
+    for line in "\n".join([description, *options]).splitlines():
+        assert len(line) <= 60

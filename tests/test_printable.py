@@ -24,7 +24,7 @@ import ksyms as library
 from command import COMMAND, TEXT, write_root
 from elf_files import REL, Row, Section, elf_file
 from ksyms._cli import render
-from ksyms._cli.question import understood
+from ksyms._cli.question import parse_line
 from ksyms._cli.sheet import AnswerRows, Records
 from ksyms._printable import printable, word
 
@@ -223,7 +223,7 @@ def test_any_names_have_a_row_each(names: list[bytes]) -> None:
     for kind, stream in ((AnswerRows, shown), (Records, records)):
         with redirect_stdout(stream):
             sheet = kind(table, False)
-            sheet.add(understood(everything[0]))
+            sheet.add(parse_line(everything[0]))
             sheet.flush()
     rows = shown.getvalue().removesuffix("\n").split("\n")
     assert_shown(shown.getvalue().encode())

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--root", metavar="DIR", default="/", help="another machine's saved proc and sys"
     )
-    parser.add_argument("--btf", action="store_true", help="the kernel's types (BTF) too")
+    parser.add_argument("--btf", action="store_true", help="include the kernel's types (BTF)")
     add_verbose(parser)
     parser.set_defaults(run=run)
 

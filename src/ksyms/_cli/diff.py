@@ -9,7 +9,7 @@ from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import render
 from .arguments import add_verbose
-from .source import loaded
+from .source import load_file
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> bool:
     from .._diff import compare
 
     gc.disable()  # half a million tuples, none of them in a cycle: a quarter of the time
-    old, new = loaded(options.old), loaded(options.new)
+    old, new = load_file(options.old), load_file(options.new)
     found = compare(old, new)
     heads = _head(options.old, old), _head(options.new, new)
     if options.json:

@@ -6,8 +6,8 @@ from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import render
 from .arguments import add_verbose
-from .source import add_source, loaded
-from .stopping import mortal
+from .source import add_source, load_file
+from .stopping import killable
 
 if TYPE_CHECKING:
     import argparse
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .._symbols import SymbolTable
 
 _SOURCES: Final = (
-    ("proc/modules", "which modules there are, and in which order they were loaded"),
+    ("proc/modules", "which modules there are, and in which order they were load_file"),
     ("proc/iomem", "where rodata, data and bss lie"),
     ("sys/kernel/notes", "the kernel's build-id"),
     ("proc/sys/kernel/random/boot_id", "which boot this is"),
@@ -59,11 +59,11 @@ def run(options: argparse.Namespace) -> bool:
     if options.file is not None:
         from .._sources.input import read_header_facts
 
-        told = mortal(lambda: read_header_facts(options.file))
+        told = killable(lambda: read_header_facts(options.file))
         if told is not None:
             facts = portable_record(told, options.file)
         else:
-            facts = file_record(loaded(options.file), options.file)
+            facts = file_record(load_file(options.file), options.file)
         facts["answers"] = answers(facts)
         render.show(facts, options.json, _print_file, indent=2)
         return True

@@ -6,7 +6,7 @@ from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
 from . import render
 from .arguments import add_verbose
-from .source import add_source, load_source
+from .source import add_source, load_named
 
 if TYPE_CHECKING:
     import argparse
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> bool:
     from .._map import render as page_of
     from .._map import survey
 
-    found = survey(load_source(options))
+    found = survey(load_named(options))
     written = None
     if options.output is not None:
         page = page_of(found)

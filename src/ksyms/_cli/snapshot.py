@@ -53,13 +53,13 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help=f"where to write it, - for stdout (default: {DEFAULT_OUTPUT}, {PORTABLE_OUTPUT})",
     )
-    parser.add_argument("--json", action="store_true", help="say what was written as JSON")
+    parser.add_argument("--json", action="store_true", help="describe what was written as JSON")
     parser.add_argument(
         "--debug-dir",
         metavar="DIR",
         action="append",
         default=[],
-        help="look here too for a vmlinux and .ko files, which have exact sizes",
+        help="a further directory with a vmlinux or .ko files, which have exact sizes",
     )
     parser.add_argument(
         "--layout",
@@ -68,12 +68,14 @@ def add(commands: Any) -> None:
         help="linux: for this system's tools; freebsd: what FreeBSD's /dev/ksyms gives",
     )
     parser.add_argument(
-        "--btf", action="store_true", help="with the kernel's types: functions' prototypes"
+        "--btf",
+        action="store_true",
+        help="include the kernel's types (BTF), for prototypes of functions",
     )
     parser.add_argument(
         "--portable",
         action="store_true",
-        help="as small as can be, to send: packed by zstd; info, lookup and zstd -d take it",
+        help="packed by zstd, to send; info, lookup and zstd -d take it",
     )
     source = parser.add_mutually_exclusive_group()
     add_source(source)

@@ -179,7 +179,7 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
                 raise
         if not moved:
             if snapshot.facts is not None:
-                _log(snapshot.facts)
+                _log_facts(snapshot.facts)
             return snapshot, reading
 
     raise MovedError(
@@ -189,7 +189,7 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
     )
 
 
-def _log(facts: NoteFacts) -> None:
+def _log_facts(facts: NoteFacts) -> None:
     """Log which files the facts and the sizes are from, and why others were not used."""
     decided("the kernel is %s, for %s", facts["release"], facts["machine"])
     decided("addresses at link time are from %s", facts["link_time"]["source"] or "nowhere")
