@@ -76,7 +76,7 @@ def test_errors_are_one_tree_with_errnos() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, ksyms, ksyms._cli; heavy = {'numpy', 'rich', 'asyncio', 'tempfile'}"
+        "import sys, ksyms, ksyms._cli; heavy = {'numpy', 'logging', 'asyncio', 'tempfile'}"
         "; print(sorted(heavy & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -574,14 +574,14 @@ def _read_terminal(master: int) -> bytes:
 
 
 def test_the_start_is_instant() -> None:
-    """No command's help waits for numpy or rich."""
+    """No command's help waits for numpy or logging."""
     run = subprocess.run(
         [sys.executable, "-X", "importtime", COMMAND, "snapshot", "--help"],
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0
-    assert not re.search(r"\| +(numpy|rich)$", run.stderr, re.M)
+    assert not re.search(r"\| +(numpy|logging)$", run.stderr, re.M)
 
 
 def assembled(directory: Path) -> Path:
@@ -629,3 +629,46 @@ def read_terminal(master: int) -> bytes:
         return os.read(master, 4096)
     except OSError:  # EIO, where a pipe would be at its end
         return b""
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "unknown", ""])
+def test_no_colour_on_a_terminal_that_has_none(terminal: str, elf: Path) -> None:
+    arguments: list[str | Path] = ["lookup", "--from", elf, "alpha"]
+    assert (
+        on_a_terminal(arguments, {"TERM": terminal}).split() == ksyms(*arguments).stdout.split()
+    )
+
+
+def test_colours_are_around_words_and_not_blanks(elf: Path) -> None:
+    """A line has what the piped one has, each coloured cell in one pair of sequences."""
+    arguments: list[str | Path] = ["info", elf]
+    coloured = on_a_terminal(arguments, {"TERM": "xterm"}).replace("\r\n", "\n")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == ksyms(*arguments).stdout
+    cells = re.findall(r"\x1b\[(\d+)m([^\x1b]*)\x1b\[m", coloured)
+    assert len(cells) * 2 == coloured.count("\x1b")
+    assert ("1", str(elf)) in cells
+    assert all(words == words.strip() and words for _, words in cells)
+
+
+def test_progress_is_erased(tmp_path: Path) -> None:
+    """What is on the last line when a command has ended is nothing."""
+    program = (
+        "import ksyms._cli.progress as p; p.PATIENCE = -1.0; p._PAUSE = 0.0\n"
+        "with p.Progress('reading') as bar:\n"
+        "    bar.advance(1_500_000); bar.advance(700_000)\n"
+    )
+    master, terminal = pty.openpty()
+    run = subprocess.run([sys.executable, "-c", program], stderr=terminal)
+    os.close(terminal)
+    said = b"".join(iter(lambda: read_terminal(master), b""))
+    os.close(master)
+    assert run.returncode == 0
+    assert said == b"\rreading: 1.5 MB\rreading: 2.2 MB\r\x1b[K"
+
+
+@pytest.mark.parametrize("command", ["snapshot", "decode", "serve"])
+def test_help_is_as_wide_as_the_terminal(command: str) -> None:
+    run = ksyms(command, "--help", env={**os.environ, "COLUMNS": "60"})
+    _, description, *options = run.stdout.partition("\nexamples:\n")[0].split("\n\n")
+    for line in "\n".join([description, *options]).splitlines():
+        assert len(line) <= 60

@@ -254,3 +254,33 @@ def test_a_snapshot_is_no_source_of_exact_sizes(root: Path, tmp_path: Path) -> N
     table = ksyms.load(ksyms.snapshot(root, debug_dirs=[directory]).image)
     assert table.facts["sizes"]["exact"] == 0
     assert "it is a snapshot itself" in table.facts["refused"][str(directory / "vmlinux")]
+
+
+def test_the_log_has_the_files_and_their_refusals(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which file the sizes are from, and which was refused by its build-id."""
+    caplog.set_level("DEBUG", "ksyms")
+    path = module_file(root, "")
+    (tmp_path / "wrong").mkdir()
+    wrong = build(MODULE, tmp_path / "wrong/mod_a.ko", "-r", f"--build-id=0x{OTHER_ID}")
+    ksyms.snapshot(root, debug_dirs=[tmp_path / "wrong"])
+    assert f"exact sizes of mod_a are from {path}" in caplog.messages
+    assert (
+        f"{wrong} gives no exact sizes: its build-id is {OTHER_ID}, and {MODULE_ID} runs"
+        in caplog.messages
+    )
+
+
+def test_the_log_has_a_system_map_that_is_not_trusted(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One whose boundaries lie apart otherwise than this kernel's, so of another build."""
+    caplog.set_level("DEBUG", "ksyms")
+    other = root / f"boot/System.map-{RELEASE}"
+    other.parent.mkdir()
+    lines = {"_text": LINKED, "_stext": LINKED, "_etext": LINKED + 8192}
+    other.write_text("".join(f"{address:x} T {name}\n" for name, address in lines.items()))
+    ksyms.snapshot(root)
+    said = f"/boot/System.map-{RELEASE} is not of this kernel, by 3 boundaries"
+    assert said in caplog.messages

@@ -76,7 +76,7 @@ class Planted(shared.Target):
 
 KINDS = {
     "a fault": 30,
-    "SourceError in _symbols/inputs.py": 40,
+    "SourceError in _sources/input.py": 40,
     "MemoryError in ": 50,
     "StuckError in ": 60,
     "the process ended": 170,

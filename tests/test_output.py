@@ -381,9 +381,9 @@ def test_a_descriptor_that_cannot_be_written(output: str, top: Path) -> None:
 
 WRITER = """
 import sys
-from ksyms._cli.main import hear_signals
+from ksyms._cli.main import handle_signals
 from ksyms._output import write_whole
-hear_signals()
+handle_signals()
 data = memoryview(bytes(range(256)) * (4 << 12))
 print("ready", flush=True)
 for number in range(10**9):

@@ -7,6 +7,7 @@ unknown.
 from __future__ import annotations
 
 import ctypes
+import errno
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from bounded import run
 from command import ksyms as command
 from command import refused
 from ksyms import _beneath
+from ksyms._paths import descend
 from tars import END, header, long_name, member, pax
 
 TEXT = b"""\
@@ -843,3 +845,28 @@ def test_a_status_that_lies(tmp_path: Path) -> None:
     assert sum(each.status for each in ended) > len(ended) // 2
     for each in ended[-len(INSTEAD) :]:
         each.refused("is not served")
+
+
+@pytest.mark.parametrize("links", [40, 41])
+def test_as_many_links_as_the_kernel_follows(links: int, tmp_path: Path) -> None:
+    """40 (include/linux/namei.h, MAXSYMLINKS): what open(2) says of the same chain."""
+    (tmp_path / "d").mkdir()
+    for number in range(links):
+        target = f"n{number - 1}" if number else "d"
+        (tmp_path / f"n{number}").symlink_to(target)
+    name = f"n{links - 1}"
+    top = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    ways: list[Callable[[], int]] = [
+        lambda: os.open(tmp_path / name, os.O_PATH),
+        lambda: _beneath.walk(top, name, os.O_RDONLY | os.O_DIRECTORY),
+        lambda: descend(str(tmp_path / name)),
+    ]
+    said = []
+    for opened in ways:
+        try:
+            os.close(opened())
+            said.append(0)
+        except OSError as error:
+            said.append(error.errno or 0)
+    os.close(top)
+    assert said == [errno.ELOOP if links > 40 else 0] * 3

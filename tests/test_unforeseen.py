@@ -34,8 +34,8 @@ REFUSED = {command: 2 if command == "diff" else 1 for command in COMMANDS}
 INSIDE = {
     "ksyms._symbols:load": ["info", "lookup", "decode", "diff", "map"],
     "ksyms._symbols.table:SymbolTable.__len__": ["info", "diff"],
-    "ksyms._cli.output:columns": ["info", "lookup", "diff", "map"],
-    "ksyms._cli.sheet:answers": ["lookup"],
+    "ksyms._cli.render:columns": ["info", "lookup", "diff", "map"],
+    "ksyms._cli.sheet:find_answers": ["lookup"],
     "ksyms._linker.linker:Linker.__init__": ["snapshot", "collect"],
     "ksyms._decode.annotate:Decoder.__init__": ["decode"],
 }
@@ -174,7 +174,7 @@ def test_what_was_foreseen(
 @pytest.mark.parametrize("what", ["[][3]", "raise KeyboardInterrupt"])
 def test_while_arguments_are_read(what: str, place: Path) -> None:
     """No command has said what trouble is then; 1 would be an answer of diff."""
-    patch = raising("ksyms._cli.main:_options", what)
+    patch = raising("ksyms._cli.main:_parse_arguments", what)
     done = child(patch, "diff", "k.elf", "k.elf", cwd=place)
     if "Keyboard" in what:
         assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from ._handle import Handle
     from ._handle import open_handle as open  # noqa: A004 # the public name
+    from ._linker.elf_table import ModuleFile
     from ._snapshot import Snapshot
     from ._symbols import Symbol, SymbolTable, load
 
@@ -127,28 +128,36 @@ def snapshot(
     """
     import os
 
-    from ._linker import Linker
-    from ._snapshot import take
+    from ._snapshot import take_chosen
+    from ._sources import KALLSYMS, KERNEL, ROOT, Input
 
     if btf and (kernel is not None or layout != "linux"):
         raise ValueError("btf is the linux layout's, and not with kernel")
-    if kernel is not None:
-        from ._linker.elf_table import ModuleFile
-        from ._snapshot.kernel_file import take_kernel
-
-        files = [
-            ModuleFile(os.fspath(path), place)
-            if isinstance(place, int)
-            else ModuleFile(os.fspath(path), None, place)
-            for path, place in modules
-        ]
-        return take_kernel(os.fspath(kernel), files, layout)
-    if modules:
+    if modules and kernel is None:
         raise ValueError("modules need a kernel")
-    alone = None if kallsyms is None else os.fspath(kallsyms)
-    debug = tuple(os.fspath(directory) for directory in debug_dirs)
-    with Linker(os.fspath(root), alone, debug=debug, btf=btf) as linker:
-        return take(linker, layout)
+    if kernel is not None:
+        path, argument = kernel, KERNEL
+    elif kallsyms is not None:
+        path, argument = kallsyms, KALLSYMS
+    else:
+        path, argument = root, ROOT
+    given = Input(
+        os.fspath(path),
+        argument,
+        modules=[_module_file(os.fspath(file), loaded_to) for file, loaded_to in modules],
+        debug=tuple(os.fspath(directory) for directory in debug_dirs),
+        btf=btf,
+    )
+    return take_chosen(given, layout)
+
+
+def _module_file(path: str, loaded_to: int | Mapping[str, int]) -> ModuleFile:
+    """Return a module's file with its address, or with its sections' addresses."""
+    from ._linker.elf_table import ModuleFile
+
+    if isinstance(loaded_to, int):
+        return ModuleFile(path, loaded_to)
+    return ModuleFile(path, None, loaded_to)
 
 
 def _resolve(name: str) -> object:

@@ -13,7 +13,7 @@ import os
 import stat
 from functools import cache
 
-from ._paths import LINKS
+from ._paths import Steps
 from ._typing import Final
 
 _OPENAT2: Final = 437  # on every machine but alpha, which has no system call 437
@@ -36,14 +36,14 @@ def open_regular(root: str, path: str) -> int:
         ValueError: it is a FIFO, a device or the like. It is not opened, since an open can wait
             for ever, or have an effect on a device. Or there is a NUL in its name.
     """
-    top = _top(root)
+    top = _open_top(root)
     try:
-        fd = _opened(top, path, os.O_PATH)
+        fd = _open(top, path, os.O_PATH)
         try:
             refuse_irregular(os.fstat(fd).st_mode)
         finally:
             os.close(fd)
-        fd = _opened(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = _open(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     finally:
         os.close(top)
     try:
@@ -61,9 +61,9 @@ def names_in(root: str, path: str) -> list[str]:
         OSError: it cannot be read.
         ValueError: there is a NUL in its name.
     """
-    top = _top(root)
+    top = _open_top(root)
     try:
-        fd = _opened(top, path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = _open(top, path, os.O_RDONLY | os.O_DIRECTORY)
     finally:
         os.close(top)
     try:
@@ -83,16 +83,16 @@ def refuse_irregular(mode: int) -> None:
         raise ValueError(f"it is {kind}, and not a regular file")
 
 
-def _top(root: str) -> int:
+def _open_top(root: str) -> int:
     return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _opened(top: int, path: str, flags: int) -> int:
+def _open(top: int, path: str, flags: int) -> int:
     if "\0" in path:
         raise ValueError("embedded null byte")  # the message of os.open()
     if _has_openat2():
         return _openat2(top, path, flags)
-    return walked(top, path, flags)
+    return walk(top, path, flags)
 
 
 class _How(ctypes.Structure):
@@ -139,18 +139,17 @@ def _openat2(top: int, path: str, flags: int) -> int:
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def walked(top: int, path: str, flags: int) -> int:
+def walk(top: int, path: str, flags: int) -> int:
     """Open ``path`` below the directory that ``top`` is open on, one name after the other.
 
     Raises:
         OSError: it cannot be opened.
     """
-    left = _steps(path)
+    steps = Steps(path)
     places = [os.dup(top)]  # the directories on the way, to which .. returns
-    links = 0
     try:
-        while left:
-            step = left.pop()
+        while steps:
+            step = steps.pop()
             if step == ".":
                 continue
             if step == "..":
@@ -164,14 +163,14 @@ def walked(top: int, path: str, flags: int) -> int:
                 continue
             try:
                 if stat.S_ISLNK(mode):
-                    links += 1
-                    if links > LINKS:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                    left += _led(os.readlink("", dir_fd=fd), places)
+                    target = os.readlink("", dir_fd=fd)
+                    steps.follow(target)
+                    while target.startswith("/") and len(places) > 1:  # it starts at the top
+                        os.close(places.pop())
                     continue
             finally:
                 os.close(fd)
-            if left:
+            if steps:
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             flags |= os.O_NOFOLLOW | os.O_CLOEXEC  # it can be a link by now
             return os.open(step, flags, dir_fd=places[-1])
@@ -179,23 +178,3 @@ def walked(top: int, path: str, flags: int) -> int:
     finally:
         for fd in places:
             os.close(fd)
-
-
-def _led(target: str, places: list[int]) -> list[str]:
-    """Return the names in a link's ``target`` as :func:`_steps` does.
-
-    For an absolute one, close all of ``places`` but the first, where it starts.
-    """
-    if target.startswith("/"):
-        while len(places) > 1:
-            os.close(places.pop())
-    return _steps(target)
-
-
-def _steps(path: str) -> list[str]:
-    """Return the names in ``path`` as a stack, the first on top.
-
-    A slash at the end of the path requires a directory, and is a "." at the bottom.
-    """
-    steps = [step for step in reversed(path.split("/")) if step]
-    return [".", *steps] if path.endswith("/") else steps

@@ -19,6 +19,48 @@ LINKS: Final = 40
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+class Steps:
+    """The names of a path from first to last; a link's target takes the place of the link.
+
+    For example, where ``b`` links to ``../c``::
+
+        Steps("a/b/d")      a, b, d
+        after a, b          d
+        follow("../c")      .., c, d
+    """
+
+    def __init__(self, path: str) -> None:
+        self._left = _names(path)
+        self._links = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def pop(self) -> str:
+        """Remove the first name that is left, and return it."""
+        return self._left.pop()
+
+    def follow(self, target: str) -> None:
+        """Put the names of a link's target before those that are left.
+
+        Raises:
+            OSError: ELOOP, after more than :data:`LINKS` links.
+        """
+        self._links += 1
+        if self._links > LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        self._left += _names(target)
+
+
+def _names(path: str) -> list[str]:
+    """Return the names in ``path``, the last one first.
+
+    A slash at the end of the path requires a directory, and is a "." behind its last name.
+    """
+    names = [name for name in reversed(path.split("/")) if name]
+    return [".", *names] if path.endswith("/") else names
+
+
 class UntrustedError(ValueError):
     """Another user can redirect the path; the message names the part of it and the user."""
 
@@ -59,21 +101,17 @@ def descend(path: str, *, alone: bool = False, make: int | None = None) -> int:
         UntrustedError: another user can redirect the path.
     """
     at = os.open("/" if path.startswith("/") else ".", _DIRECTORY)
-    names = path.split("/")[::-1]
-    links = 0
+    steps = Steps(path)
     try:
         if alone:
             judge(place(at), os.fstat(at))
-        while names:
-            name = names.pop()
-            if name in ("", "."):
+        while steps:
+            name = steps.pop()
+            if name == ".":
                 continue
-            below, target = _step(at, name, make)
+            below, target = _open_step(at, name, make)
             if target is not None:
-                links += 1
-                if links > LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                names += target.split("/")[::-1]
+                steps.follow(target)
                 if not target.startswith("/"):
                     continue
                 below = os.open("/", _DIRECTORY)
@@ -103,7 +141,7 @@ def judge_file(path: str) -> None:
             status = os.lstat(name, dir_fd=directory)
             if stat.S_ISLNK(status.st_mode):
                 if not trusts(status):
-                    raise _another_link(path, status)
+                    raise _foreign_link(path, status)
                 path = os.path.join(parent, os.readlink(name, dir_fd=directory))
                 continue
         finally:
@@ -120,7 +158,7 @@ def place(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
 
 
-def _step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
+def _open_step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
     """Open the directory ``name`` in ``at``; if it is a link, return its target instead.
 
     Returns:
@@ -142,8 +180,8 @@ def _step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
         if not stat.S_ISLNK(status.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not trusts(status):
-            raise _another_link(os.path.join(place(at), name), status)
-        if status.st_dev == _proc():
+            raise _foreign_link(os.path.join(place(at), name), status)
+        if status.st_dev == _procfs():
             # The text of a procfs link is for people; only the kernel can follow it.
             return os.open(name, _DIRECTORY, dir_fd=at), None
         return -1, os.readlink("", dir_fd=link)
@@ -151,11 +189,11 @@ def _step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
         os.close(link)
 
 
-def _another_link(path: str, status: os.stat_result) -> UntrustedError:
+def _foreign_link(path: str, status: os.stat_result) -> UntrustedError:
     return UntrustedError(f"{path} is another user's link (uid {status.st_uid})")
 
 
-def _proc() -> int | None:
+def _procfs() -> int | None:
     try:
         return os.lstat("/proc/self").st_dev
     except FileNotFoundError:

@@ -45,7 +45,13 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     """
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
+        super().__init__(prog, width=_terminal_width() - 2)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Wrap a description; keep the lines of the examples."""
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
 
 class _ArgumentParser(argparse.ArgumentParser):
@@ -67,7 +73,29 @@ class _ArgumentParser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.ArgumentParser:
+class _Verbose(argparse.Action):
+    """An option by which the decisions are logged from the moment it is parsed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Log to stderr; only now is logging imported."""
+        from .render import complain
+        from .verbose import log_to
+
+        log_to(complain)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verbose`` to a command's arguments."""
+    parser.add_argument(
+        "--verbose",
+        action=_Verbose,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="say on stderr what was chosen or refused, and why",
+    )
+
+
+def make_parser(files: Iterable[str], defaults: dict[str, object]) -> argparse.ArgumentParser:
     """Return the parser of the commands in ``files`` of this room.
 
     ``defaults`` are options that a command may set otherwise.
@@ -88,7 +116,7 @@ def parser_of(files: Iterable[str], defaults: dict[str, object]) -> argparse.Arg
     return parser
 
 
-def _columns() -> int:
+def _terminal_width() -> int:
     """Return the terminal's width, as shutil.get_terminal_size does."""
     asked = os.environ.get("COLUMNS", "")[:_DIGITS]
     if asked.isdecimal() and int(asked) > 0:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
+from . import render
+from .arguments import add_verbose
 
 if TYPE_CHECKING:
     import argparse
@@ -30,17 +31,18 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--root", metavar="DIR", default="/", help="another machine's saved proc and sys"
     )
-    parser.add_argument("--btf", action="store_true", help="the kernel's types (BTF) too")
+    parser.add_argument("--btf", action="store_true", help="include the kernel's types (BTF)")
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> bool:
     """Collect the files and write the archive."""
-    from .._linker import Linker
     from .._linker.collect import collect
+    from .._sources.kernel_files import open_kernel_files
 
-    with Linker(options.root, debug=None, btf=options.btf) as linker:
+    with open_kernel_files(options.root, debug=None, btf=options.btf) as linker:
         data = collect(linker)
-    if output.write(options.output, memoryview(data)):
-        output.line(f"{options.output}: {len(data)} bytes")
+    if render.write(options.output, memoryview(data)):
+        render.line(f"{options.output}: {len(data)} bytes")
     return True

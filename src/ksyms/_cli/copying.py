@@ -8,7 +8,7 @@ from errno import EINVAL
 
 from .._errors import DecodeError, KsymsError, SourceError, reason
 from .._typing import TYPE_CHECKING, Final
-from .output import complain
+from .render import complain
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +49,7 @@ class Copy:
         self._file = table.label
         self._check: bool = options.check
         self._explain: bool = options.explain
-        self._begun = self._warned = False
+        self._started = self._warned = False
 
     def run(self) -> bool:
         """Copy the text; return False if :meth:`_report` finds fault with it.
@@ -60,7 +60,7 @@ class Copy:
         """
         from .._decode import Incoming, blocks, seekable
 
-        fd = self._opened()
+        fd = self._open()
         try:
             if not seekable(fd):
                 return self._follow(fd)
@@ -70,7 +70,7 @@ class Copy:
             if refusal is not None:
                 raise refusal
             os.lseek(fd, start, os.SEEK_SET)
-            return self._put_out(Incoming(fd), ahead=False)
+            return self._copy(Incoming(fd), ahead=False)
         finally:
             if self._path != "-":
                 os.close(fd)
@@ -81,9 +81,9 @@ class Copy:
         from .stopping import Stop
 
         with Stop() as stop:
-            return self._put_out(Incoming(fd, stop.fd), ahead=True)
+            return self._copy(Incoming(fd, stop.fd), ahead=True)
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         try:
             if self._path != "-":
                 return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
@@ -91,34 +91,34 @@ class Copy:
                 raise ValueError("it is closed")
             return sys.stdin.fileno()
         except (OSError, ValueError) as error:
-            raise self._unread(error) from None
+            raise self._describe_unread(error) from None
 
-    def _put_out(self, text: Incoming, ahead: bool) -> bool:
+    def _copy(self, text: Incoming, ahead: bool) -> bool:
         from .._decode import Follower
 
         work = self._records if self._frames else self._text
-        follower = Follower(text, self._decoder, work, _write, self._late, self._kept)
+        follower = Follower(text, self._decoder, work, _write, self._warn_late, self._kept)
         follower.run(ahead)
         good = self._report()
         if text.failure is not None:
-            raise self._unread(text.failure)
+            raise self._describe_unread(text.failure)
         return good
 
     def _text(self, block: Block) -> bytes:
         """Return a block with names."""
         data, plain = block
-        self._begun = True
+        self._started = True
         return self._decode(data) if plain else data
 
     def _records(self, block: Block) -> bytes:
         """Return a line of JSON for each frame of a block."""
         data, plain = block
-        self._begun = True
+        self._started = True
         if not plain or self._frames is None:
             return b""
         return "".join([f"{line}\n" for line in self._frames.lines(data)]).encode()
 
-    def _late(self) -> None:
+    def _warn_late(self) -> None:
         """Warn that addresses are named without any evidence of their boot."""
         self._warned = True
         self._say(
@@ -136,12 +136,12 @@ class Copy:
         """
         decoder = self._decoder
         if self._explain:
-            self._say_why()
+            self._report_belief()
         refusal = decoder.refusal
         if refusal is not None:
             self._say(refusal.what, refusal.remedy)
-        self._say_unknown()
-        fits = self._say_frames()
+        self._report_unknown()
+        fits = self._report_frames()
         if decoder.assumed and self._elsewhere and not self._warned:
             self._say(
                 "Nothing in it tells which boot it is of; it was taken for the symbols' own.",
@@ -156,7 +156,7 @@ class Copy:
         good = refusal is None and not decoder.belief.contradicted
         return good and (fits or not self._check)
 
-    def _say_unknown(self) -> None:
+    def _report_unknown(self) -> None:
         """Print how many addresses have no name, and why."""
         from .._decode import MODULES
 
@@ -168,7 +168,7 @@ class Copy:
                 + (f" (linked in: {listed})." if listed else ".")
             )
 
-    def _say_frames(self) -> bool:
+    def _report_frames(self) -> bool:
         """Print how many names without addresses fit the file; return True if all do."""
         tally = self._decoder.tally
         misfits = tally.misfits.total()
@@ -176,7 +176,9 @@ class Copy:
             words = f"{tally.fit} of {tally.count} frames without an address fit {self._file}"
             if misfits:
                 shown = tally.misfits.most_common(_SHOWN)
-                reasons = [_reason(tally.examples[why], why, count) for why, count in shown]
+                reasons = [
+                    _describe_misfits(tally.examples[why], why, count) for why, count in shown
+                ]
                 reasons += ["..."] if len(tally.misfits) > len(shown) else []
                 words += f"; {misfits} do not: {', '.join(reasons)}"
             self._say(f"{words}.")
@@ -187,7 +189,7 @@ class Copy:
             self._say("It has no frames without an address to hold against the symbols.")
         return not misfits and not tally.foreign and tally.count > 0
 
-    def _say_why(self) -> None:
+    def _report_belief(self) -> None:
         """Print the states of belief on the boot, from which line on, and by which evidence."""
         for change in self._decoder.belief.changes:
             boot = change.boot
@@ -216,7 +218,7 @@ class Copy:
     def _say(self, what: str, remedy: str = "") -> None:
         complain(f"{self.name}: {what}", remedy)
 
-    def _unread(self, error: OSError | ValueError) -> SourceError:
+    def _describe_unread(self, error: OSError | ValueError) -> SourceError:
         """Return the error for a text, or the rest of one, that could not be read."""
         from .._decode import PerfDataError
 
@@ -228,7 +230,7 @@ class Copy:
                 errno=EINVAL,
             )
         end, remedy = "", "Name a file that holds a text."
-        if self._begun:
+        if self._started:
             end, remedy = " to its end", "What came before is decoded; get the text anew."
         return SourceError(
             f"{self.name} cannot be read{end}: {reason(error)}.",
@@ -237,7 +239,7 @@ class Copy:
         )
 
 
-def _reason(frame: str, why: str, count: int) -> str:
+def _describe_misfits(frame: str, why: str, count: int) -> str:
     return f"{frame} ({why})" if count == 1 else f"{count} as {frame} ({why})"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .._typing import TYPE_CHECKING, Any, Final
-from .source import add_source, load_source, loaded
+from .arguments import add_verbose
+from .source import add_source, load_file, load_named
 
 if TYPE_CHECKING:
     import argparse
@@ -27,34 +28,37 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "decode",
         help="name the kernel addresses in a text",
-        description="Copy a text, an oops, a log or what perf script prints, and name the "
-        "kernel addresses in it; all else stays as it is, byte for byte. Where the text is of "
-        "another boot of the same kernel, it tells by names beside addresses or by its Kernel "
-        "Offset; else it is taken for the symbols' own boot.",
+        description="Copy a text, such as an oops, a log or the output of perf script, and "
+        "name the kernel addresses in it; everything else stays as it is, byte for byte. A "
+        "text of another boot of the same kernel is recognised by the names beside its "
+        "addresses, or by its Kernel Offset; otherwise it is taken for a text of the symbols' "
+        "own boot.",
         epilog=_EXAMPLES,
     )
-    parser.add_argument("text", metavar="TEXT", nargs="*", help="a file; - or none is stdin")
+    parser.add_argument(
+        "text", metavar="TEXT", nargs="*", help="a file; stdin if it is - or missing"
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object a frame, instead")
     shape.add_argument(
         "--no-offset",
         action="store_true",
-        help="names alone, in the place of addresses: for flame graphs",
+        help="replace each address by a name without an offset, for flame graphs",
     )
     boot = parser.add_mutually_exclusive_group()
     boot.add_argument(
         "--slide",
         metavar="N",
-        type=_number,
-        help="an address in the text is the symbols' plus N, for the kernel's own",
+        type=_parse_number,
+        help="the kernel's addresses in the text are N bytes above the symbols'",
     )
     boot.add_argument(
         "--boot",
         metavar="FILE",
-        help="symbols of the boot that the text is of, if not the same",
+        help="symbols of the boot that wrote the text, if it is another one",
     )
     parser.add_argument(
-        "--force", action="store_true", help="go on where the text is of another build"
+        "--force", action="store_true", help="decode a text of another build too"
     )
     parser.add_argument(
         "--check",
@@ -62,11 +66,12 @@ def add(commands: Any) -> None:
         help="exit with 1 if a frame without an address does not fit the symbols",
     )
     parser.add_argument(
-        "--explain", action="store_true", help="say on stderr which boot it is of, and why"
+        "--explain", action="store_true", help="explain on stderr which boot the text is of"
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
     add_source(source)
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 
@@ -75,8 +80,8 @@ def run(options: argparse.Namespace) -> bool:
     from .._errors import DecodeError, SourceError
     from .copying import Copy
 
-    table = load_source(options, lasts=True)
-    boot = _boot(table, options)
+    table = load_named(options, lasts=True)
+    boot = _find_boot(table, options)
     good = True
     paths = options.text or ["-"]
     for path in paths:
@@ -91,7 +96,7 @@ def run(options: argparse.Namespace) -> bool:
     return good
 
 
-def _boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
+def _find_boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
     """Return the boot of the texts if the arguments give it, else None."""
     from .._decode import boot_of, slid
 
@@ -99,8 +104,8 @@ def _boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
         return slid(table, options.slide)
     if options.boot is None:
         return None
-    other = loaded(options.boot)
-    _same_build(table, other, options.force)
+    other = load_file(options.boot)
+    _require_same_build(table, other, options.force)
     boot = boot_of(table, other, options.force)
     if boot is None:
         from .._errors import DecodeError
@@ -112,7 +117,7 @@ def _boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
     return boot
 
 
-def _same_build(table: SymbolTable, other: SymbolTable, force: bool) -> None:
+def _require_same_build(table: SymbolTable, other: SymbolTable, force: bool) -> None:
     """Refuse two files of which both have a build-id and these differ, unless forced."""
     from .._errors import DecodeError
 
@@ -124,7 +129,7 @@ def _same_build(table: SymbolTable, other: SymbolTable, force: bool) -> None:
         )
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     try:
         return int(text, 0)
     except ValueError:

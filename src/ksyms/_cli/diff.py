@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections import defaultdict
 
 from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
-from .source import loaded
+from . import render
+from .arguments import add_verbose
+from .source import load_file
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +46,7 @@ def add(commands: Any) -> None:
     parser.add_argument("old", metavar="OLD", help="a file with symbols")
     parser.add_argument("new", metavar="NEW", help="a file with symbols")
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    add_verbose(parser)
     parser.set_defaults(run=run, refused=EXIT_TROUBLE)
 
 
@@ -54,12 +55,12 @@ def run(options: argparse.Namespace) -> bool:
     from .._diff import compare
 
     gc.disable()  # half a million tuples, none of them in a cycle: a quarter of the time
-    old, new = loaded(options.old), loaded(options.new)
+    old, new = load_file(options.old), load_file(options.new)
     found = compare(old, new)
     heads = _head(options.old, old), _head(options.new, new)
     if options.json:
-        print(json.dumps(_record(heads, found)))
-    else:
+        render.show_json(record(heads, found))
+    else:  # from the pairs themselves: a record of all of them takes longer than the rows
         _print(heads, found)
     return not found.different
 
@@ -97,36 +98,29 @@ def _print(heads: tuple[dict[str, Any], ...], found: Comparison) -> None:
         [which, head["file"], head["release"] or "", head["build_id"] or "no build-id"]
         for which, head in zip(("old", "new"), heads)
     ]
-    output.table(rows, ["dim", "name", "", "dim"])
+    render.table(rows, ["dim", "name", "", "dim"])
     slide = "unknown" if found.slide is None else f"{found.slide:#x}, taken out"
-    output.table([["slide", slide]], ["dim"])
+    render.table([["slide", slide]], ["dim"])
     if not found.different:
-        output.line("no difference")
+        render.line("no difference")
         return
     modules = [
         [what, word(name), f"{len(symbols)} symbols"]
         for what, group in (("went", found.modules_went), ("appeared", found.modules_appeared))
         for name, symbols in group.items()
     ]
-    _print_part("modules", modules, ["dim", "name", "dim"])
-    _print_part("sections", _section_rows(found), ["name"])
+    render.part("modules", modules, ["dim", "name", "dim"])
+    render.part("sections", _section_rows(found), ["name"])
     resized = sorted(found.resized, key=_largest_first)
-    _print_part("changed size", [_resized_row(pair) for pair in resized], _STYLES)
+    render.part("changed size", [_resized_row(pair) for pair in resized], _STYLES)
     for title, symbols in (("went", found.went), ("appeared", found.appeared)):
         rows = [_row(symbol) for symbol in symbols if not symbol.name.startswith(_PADDING)]
-        _print_part(title, rows, _STYLES[1:])
+        render.part(title, rows, _STYLES[1:])
         if len(rows) < len(symbols):
-            output.line(f"and {len(symbols) - len(rows)} {_PADDING} symbols", indent=2)
+            render.line(f"and {len(symbols) - len(rows)} {_PADDING} symbols", indent=2)
 
 
 _STYLES: Final = ("", "dim", "dim", "name")
-
-
-def _print_part(title: str, rows: list[list[str]], styles: Any) -> None:
-    if rows:
-        print()
-        output.heading(title)
-        output.table(rows, styles, indent=2)
 
 
 def _section_rows(found: Comparison) -> list[list[str]]:
@@ -138,12 +132,12 @@ def _section_rows(found: Comparison) -> list[list[str]]:
 
 
 def _row(symbol: Symbol) -> list[str]:
-    return [output.size(symbol), word(symbol.section or "absolute"), word(symbol.name)]
+    return [render.symbol_size(symbol), word(symbol.section or "absolute"), word(symbol.name)]
 
 
 def _resized_row(pair: Pair) -> list[str]:
     size, *rest = _row(pair.new)
-    return [f"{pair.by:+d}", f"{output.size(pair.old)} -> {size}", *rest]
+    return [f"{pair.by:+d}", f"{render.symbol_size(pair.old)} -> {size}", *rest]
 
 
 def _largest_first(pair: Pair) -> tuple[int, str]:
@@ -153,7 +147,7 @@ def _largest_first(pair: Pair) -> tuple[int, str]:
 # -- for programs ---------------------------------------------------------------------------
 
 
-def _record(heads: tuple[dict[str, Any], ...], found: Comparison) -> dict[str, Any]:
+def record(heads: tuple[dict[str, Any], ...], found: Comparison) -> dict[str, Any]:
     return {
         "different": found.different,
         "old": heads[0],
@@ -164,8 +158,8 @@ def _record(heads: tuple[dict[str, Any], ...], found: Comparison) -> dict[str, A
             "appeared": _modules(found.modules_appeared),
         },
         "sections": sections(found),
-        "went": [output.record(symbol) for symbol in found.went],
-        "appeared": [output.record(symbol) for symbol in found.appeared],
+        "went": [render.symbol_record(symbol) for symbol in found.went],
+        "appeared": [render.symbol_record(symbol) for symbol in found.appeared],
         "resized": [_pair(pair) for pair in found.resized],
         "moved": [_pair(pair) for pair in found.moved],
     }
@@ -173,10 +167,11 @@ def _record(heads: tuple[dict[str, Any], ...], found: Comparison) -> dict[str, A
 
 def _modules(modules: dict[str, list[Symbol]]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "symbols": [output.record(symbol) for symbol in symbols]}
+        {"name": name, "symbols": [render.symbol_record(symbol) for symbol in symbols]}
         for name, symbols in modules.items()
     ]
 
 
 def _pair(pair: Pair) -> dict[str, Any]:
-    return {"old": output.record(pair.old), "new": output.record(pair.new), "by": pair.by}
+    old, new = (render.symbol_record(symbol) for symbol in (pair.old, pair.new))
+    return {"old": old, "new": new, "by": pair.by}

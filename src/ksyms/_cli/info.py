@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
 from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
-from .source import add_source, loaded
-from .stopping import mortal
+from . import render
+from .arguments import add_verbose
+from .source import add_source, load_file
+from .stopping import killable
 
 if TYPE_CHECKING:
     import argparse
 
-    from .._linker import Root
     from .._note.facts import NoteFacts, RangeFacts
     from .._symbols import SymbolTable
 
 _SOURCES: Final = (
-    ("proc/modules", "which modules there are, and in which order they were loaded"),
+    ("proc/modules", "which modules there are, and in which order they were load_file"),
     ("proc/iomem", "where rodata, data and bss lie"),
     ("sys/kernel/notes", "the kernel's build-id"),
     ("proc/sys/kernel/random/boot_id", "which boot this is"),
@@ -52,30 +50,29 @@ def add(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("file", metavar="FILE", nargs="?", help="a file with symbols")
     add_source(source)
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> bool:
     """Print the facts; return False if no snapshot could be taken."""
     if options.file is not None:
-        from .._symbols import told_by
+        from .._sources.input import read_header_facts
 
-        told = mortal(lambda: told_by(options.file))
+        told = killable(lambda: read_header_facts(options.file))
         if told is not None:
-            facts = of_portable(told, options.file)
+            facts = portable_record(told, options.file)
         else:
-            facts = of_file(loaded(options.file), options.file)
+            facts = file_record(load_file(options.file), options.file)
         facts["answers"] = answers(facts)
-        _print_json(facts) if options.json else _print_file(facts)
+        render.show(facts, options.json, _print_file, indent=2)
         return True
-    from .._linker import Root
-
-    facts = of_machine(Root(options.root, options.kallsyms))
-    _print_json(facts) if options.json else _print_machine(facts)
+    facts = machine_record(options.root, options.kallsyms)
+    render.show(facts, options.json, _print_machine, indent=2)
     return bool(facts["possible"])
 
 
-def of_file(table: SymbolTable, file: str) -> dict[str, Any]:
+def file_record(table: SymbolTable, file: str) -> dict[str, Any]:
     """Return the facts of a file: its note's members, its sections, its counts."""
     places = {name: 0 for name, _, _ in table.sections}
     absolute = exact = 0
@@ -112,7 +109,7 @@ def _identity(table: SymbolTable) -> dict[str, Any]:
     }
 
 
-def of_portable(told: NoteFacts, file: str) -> dict[str, Any]:
+def portable_record(told: NoteFacts, file: str) -> dict[str, Any]:
     """Return a packed snapshot's facts; those that only unpacking tells are None."""
     places = [place for linked in told["files"] for place in linked["ranges"]]
     return {
@@ -175,19 +172,21 @@ def _lists(facts: dict[str, Any]) -> str:
     return _EVERYTHING if lists == "all" else ""
 
 
-def of_machine(root: Root) -> dict[str, Any]:
-    """Return what a snapshot of ``root`` would have: if it could be taken, and each source."""
+def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
+    """Return what a snapshot of a kernel's files would have, and whether it can be taken."""
     from .._errors import KsymsError
-    from .._linker import Linker, read_access
+    from .._linker import read_access
+    from .._sources.kernel_files import open_kernel_files
 
     why = remedy = None
     counts: dict[str, int] = {}
-    try:
-        with Linker(root.path, root.kallsyms if root.alone else None, debug=None) as linker:
+    with open_kernel_files(path, kallsyms, debug=None) as linker:
+        try:
             files = linker.files(linker.read())
-        counts = {file.name: len(file.symbols.address) for file in files.files}
-    except KsymsError as error:
-        why, remedy = error.what, error.remedy
+            counts = {file.name: len(file.symbols.address) for file in files.files}
+        except KsymsError as error:
+            why, remedy = error.what, error.remedy
+    root = linker.root
     facts: dict[str, Any] = {"possible": why is None, "why": why, "remedy": remedy}
     if root.live:
         facts["access"] = read_access(root)._asdict()
@@ -211,10 +210,6 @@ def of_machine(root: Root) -> dict[str, Any]:
     return facts
 
 
-def _print_json(facts: dict[str, Any]) -> None:
-    print(json.dumps(facts, indent=2))
-
-
 def _print_file(facts: dict[str, Any]) -> None:
     linked = facts.get("link_time") or {}
     rows = [
@@ -233,14 +228,10 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["absolute", "unknown" if facts["absolute"] is None else str(facts["absolute"])],
         ["exact sizes", f"{facts['exact_sizes']} of {facts['symbols']}"],
     ]
-    output.table(rows, ["dim", "name"])
-    print()
-    output.heading("answers")
-    output.table([[n, w] for n, w in facts["answers"].items()], ["name"], indent=2)
-    if facts["sections"]:
-        print()
-        output.heading("sections")
-    output.table(
+    render.table(rows, ["dim", "name"])
+    render.part("answers", [*facts["answers"].items()], ["name"])
+    render.part(
+        "sections",
         [
             [
                 word(s["name"]),
@@ -251,22 +242,13 @@ def _print_file(facts: dict[str, Any]) -> None:
             for s in facts["sections"]
         ],
         ["name", "address", "dim"],
-        indent=2,
     )
     for kind, title in (("module", "modules"), ("listed", "listed like modules")):
         files = [file for file in facts.get("files", ()) if file["kind"] == kind]
-        if files:
-            print()
-            output.heading(title)
-            output.table([_file_row(file) for file in files], _FILE_STYLES, indent=2)
-    if facts.get("refused"):
-        print()
-        output.heading("not trusted for exact sizes")
-        output.table([[n, w] for n, w in facts["refused"].items()], ["name", "bad"], indent=2)
-    if facts.get("absent"):
-        print()
-        output.heading("could not be read")
-        output.table([[n, w] for n, w in facts["absent"].items()], ["name", "bad"], indent=2)
+        render.part(title, [_file_row(file) for file in files], _FILE_STYLES)
+    refused, absent = ([*facts.get(key, {}).items()] for key in ("refused", "absent"))
+    render.part("not trusted for exact sizes", refused, ["name", "bad"])
+    render.part("could not be read", absent, ["name", "bad"])
 
 
 _FILE_STYLES: Final = ("name", "", "", "dim", "bad", "", "dim")
@@ -297,17 +279,11 @@ def _print_machine(facts: dict[str, Any]) -> None:
         rows.append(["lists", lists])
     for name, value in facts.get("access", {}).items():
         rows.append([name, "unknown" if value is None else str(value)])
-    output.table(rows, ["dim", "name"])
-    if "symbols" in facts:
-        print()
-        output.heading("linker files")
-        output.table(
-            [[word(n), f"{c} symbols"] for n, c in facts["symbols"].items()], ["name"], 2
-        )
-    print()
-    output.heading("sources")
-    output.table(
+    render.table(rows, ["dim", "name"])
+    linked = [[word(n), f"{c} symbols"] for n, c in facts.get("symbols", {}).items()]
+    render.part("linker files", linked, ["name"])
+    render.part(
+        "sources",
         [[s["name"], s["missing"] or "there", s["tells"]] for s in facts["sources"]],
         ["name", "", "dim"],
-        indent=2,
     )

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 
 from .._typing import TYPE_CHECKING, Any, Final
-from .question import Question, question
-from .source import add_source, load_source
+from .arguments import add_verbose
+from .question import Question, parse_question
+from .source import add_source, load_named
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +19,7 @@ _EXAMPLES: Final = r"""examples:
   ksyms lookup --from kernel.elf ffffffff81001234 schedule schedule+0x12
   ksyms lookup --from kernel.elf 0xffffffff81000000-0xffffffff81000100
   ksyms lookup --from kernel.elf 0xffffffff81000000+0x100
-  ksyms lookup --from kernel.elf 'vfs_*' '/^nf_.*_hook$/' 'ext4:*_read' '[ext4]'
+  ksyms lookup --from kernel.elf 'vfs_*' '/^nf_.*_hook$/' 'ext4:*_read_piece' '[ext4]'
   ksyms lookup --from kernel.elf --json - < addresses
 
 WHAT is
@@ -54,7 +55,9 @@ def add(commands: Any) -> None:
         "a pattern or a range is; in the running kernel, or in a file.",
         epilog=_EXAMPLES,
     )
-    parser.add_argument("what", metavar="WHAT", nargs="+", type=_argument, help="see below")
+    parser.add_argument(
+        "what", metavar="WHAT", nargs="+", type=_parse_argument, help="see below"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a symbol")
     parser.add_argument(
         "--nearest",
@@ -64,13 +67,14 @@ def add(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from", dest="file", metavar="FILE", help="a file with symbols")
     add_source(source)
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 
-def _argument(text: str) -> Question:
+def _parse_argument(text: str) -> Question:
     try:
         # Decode as names of a file are decoded, in any locale.
-        return question(os.fsencode(text).decode("utf-8", "surrogateescape"))
+        return parse_question(os.fsencode(text).decode("utf-8", "surrogateescape"))
     except ValueError as error:
         import argparse
 
@@ -79,7 +83,7 @@ def _argument(text: str) -> Question:
 
 def run(options: argparse.Namespace) -> bool:
     """Answer every question; return True if each has an answer."""
-    table = load_source(options, lasts=any(asked.text == STDIN for asked in options.what))
+    table = load_named(options, lasts=any(asked.text == STDIN for asked in options.what))
     from .sheet import AnswerRows, Records  # only now: reading the kernel's text takes longest
 
     sheet = (Records if options.json else AnswerRows)(table, options.nearest)
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace) -> bool:
             sheet.add(asked)
             continue
         sheet.flush()
-        for texts in _lines():
+        for texts in _read_lines():
             sheet.add_lines(texts, line)
             sheet.flush()
             line += len(texts)
@@ -97,12 +101,12 @@ def run(options: argparse.Namespace) -> bool:
     return sheet.complete
 
 
-def _lines() -> Iterator[list[str]]:
+def _read_lines() -> Iterator[list[str]]:
     """Yield the lines of standard input, all that have come at a time."""
     left = b""
-    while piece := _read():
+    while piece := _read_piece():
         *lines, left = (left + piece).split(b"\n")
-        yield _decoded(lines)
+        yield _decode_lines(lines)
         if len(left) > LONGEST:
             from .._errors import SourceError
 
@@ -111,14 +115,14 @@ def _lines() -> Iterator[list[str]]:
                 "Give it one address, range, name or pattern a line.",
             )
     if left:
-        yield _decoded([left])
+        yield _decode_lines([left])
 
 
-def _decoded(lines: list[bytes]) -> list[str]:
+def _decode_lines(lines: list[bytes]) -> list[str]:
     return [line.strip().decode("utf-8", "surrogateescape") for line in lines]
 
 
-def _read() -> bytes:
+def _read_piece() -> bytes:
     from .._errors import SourceError, reason
 
     try:

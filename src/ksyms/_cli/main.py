@@ -12,7 +12,7 @@ from types import FrameType
 
 from .._errors import KsymsError, reason
 from .._typing import TYPE_CHECKING, Any, Final
-from .output import complain
+from .render import complain
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -62,7 +62,7 @@ def program() -> NoReturn:
         status = main()
     except SystemExit as end:  # argparse's, or a signal's, which unwound what was begun
         status = end.code if isinstance(end.code, int) else EXIT_REFUSED
-    os._exit(_handed_on(status))
+    os._exit(_flush_streams(status))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,16 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         Exception: an unforeseen error, if KSYMS_TRACEBACK is set; else a message is printed.
     """
-    writable = _streams()
-    hear_signals()
+    writable = _prepare_streams()
+    handle_signals()
     refused: int = EXIT_TROUBLE
     try:
-        options = _options(sys.argv[1:] if arguments is None else arguments)
+        options = _parse_arguments(sys.argv[1:] if arguments is None else arguments)
         run: Callable[[Any], bool] = options.run
         refused = options.refused
         if not writable:
             return refused
-        watch_threads()
+        report_thread_errors()
         status = EXIT_OK if run(options) else EXIT_REFUSED
         sys.stdout.flush()
         return status
@@ -90,16 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of the output has closed it; nothing more may be written at exit.
-        _silence()
+        _discard_stdout()
     except Exception as error:
-        described = _described(error)
+        described = _describe(error)
         complain(described.what, described.remedy)
         if _is_of_output(error):
-            _silence()
+            _discard_stdout()
     return refused
 
 
-def _described(error: Exception) -> KsymsError:
+def _describe(error: Exception) -> KsymsError:
     """Return the error in words.
 
     Raises:
@@ -139,7 +139,7 @@ def _unwritable(why: str) -> KsymsError:
     return KsymsError(what, "Give it a place that has room.")
 
 
-def watch_threads(tell: Callable[[str, str], None] = complain) -> None:
+def report_thread_errors(tell: Callable[[str, str], None] = complain) -> None:
     """Describe unforeseen errors in threads and in destructors in words too."""
 
     def say(failure: Any) -> None:
@@ -153,7 +153,7 @@ def watch_threads(tell: Callable[[str, str], None] = complain) -> None:
             sys.modules["threading"].__dict__["excepthook"] = say
 
 
-def _handed_on(status: int) -> int:
+def _flush_streams(status: int) -> int:
     """Flush stdout and stderr; return the exit status, which a failed write changes."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -169,7 +169,7 @@ def _handed_on(status: int) -> int:
     return status
 
 
-def _streams() -> bool:
+def _prepare_streams() -> bool:
     """Prepare the standard streams for any name; return False if stdout is closed."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 # open until the process ends
@@ -185,11 +185,11 @@ def _streams() -> bool:
     return True
 
 
-def _silence() -> None:
+def _discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def hear_signals() -> None:
+def handle_signals() -> None:
     """Let SIGTERM and SIGHUP unwind the process, so that it leaves nothing behind."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
@@ -200,10 +200,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _options(arguments: Sequence[str]) -> Any:
+def _parse_arguments(arguments: Sequence[str]) -> Any:
     """Parse the arguments; only the command that they name is imported, or all for the help."""
-    from .arguments import parser_of
+    from .arguments import make_parser
 
     command = COMMANDS.get(arguments[0]) if arguments else None
     files = [command] if command else dict.fromkeys(COMMANDS.values())
-    return parser_of(files, {"refused": EXIT_REFUSED}).parse_args(arguments)
+    return make_parser(files, {"refused": EXIT_REFUSED}).parse_args(arguments)

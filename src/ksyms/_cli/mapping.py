@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from .._printable import word
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
-from .source import add_source, load_source
+from . import render
+from .arguments import add_verbose
+from .source import add_source, load_named
 
 if TYPE_CHECKING:
     import argparse
@@ -42,32 +41,28 @@ def add(commands: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("file", metavar="FILE", nargs="?", help="a file with symbols")
     add_source(source)
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> bool:
     """Write the page where one is asked for, and say what is largest."""
-    from .._map import render, survey
+    from .._map import render as page_of
+    from .._map import survey
 
-    found = survey(load_source(options))
+    found = survey(load_named(options))
     written = None
     if options.output is not None:
-        page = render(found)
-        if not output.write(options.output, memoryview(page)):
+        page = page_of(found)
+        if not render.write(options.output, memoryview(page)):
             return True
         written = len(page)
-    facts = _facts(found)
-    if options.json:
-        print(json.dumps({"file": options.output, "bytes": written, **facts}, indent=2))
-        return True
-    if written is not None:
-        release = facts["release"] or "an unknown release"
-        output.line(f"{options.output}: {found.symbols} symbols, {written} bytes, of {release}")
-    _print(facts)
+    facts = {"file": options.output, "bytes": written, **record(found)}
+    render.show(facts, options.json, _print, indent=2)
     return True
 
 
-def _facts(found: Survey) -> dict[str, Any]:
+def record(found: Survey) -> dict[str, Any]:
     """Return the sections, modules and gaps, the largest first, and the largest symbols."""
     sized = [symbol for section in found.sections for symbol in section.symbols]
     sized.sort(key=lambda row: -row.own)
@@ -82,8 +77,7 @@ def _facts(found: Survey) -> dict[str, Any]:
         "sections": [_section(s) for s in sorted(found.sections, key=lambda s: -s.size)],
         "modules": [m._asdict() for m in sorted(found.modules, key=lambda m: -m.size)],
         "largest_symbols": [
-            {**row.symbol._asdict(), "address": f"{row.symbol.address:#x}", "own": row.own}
-            for row in sized[:_LARGEST]
+            {**render.symbol_record(row.symbol), "own": row.own} for row in sized[:_LARGEST]
         ],
         "gaps": [
             {**gap._asdict(), "address": f"{gap.address:#x}"}
@@ -98,8 +92,11 @@ def _section(section: Section) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
+    if facts["bytes"] is not None:
+        symbols, release = facts["symbols"], facts["release"] or "an unknown release"
+        render.line(f"{facts['file']}: {symbols} symbols, {facts['bytes']} bytes, of {release}")
     whole = facts["size"]
-    output.line(f"{facts['symbols']} symbols in {whole} bytes, {facts['unnamed']} without one")
+    render.line(f"{facts['symbols']} symbols in {whole} bytes, {facts['unnamed']} without one")
     _table(
         "sections",
         [
@@ -142,24 +139,20 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _table(title: str, rows: list[list[str]]) -> None:
-    if not rows:
-        return
-    print()
     more = f", the largest {_LARGEST} of {len(rows)}" if len(rows) > _LARGEST else ""
-    output.heading(title + more)
-    styles = ["name", output.NUMBER, "dim", "address", "dim", "dim"]
-    output.table(rows[:_LARGEST], styles, indent=2)
+    styles = ["name", render.NUMBER, "dim", "address", "dim", "dim"]
+    render.part(title + more, rows[:_LARGEST], styles)
 
 
-def _size(record: dict[str, Any], whole: int) -> list[str]:
+def _size(row: dict[str, Any], whole: int) -> list[str]:
     """The bytes, with ~ where they were inferred, and their share of the whole."""
-    mark = "" if record.get("exact", True) else "~"
-    return [f"{mark}{record['size']}", f"{record['size'] / whole:.1%}"]
+    mark = "" if row.get("exact", True) else "~"
+    return [f"{mark}{row['size']}", f"{row['size'] / whole:.1%}"]
 
 
 def _without(section: dict[str, Any]) -> str:
     return f"{section['unnamed']} bytes without" if section["unnamed"] else ""
 
 
-def _address(record: dict[str, Any]) -> str:
-    return f"{int(record['address'], 16):016x}"
+def _address(row: dict[str, Any]) -> str:
+    return f"{int(row['address'], 16):016x}"

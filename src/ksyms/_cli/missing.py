@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from .._symbols import Symbol, SymbolTable
 from .._symbols.similar import similar
 from .._typing import NamedTuple
-from .question import KERNEL, Question, is_build, is_of, shown
+from .question import KERNEL, Question, is_of_build, is_of_module, shorten
 
 _LISTED = 8
 """Most sizes, or modules, that one sentence lists."""
@@ -27,27 +27,27 @@ class Missing(NamedTuple):
     similar: Sequence[str] = ()
 
 
-def missing(table: SymbolTable, asked: Question, hints: bool) -> Missing:
+def explain_missing(table: SymbolTable, asked: Question, hints: bool) -> Missing:
     """Return why ``asked`` has no answer; with ``hints``, similar names are searched for."""
     label = f"In {table.label}"
     if asked.wrong:
         return Missing(f"{asked.wrong}.")
     if asked.start is not None:
         where = "in" if asked.end is not None else "at"
-        return Missing(f"{label} no symbol is {where} {shown(asked.text)}.")
-    why = _module(table, asked)
+        return Missing(f"{label} no symbol is {where} {shorten(asked.text)}.")
+    why = _explain_module(table, asked)
     if not why and asked.pattern is not None:
-        return Missing(f"{label} no symbol matches {shown(asked.text)}.{_lists(table)}")
+        return Missing(f"{label} no symbol matches {shorten(asked.text)}.{_limits(table)}")
     called = table.find(asked.name) if not why else []
     if not why and not called:
         near = similar(table, asked.name) if hints else []
-        said = f"{label} no symbol is called {shown(asked.name)}."
-        return Missing(f"{said}{_lists(table)}{_meant(near)}", "", asked.name, near)
-    why = why or _unfit(table, asked, called)
+        said = f"{label} no symbol is called {shorten(asked.name)}."
+        return Missing(f"{said}{_limits(table)}{_suggest(near)}", "", asked.name, near)
+    why = why or _explain_unfit(table, asked, called)
     return Missing(f"{label} {why}.", why)
 
 
-def _module(table: SymbolTable, asked: Question) -> str:
+def _explain_module(table: SymbolTable, asked: Question) -> str:
     """Say what is wrong with the module that was asked for; "" if nothing is."""
     module = asked.module
     if module is None or any(sign in module for sign in _WILD):
@@ -55,8 +55,9 @@ def _module(table: SymbolTable, asked: Question) -> str:
     name = module.replace("-", "_")
     if name != KERNEL and name not in _modules(table):
         near = [each for each in sorted(_modules(table)) if _near(each, name)]
-        return f"no module is called {shown(module)}" + (f", but {near[0]} is" if near else "")
-    if not is_build(table, asked):
+        hint = f", but {near[0]} is" if near else ""
+        return f"no module is called {shorten(module)}{hint}"
+    if not is_of_build(table, asked):
         return f"{name} is another build than {asked.build_id}"
     return ""
 
@@ -75,19 +76,19 @@ def _modules(table: SymbolTable) -> set[str]:
     return listed | {name[1 : name.index("]")] for name in sections}
 
 
-def _unfit(table: SymbolTable, asked: Question, called: list[Symbol]) -> str:
+def _explain_unfit(table: SymbolTable, asked: Question, called: list[Symbol]) -> str:
     """Say why no symbol ``called`` by the name that was asked for is an answer."""
-    name = shown(asked.name)
+    name = shorten(asked.name)
     ours = called
     if asked.module is not None:
-        ours = [symbol for symbol in called if is_of(symbol, asked.module)]
+        ours = [symbol for symbol in called if is_of_module(symbol, asked.module)]
     if not ours:
         there = dict.fromkeys(symbol.module or KERNEL for symbol in called)
-        return f"{name} is not of {shown(asked.module or KERNEL)}, but of {_listed(there)}"
-    sizes = _listed(dict.fromkeys(f"{symbol.size:#x}" for symbol in ours))
+        return f"{name} is not of {shorten(asked.module or KERNEL)}, but of {_join(there)}"
+    sizes = _join(dict.fromkeys(f"{symbol.size:#x}" for symbol in ours))
     offset = asked.offset or 0
     if asked.size is not None and offset > asked.size:
-        return f"{shown(asked.text)} is past its own end"
+        return f"{shorten(asked.text)} is past its own end"
     if asked.size is not None:
         return f"no {name} has {asked.size:#x} bytes, but {sizes}"
     why = f"{name}+{offset:#x} is past the end of {name}, which has {sizes} bytes"
@@ -95,10 +96,10 @@ def _unfit(table: SymbolTable, asked: Question, called: list[Symbol]) -> str:
         (symbol.address + offset, table.lookup(symbol.address + offset)) for symbol in ours
     ]
     behind = [f"{s.name}+{at - s.address:#x}/{s.size:#x}" for at, s in places if s is not None]
-    return f"{why}; there lies {_listed(dict.fromkeys(behind))}" if behind else why
+    return f"{why}; there lies {_join(dict.fromkeys(behind))}" if behind else why
 
 
-def _listed(words: Iterable[str], last: str = "and") -> str:
+def _join(words: Iterable[str], last: str = "and") -> str:
     """Join words with commas, and ``last`` before the last one."""
     several = list(words)
     more = len(several) - _LISTED
@@ -107,11 +108,11 @@ def _listed(words: Iterable[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, [", ".join(several[:-1]), several[-1]]))
 
 
-def _lists(table: SymbolTable) -> str:
+def _limits(table: SymbolTable) -> str:
     if table.facts.get("lists") != "functions":
         return ""
     return " This kernel lists functions only: it was built without CONFIG_KALLSYMS_ALL."
 
 
-def _meant(near: list[str]) -> str:
-    return f" Did you mean {_listed(near, 'or')}?" if near else ""
+def _suggest(near: list[str]) -> str:
+    return f" Did you mean {_join(near, 'or')}?" if near else ""

@@ -53,7 +53,7 @@ class Pasted(NamedTuple):
     build_id: str | None = None
 
 
-def pasted(text: str) -> Pasted:
+def parse_frame(text: str) -> Pasted:
     """Parse ``text``; a plain address, name or pattern is left as it is."""
     if re.fullmatch(_EXPRESSION, text):
         return Pasted(text)

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, for waits of more than a second."""
+"""A line of progress on stderr, for waits of more than a second."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import sys
 import time
 from types import TracebackType
 
-from .._typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+from .._typing import Final
 
 PATIENCE: Final = 1.0
 """Seconds before anything is shown."""
+_PAUSE: Final = 0.1
+"""Seconds between two changes of the line, which a terminal over a network has to carry."""
 
 
 class Progress:
-    """A counter of bytes, which is shown on a terminal after :data:`PATIENCE`."""
+    """A counter of bytes, which is shown on a terminal after :data:`PATIENCE`.
+
+    Its line is ``title: 12.3 MB``, written over itself and erased at the end.
+    """
 
     def __init__(self, title: str) -> None:
-        self.title = title
-        self.done = 0
-        self.begun = time.monotonic()
-        self.bar: Bar | None = None
+        self._title = title
+        self._done = 0
+        self._next = time.monotonic() + PATIENCE
+        self._shown = False
 
     def __enter__(self) -> Progress:
         return self
@@ -33,31 +35,20 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        if self._shown:
+            self._write("\r\x1b[K")  # EL (ECMA-48, 8.3.41): erase to the end of the line
 
     def advance(self, length: int) -> None:
-        """Add ``length`` bytes, and update the bar."""
-        self.done += length
-        if self.bar is None:
-            if time.monotonic() - self.begun < PATIENCE or not sys.stderr.isatty():
-                return
-            self.bar = self._show()
-        self.bar.update(self.bar.task_ids[0], completed=self.done)
+        """Add ``length`` bytes, and update the line."""
+        self._done += length
+        now = time.monotonic()
+        if now >= self._next and sys.stderr.isatty():
+            self._next = now + _PAUSE
+            self._shown = True
+            self._write(f"\r{self._title}: {self._done / 1e6:.1f} MB")
 
-    def _show(self) -> Bar:
-        # Imported here, since its import takes longer than most commands.
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        bar.add_task(self.title, total=None)
-        bar.start()
-        return bar
+    def _write(self, text: str) -> None:
+        try:  # noqa: SIM105 # as in render.complain
+            print(text, end="", file=sys.stderr, flush=True)
+        except OSError:
+            pass

@@ -65,7 +65,7 @@ class Question(NamedTuple):
     build_id: str | None = None
 
 
-def question(text: str) -> Question:
+def parse_question(text: str) -> Question:
     """Parse ``text``, without the blanks around it.
 
     Examples::
@@ -84,36 +84,36 @@ def question(text: str) -> Question:
     if not any(sign in text for sign in _SIGNS):
         return Question(text, name=text)
     if whole := re.fullmatch(_WHOLE_MODULE, text):
-        return _whole(text, *whole.groups())
-    from .pasted import pasted
+        return _parse_whole_module(text, *whole.groups())
+    from .pasted import parse_frame
 
-    what, address, module, build_id = pasted(text)
+    what, address, module, build_id = parse_frame(text)
     if is_address(what):
         return Question(text, int(what, 16))
-    asked = _question(text, what)
+    asked = _parse_rest(text, what)
     if module is None and address is None:
         return asked
     return asked._replace(module=module or asked.module, address=address, build_id=build_id)
 
 
-def understood(text: str) -> Question:
-    """Parse ``text`` as :func:`question` does, but return an error in ``wrong``."""
+def parse_line(text: str) -> Question:
+    """Parse ``text`` as :func:`parse_question` does, but return an error in ``wrong``."""
     try:
-        return question(text)
+        return parse_question(text)
     except ValueError as error:
         return Question(text, wrong=str(error))
 
 
-def addresses(texts: Iterable[str]) -> list[int | None]:
+def parse_addresses(texts: Iterable[str]) -> list[int | None]:
     """Return the address that each of ``texts`` is; None for others and for possible names.
 
-    :func:`question` of such a text has that address and nothing else.
+    :func:`parse_question` of such a text has that address and nothing else.
     """
     plain = re.compile(_PLAIN).fullmatch
     return [int(text, 16) if plain(text) else None for text in texts]
 
 
-def _whole(text: str, module: str, build_id: str | None) -> Question:
+def _parse_whole_module(text: str, module: str, build_id: str | None) -> Question:
     """Parse ``[MODULE]``: all of a module, or an address, which powerpc prints in brackets.
 
     Eight digits can be either.
@@ -125,49 +125,51 @@ def _whole(text: str, module: str, build_id: str | None) -> Question:
     return Question(text, pattern=every, module=module, address=address, build_id=build_id)
 
 
-def _question(text: str, what: str) -> Question:
+def _parse_rest(text: str, what: str) -> Question:
     """Parse ``what``, which was asked as ``text``."""
     bounds = re.fullmatch(_RANGE, what)
     if bounds and is_address(bounds[1]) and (bounds[2] is None or is_address(bounds[2])):
-        return _range(text, *bounds.groups())
+        return _parse_range(text, *bounds.groups())
 
     module, name, offset, size = None, what, None, None
     if part := re.fullmatch(_MODULE, what):
         module, name = part.groups()
     if len(name) > 1 and name[0] == name[-1] == "/":
-        return Question(text, pattern=_expression(name[1:-1]), module=module)
+        return Question(text, pattern=_parse_expression(name[1:-1]), module=module)
     if part := re.fullmatch(_OFFSET, name):
-        name, offset = part[1], _number(part[2])
-        size = None if part[3] is None else _number(part[3])
-    pattern = _glob(name) if any(sign in name for sign in _WILD) else None
+        name, offset = part[1], _parse_number(part[2])
+        size = None if part[3] is None else _parse_number(part[3])
+    pattern = _glob_to_pattern(name) if any(sign in name for sign in _WILD) else None
     return Question(text, name=name, pattern=pattern, module=module, offset=offset, size=size)
 
 
-def _range(text: str, first: str, last: str | None, length: str | None) -> Question:
+def _parse_range(text: str, first: str, last: str | None, length: str | None) -> Question:
     """Parse FIRST-LAST or FIRST+LENGTH.
 
     If FIRST has eight digits, the latter can be NAME+OFFSET too.
     """
     start = int(first, 16)
-    end = int(last, 16) if last is not None else start + _number(length or "")
+    end = int(last, 16) if last is not None else start + _parse_number(length or "")
     if end <= start:
-        raise ValueError(f"{shown(text)} is an empty range: it ends where it begins, or before")
+        raise ValueError(
+            f"{shorten(text)} is an empty range: it ends where it begins, or before"
+        )
     if last is None and len(first) == _DIGITS:
         return Question(text, start, end, name=first, offset=end - start)
     return Question(text, start, end)
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     return int(text, 16 if text[:2] in ("0x", "0X") else 10)
 
 
-def _glob(text: str) -> re.Pattern[str]:
+def _glob_to_pattern(text: str) -> re.Pattern[str]:
     import fnmatch
 
     return re.compile(r"\A" + fnmatch.translate(text))
 
 
-def _expression(text: str) -> re.Pattern[str]:
+def _parse_expression(text: str) -> re.Pattern[str]:
     import warnings
 
     try:
@@ -175,22 +177,22 @@ def _expression(text: str) -> re.Pattern[str]:
             warnings.simplefilter("ignore")  # about syntax that will change
             return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{shown(f'/{text}/')} is no regular expression: {error}") from None
+        raise ValueError(f"{shorten(f'/{text}/')} is no regular expression: {error}") from None
 
 
-def shown(text: str) -> str:
+def shorten(text: str) -> str:
     """Return ``text`` for a message: cut to a line's length, and printable."""
     return printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
-def answers(table: SymbolTable, asked: Question) -> Iterable[Found]:
+def find_answers(table: SymbolTable, asked: Question) -> Iterable[Found]:
     """Return the answers to a question: for an address one at most, else all."""
     # A text that is a symbol's whole name asks for that symbol, even if it looks otherwise.
     if named := table.find(asked.text) if _can_be_name(asked) else []:
         return [(symbol, None) for symbol in named]
     if asked.start is not None and asked.end is None:
-        return _into(table.lookup(asked.start), asked.start)
-    return _others(table, asked)
+        return _answer_in(table.lookup(asked.start), asked.start)
+    return _find_others(table, asked)
 
 
 def _can_be_name(asked: Question) -> bool:
@@ -198,15 +200,15 @@ def _can_be_name(asked: Question) -> bool:
     return (asked.start is None or bool(asked.name)) and not asked.wrong
 
 
-def _into(symbol: Symbol | None, address: int) -> list[Found]:
+def _answer_in(symbol: Symbol | None, address: int) -> list[Found]:
     return [] if symbol is None else [(symbol, address - symbol.address)]
 
 
-def _others(table: SymbolTable, asked: Question) -> Iterator[Found]:
+def _find_others(table: SymbolTable, asked: Question) -> Iterator[Found]:
     """Yield the answers to any question but a single address and a plain name."""
     from .._symbols import search
 
-    if not is_build(table, asked):
+    if not is_of_build(table, asked):
         return
 
     found: Iterable[Symbol]
@@ -219,20 +221,20 @@ def _others(table: SymbolTable, asked: Question) -> Iterator[Found]:
             yield symbol, None
         return
 
-    meant = (symbol for symbol in found if is_meant(table, asked, symbol))
+    meant = (symbol for symbol in found if fits_question(table, asked, symbol))
     if asked.address is None:
         yield from ((symbol, asked.offset) for symbol in meant)
         return
     several = list(meant)
     if not several and asked.pattern is not None:  # the brackets had an address
-        yield from _into(table.lookup(asked.address), asked.address)
+        yield from _answer_in(table.lookup(asked.address), asked.address)
     there = [each for each in several if each.address + (asked.offset or 0) == asked.address]
     yield from ((symbol, asked.offset) for symbol in there or several)
 
 
-def is_meant(table: SymbolTable, asked: Question, symbol: Symbol) -> bool:
+def fits_question(table: SymbolTable, asked: Question, symbol: Symbol) -> bool:
     """Return True if a symbol that has the name is also of the module, and long enough."""
-    if asked.module is not None and not is_of(symbol, asked.module):
+    if asked.module is not None and not is_of_module(symbol, asked.module):
         return False
     if asked.offset is None:
         return True
@@ -245,7 +247,7 @@ def is_meant(table: SymbolTable, asked: Question, symbol: Symbol) -> bool:
     return asked.offset <= asked.size and prints_size(table, symbol, asked.size)
 
 
-def is_of(symbol: Symbol, module: str) -> bool:
+def is_of_module(symbol: Symbol, module: str) -> bool:
     """Return True if the symbol's module matches the glob ``module``.
 
     A module's file can have ``-`` where its name has ``_`` (scripts/Makefile.lib, name-fix).
@@ -256,7 +258,7 @@ def is_of(symbol: Symbol, module: str) -> bool:
     return fnmatch.fnmatchcase(own.replace("-", "_"), module.replace("-", "_"))
 
 
-def is_build(table: SymbolTable, asked: Question) -> bool:
+def is_of_build(table: SymbolTable, asked: Question) -> bool:
     """Return True unless the question's build-id contradicts the table's for the module.
 
     The table's may be shorter: then it must be the start of the question's.

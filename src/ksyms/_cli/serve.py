@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import queue
 import re
@@ -14,8 +13,8 @@ from contextlib import suppress
 
 from .._threads import begin
 from .._typing import TYPE_CHECKING, Any, Final
-from . import output
-from .stopping import mortal
+from . import render
+from .stopping import killable
 
 if TYPE_CHECKING:
     import argparse
@@ -50,22 +49,28 @@ def add(commands: Any) -> None:
     )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument(
-        "directory", metavar="DIRECTORY", nargs="?", help="where; made if it is not there"
+        "directory",
+        metavar="DIRECTORY",
+        nargs="?",
+        help="where to mount; made if it does not exist",
     )
     place.add_argument(
         "--cuse", action="store_true", help="a character device in /dev instead (CUSE)"
     )
     parser.add_argument(
-        "--name", type=_name, default="ksyms", help="with --cuse: its name (default: ksyms)"
+        "--name",
+        type=_parse_name,
+        default="ksyms",
+        help="with --cuse: its name (default: ksyms)",
     )
     parser.add_argument("--link", metavar="PATH", help="make a symlink to the device here")
     parser.add_argument(
-        "--mode", type=_mode, default=0o400, help="the files' permissions (default: 0400)"
+        "--mode", type=_parse_mode, default=0o400, help="the files' permissions (default: 0400)"
     )
+    parser.add_argument("--allow-other", action="store_true", help="let other users in too")
     parser.add_argument(
-        "--allow-other", action="store_true", help="let other users than this in"
+        "--verbose", action="store_true", help="a line for each call and each decision"
     )
-    parser.add_argument("--verbose", action="store_true", help="a line for each call")
     parser.set_defaults(run=run, wrong=parser.error)
     parser = commands.add_parser(
         "status",
@@ -84,7 +89,10 @@ def run(options: argparse.Namespace) -> bool:
     lines = _StderrLines()
     common: dict[str, Any] = {"mode": options.mode, "event": lines.say}
     if options.verbose:
-        common["call"] = lambda *call: lines.say(_words_of(*call))
+        from .verbose import log_to
+
+        log_to(lines.say)
+        common["call"] = lambda *call: lines.say(_describe_call(*call))
     if options.cuse:
         if options.link or options.allow_other:
             options.wrong("--link and --allow-other are for a directory, not for --cuse")
@@ -93,7 +101,7 @@ def run(options: argparse.Namespace) -> bool:
         more = {"link": options.link, "allow_other": options.allow_other}
         server = DirectoryServer(options.directory, **more, **common)
     try:
-        _alone(lines, server.run)
+        _run_alone(lines, server.run)
     finally:
         lines.close()
     return True
@@ -103,10 +111,12 @@ def run_status(options: argparse.Namespace) -> bool:
     """Print the server's own report."""
     from .._server import status
 
-    facts = mortal(lambda: status(options.directory))
-    if options.json:
-        print(json.dumps(facts))
-        return True
+    facts = killable(lambda: status(options.directory))
+    render.show(facts, options.json, _print_status)
+    return True
+
+
+def _print_status(facts: dict[str, Any]) -> None:
     moved = ", ".join(f"{k} {v}" for k, v in facts["generation"].items() if v is not None)
     shared = "while nothing moves" if facts["shared"] else "no: not every change is told"
     rows = [
@@ -118,29 +128,28 @@ def run_status(options: argparse.Namespace) -> bool:
         ["reads", facts["why_no_passthrough"] or "pass the server by"],
     ]
     rows += [[f"no {name}", why] for name, why in facts["sources_missing"].items()]
-    output.table(rows, ["dim", "name"])
-    print()
-    output.heading("open")
+    render.table(rows, ["dim", "name"])
     opens = [[o["file"], f"process {o['pid']}"] for o in facts["openers"]]
     if facts["more_openers"]:
         opens.append(["more", str(facts["more_openers"])])
-    output.table(opens, indent=2)
-    return True
+    render.line("")
+    render.table([["open"]], ["name"])
+    render.table(opens, indent=2)
 
 
-def _alone(lines: _StderrLines, serve: Callable[[], None]) -> None:
+def _run_alone(lines: _StderrLines, serve: Callable[[], None]) -> None:
     """Call ``serve``, during which only ``lines`` writes to stderr.
 
     Python itself writes there about errors for which it has no memory ("Exception ignored in",
     Python/errors.c). After an error stderr is restored, for the message on it.
     """
-    from .main import TRACEBACK, watch_threads
+    from .main import TRACEBACK, report_thread_errors
 
     if os.environ.get(TRACEBACK):
         serve()
         return
     before, sys.stderr = sys.stderr, _Nowhere()
-    watch_threads(lambda what, remedy: lines.say(f"{what} {remedy}"))
+    report_thread_errors(lambda what, remedy: lines.say(f"{what} {remedy}"))
     try:
         serve()
     except BaseException:
@@ -156,7 +165,7 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
-def _name(text: str) -> str:
+def _parse_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text) or text in (".", ".."):
         import argparse
 
@@ -166,7 +175,7 @@ def _name(text: str) -> str:
     return text
 
 
-def _mode(text: str) -> int:
+def _parse_mode(text: str) -> int:
     if not re.fullmatch("[0-7]{3}|0[0-7]{3}", text):
         import argparse
 
@@ -211,7 +220,7 @@ class _StderrLines:
                 time.sleep(_AGAIN)
 
 
-def _words_of(request: Request, number: int, seconds: float) -> str:
+def _describe_call(request: Request, number: int, seconds: float) -> str:
     from .._transport.protocol import NAMES
 
     told = errno.errorcode.get(number, str(number)) if number else "ok"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,9 +13,9 @@ from .._symbols.search import aliases, nearest, shared
 from .._symbols.slide import link_address
 from .._symbols.table import LOOKUPS
 from .._typing import Any, Final
-from . import output
-from .missing import Missing, missing
-from .question import Question, addresses, answers, shown, understood
+from . import render
+from .missing import Missing, explain_missing
+from .question import Question, find_answers, parse_addresses, parse_line, shorten
 
 STYLES: Final = ("address", "dim", "dim", "name", "dim", "dim", "dim", "", "")
 BLOCK: Final = 4096
@@ -46,9 +45,9 @@ class Sheet(ABC):
         self._slide = link_slide(table)
         self._typed = table.has_prototypes
         self._aliases_of = lru_cache(_KEPT)(lambda symbol: aliases(table, symbol))
-        self._told = 0
+        self._asked = 0
         self._shared: frozenset[int] | None = None
-        self._kept: dict[int, Any] = {0: None}
+        self._parts: dict[int, Any] = {0: None}
 
     def add(self, asked: Question, line: int | None = None) -> None:
         """Print all answers to a question, or that there is none.
@@ -57,38 +56,38 @@ class Sheet(ABC):
         answer on stdout in any case.
         """
         none = True
-        for symbol, offset in answers(self.table, asked):
+        for symbol, offset in find_answers(self.table, asked):
             none = False
-            self._answer(asked, line, symbol, offset)
+            self._print_answer(asked, line, symbol, offset)
         if none:
-            self._no_answer(asked, line, *self._missing(asked, line))
+            self._print_no_answer(asked, line, *self._explain(asked, line))
 
     def add_lines(self, texts: Sequence[str], line: int) -> None:
         """Print the answers to lines of standard input; ``line`` is the number of the first.
 
         Consecutive addresses in known symbols are answered together, any other line by itself::
 
-            0xffffffff81000010    _within()
+            0xffffffff81000010    _print_addresses()
             0xffffffff81000020    the same call
             schedule              add()
-            0xffffffff81000030    _within()
+            0xffffffff81000030    _print_addresses()
         """
-        starts = addresses(texts)
-        kept = self._common(starts)
+        starts = parse_addresses(texts)
+        kept = self._parts_of(starts)
         first = 0
         for place in [*(place for place, each in enumerate(kept) if each is None), len(texts)]:
             alike = slice(first, place)
             if first < place:
-                self._within(texts[alike], line + first, starts[alike], kept[alike])
+                self._print_addresses(texts[alike], line + first, starts[alike], kept[alike])
             if place < len(texts):
-                self.add(understood(texts[place]), line + place)
+                self.add(parse_line(texts[place]), line + place)
             first = place + 1
 
     def flush(self) -> None:
         """Print all that was added, so that a waiting reader has it."""
         sys.stdout.flush()
 
-    def _common(self, starts: Sequence[int | None]) -> list[Any]:
+    def _parts_of(self, starts: Sequence[int | None]) -> list[Any]:
         """Return for each address the part of the answer that its whole symbol shares.
 
         None if it has no symbol, or if more than the offset distinguishes the answers. A part
@@ -96,40 +95,40 @@ class Sheet(ABC):
         """
         found = iter(self.table.numbers_of([start for start in starts if start is not None]))
         numbers = [0 if start is None else next(found) for start in starts]
-        fresh = sorted(set(numbers).difference(self._kept))
-        self._told += len(fresh)
+        fresh = sorted(set(numbers).difference(self._parts))
+        self._asked += len(fresh)
         for number, symbol in zip(fresh, self.table.several(fresh)):
             alike = symbol.module != "bpf" or self.table.program(symbol) is None
-            self._kept[number] = self._commonly(symbol) if alike else None
-        return [self._kept[number] for number in numbers]
+            self._parts[number] = self._make_part(symbol) if alike else None
+        return [self._parts[number] for number in numbers]
 
     @abstractmethod
-    def _commonly(self, symbol: Symbol) -> Any:
+    def _make_part(self, symbol: Symbol) -> Any:
         """Make the part of the answer that all addresses in a symbol share."""
 
     @abstractmethod
-    def _within(
+    def _print_addresses(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
     ) -> None:
         """Print the answers to addresses, each in the symbol whose part is in ``kept``."""
 
     @abstractmethod
-    def _answer(
+    def _print_answer(
         self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
     ) -> None:
         """Print one answer to a question."""
 
     @abstractmethod
-    def _no_answer(
+    def _print_no_answer(
         self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
     ) -> None:
         """Print that there is no answer, and the symbols before and after, if asked."""
 
-    def _missing(
+    def _explain(
         self, asked: Question, line: int | None
     ) -> tuple[Missing, list[Symbol | None]]:
         if asked.text or line is None:
-            told = missing(self.table, asked, self._hints > 0)
+            told = explain_missing(self.table, asked, self._hints > 0)
             self._hints -= told.name is not None
             self.complete = False
         else:  # an empty line asks nothing
@@ -144,8 +143,8 @@ class Sheet(ABC):
         After many calls, addresses with several symbols are found first; others are not
         searched.
         """
-        self._told += 1
-        if self._shared is None and self._told >= LOOKUPS:
+        self._asked += 1
+        if self._shared is None and self._asked >= LOOKUPS:
             self._shared = shared(self.table)
         if self._shared is not None and symbol.address not in self._shared:
             return []
@@ -170,50 +169,50 @@ class AnswerRows(Sheet):
 
     def flush(self) -> None:
         """Print all that was added, so that a waiting reader has it."""
-        output.columns(self._columns, STYLES)
+        render.columns(self._columns, STYLES)
         self._columns = [[] for _ in STYLES]
         super().flush()
 
-    def _commonly(self, symbol: Symbol) -> _Named:
+    def _make_part(self, symbol: Symbol) -> _Named:
         name, size = word(self.table.printed(symbol)), f"{symbol.size:#x}"
         return symbol.address, name, size, *self._cells(symbol)
 
-    def _within(
+    def _print_addresses(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[_Named]
     ) -> None:
         begins, names, sizes, *cells = zip(*kept)
         rows = zip(names, starts, begins, sizes)
         places = [f"{name}+{start - begin:#x}/{size}" for name, start, begin, size in rows]
-        self._add(starts, places, cells, [""] * len(places))
+        self._add_rows(starts, places, cells, [""] * len(places))
 
-    def _answer(
+    def _print_answer(
         self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
     ) -> None:
         place = word(symbol.name)
         if offset is not None:
             place = f"{word(self.table.printed(symbol))}+{offset:#x}/{symbol.size:#x}"
-        self._place(symbol, place, offset or 0)
+        self._add_row(symbol, place, offset or 0)
 
-    def _no_answer(
+    def _print_no_answer(
         self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
     ) -> None:
         if told.sentence:
-            output.complain(told.sentence)
+            render.complain(told.sentence)
         if line is not None:
-            row = (NONE, "?", "?", shown(asked.text), "", "", "", "", "")
-            self._put(*([cell] for cell in row))
+            row = (NONE, "?", "?", shorten(asked.text), "", "", "", "", "")
+            self._add_columns(*([cell] for cell in row))
         for side, symbol in zip(_SIDES, near):
             if symbol is not None:
                 away = (asked.start or 0) - symbol.address
                 into = f"+{away:#x}/{symbol.size:#x}" if away >= 0 else f"-{-away:#x}"
-                self._place(symbol, f"nearest {side}: {word(symbol.name)}{into}", away)
+                self._add_row(symbol, f"nearest {side}: {word(symbol.name)}{into}", away)
 
-    def _place(self, symbol: Symbol, place: str, offset: int) -> None:
+    def _add_row(self, symbol: Symbol, place: str, offset: int) -> None:
         program = programs.words(self.table, symbol, offset)
         cells = [[cell] for cell in self._cells(symbol)]
-        self._add([symbol.address + offset], [place], cells, [program])
+        self._add_rows([symbol.address + offset], [place], cells, [program])
 
-    def _add(
+    def _add_rows(
         self,
         starts: Sequence[int],
         places: Sequence[str],
@@ -227,9 +226,11 @@ class AnswerRows(Sheet):
             "" if slide is None else f"link {start - slide:#x}"
             for start, slide in zip(starts, slides)
         ]
-        self._put(shown, letters, sizes, places, sections, links, others, prototypes, told)
+        self._add_columns(
+            shown, letters, sizes, places, sections, links, others, prototypes, told
+        )
 
-    def _put(self, *columns: Sequence[str]) -> None:
+    def _add_columns(self, *columns: Sequence[str]) -> None:
         """Add a cell of each of ``columns`` to each row, and print all whole blocks."""
         for mine, more in zip(self._columns, columns):
             mine.extend(more)
@@ -245,7 +246,7 @@ class AnswerRows(Sheet):
         others = self._aliases(symbol)
         return (
             symbol.letter or "?",
-            output.size(symbol),
+            render.symbol_size(symbol),
             self._section(symbol.section or self._nowhere),
             slide or None,
             _listed(others) if others else "",
@@ -270,10 +271,10 @@ def _listed(others: Sequence[str]) -> str:
 class Records(Sheet):
     """Answers as JSON objects."""
 
-    def _commonly(self, symbol: Symbol) -> tuple[int, str]:
-        return symbol.address, json.dumps(self._named(symbol, 0))[1:-1]
+    def _make_part(self, symbol: Symbol) -> tuple[int, str]:
+        return symbol.address, render.json_of(self._named(symbol, 0))[1:-1]
 
-    def _within(
+    def _print_addresses(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
     ) -> None:
         # An address has no characters that JSON escapes.
@@ -285,7 +286,7 @@ class Records(Sheet):
         ]
         sys.stdout.write("".join(records))
 
-    def _answer(
+    def _print_answer(
         self, asked: Question, line: int | None, symbol: Symbol, offset: int | None
     ) -> None:
         if offset is None:
@@ -293,7 +294,7 @@ class Records(Sheet):
         else:
             self._print(asked, line, {**self._named(symbol, offset), "offset": offset})
 
-    def _no_answer(
+    def _print_no_answer(
         self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
     ) -> None:
         record: dict[str, Any] = {"name": None}
@@ -323,7 +324,7 @@ class Records(Sheet):
     def _record(self, symbol: Symbol, offset: int) -> dict[str, Any]:
         linked = link_address(symbol, self._slide)
         return {
-            **output.record(symbol),
+            **render.symbol_record(symbol),
             "link_address": None if linked is None else f"{linked:#x}",
             "aliases": self._aliases(symbol),
             **({"prototype": self.table.prototype(symbol)} if self._typed else {}),
@@ -332,4 +333,4 @@ class Records(Sheet):
 
     def _print(self, asked: Question, line: int | None, record: dict[str, Any]) -> None:
         query = {"query": asked.text} if line is None else {"query": asked.text, "line": line}
-        print(json.dumps({**query, **record}))
+        render.show_json({**query, **record})

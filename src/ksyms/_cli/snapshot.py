@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
-from .._typing import TYPE_CHECKING, Any, Final
-from . import output
+from .._typing import TYPE_CHECKING, Any, Final, TypedDict
+from . import render
+from .arguments import add_verbose
 from .source import add_elf_source, add_source, take_snapshot
 
 if TYPE_CHECKING:
@@ -28,6 +27,17 @@ examples:
   ksyms snapshot --layout freebsd --kernel kernel --module if_em.ko@0xffffffff82a00000"""
 
 
+class SnapshotRecord(TypedDict):
+    """What was written; the driver's layout has no note, which tells modules and build."""
+
+    file: str
+    symbols: int
+    modules: int | None
+    release: str | None
+    build_id: str | None
+    bytes: int
+
+
 def add(commands: Any) -> None:
     """Add the command to the parser's ``commands``."""
     parser = commands.add_parser(
@@ -43,13 +53,13 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help=f"where to write it, - for stdout (default: {DEFAULT_OUTPUT}, {PORTABLE_OUTPUT})",
     )
-    parser.add_argument("--json", action="store_true", help="say what was written as JSON")
+    parser.add_argument("--json", action="store_true", help="describe what was written as JSON")
     parser.add_argument(
         "--debug-dir",
         metavar="DIR",
         action="append",
         default=[],
-        help="look here too for a vmlinux and .ko files, which have exact sizes",
+        help="a further directory with a vmlinux or .ko files, which have exact sizes",
     )
     parser.add_argument(
         "--layout",
@@ -58,16 +68,19 @@ def add(commands: Any) -> None:
         help="linux: for this system's tools; freebsd: what FreeBSD's /dev/ksyms gives",
     )
     parser.add_argument(
-        "--btf", action="store_true", help="with the kernel's types: functions' prototypes"
+        "--btf",
+        action="store_true",
+        help="include the kernel's types (BTF), for prototypes of functions",
     )
     parser.add_argument(
         "--portable",
         action="store_true",
-        help="as small as can be, to send: packed by zstd; info, lookup and zstd -d take it",
+        help="packed by zstd, to send; info, lookup and zstd -d take it",
     )
     source = parser.add_mutually_exclusive_group()
     add_source(source)
     add_elf_source(parser, source)
+    add_verbose(parser)
     parser.set_defaults(run=run, wrong=parser.error)
 
 
@@ -85,19 +98,10 @@ def run(options: argparse.Namespace) -> bool:
         options.output = PORTABLE_OUTPUT if options.portable else DEFAULT_OUTPUT
     snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
     data = _packed(snapshot) if options.portable else snapshot.image
-    if not output.write(options.output, data):
+    if not render.write(options.output, data):
         return True
-    facts = _facts(snapshot, options.output) | {"bytes": len(data)}
-    if options.json:
-        print(json.dumps(facts))
-        return True
-    counts = [f"{facts['symbols']} symbols", f"{facts['bytes']} bytes"]
-    if facts["modules"] is None:
-        counts.append("as FreeBSD's driver lays them out")
-    else:
-        counts.insert(1, f"{facts['modules']} modules")
-        counts.append(f"of {facts['release'] or 'an unknown release'}")
-    output.line(f"{options.output}: {', '.join(counts)}")
+    facts = record(snapshot, options.output, len(data))
+    render.show(facts, options.json, _print)
     return True
 
 
@@ -108,12 +112,24 @@ def _packed(snapshot: Snapshot) -> memoryview:
         return memoryview(snapshot.portable(progress.advance))
 
 
-def _facts(snapshot: Snapshot, file: str) -> dict[str, Any]:
-    note = snapshot.facts  # None in the driver's layout
+def record(snapshot: Snapshot, file: str, length: int) -> SnapshotRecord:
+    """Return what was written to ``file``: ``length`` bytes."""
+    note = snapshot.facts
     return {
         "file": file,
         "symbols": snapshot.symbols,
         "modules": sum(f["kind"] == "module" for f in note["files"]) if note else None,
         "release": note["release"] if note else None,
         "build_id": note["build_id"] if note else None,
+        "bytes": length,
     }
+
+
+def _print(facts: SnapshotRecord) -> None:
+    counts = [f"{facts['symbols']} symbols", f"{facts['bytes']} bytes"]
+    if facts["modules"] is None:
+        counts.append("as FreeBSD's driver lays them out")
+    else:
+        counts.insert(1, f"{facts['modules']} modules")
+        counts.append(f"of {facts['release'] or 'an unknown release'}")
+    render.line(f"{facts['file']}: {', '.join(counts)}")

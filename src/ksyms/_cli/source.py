@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from .._sources import KALLSYMS, KERNEL, ROOT, Input
 from .._typing import TYPE_CHECKING, Final
-from .stopping import mortal
+from .stopping import killable
 
 if TYPE_CHECKING:
     import argparse
@@ -54,13 +55,13 @@ def add_elf_source(
         metavar="FILE@ADDRESS",
         action="append",
         default=[],
-        type=module_file,
-        help="with --kernel: a module's ELF file and where it was loaded to; or, of an "
+        type=parse_module_file,
+        help="with --kernel: a module's ELF file and where it was load_file to; or, of an "
         "object file, FILE@.text=ADDRESS,.data=ADDRESS...",
     )
 
 
-def module_file(text: str) -> ModuleFile:
+def parse_module_file(text: str) -> ModuleFile:
     """Parse FILE@ADDRESS or FILE@SECTION=ADDRESS,...
 
     Raises:
@@ -82,19 +83,19 @@ def module_file(text: str) -> ModuleFile:
     return ModuleFile(path, None, sections)
 
 
-def load_source(options: argparse.Namespace, lasts: bool = False) -> SymbolTable:
+def load_named(options: argparse.Namespace, lasts: bool = False) -> SymbolTable:
     """Load the file that ``--from`` names, or take a snapshot of the kernel.
 
-    ``lasts`` is passed to :func:`loaded`.
+    ``lasts`` is passed to :func:`load_file`.
     """
     from .._symbols import load
 
     if options.file is not None:
-        return loaded(options.file, lasts)
+        return load_file(options.file, lasts)
     return load(take_snapshot(options).image)
 
 
-def loaded(path: str, lasts: bool = False) -> SymbolTable:
+def load_file(path: str, lasts: bool = False) -> SymbolTable:
     """Load the file at ``path``; a signal kills the process while a stopped server holds it.
 
     If the command ``lasts`` as long as its input does, a file of at most :data:`_COPIED` bytes
@@ -102,10 +103,10 @@ def loaded(path: str, lasts: bool = False) -> SymbolTable:
     """
     from .._symbols import load
 
-    return mortal(lambda: load(path, copy=lasts and _size(path) <= _COPIED))
+    return killable(lambda: load(path, copy=lasts and _file_size(path) <= _COPIED))
 
 
-def _size(path: str) -> int:
+def _file_size(path: str) -> int:
     try:
         return os.stat(path).st_size
     except (OSError, ValueError):
@@ -122,18 +123,29 @@ def take_snapshot(
     ``debug`` is passed to :class:`Linker`; None infers all sizes.
     """
     _keep_memory()
-    from .._linker import Linker
-    from .._snapshot import take
+    from .._snapshot import take_chosen
     from .progress import Progress
 
     with Progress("reading symbols") as progress:
-        if getattr(options, "kernel", None) is not None:
-            from .._snapshot.kernel_file import take_kernel
+        path, argument = _named_source(options)
+        given = Input(
+            path,
+            argument,
+            modules=getattr(options, "module", ()),
+            debug=debug,
+            btf=getattr(options, "btf", False),
+            progress=progress.advance,
+        )
+        return take_chosen(given, layout)
 
-            return take_kernel(options.kernel, options.module, layout, progress.advance)
-        btf = getattr(options, "btf", False)
-        with Linker(options.root, options.kallsyms, progress.advance, debug, btf) as linker:
-            return take(linker, layout)
+
+def _named_source(options: argparse.Namespace) -> tuple[str, str]:
+    """Return the path of the source that a user named, and the argument."""
+    if getattr(options, "kernel", None) is not None:
+        return options.kernel, KERNEL
+    if options.kallsyms is not None:
+        return options.kallsyms, KALLSYMS
+    return options.root, ROOT
 
 
 def _keep_memory() -> None:

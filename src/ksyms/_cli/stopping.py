@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def mortal(call: Callable[[], T]) -> T:
+def killable(call: Callable[[], T]) -> T:
     """Return ``call()``, during which a signal kills the process at once.
 
     A process that waits for a stopped FUSE server is woken by a fatal signal only, not by one
@@ -50,7 +50,7 @@ class Stop:
         for number in _SIGNALS:
             if (before := signal.getsignal(number)) is not signal.SIG_IGN:
                 self._before[number] = before
-                signal.signal(number, self._note)
+                signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,7 +61,7 @@ class Stop:
         if self._number:
             raise SystemExit(128 + self._number)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         self._number = number
         self._restore()
         os.write(self._signalled, b"\0")

@@ -18,6 +18,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from .._errors import DecodeError
+from .._log import decided
 from .._symbols import SymbolTable
 from . import forms
 from .address_map import AddressMap, Within
@@ -262,6 +263,7 @@ class Belief:
         if (self.state, self.boot, self._why) != (state, boot, why):
             line = line or self._now
             self.changes.append(Change(self._section, line, event, state, boot, why))
+            decided("line %d: %s", line, state.value)  # the event can quote an address
         self.state, self.boot, self._why = state, boot, why
 
     def _begin_section(self) -> None:

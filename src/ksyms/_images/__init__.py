@@ -11,6 +11,7 @@ import re
 import stat
 
 from .._errors import ImageError
+from .._log import decided
 from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -59,9 +60,13 @@ def files_of(data: bytes | mmap.mmap, label: str) -> dict[str, bytes]:
     try:
         for kernel in kernels(bytes(data)):
             try:
-                return _files(kernel, find_tables(kernel.data))
+                tables = find_tables(kernel.data)
             except MissingError as error:
                 seen.append(_said(kernel, str(error)))
+                decided("%s has no kernel there: %s", label, seen[-1])
+                continue
+            decided("%s has a kernel: %s", label, _said(kernel, "it has kallsyms"))
+            return _files(kernel, tables)
     except DamagedError as error:
         raise _unread(label, str(error)) from None
     except ImportError as error:

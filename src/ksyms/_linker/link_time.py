@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .._log import decided
 from .._typing import Final, NamedTuple
 from .root import LARGE, Root
 
@@ -47,4 +48,6 @@ def read_link_time(root: Root, release: str | None, now: dict[str, int]) -> Link
         slides = {now[b] - there[b] for b in known}
         if len(slides) == 1 and {"_text", "_stext", "_etext"} <= set(known):
             return LinkTime(there["_text"], there["_stext"], f"/{name}")
+        if data is not None:
+            decided("/%s is not of this kernel, by %d boundaries", name, len(known))
     return None

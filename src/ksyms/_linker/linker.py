@@ -39,8 +39,8 @@ class Linker:
             None to infer all sizes from the text.
         btf: True to read the kernel's and the modules' BTF too.
         data: the contents of the text or the archive, if they have been read already and cannot
-            be read again, as from a pipe; or the files that a kernel's image stands for, by
-            their names (:mod:`~.._images`).
+            be read again, as from a pipe.
+        files: the files that a kernel's image stands for, by their names (:mod:`~.._images`).
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.
@@ -62,9 +62,10 @@ class Linker:
         progress: Callable[[int], None] | None = None,
         debug: tuple[str, ...] | None = (),
         btf: bool = False,
-        data: bytes | dict[str, bytes] | None = None,
+        data: bytes | None = None,
+        files: dict[str, bytes] | None = None,
     ) -> None:
-        self.root = Root(root, kallsyms, data)
+        self.root = Root(root, kallsyms, data, files)
         self.btf = btf
         self.progress = progress
         self.debug = debug
@@ -169,6 +170,9 @@ class Linker:
         raw = self._raw_files.read(reading)
         later = self.generation()
         return assemble(raw, reading.text, later, self.root, self._exact_sizes)
+
+    def tables(self, reading: Reading) -> None:
+        """Return None: a text has no ELF tables, which the driver's layout copies."""
 
     @cached_property
     def _raw_files(self) -> RawFileReader:

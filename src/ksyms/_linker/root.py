@@ -44,8 +44,9 @@ class Root:
         kallsyms: the path of a kallsyms text alone; then there is no root, and all other files
             are absent.
         data: the contents of the text or the archive, if they have been read already. An
-            archive that comes through a pipe is read here, once. Or the files that a kernel's
-            image at ``path`` stands for, by their names (:mod:`~.._images`).
+            archive that comes through a pipe is read here, once.
+        files: the files that a kernel's image at ``path`` stands for, by their names
+            (:mod:`~.._images`).
 
     Raises:
         SourceError: ``path`` is neither a directory nor such an archive.
@@ -55,7 +56,8 @@ class Root:
         self,
         path: str,
         kallsyms: str | None = None,
-        data: bytes | dict[str, bytes] | None = None,
+        data: bytes | None = None,
+        files: dict[str, bytes] | None = None,
     ) -> None:
         self.path = path
         self.kallsyms = os.path.join(path, _KALLSYMS) if kallsyms is None else kallsyms
@@ -69,12 +71,12 @@ class Root:
         """True if the running kernel prints the text."""
         self.saved: int | None = None
         """The time when ``ksyms collect`` saved the files, in seconds since 1970, if known."""
-        self.linked = isinstance(data, dict)
+        self.linked = files is not None
         """True if the addresses are those that the kernel was linked for."""
         self._text: bytes | None = None
         """The contents of a text that cannot be read again."""
-        if isinstance(data, dict):
-            self._archive = _image(data)
+        if files is not None:
+            self._archive = _image(files)
             return
         self._text = data
         if self.alone or os.path.isdir(path):

@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from .._device import Policy
-from .._linker import AccessRule, Linker
+from .._linker import AccessRule
 from .._snapshot import Latest, Snapshot
+from .._sources.kernel_files import open_kernel_files
 from .._threads import begin
 from .._transport import Backing, Channel, Gate, Operations, Readers, serve
 from .lifecycle import Lifecycle
@@ -60,7 +61,7 @@ class Server(ABC):
 
         The first snapshot is taken here, so that a missing permission is reported at once.
         """
-        latest = Latest(stack.enter_context(Linker()), self._kept)
+        latest = Latest(stack.enter_context(open_kernel_files()), self._kept)
         latest.get()
         return latest
 

@@ -1,6 +1,6 @@
 """Snapshots: one consistent, immutable ELF image of all linker files."""
 
 from .latest import Latest
-from .snapshot import Snapshot, take
+from .snapshot import Snapshot, take, take_chosen
 
-__all__ = ["Latest", "Snapshot", "take"]
+__all__ = ["Latest", "Snapshot", "take", "take_chosen"]

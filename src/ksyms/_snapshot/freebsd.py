@@ -18,13 +18,12 @@ from .._elf import Ehdr, Format, Phdr, Shdr
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import FileTables, LinkerFile
-from .._linker.elf_files import ElfLinker, ElfReading
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .emitter import Emitter
 from .symtab import file_sections_and_sizes
 
 if TYPE_CHECKING:
-    from .snapshot import Reading, Source
+    from .._sources.source import Reading, Source
 
 BLOCK: Final = 256
 """The number of symbols that are copied at once (``SYMBLKSZ``)."""
@@ -56,8 +55,9 @@ class FreebsdSizes(NamedTuple):
 
 def gather(source: Source[Reading], reading: Reading) -> FileTables:
     """Return the tables to copy: those of ELF files, or tables made from a text."""
-    if isinstance(source, ElfLinker) and isinstance(reading, ElfReading):
-        return source.tables(reading)
+    tables = source.tables(reading)
+    if tables is not None:
+        return tables
     files = source.files(reading)
     made = zip(files.files, file_sections_and_sizes(files.files))
     return FileTables(

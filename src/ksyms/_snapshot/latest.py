@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from .._linker import Generation, Linker
+from .._log import decided
 from .._typing import TYPE_CHECKING
 from .snapshot import Snapshot, take_reading
 
@@ -70,6 +71,9 @@ class Latest(Generic[Kept]):
             return kept
 
     def _unmoved(self) -> Kept | None:
-        if self._last is None or self._linker.moved(self._last[1]):
+        if self._last is None:
+            return None
+        if moved := self._linker.moved(self._last[1]):
+            decided("the shared snapshot is of the past: %s", ", ".join(moved))
             return None
         return self._last[0]

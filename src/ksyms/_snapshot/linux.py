@@ -23,7 +23,7 @@ from .symtab import write_symbols
 
 if TYPE_CHECKING:
     from .._note.facts import NoteFacts
-    from .snapshot import Reading, Source
+    from .._sources.source import Reading, Source
 
 _NO_NAME: Final = b"\0"
 """The first byte of every string table (gABI, "String Table")."""

@@ -10,7 +10,10 @@ from typing import Protocol, TypeVar
 from .. import _portable
 from .._errors import KsymsError, LayoutError, MovedError
 from .._linker import TRIES
+from .._log import decided
 from .._output import write_whole
+from .._sources import choose_source
+from .._sources.source import Reading, Source
 from .._typing import TYPE_CHECKING, Final
 from .emitter import Emitter, ResidueError
 
@@ -18,35 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .._linker import Files, Generation
+    from .._linker import Generation
     from .._note.facts import NoteFacts
-
-Reading = TypeVar("Reading")
-
-
-class Source(Protocol[Reading]):
-    """A source of linker files: a kernel's text files, or ELF files on disk.
-
-    A ``Reading`` is the state that the source read when a try started: the text of kallsyms, or
-    the times and sizes of ELF files.
-    """
-
-    @property
-    def remedy(self) -> str:
-        """Advice for a user whose files keep moving, in one sentence."""
-
-    @property
-    def reads_late(self) -> bool:
-        """True if tables are read during the copy pass; else all was read before it."""
-
-    def read(self) -> Reading:
-        """Read what must be of one moment; a try starts with it."""
-
-    def moved(self, reading: Reading, /) -> list[str]:
-        """Return the changes since ``reading``, in words; empty if there are none."""
-
-    def files(self, reading: Reading, /) -> Files:
-        """Return the linker files, each with its regions."""
+    from .._sources import Input
 
 
 class _Moment(Protocol):
@@ -142,6 +119,17 @@ class Snapshot:
         write_whole(os.fspath(path), self.image)
 
 
+def take_chosen(given: Input, layout: str = "linux") -> Snapshot:
+    """Take a snapshot, as :func:`take` does, of what a user named.
+
+    Raises:
+        SourceError: it cannot be opened.
+        ImageError: it is no source of symbols.
+    """
+    with choose_source(given).open(given) as source:
+        return take(source, layout)
+
+
 def take(source: Source[Reading], layout: str = "linux") -> Snapshot:
     """Take a snapshot of ``source``'s files, all of one generation.
 
@@ -165,7 +153,9 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
     if layout not in LAYOUTS:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
     moved: list[str] = []
-    for _ in range(TRIES):
+    for number in range(1, TRIES + 1):
+        if moved:
+            decided("try %d of %d: moved: %s", number - 1, TRIES, ", ".join(moved))
         reading = source.read()
         moved = source.moved(reading)
         if moved:
@@ -188,6 +178,8 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
             if not moved:
                 raise
         if not moved:
+            if snapshot.facts is not None:
+                _log_facts(snapshot.facts)
             return snapshot, reading
 
     raise MovedError(
@@ -195,6 +187,19 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
         f"{', '.join(moved)}.",
         source.remedy,
     )
+
+
+def _log_facts(facts: NoteFacts) -> None:
+    """Log which files the facts and the sizes are from, and why others were not used."""
+    decided("the kernel is %s, for %s", facts["release"], facts["machine"])
+    decided("addresses at link time are from %s", facts["link_time"]["source"] or "nowhere")
+    for file in facts["files"]:
+        if file.get("debug"):
+            decided("exact sizes of %s are from %s", file["name"], file["debug"])
+    for path, why in facts["refused"].items():
+        decided("%s gives no exact sizes: %s", path, why)
+    for name, why in facts["absent"].items():
+        decided("%s was not read: %s", name, why)
 
 
 def _lay_out(source: Source[Reading], reading: Reading, layout: str) -> Snapshot:

@@ -1,6 +1,6 @@
 """Symbols read from any ELF image: address to symbol, name to symbols."""
 
-from .inputs import load, told_by
+from .inputs import load
 from .slide import link_slide, slide_between
 from .symbol import Symbol, is_mark
 from .table import SymbolTable
@@ -12,5 +12,4 @@ __all__ = [
     "link_slide",
     "load",
     "slide_between",
-    "told_by",
 ]

@@ -1,6 +1,7 @@
-r"""The output of commands: aligned columns and lines for people, and whole files.
+r"""The output of commands: tables and lines for people, JSON for programs, whole files.
 
-All output for people passes here, where bytes that a terminal would obey or hide are escaped
+A command makes a record; :func:`show` prints it as JSON, or has it printed in tables. All
+output for people passes here, where bytes that a terminal would obey or hide are escaped
 (``_printable``). Two blanks separate columns. No cell, line or message has two blanks together,
 or one at an end: such blanks are written ``\x20``.
 """
@@ -9,16 +10,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from .._printable import blanks_shown, printable
 from .._typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
     from .._symbols import Symbol
 
-STYLES = {"name": "bold", "address": "cyan", "bad": "yellow", "dim": "dim"}
-"""The rich style of each style of a column."""
+    Record = TypeVar("Record", bound=Mapping[str, object])
+
+STYLES: Final = {"name": 1, "address": 36, "bad": 33, "dim": 2}
+"""The SGR parameter of each style of a column (ECMA-48, 8.3.117): bold, cyan, yellow, faint."""
 NUMBER: Final = "number"
 """The style of a column that is aligned to the right."""
 _EDGE: Final = "|"
@@ -46,10 +52,9 @@ def columns(
         for column, width, pad in zip(cells, widths, pads)
         if width
     ]
-    styles = [style for style, width in zip(styles, widths) if width]
-    if _coloured():
-        _print_coloured(zip(*padded), styles, indent)
-        return
+    if _has_colour():
+        codes = [STYLES.get(style) for style, width in zip(styles, widths) if width]
+        padded = [_coloured(column, code) for column, code in zip(padded, codes)]
     margin = " " * indent
     lines = [margin + line.rstrip() for line in map("  ".join, zip(*padded))]
     print("\n".join(lines))
@@ -87,17 +92,42 @@ def write(path: str, data: memoryview) -> bool:
     return False
 
 
-def heading(text: str) -> None:
-    """Print a line above a table."""
-    table([[text]], ["name"])
+def part(title: str, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+    """Print a table under a title, after an empty line; nothing if it has no rows."""
+    if rows:
+        print()
+        table([[title]], ["name"])
+        table(rows, styles, indent=2)
 
 
-def size(symbol: Symbol) -> str:
+def show(
+    record: Record, as_json: bool, rows: Callable[[Record], None], indent: int | None = None
+) -> None:
+    """Print a command's record: as JSON, with ``indent``, or by ``rows`` for people."""
+    if as_json:
+        show_json(record, indent)
+    else:
+        rows(record)
+
+
+def show_json(record: Mapping[str, object], indent: int | None = None) -> None:
+    """Print a record as a JSON object."""
+    print(json_of(record, indent))
+
+
+def json_of(record: Mapping[str, object], indent: int | None = None) -> str:
+    """Return a record as a JSON object, in ASCII."""
+    import json
+
+    return json.dumps(record, indent=indent)
+
+
+def symbol_size(symbol: Symbol) -> str:
     """Return a symbol's size in bytes, with ~ before it if it was inferred."""
     return f"{symbol.size}" if symbol.exact or not symbol.size else f"~{symbol.size}"
 
 
-def record(symbol: Symbol) -> dict[str, Any]:
+def symbol_record(symbol: Symbol) -> dict[str, Any]:
     """Return a symbol as a JSON record, with its address in hexadecimal."""
     return {**symbol._asdict(), "address": f"{symbol.address:#x}"}
 
@@ -112,19 +142,18 @@ def _shown(column: Sequence[str]) -> Sequence[str]:
     return [blanks_shown(printable(cell)) for cell in column]
 
 
-def _coloured() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+def _has_colour() -> bool:
+    """Return True if stdout is a terminal with colours that the user has not turned off."""
+    terminal = os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return terminal and "NO_COLOR" not in os.environ and sys.stdout.isatty()
 
 
-def _print_coloured(rows: Iterable[Sequence[str]], styles: Sequence[str], indent: int) -> None:
-    # Imported here, so that a lookup whose output is piped does not wait for it.
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    for row in rows:
-        line = Text(" " * indent)
-        for cell, style in zip(row, styles):
-            line.append(cell + "  ", STYLES.get(style, ""))
-        line.rstrip()
-        console.print(line, soft_wrap=True)
+def _coloured(column: Sequence[str], code: int | None) -> list[str]:
+    """Return padded cells with their colour, which is no part of the blanks behind them."""
+    if code is None:
+        return [*column]
+    bare = [cell.strip() for cell in column]
+    return [
+        cell.replace(text, f"\x1b[{code}m{text}\x1b[m") if text else cell
+        for cell, text in zip(column, bare)
+    ]

@@ -1,0 +1,45 @@
+"""The protocol of all sources of linker files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .._linker import Files, FileTables
+
+Reading = TypeVar("Reading")
+
+
+class Source(Protocol[Reading]):
+    """A source of linker files: a kernel's text files, or ELF files on disk.
+
+    A ``Reading`` is the state that the source read when a try started: the text of kallsyms, or
+    the times and sizes of ELF files. Only the source itself looks into it. A source is a
+    context manager, which closes what it holds open.
+    """
+
+    @property
+    def remedy(self) -> str:
+        """Advice for a user whose files keep moving, in one sentence."""
+
+    @property
+    def reads_late(self) -> bool:
+        """True if tables are read during the copy pass; else all was read before it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self) -> Reading:
+        """Read what must be of one moment; a try starts with it."""
+
+    def moved(self, reading: Reading, /) -> list[str]:
+        """Return the changes since ``reading``, in words; empty if there are none."""
+
+    def files(self, reading: Reading, /) -> Files:
+        """Return the linker files, each with its regions."""
+
+    def tables(self, reading: Reading, /) -> FileTables | None:
+        """Return the symbol tables that the files have; None if they are made of a text."""
