@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .. import _byte_gather as byte_gather
+from .._byte_gather import U8, U64, Index, Mask, Windows
 from .._typing import Final, NamedTuple
-from . import byte_gather
-from .byte_gather import U8, U64, Index, Mask, Windows
 from .reader_thread import PAD
 
 NEWLINE: Final = 10

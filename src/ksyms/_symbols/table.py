@@ -1001,6 +1001,11 @@ class SymbolTable(Sequence[Symbol]):
 
         return rules(self.release)
 
+    @property
+    def shortens_names(self) -> bool:
+        """True if the kernel prints some names without their ends (:meth:`printed`)."""
+        return self._is_lto
+
     @cached_property
     def _is_lto(self) -> bool:
         from .printed import is_lto
