@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ksyms
-from ksyms._linker import byte_gather
+from ksyms import _byte_gather as byte_gather
 from ksyms._linker.generation import Generation
 from ksyms._linker.kallsyms_lines import PAIRS
 from ksyms._linker.reader_thread import ReaderThread

@@ -6,8 +6,8 @@ import re
 from binascii import unhexlify
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property, partial
 from itertools import accumulate, compress
 from operator import add, not_
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -37,11 +37,12 @@ from .contexts import Contexts
 from .forms import Annotation, Style, Tells, text_of
 from .hints import Pairs
 from .names import SymbolNames
-from .repeats import Repeats
+from .repeats import Made, Repeats, counted
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
 from .users import ACROSS, BEHIND, hidden, is_in
+from .usual import NOT_IN, Usual, UsualFrames, way_of, ways_of
 
 if TYPE_CHECKING:
     from .._errors import DecodeError
@@ -68,7 +69,7 @@ _IGNORED: Final = 100
 """Words of users that are kept for ``--explain``, in a text of any length."""
 _BLANK: Final = -42
 """The index of the blank before a module's build-id, 40 digits and a bracket."""
-_OPENED: Final = {opener[-2:] for opener in forms.OPENERS} | {b"3C", b"0x"}
+_OPENED: Final = forms.OPENED
 CLOSED: Final = frozenset((b"", b">", b">]", b"]", b")", b"&gt;", b"&gt;]"))
 """The bytes that close most addresses without a name."""
 _USUAL: Final = 1 << 12
@@ -76,7 +77,7 @@ _HEX: Final = [b"%x" % number for number in range(_USUAL)]
 """Offsets as they are written, of those that most are."""
 _TELLING: Final = (b"+", b" T _", b" (/", b" ([kernel", *forms.OPENERS)
 """One of these, or what is between a name and its address, is in what tells its boot."""
-_ACROSS: Final = frozenset((*HINTS, LINKED_IN, *LAYOUT_HINTS, *forms.PAIR_HINTS, *ACROSS))
+_ACROSS: Final = (*HINTS, LINKED_IN, *LAYOUT_HINTS, *forms.PAIR_HINTS, *ACROSS)
 """One of these is in a text whose lines are to be read together."""
 _FEW: Final = 16
 """With so many places in a block only what is around them is looked at for users' words."""
@@ -120,6 +121,21 @@ Named = tuple[int, re.Match[bytes]]
 """A name with an offset and without an address: where it is in a text, and its match."""
 
 
+class _Counts(NamedTuple):
+    """How many addresses have a symbol, how many of the kernel's, and which agree anew.
+
+    ``modules`` is True if one agrees that lies in a module.
+    """
+
+    named: int = 0
+    inside: int = 0
+    agreed: Collection[int] = ()
+    modules: bool = False
+
+
+_NO_COUNTS: Final = _Counts()
+
+
 class SplitText(NamedTuple):
     """A part of a text, split at its addresses.
 
@@ -161,20 +177,21 @@ class Decoder:
         self._ids = table.build_ids
         self._numbers = table.numbers
         self._digits = digits = self.map.digits
-        self._usual = forms.addresses(digits, self.map.first, False)
         self.pattern = forms.addresses(digits, self.map.first_in_capitals)
-        """The pattern of addresses in a text, in capitals too; :meth:`read` is quicker."""
+        """The pattern of addresses in a text, in capitals too."""
+        self._patterns: dict[bool, re.Pattern[bytes]] = {}
         self._capitals = self.map.first.upper()
         self._stretches = Stretches(digits, not self.map.telling)
         self._before = b""
         self._tagged = False
         self._answers: dict[Key, bytes] = {}
-        self._agreed: set[Key] = set()
+        self._agreed = set[int]()
+        """Addresses with the right name, each in a way that it is written (:func:`way_of`)."""
         self._boot: Boot | None = None
         self._modules = 0
         self.unknown: dict[str, set[bytes]] = {}
         """Addresses that cannot be known, by the reason; of each a hundred thousand or so."""
-        self._decoded = Repeats(self, self._with_names)
+        self._decoded = Repeats(self, self._with_names, self._decode_usual)
         self._named_only = Repeats(self, self._with_names_only)
         self.ignored: list[tuple[int, str]] = []
         """Lines, by number, and what stands there of a kernel in words that a user chose."""
@@ -203,6 +220,53 @@ class Decoder:
     def decode(self, text: bytes) -> bytes:
         """Give ``text``, which ends where no frame does, with names."""
         return b"\n".join(self._decoded.lines(text))
+
+    def _decode_usual(self, text: bytes) -> Made[bytes] | None:
+        """Decode lines that stand alone: their usual frames at once, and then what is left.
+
+        None if they change what is believed of the boot.
+        """
+        boot = self.belief.boot
+        if boot is None or self.belief.is_doubted or not self._may_be_usual(text):
+            return self._decoded.make_alone(text)
+        found = self._usual_frames.find(text, boot)
+        lines = b"\n".join([text[begin:end] for begin, end in found.left])
+        block = self.read(lines, alone=True)
+        parts = self.parts_of_some(block, self._count(text, found, boot))
+        if parts is None:
+            return None
+        named, places = self._usual_frames.with_names(text, found)
+        out, at = list[bytes](), 0
+        for (begin, end), line in zip(places, self._with_names(block, parts)):
+            out += [named[at:begin], line]
+            at = end
+        return Made(b"".join([*out, named[at:]]).split(b"\n"), counted(block))
+
+    def _may_be_usual(self, text: bytes) -> bool:
+        """Return whether a block has nothing that needs the table of forms for all of it."""
+        return not Pairs(text).any((self._capitals, *NOT_IN))
+
+    def _count(self, text: bytes, found: Usual, boot: Boot) -> _Counts:
+        """Count the usual frames of a block, and remember which agree."""
+        self._remember(boot)
+        inside = int(found.inside.sum())
+        told = bool((found.fits & ~found.inside & found.sized).any())
+        return _Counts(len(found.begins), inside, ways_of(text, found) - self._agreed, told)
+
+    def _annotated(self, seldom: bool) -> re.Pattern[bytes]:
+        """Return the pattern of addresses and annotations; ``seldom``, of all there are.
+
+        Each takes a tenth of a command's start to compile, so it is made when it is needed.
+        """
+        pattern = self._patterns.get(seldom)
+        if pattern is None:
+            first = self.map.first_in_capitals if seldom else self.map.first
+            pattern = self._patterns[seldom] = forms.annotated(self._digits, first, seldom)
+        return pattern
+
+    @cached_property
+    def _usual_frames(self) -> UsualFrames:
+        return UsualFrames(self.names, self.map.first)
 
     def _with_names(self, block: SplitText, parts: Parts) -> list[bytes]:
         """Give the lines of a block with names."""
@@ -352,7 +416,7 @@ class Decoder:
         """
         pairs = Pairs(text)
         seldom = pairs.any((self._capitals, *forms.LONG))
-        pieces = (self.pattern if seldom else self._usual).split(text)
+        pieces = self._annotated(seldom).split(text)
         told: dict[int, Key] = {}
         if len(pieces) > 1 or not self.map.telling:
             if spans := self._stretches.find(text, pairs):
@@ -484,13 +548,20 @@ class Decoder:
         self.linked_in |= linked_in(block.text)
         return self._counted(block, *self._divide(self.belief, block))
 
-    def parts_of_some(self, block: SplitText) -> Parts | None:
+    def parts_of_some(self, block: SplitText, usual: _Counts = _NO_COUNTS) -> Parts | None:
         """Do the same of some lines of a block; None if they change what is believed.
 
         What they are among counts then: :meth:`parts_by_news` is to be asked for all.
+        ``usual`` counts the usual frames in the other lines.
         """
-        quiet = self._quiet(self.belief, block)
-        return None if quiet is None else self._counted(block, *quiet)
+        quiet = self._quiet(self.belief, block, usual)
+        if quiet is None:
+            return None
+        self._agreed.update(usual.agreed)
+        if quiet[1].boot.own:
+            self.belief.modules_told |= usual.modules
+            self._modules += usual.named - usual.inside
+        return self._counted(block, *quiet)
 
     def parts_by_news(self, block: SplitText) -> Parts:
         """Divide a block that changes what is believed."""
@@ -536,16 +607,17 @@ class Decoder:
                     found.words[at] = _as_it_was(key, self._digits)
                     found.left.add(at)
 
-    def _quiet(self, belief: Belief, block: SplitText) -> tuple[list[BootRange], Found] | None:
+    def _quiet(
+        self, belief: Belief, block: SplitText, usual: _Counts = _NO_COUNTS
+    ) -> tuple[list[BootRange], Found] | None:
         """Find a block's one part and its addresses; None if it changes the belief."""
         boot = belief.boot
         # What cannot be known in a boot is said, so on a trial only its own one is tried.
         if boot is None or not (belief is self.belief or boot.own) or belief.news(block.said):
             return None
-        if len(self._answers) + len(self._agreed) > _KEPT:
-            self._forget()
+        self._remember(boot)
         found = self._find(block.keys, block.pieces[1::2], boot)
-        agreed, is_evidence = len(found.agreed), block.contexts.is_evidence
+        agreed, is_evidence = len(found.agreed) + len(usual.agreed), block.contexts.is_evidence
         if agreed and not belief.settled:
             if block.contexts.are_alone:
                 return None
@@ -554,9 +626,10 @@ class Decoder:
             return None
         for key in block.contexts.unsaid:  # elsewhere it may be evidence
             self._answers.pop(key, None)
-            self._agreed.discard(key)
-        counts = found.named, found.inside, agreed
-        return [belief.part(0, len(block.keys), *counts)], found
+            self._agreed.discard(way_of(key, self._digits))
+        counts = found.named + usual.named, found.inside + usual.inside, agreed
+        part = belief.part(0, len(block.keys) + usual.named, *counts)
+        return [part._replace(end=len(block.keys))], found
 
     def _divide(self, belief: Belief, block: SplitText) -> tuple[list[BootRange], Found | None]:
         """Divide a block; where its addresses lie too if it changes nothing of the belief."""
@@ -612,18 +685,17 @@ class Decoder:
             found.words[:] = map(add, found.words, wholes)
             for at, word in zip(hard, kept):
                 found.words[at] = word
-        if found.boot is not self._boot:
-            self._boot = found.boot
-            self._forget()
+        self._remember(found.boot)
         keys = [found.keys[at] for at in hard]
         found.fits[:] = fits = [
             has and key.endswith((names[at], wholes[at]))
             for at, key, has in zip(hard, keys, known[found.hard].tolist())
         ]
-        agreed = set(compress(keys, fits)) - self._agreed
-        self._agreed |= agreed
-        found.agreed.extend(agreed)
         digits = self._digits
+        agreed = {way_of(key, digits): key for key in set(compress(keys, fits))}
+        fresh = agreed.keys() - self._agreed
+        self._agreed |= fresh
+        found.agreed.extend([agreed[way] for way in fresh])
         for at, key in compress(zip(hard, keys), map(not_, fits)):
             if key[digits:] == _UNKNOWN and known[at]:
                 found.words[at] = key[:digits] + names[at]
@@ -632,6 +704,12 @@ class Decoder:
                     number = int(found.numbers[at]) if known[at] else NOBODY
                     self._answers[key] = self._make_answer(found, key, number, offsets[at])
                 found.words[at] = self._answers[key]
+
+    def _remember(self, boot: Boot) -> None:
+        """Forget the answers of another boot, or too many."""
+        if boot is not self._boot or len(self._answers) + len(self._agreed) > _KEPT:
+            self._boot = boot
+            self._forget()
 
     def _forget(self) -> None:
         """Forget the answers, which are a boot's, and which keys agreed with it."""

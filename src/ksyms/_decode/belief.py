@@ -295,7 +295,12 @@ class Belief:
     @property
     def held(self) -> Held:
         """All that names depend on. While it stays the same, equal lines get equal names."""
-        return self.state, self.boot, self._why, self._misfits > self._fits
+        return self.state, self.boot, self._why, self.is_doubted
+
+    @property
+    def is_doubted(self) -> bool:
+        """True if more names contradict the file's build than fit it."""
+        return self._misfits > self._fits
 
     @property
     def settled(self) -> bool:

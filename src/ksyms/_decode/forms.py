@@ -32,7 +32,7 @@ _MORE: Final = rb"(?:>|\\u003[eE]|&gt;)"
 _CLOSING: Final = _COLOUR + rb"{0,4}(?:" + _MORE + rb"\]?|[\])])?" + _COLOUR + rb"{0,4}"
 _SUFFIX: Final = rb"_(?:\[[kij]\]|k\b)"
 """The suffix of a kernel's frame in the stacks of flame graphs (profile -a of bcc)."""
-_BEHIND: Final = rb"[ :>\])\x1b\\\t{&/.=-]"
+BEHIND: Final = b" :>])\x1b\\\t{&/.=-"
 """The characters that can begin an annotation. It is quickest to test for these first."""
 # "ADDRESS is NAME" is printed by "%px is %pS".
 _GAP: Final = rb"(?:[ \t:]{1,3}|=20| is )" + _COLOUR + rb"{0,4}(?:\? )?\(?"
@@ -262,7 +262,7 @@ _CLOSED: Final = re.compile(_CLOSING)
 
 
 def parse_annotation(rest: bytes) -> Annotation:
-    """Parse an annotation that :func:`addresses` found, or a name marked by :data:`BEFORE`."""
+    """Parse an annotation that :func:`annotated` found, or a name marked by :data:`BEFORE`."""
     rest = rest.removeprefix(BEFORE)
     match = _CLOSED.match(rest)
     assert match is not None
@@ -370,27 +370,35 @@ LONG: Final = (b"(inlined)", b"::")
 _LONG: Final = ("an inlined function", "a name that perf demangled")
 
 
-@cache
-def addresses(digits: int, first: bytes, long: bool = True) -> re.Pattern[bytes]:
-    """Return the pattern of a kernel address and its annotation, if any, as group 1.
-
-    An address has ``digits`` hexadecimal digits and may have 0x before it. ``first`` matches
-    its first digits: one for each character or bracket expression in it. ``long`` is True if
-    one of :data:`LONG` is in the text.
-    """
+def _address(digits: int, first: bytes) -> bytes:
+    """Return the pattern of a kernel address, which may have 0x before it."""
     rest = digits - len(re.sub(rb"\[[^\]]*\]", b"0", first))
-    address = first + rb"[0-9a-fA-F]{%d}" % rest
-
     behind = rb".{%d}" % digits
     after = [rb"(?<![\w@]" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
     after += [_opens(behind), _opens(rb"0[xX]" + behind)]
-    before = rb"(?:" + rb"|".join(after) + rb")"
-
-    annotation = rb"(?:(?!" + _BEHIND + rb")|" + _annotation(long) + rb")"
     ends = rb"(?!(?!" + _SUFFIX + rb")\w)"
-    return re.compile(
-        rb"(" + address + ends + before + annotation + rb")", re.MULTILINE | re.DOTALL
-    )
+    return first + rb"[0-9a-fA-F]{%d}" % rest + ends + rb"(?:" + rb"|".join(after) + rb")"
+
+
+@cache
+def addresses(digits: int, first: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of a kernel address, without its annotation.
+
+    An address has ``digits`` hexadecimal digits and may have 0x before it. ``first`` matches
+    its first digits: one for each character or bracket expression in it.
+    """
+    return re.compile(_address(digits, first), re.DOTALL)
+
+
+@cache
+def annotated(digits: int, first: bytes, long: bool) -> re.Pattern[bytes]:
+    """Return the pattern of :func:`addresses` with an annotation, if any, as group 1.
+
+    ``long`` is True if one of :data:`LONG` is in the text.
+    """
+    annotation = rb"(?:(?![" + re.escape(BEHIND) + rb"])|" + _annotation(long) + rb")"
+    pattern = rb"(" + _address(digits, first) + annotation + rb")"
+    return re.compile(pattern, re.MULTILINE | re.DOTALL)
 
 
 # The letter that ends a colour does not begin a name. The test that fails most comes first.
@@ -468,6 +476,13 @@ OPENERS: Final = {
     b" = ": b"",
 }
 """The text between a name and its address, and the text that then closes the address."""
+OPENED: Final = {opener[-2:] for opener in OPENERS} | {b"3C", b"0x"}
+"""The two bytes before an address that a name may stand before."""
+IS_NAME: Final = re.compile(rb"[A-Za-z_.$][\w.$@]*")
+"""A name, but for those with ``::``."""
+LONGEST_NAME: Final = 512
+IS_TAIL: Final = re.compile(rb"/0x[0-9a-f]+(?: \[(?!kernel\])[\w-]+\])?")
+"""A size, and the module, as they stand behind a name with its offset."""
 _FTRACE: Final = re.compile(rb"(?:(?<= )|(?<=<-))" + NAME + rb"$")
 _ALONE: Final = {
     **dict.fromkeys((b" <", b" \\u003c", b" &lt;"), _FTRACE),

@@ -25,7 +25,7 @@ class SymbolNames:
     """The symbols of ``table`` by address and by name, and the words that texts get."""
 
     def __init__(self, table: SymbolTable) -> None:
-        self._table = table
+        self.table = table
         self._called: dict[str, list[Symbol]] = {}
         self.listed = listed(table)
         self._values = table.rows["st_value"].astype(np.uint64)
@@ -53,7 +53,7 @@ class SymbolNames:
 
     def at(self, address: int) -> Symbol | None:
         """Return the symbol at ``address``, an address of the file; None if there is none."""
-        return self._table.lookup(address)
+        return self.table.lookup(address)
 
     def offsets(self, addresses: U64, numbers: Index) -> U64:
         """Return the offset of each of ``addresses`` in the symbol of its number, in bytes.
@@ -68,17 +68,21 @@ class SymbolNames:
     def _fill(self, numbers: Index) -> None:
         """Fill ``heads``, ``tails`` and ``kernel`` for ``numbers``, in which each is once."""
         self._filled[numbers] = True
-        names, sizes, modules = self._table.briefly(numbers)
+        names, sizes, modules = self.table.briefly(numbers)
 
         self.kernel[numbers] = [module is None for module in modules]
 
-        printed = self._table.printed_name
+        printed = self.table.printed_name
         # A name without a dot or a dollar sign is printed unchanged.
         words = _words([n if b"." not in n and b"$" not in n else printed(n) for n in names])
         self.heads[numbers] = (b" " + b"+0x\0 ".join(words) + b"+0x").split(b"\0")
 
         known = self._tails.get
         self.tails[numbers] = [known(key) or self._tail(*key) for key in zip(sizes, modules)]
+
+    def tail(self, size: int, module: str | None) -> bytes:
+        """Return what stands behind an offset: ``/0xf0 [xfs]``, or ``/0xf0``."""
+        return self._tails.get((size, module)) or self._tail(size, module)
 
     def _tail(self, size: int, module: str | None) -> bytes:
         """Return and keep the text behind an offset: ``/0xf0 [xfs]``, or ``/0xf0``."""
@@ -93,13 +97,13 @@ class SymbolNames:
         if found is None:
             if len(self._called) > _KEPT:
                 self._called.clear()
-            found = [s for s in self._table.said(name) if s.section is not None]
+            found = [s for s in self.table.said(name) if s.section is not None]
             self._called[name] = found
         return found
 
     def printed(self, symbol: Symbol) -> str:
         """Return a symbol's name as the kernel prints it, possibly shortened, as one word."""
-        return word(self._table.printed(symbol))
+        return word(self.table.printed(symbol))
 
     def module(self, symbol: Symbol) -> str | None:
         """Return the module that traces print behind ``symbol``; None for the kernel's own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from .annotate import Decoder, Parts, SplitText
@@ -21,8 +21,18 @@ _SELDOM: Final = 8
 """The cache is used no longer if fewer than one line in ``_SELDOM`` is a repeated one."""
 
 
+class Made(NamedTuple, Generic[_Made]):
+    """The results for lines that were decoded by themselves.
+
+    ``counted`` are the lines with names that are counted each time.
+    """
+
+    lines: list[_Made]
+    counted: list[bytes]
+
+
 class Repeats(Generic[_Made]):
-    """A cache of the results of ``make`` for the lines of a text.
+    """A cache of the results for the lines of a text.
 
     A line is kept only if its result depends on nothing but the line and the belief. Lines with
     evidence are read together with the lines around them, and names without addresses are
@@ -31,13 +41,19 @@ class Repeats(Generic[_Made]):
     Args:
         decoder: the text's decoder.
         make: returns a result for each line of a block; lines are separated by line feeds.
+        make_alone: returns the same of lines that do not follow each other, or None if they
+            change what is believed.
     """
 
     def __init__(
-        self, decoder: Decoder, make: Callable[[SplitText, Parts], list[_Made]]
+        self,
+        decoder: Decoder,
+        make: Callable[[SplitText, Parts], list[_Made]],
+        make_alone: Callable[[bytes], Made[_Made] | None] | None = None,
     ) -> None:
         self._decoder = decoder
         self._make = make
+        self._make_alone = make_alone or self.make_alone
         self._known: dict[bytes, _Made] = {}
         self._held: Held | None = None
         """The belief for which the lines were kept."""
@@ -52,15 +68,25 @@ class Repeats(Generic[_Made]):
     def _lines(self, text: bytes) -> list[_Made]:
         """Return the results from the cache, and decode the other lines as one block.
 
-        The whole block is decoded, without the cache, if lines seldom repeat, or if its lines
-        cannot be decoded one by one.
+        The block is decoded as a whole if its lines cannot be decoded one by one. If lines
+        seldom repeat, none is looked for in the cache.
         """
         decoder = self._decoder
-        if self._is_varied or not decoder.has_single_lines(text):
+        if not decoder.has_single_lines(text):
             block = decoder.read(text)
             return self._make(block, decoder.parts(block))
 
-        if self._held != decoder.belief.held or len(self._known) > _KEPT:
+        line = decoder.belief.line
+        made = self._by_itself(text) if self._is_varied else self._kept(text)
+        if made is None:
+            block = decoder.read(text)
+            return self._make(block, decoder.parts_by_news(block))
+        decoder.belief.line = line + len(made) - 1
+        return made
+
+    def _kept(self, text: bytes) -> list[_Made] | None:
+        """Return the results from the cache, and keep those of other lines."""
+        if self._held != self._decoder.belief.held or len(self._known) > _KEPT:
             self._known = {}
 
         lines = text.split(b"\n")
@@ -68,32 +94,39 @@ class Repeats(Generic[_Made]):
         fresh = [line for line, one in zip(lines, made) if one is None]
         self._seen += len(lines)
         self._fresh += len(fresh)
+        if not fresh:
+            return [one for one in made if one is not None]
 
-        new: list[_Made] = []
-        if fresh:
-            block = decoder.read(b"\n".join(fresh), alone=True)
-            parts = decoder.parts_of_some(block)
-            if parts is None:
-                block = decoder.read(text)
-                return self._make(block, decoder.parts_by_news(block))
-            new = self._make(block, parts)
-            self._keep(block, fresh, new)
-
-        decoder.belief.line += len(lines) - max(len(fresh), 1)
-
-        rest = iter(new)
+        new = self._make_alone(b"\n".join(fresh))
+        if new is None:
+            return None
+        self._held = self._decoder.belief.held
+        self._known.update(zip(fresh, new.lines))
+        for one in new.counted:
+            self._known.pop(one, None)
+        rest = iter(new.lines)
         return [next(rest) if one is None else one for one in made]
+
+    def _by_itself(self, text: bytes) -> list[_Made] | None:
+        made = self._make_alone(text)
+        return made and made.lines
 
     @property
     def _is_varied(self) -> bool:
         """True if too few lines are repeated for the cache to help."""
         return self._seen > _TRIED and _SELDOM * (self._seen - self._fresh) < self._seen
 
-    def _keep(self, block: SplitText, lines: list[bytes], made: list[_Made]) -> None:
-        """Keep the results of lines, except of those whose names are counted each time."""
-        self._held = self._decoder.belief.held
-        self._known.update(zip(lines, made))
-        if block.named:
-            ends = list(accumulate([len(line) + 1 for line in lines]))
-            for place, _ in block.named:
-                self._known.pop(lines[bisect_right(ends, place)], None)
+    def make_alone(self, text: bytes) -> Made[_Made] | None:
+        """Return the results for lines that do not follow each other."""
+        block = self._decoder.read(text, alone=True)
+        parts = self._decoder.parts_of_some(block)
+        return None if parts is None else Made(self._make(block, parts), counted(block))
+
+
+def counted(block: SplitText) -> list[bytes]:
+    """Return the lines of a block that have names without addresses."""
+    if not block.named:
+        return []
+    lines = block.text.split(b"\n")
+    ends = list(accumulate([len(line) + 1 for line in lines]))
+    return [lines[bisect_right(ends, place)] for place, _ in block.named]

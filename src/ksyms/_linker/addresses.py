@@ -7,7 +7,7 @@ import numpy as np
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from .arrays import U64, Mask
+    from .._arrays import U64, Mask
     from .files import Region
 
 PAGE: Final = 4096

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._arrays import I8, I32, U64, Mask
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .addresses import PAGE, page_end, page_start
-from .arrays import I8, I32, U64, Mask
 from .files import Region
 from .kinds import TEXT, first_after, last_before
 

@@ -14,7 +14,7 @@ from .bpf_programs import BpfFunction
 from .syscall import system_call
 
 if TYPE_CHECKING:
-    from .arrays import U64
+    from .._arrays import U64
 
 # asm/unistd.h of each machine.
 _BPF: Final = {

@@ -9,11 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from .._arrays import I64, U8, U32, U64, Mask
 from .._elf import ElfFile, Note, Shdr, build_id, find_symtab, parse_notes
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._typing import TYPE_CHECKING, Final, NamedTuple
-from .arrays import I64, U8, U32, U64, Mask
 from .elf_table import (
     ElfTable,
     ModuleFile,

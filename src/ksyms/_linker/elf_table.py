@@ -10,12 +10,12 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from .._arrays import I64, U8, U32, U64, Mask
 from .._compressed import COMPRESSED, contents
 from .._elf import ElfFile, FileData, Format, Shdr, find_symtab, read_image
 from .._elf import constants as elf
 from .._errors import ImageError, SourceError, unreadable
 from .._typing import Final, NamedTuple
-from .arrays import I64, U8, U32, U64, Mask
 
 Rows = npt.NDArray[np.void]
 State = tuple[int, ...]

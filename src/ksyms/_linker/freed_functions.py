@@ -20,7 +20,7 @@ from .init_sections import in_freed_init
 from .modules import Module
 
 if TYPE_CHECKING:
-    from .arrays import U8, U64, Mask
+    from .._arrays import U8, U64, Mask
 
 _REMEMBERED: Final = ord("T")
 """The letter with which kallsyms lists the functions that ftrace remembers."""

@@ -9,7 +9,7 @@ from .files import Role
 from .modules import Module, Sections
 
 if TYPE_CHECKING:
-    from .arrays import U64, Mask
+    from .._arrays import U64, Mask
     from .files import Symbols
 
 

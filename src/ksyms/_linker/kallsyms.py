@@ -15,11 +15,11 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from .. import _byte_gather as byte_gather
+from .._arrays import U8, U32, U64, Index, Mask
 from .._errors import KallsymsError
 from .._note import PFX_PREFIX
 from .._typing import Final, NamedTuple
-from . import byte_gather
-from .arrays import U8, U32, U64, Index, Mask
 from .generation import Generation
 from .kallsyms_lines import (
     NEWLINE,

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .. import _byte_gather as byte_gather
+from .._arrays import U8, U64, Index, Mask
+from .._byte_gather import Windows
 from .._typing import Final, NamedTuple
-from . import byte_gather
-from .arrays import U8, U64, Index, Mask
-from .byte_gather import Windows
 from .reader_thread import PAD
 
 NEWLINE: Final = 10

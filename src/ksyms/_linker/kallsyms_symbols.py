@@ -6,6 +6,7 @@ from bisect import bisect_left
 
 import numpy as np
 
+from .._arrays import I64, U8, U32, Index
 from .._elf.constants import (
     STB_GLOBAL,
     STB_LOCAL,
@@ -16,7 +17,6 @@ from .._elf.constants import (
     st_info,
 )
 from .._typing import Final
-from .arrays import I64, U8, U32, Index
 from .files import Role, Symbols, all_name
 from .kallsyms import Kallsyms
 

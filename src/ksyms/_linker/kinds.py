@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._arrays import I8, I32, U64, Index, Mask
 from .._typing import TYPE_CHECKING, Final
-from .arrays import I8, I32, U64, Index, Mask
 
 if TYPE_CHECKING:
     from .files import Kind

@@ -10,7 +10,7 @@ import numpy as np
 from .._typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .arrays import U8, U32, U64, Index, Mask
+    from .._arrays import U8, U32, U64, Index, Mask
 
 _STARTS_LABEL: Final = np.array([chr(c) in "$.L" for c in range(256)])
 """True for the bytes with which the names of labels start."""

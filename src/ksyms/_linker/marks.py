@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._arrays import I8, I32, U64, Index, Mask
 from .._typing import TYPE_CHECKING, NamedTuple
 from .addresses import within
 from .allocations import after_text, doubtful_labels, near_the_mark_before, on_fresh_pages
-from .arrays import I8, I32, U64, Index, Mask
 from .files import KERNEL_ID
 from .kinds import (
     DATA,

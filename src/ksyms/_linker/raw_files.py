@@ -29,7 +29,7 @@ from .region_input import RegionInput
 from .roles import module_roles
 
 if TYPE_CHECKING:
-    from .arrays import Mask
+    from .._arrays import Mask
     from .debug_files import DebugSymbols
     from .reading import Reading
     from .root import Root

@@ -10,7 +10,7 @@ from .files import KERNEL_ID
 from .modules import PSEUDO, Module, Sections
 
 if TYPE_CHECKING:
-    from .arrays import U8, U64
+    from .._arrays import U8, U64
 
 
 class RegionInput(NamedTuple):

@@ -29,7 +29,7 @@ from .kinds import KINDS
 from .marks import Marks, find_marks
 
 if TYPE_CHECKING:
-    from .arrays import Mask
+    from .._arrays import Mask
     from .files import Kind
     from .region_input import RegionInput
 

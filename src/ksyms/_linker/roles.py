@@ -21,7 +21,7 @@ from .init_sections import in_freed_init
 from .modules import Module
 
 if TYPE_CHECKING:
-    from .arrays import U8
+    from .._arrays import U8
     from .files import Lists, Region
 
 _STATIC_DATA: Final = b"bdr"

@@ -59,7 +59,10 @@ class Buckets:
 
         steps = np.arange(_ROW, dtype=np.uint32) << np.uint32(_STEP)
         rows = (pages[full][:, None] + steps[None, :]).ravel()
-        whole, begin = (np.searchsorted(starts, at, "right") for at in (pages, rows))
+        whole = np.searchsorted(starts, pages, "right")
+        # How many spans start at a row's step or before it, by a count of those at each step.
+        later = np.searchsorted(rows, starts)
+        begin = np.cumsum(np.bincount(later, minlength=len(rows))[: len(rows)])
         self._table = np.concatenate([whole, begin]).astype(np.int32)
         self._row = np.arange(_PAGES)
         self._row[full] = _PAGES + np.arange(len(full)) * _ROW

@@ -531,3 +531,8 @@ class SymbolTable(Sequence[Symbol]):
         from .programs import read_programs
 
         return read_programs(self._file.facts)
+
+    @property
+    def shortens_names(self) -> bool:
+        """True if the kernel prints some names without their ends (:meth:`printed`)."""
+        return self._by_name.is_lto

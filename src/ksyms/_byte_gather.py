@@ -18,13 +18,12 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Final
-from .arrays import U8, Index, Mask
-from .reader_thread import PAD
+from ._arrays import U8, Index, Mask
+from ._typing import Final
 
 Windows = npt.NDArray[np.void]
 
-WINDOW: Final = PAD
+WINDOW: Final = 48
 """Bytes of a window: 99 of 100 names have fewer."""
 _MASKS: Final = np.tri(WINDOW + 1, WINDOW, -1, np.uint8).view("<u8") * np.uint64(0xFF)
 """``_MASKS[n]`` keeps the first n bytes of a window, as six words: with n = 3
@@ -34,6 +33,17 @@ _MASKS: Final = np.tri(WINDOW + 1, WINDOW, -1, np.uint8).view("<u8") * np.uint64
 def windows_of(text: U8) -> Windows:
     """Return the window that starts at each byte of ``text``, but for the last 47 bytes."""
     return np.ndarray((len(text) - WINDOW + 1,), f"V{WINDOW}", text, strides=(1,))
+
+
+def joined(text: Windows, starts: Index, length: Index) -> U8:
+    """Return the ``length`` bytes at each of ``starts``, one string behind the other."""
+    windows = -(-length // WINDOW)
+    first = np.cumsum(windows) - windows
+    within = (np.arange(int(windows.sum())) - first.repeat(windows)) * WINDOW
+    begins = np.cumsum(length) - length
+    out = np.empty(int(length.sum()) + WINDOW, np.uint8)
+    windows_of(out)[begins.repeat(windows) + within] = text[starts.repeat(windows) + within]
+    return out[:-WINDOW]
 
 
 def equal_strings(text: Windows, a: Index, b: Index, length: Index) -> Mask:
