@@ -56,7 +56,7 @@ BEGINS = re.compile(r"[A-Z][a-z]*[ :]|\[<|[a-z_]+\+0x")
 ANNOTATION = re.compile(
     rb" ?[({<]?:?(?:[\w-]+:)?[A-Za-z_.$][\w.$@:]*\+(?:0x[0-9a-fA-F]+|\d+)(?:/0x[0-9a-fA-F]+)?"
     rb"(?: \[[\w.-]+(?: [0-9a-f]+)?\])?[)}>]?|\[unknown\]"
-    rb"|(?<=[0-9a-fA-F]{8})(?: in|[:=])? ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
+    rb"|(?<=[0-9a-fA-F]{8})(?: in|[:=])? ?[({<]?[A-Za-z_.$][\w.$@]*+(?!\+)[)}>]?"
 )
 """What decode puts into a text or takes away; tests/forms says where."""
 NAMED = re.compile(rb"[\w.$@]+\+(?:0x)?[0-9a-f]+")
