@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from .._note.facts import NoteFacts
     from .btf import Btf
     from .buckets import Buckets
     from .names import NameHashes
@@ -61,6 +62,9 @@ SECTIONS: Final = 1 << 8
 
 This is of an ELF file that is no snapshot. For more sections the spans are made.
 """
+_FACTS_KEPT: Final = 1 << 20
+"""Bytes of a note whose facts are kept: a thousand modules have less. Read, they take ten times
+as many, so those of a large one are read anew each time."""
 _SCANS: Final = 4
 """The number of single searches of a table that take as long as one pass over it."""
 _MAPPING: Final = tuple(mark.encode() for mark in MARKS)
@@ -100,6 +104,7 @@ class SymbolTable(Sequence[Symbol]):
             if image.is_called(section, name)
         }
         self._note = self._contents(by_name.get(_note.SECTION))
+        self._facts: NoteFacts | None = None
         count = self._symtab.sh_size // self._row.size
         if len(self._note):
             _note.check(self._note, image.format, image.label)
@@ -176,18 +181,17 @@ class SymbolTable(Sequence[Symbol]):
     def facts(self) -> dict[str, Any]:
         """The contents of ``.note.ksyms`` (docs/format.md); {} for any other ELF file.
 
-        They are read once, so what is in them is not to be changed.
+        Those of a usual size are read once, so what is in them is not to be changed.
 
         Raises:
             NoteError: the note is not whole.
         """
-        return dict(self._facts)
-
-    @cached_property
-    def _facts(self) -> dict[str, Any]:
         if not len(self._note):
             return {}
-        return dict(_note.unpack(self._note, self._image.format, self._image.label))
+        facts = self._facts or _note.unpack(self._note, self._image.format, self._image.label)
+        if len(self._note) <= _FACTS_KEPT:
+            self._facts = facts
+        return dict(facts)
 
     @cached_property
     def release(self) -> str | None:
@@ -236,13 +240,13 @@ class SymbolTable(Sequence[Symbol]):
             NoteError: the note is not whole.
         """
         if len(self._note):
-            return {file["name"]: file["build_id"] for file in self._facts["files"]}
+            return {file["name"]: file["build_id"] for file in self.facts["files"]}
         from .identity import module_of
 
         return {module_of(self._image) or "kernel": self.build_id}
 
     def _fact(self, name: str) -> str | None:
-        found: str | None = self._facts[name]
+        found: str | None = self.facts[name]
         return found
 
     def _places_of(self, name: str) -> list[tuple[int, int]]:
@@ -924,7 +928,7 @@ class SymbolTable(Sequence[Symbol]):
     @cached_property
     def _names_of(self) -> tuple[list[int], list[str | None]]:
         """The offset of each linker file's first name; and the modules, None before them."""
-        files = [file for file in self._facts["files"] if "names" in file]
+        files = [file for file in self.facts["files"] if "names" in file]
         modules = [None if file["kind"] == "kernel" else file["name"] for file in files]
         return [file["names"] for file in files], [None, *modules]
 
@@ -960,7 +964,7 @@ class SymbolTable(Sequence[Symbol]):
     def _programs(self) -> dict[int, Program]:
         from .programs import programs
 
-        return programs(self._facts)
+        return programs(self.facts)
 
     def printed(self, symbol: Symbol) -> str:
         """Return the word that the table's kernel prints for ``symbol``, as by ``%pS``.
