@@ -37,6 +37,8 @@ from variants import (
     tell,
 )
 
+TABLES = 64
+"""Tables whose maps are kept: more than there are machines, and each command loads one."""
 SHARED = 16
 """Cases of one true text."""
 COMMAND = 25
@@ -151,7 +153,7 @@ def share_maps() -> None:
     for name in ("SymbolNames", "AddressMap"):
         made = getattr(annotate, name)
         if isinstance(made, type):
-            setattr(annotate, name, cache(made))
+            setattr(annotate, name, lru_cache(maxsize=TABLES)(made))
 
 
 def decoded(machine: str, data: bytes, boot: Boot | None) -> tuple[bytes, list[dict[str, Any]]]:
