@@ -240,6 +240,15 @@ def is_within_a_name(lines: list[str], own: list[int]) -> bool:
     return False
 
 
+def by_lines(messages: list[str], own: list[int]) -> tuple[list[str], list[int]]:
+    """The lines of messages, and which of them are those of some messages, of one line each."""
+    lines, found = list[str](), list[int]()
+    for number, message in enumerate(messages):
+        found += [len(lines)] if number in own else []
+        lines += message.splitlines(True)
+    return lines, found
+
+
 def time_of(lines: list[str]) -> str:
     """The time of the first of some lines; nothing where it has none."""
     match = PREFIX.match(lines[0]) if lines else None
@@ -275,11 +284,12 @@ def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
             line = spot.format(c=program, f=broken(words, random), p=random.randint(1, 99999))
         place = random.choice([0, len(lines), *apart(lines)])
         time = time_of(lines[max(place - 1, 0) :]) if place else ""
-        printed = [f"{time}{part}\n" for part in line.split("\n")]
-        more = [*lines[:place], *printed, *lines[place:]]
-        others = [at + len(printed) * (at >= place) for at in own]
-        if not is_within_a_name(more, others):
+        printed = "".join(f"{time}{part}\n" for part in line.split("\n"))
+        more = [*lines[:place], printed, *lines[place:]]
+        others = [at + (at >= place) for at in own]
+        if not is_within_a_name(*by_lines(more, others)):
             lines, own = more, others
+    lines, own = by_lines(lines, own)
     return "".join(lines), own, what
 
 
