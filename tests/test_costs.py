@@ -9,6 +9,7 @@ import bz2
 import cProfile
 import gzip
 import io
+import json
 import lzma
 import os
 import pstats
@@ -25,6 +26,7 @@ import ksyms
 import tars
 from bounded import run
 from command import COMMAND
+from fuzz.files import facts_of, noted
 from ksyms._cli.main import main
 from ksyms._decode.encoded import Encoded
 from tars import END, member
@@ -343,6 +345,16 @@ def test_notes_in_notes(tmp_path: Path) -> None:
     commands = [["info", path], ["snapshot", "--kernel", path, "-o", tmp_path / "out.elf"]]
     for ended in run(commands, path.stat().st_size):
         ended.refused("notes overlap")
+
+
+def test_a_large_note(tmp_path: Path) -> None:
+    """14 MB of short strings take a dozen times as many, and two files not both at once."""
+    path = tmp_path / "large.elf"
+    facts = {**facts_of(), "more": [f"ab{number % 100:02d}" for number in range(2_000_000)]}
+    path.write_bytes(noted(json.dumps(facts, separators=(",", ":")).encode()))
+    size = path.stat().st_size
+    for ended in run([["diff", path, path], ["lookup", "--from", path, "alpha"]], size):
+        assert ended.well().status == 0
 
 
 def saved(root: Path, text: bytes = TEXT) -> Path:

@@ -200,13 +200,21 @@ def test_addresses_of_one_kind_are_not_read_as_another(
         ksyms.load(path)
 
 
-def test_a_count_of_64_bits_is_read_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [40, 300, COUNT])
+@pytest.mark.parametrize(
+    ("version", "order", "byte"),
+    [("2.6.10", "big", 1), ("2.6.10", "little", 4), ("4.6", "little", 4), ("6.4", "little", 7)],
+)
+def test_what_is_beside_a_count_is_zero(
+    version: str, order: str, byte: int, names: int, tmp_path: Path
+) -> None:
+    """Until 4.20 the upper half of a word; since, what aligns the names."""
     places: dict[str, int] = {}
-    data = bytearray(image(LAYOUTS["2.6.10"], 64, "big", COUNT, places))
-    data[places["count"] + 1] = 1
+    data = bytearray(image(LAYOUTS[version], 64, order, names, places))
+    data[places["count"] + byte] = 1
     path = tmp_path / "Image"
     path.write_bytes(bzimage(bytes(data)))
-    with pytest.raises(ksyms.ImageError, match="no names"):
+    with pytest.raises(ksyms.ImageError, match=r"no (?:names|addresses)"):
         ksyms.load(path)
 
 

@@ -37,6 +37,8 @@ from variants import (
     tell,
 )
 
+TABLES = 64
+"""Tables whose maps are kept: more than there are machines, and each command loads one."""
 SHARED = 16
 """Cases of one true text."""
 COMMAND = 25
@@ -56,7 +58,7 @@ BEGINS = re.compile(r"[A-Z][a-z]*[ :]|\[<|[a-z_]+\+0x")
 ANNOTATION = re.compile(
     rb" ?[({<]?:?(?:[\w-]+:)?[A-Za-z_.$][\w.$@:]*\+(?:0x[0-9a-fA-F]+|\d+)(?:/0x[0-9a-fA-F]+)?"
     rb"(?: \[[\w.-]+(?: [0-9a-f]+)?\])?[)}>]?|\[unknown\]"
-    rb"|(?<=[0-9a-fA-F]{8})(?: in|[:=])? ?[({<]?[A-Za-z_.$][\w.$@]*[)}>]?"
+    rb"|(?<=[0-9a-fA-F]{8})(?: in|[:=])? ?[({<]?[A-Za-z_.$][\w.$@]*+(?!\+)[)}>]?"
 )
 """What decode puts into a text or takes away; tests/forms says where."""
 NAMED = re.compile(rb"[\w.$@]+\+(?:0x)?[0-9a-f]+")
@@ -103,8 +105,12 @@ ONCE = "process '"
 would be the end of the first, and all between them the name of a file."""
 FILE = 290
 """Bytes from ``in`` to the end of a file's name at most: NAME_MAX, and what d_path may add."""
-CLOSED = re.compile(r" in (?P<name>.*)\[[0-9a-f]+(?:,[0-9a-f]+)?\+[0-9a-f]+\]")
-"""The kernel's words on the file of a program that crashed (mm/memory.c, print_vma_addr)."""
+OPENED = re.compile(r"\[\d+\][: ].*? in (?=.)")
+"""What the kernel says before the file of a program that crashed."""
+CLOSED = re.compile(r"\[[0-9a-f]+(?:,[0-9a-f]+)?\+[0-9a-f]+\]")
+"""What it says behind it (mm/memory.c, print_vma_addr)."""
+ESCAPED = re.compile(r"\\x[0-9a-f]{2}")
+"""A byte that dmesg does not print as it is; a line feed it does."""
 PROGRAMS = (
     *("Linux version 9", "Kernel Offset: ", "Oops: 0000 [#1]", "---[ end trace", "BUG: "),
     *("WARNING: CPU: 0", "Call Trace:", "RELEASE: 9.9.9", "OSRELEASE=9.9.9", "Not tainted 9.1"),
@@ -147,7 +153,7 @@ def share_maps() -> None:
     for name in ("SymbolNames", "AddressMap"):
         made = getattr(annotate, name)
         if isinstance(made, type):
-            setattr(annotate, name, cache(made))
+            setattr(annotate, name, lru_cache(maxsize=TABLES)(made))
 
 
 def decoded(machine: str, data: bytes, boot: Boot | None) -> tuple[bytes, list[dict[str, Any]]]:
@@ -219,22 +225,41 @@ def is_within_a_name(lines: list[str], own: list[int]) -> bool:
     name is long, and no time parts them (docs/security.md).
     """
     for at, line in enumerate(lines):
-        match = CLOSED.search(line)
-        length = len(line) - match.start("name") if match else FILE
-        for number in range(at + 1, len(lines)):
-            if length >= FILE or time_of(lines[number]) not in ("", time_of(line)):
-                break
-            closed = CLOSED.search(lines[number])
-            near = closed is not None and length + closed.end("name") <= FILE
+        if not (opened := OPENED.search(line)):
+            continue
+        left = FILE
+        for number in range(at, len(lines)):
+            there = ESCAPED.sub(".", lines[number][opened.end() if number == at else 0 :])
+            closed = CLOSED.search(there)
+            near = closed is not None and closed.start() <= left
             if near and {*range(at + 1, number)} & {*own}:
                 return True
-            length += len(lines[number])
+            left -= len(there)
+            if left < 0 or time_of(lines[number + 1 : number + 2]) not in ("", time_of([line])):
+                break
     return False
 
 
-def time_of(line: str) -> str:
-    match = PREFIX.match(line)
+def by_lines(messages: list[str], own: list[int]) -> tuple[list[str], list[int]]:
+    """The lines of messages, and which of them are those of some messages, of one line each."""
+    lines, found = list[str](), list[int]()
+    for number, message in enumerate(messages):
+        found += [len(lines)] if number in own else []
+        lines += message.splitlines(True)
+    return lines, found
+
+
+def time_of(lines: list[str]) -> str:
+    """The time of the first of some lines; nothing where it has none."""
+    match = PREFIX.match(lines[0]) if lines else None
     return match[0] if match else ""
+
+
+def broken(words: str, random: Random) -> str:
+    """A file's name in which words have a line, as dmesg prints it."""
+    before = random.randrange(0, 255 - len(words)) if len(words) < 250 else 0
+    first = random.choice(("\\x01", "x", "\\xe4")) * before
+    return f"{first}\n{words}" + random.choice(("", "\n"))
 
 
 def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
@@ -255,11 +280,16 @@ def attacked(true: TrueText, random: Random) -> tuple[str, list[int], str]:
         if spot.startswith(ONCE):
             spots = tuple(other for other in spots if other != spot)
         line = spot.format(c=program, f=words, p=random.randint(1, 99999))
+        if OPENED.search(line) and random.randrange(3) == 0:
+            line = spot.format(c=program, f=broken(words, random), p=random.randint(1, 99999))
         place = random.choice([0, len(lines), *apart(lines)])
-        line = (time_of(lines[place - 1]) if place else "") + line + "\n"
-        more, others = [*lines[:place], line, *lines[place:]], [n + (n >= place) for n in own]
-        if not is_within_a_name(more, others):
+        time = time_of(lines[max(place - 1, 0) :]) if place else ""
+        printed = "".join(f"{time}{part}\n" for part in line.split("\n"))
+        more = [*lines[:place], printed, *lines[place:]]
+        others = [at + (at >= place) for at in own]
+        if not is_within_a_name(*by_lines(more, others)):
             lines, own = more, others
+    lines, own = by_lines(lines, own)
     return "".join(lines), own, what
 
 

@@ -227,9 +227,11 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
                 budget.spend()
             elif not budget.allows():
                 break
-            count = int(counts[place])
-            for start, counted, bits in _arrangements(low + 4 * place, size, tokens.order):
+            count, here = int(counts[place]), low + 4 * place
+            for start, counted, bits in _arrangements(here, size, tokens.order):
                 if counted < 0 or (size == 8 and tokens.words(data, counted, 1, 8)[0] != count):
+                    continue
+                if data[here + 4 : start].strip(b"\0"):  # padding, or the upper half of a word
                     continue
                 for big in (True, False):
                     walked = _walked(data, start, markers, count, at, big)
