@@ -37,7 +37,7 @@ from .contexts import Contexts
 from .forms import Annotation, Style, Tells, text_of
 from .hints import Pairs
 from .names import SymbolNames
-from .repeats import Made, Repeats, counted
+from .repeats import LineResults, Repeats, counted
 from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
@@ -221,7 +221,7 @@ class Decoder:
         """Give ``text``, which ends where no frame does, with names."""
         return b"\n".join(self._decoded.lines(text))
 
-    def _decode_usual(self, text: bytes) -> Made[bytes] | None:
+    def _decode_usual(self, text: bytes) -> LineResults[bytes] | None:
         """Decode lines that stand alone: their usual frames at once, and then what is left.
 
         None if they change what is believed of the boot.
@@ -240,7 +240,7 @@ class Decoder:
         for (begin, end), line in zip(places, self._with_names(block, parts)):
             out += [named[at:begin], line]
             at = end
-        return Made(b"".join([*out, named[at:]]).split(b"\n"), counted(block))
+        return LineResults(b"".join([*out, named[at:]]).split(b"\n"), counted(block))
 
     def _may_be_usual(self, text: bytes) -> bool:
         """Return whether a block has nothing that needs the table of forms for all of it."""

@@ -21,7 +21,7 @@ _SELDOM: Final = 8
 """The cache is used no longer if fewer than one line in ``_SELDOM`` is a repeated one."""
 
 
-class Made(NamedTuple, Generic[_Made]):
+class LineResults(NamedTuple, Generic[_Made]):
     """The results for lines that were decoded by themselves.
 
     ``counted`` are the lines with names that are counted each time.
@@ -49,7 +49,7 @@ class Repeats(Generic[_Made]):
         self,
         decoder: Decoder,
         make: Callable[[SplitText, Parts], list[_Made]],
-        make_alone: Callable[[bytes], Made[_Made] | None] | None = None,
+        make_alone: Callable[[bytes], LineResults[_Made] | None] | None = None,
     ) -> None:
         self._decoder = decoder
         self._make = make
@@ -116,11 +116,11 @@ class Repeats(Generic[_Made]):
         """True if too few lines are repeated for the cache to help."""
         return self._seen > _TRIED and _SELDOM * (self._seen - self._fresh) < self._seen
 
-    def make_alone(self, text: bytes) -> Made[_Made] | None:
+    def make_alone(self, text: bytes) -> LineResults[_Made] | None:
         """Return the results for lines that do not follow each other."""
         block = self._decoder.read(text, alone=True)
         parts = self._decoder.parts_of_some(block)
-        return None if parts is None else Made(self._make(block, parts), counted(block))
+        return None if parts is None else LineResults(self._make(block, parts), counted(block))
 
 
 def counted(block: SplitText) -> list[bytes]:

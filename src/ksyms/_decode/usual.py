@@ -103,7 +103,7 @@ class Usual(NamedTuple):
         return self._replace(**{name: column[rows] for name, column in columns.items()})
 
 
-class _Addresses(NamedTuple):
+class _AddressColumns(NamedTuple):
     """The addresses of a block: where they begin, 0x before them, and their values.
 
     ``strange`` are the places of what may be addresses in another way.
@@ -167,7 +167,7 @@ class UsualFrames:
         whole = Usual(begins, ends, names, values, offsets, numbers, *masks, left)
         return whole.of(usual & ~is_left)
 
-    def _addresses(self, data: U8, size: int) -> _Addresses:
+    def _addresses(self, data: U8, size: int) -> _AddressColumns:
         """Find the addresses in a text of ``size`` bytes, which zeros follow.
 
         Right before one there is no letter or digit, but for 0x and escapes. What may end an
@@ -195,7 +195,7 @@ class UsualFrames:
         good = (worst < 0x10) & ~_IS_WORD[after]
         digits = digits[good]
         values = (digits[:, ::2] << np.uint8(4) | digits[:, 1::2]).view(">u8").ravel()
-        return _Addresses(begins[good], prefixed[good], values.astype(np.uint64), strange)
+        return _AddressColumns(begins[good], prefixed[good], values.astype(np.uint64), strange)
 
     def _behind(self, data: U8, places: Index, labels: Labels) -> tuple[Index, Index]:
         """Return where the right names at ``places`` end, and where their + is.

@@ -63,7 +63,7 @@ def gather(source: Source[Reading], reading: Reading) -> FileTables:
     return FileTables(
         files.host.format,
         files.host.e_machine,
-        tuple(_Made(file, *columns, files.host.format) for file, columns in made),
+        tuple(_LinkerFileTables(file, *columns, files.host.format) for file, columns in made),
         files.generation,
     )
 
@@ -108,7 +108,7 @@ def copy(tables: FileTables, sizes: FreebsdSizes, out: Emitter) -> None:
     strings.finish()
 
 
-class _Made:
+class _LinkerFileTables:
     """A linker file's tables, made from kallsyms.
 
     Symbol 0 comes first, and a NUL in the strings, as in every ELF file.
