@@ -15,7 +15,7 @@ import pytest
 
 import ksyms
 from conftest import Kernel
-from form import decode
+from form import decode, frames
 from ksyms import Symbol, SymbolTable
 from ksyms._decode import Boot
 from ksyms._decode.names import SymbolNames
@@ -121,6 +121,7 @@ def test_usual_frames_are_decoded_as_by_the_table_of_forms(
     text = "\n".join(lines(symbols, draw, forms, slide)) + "\n"
 
     assert not any(word in text for word in ["FFFF", *map(bytes.decode, NOT_IN)])
+    assert frames(table, text, boot) == frames(table, text + ACROSS, boot)
     mixed, usual = decode(table, text, boot)
     whole, by_forms = decode(table, text + ACROSS, boot)
 

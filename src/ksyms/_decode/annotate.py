@@ -226,21 +226,32 @@ class Decoder:
 
         None if they change what is believed of the boot.
         """
-        boot = self.belief.boot
-        if boot is None or self.belief.is_doubted or not self._may_be_usual(text):
+        found = self.find_usual(text)
+        if found is None:
             return self._decoded.make_alone(text)
-        found = self._usual_frames.find(text, boot)
-        lines = b"\n".join([text[begin:end] for begin, end in found.left])
-        block = self.read(lines, alone=True)
-        parts = self.parts_of_some(block, self._count(text, found, boot))
+        usual, block, parts = found
         if parts is None:
             return None
-        named, places = self._usual_frames.with_names(text, found)
+        named, places = self._usual_frames.with_names(text, usual)
         out, at = list[bytes](), 0
         for (begin, end), line in zip(places, self._with_names(block, parts)):
             out += [named[at:begin], line]
             at = end
         return LineResults(b"".join([*out, named[at:]]).split(b"\n"), counted(block))
+
+    def find_usual(self, text: bytes) -> tuple[Usual, SplitText, Parts | None] | None:
+        """Find the usual frames of lines that stand alone, and divide the lines that are left.
+
+        The parts are None if the lines change what is believed of the boot. All is None if the
+        table of forms must read every line.
+        """
+        boot = self.belief.boot
+        if boot is None or self.belief.is_doubted or not self._may_be_usual(text):
+            return None
+        found = self._usual_frames.find(text, boot)
+        lines = b"\n".join([text[begin:end] for begin, end in found.left])
+        block = self.read(lines, alone=True)
+        return found, block, self.parts_of_some(block, self._count(text, found, boot))
 
     def _may_be_usual(self, text: bytes) -> bool:
         """Return whether a block has nothing that needs the table of forms for all of it."""

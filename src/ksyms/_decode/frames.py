@@ -10,6 +10,8 @@ from json import dumps
 from json.encoder import encode_basestring_ascii
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from .._symbols import Symbol, SymbolTable, link_slide, programs
 from .._symbols.search import aliases, shared
 from .._symbols.slide import link_address
@@ -18,8 +20,9 @@ from .annotate import Decoder, Found, Parts, SplitText
 from .belief import BootRange, Key, State, places_of
 from .boot import Boot
 from .forms import BEFORE, DECIMAL_FRAMES, NONE, Style, parse_annotation, text_of
-from .repeats import Repeats
+from .repeats import LineResults, Repeats, counted
 from .tally import Verdict
+from .usual import UNKNOWN, Usual
 
 _KEPT: Final = 1 << 15
 """Limit on the cached records of one boot: a text has the same frames again and again."""
@@ -34,7 +37,7 @@ _UNKNOWN: Final = ", ".join(
         '"link_address": null',
     ]
 )
-_UNNAMED: Final = 'null, "agrees": null'
+_UNSAID: Final = 'null, "agrees": null'
 LEFT: Final = "its name tells of another boot, and stands where a user of the machine can write"
 _WORDS: Final = {None: "null", True: "true", False: "false"}
 _Told = tuple[int, str]
@@ -83,7 +86,7 @@ class Frames:
         self._typed = table.has_prototypes
         self._starts = {name: start for name, start, _ in table.sections}
         self._line = 1
-        self._repeats = Repeats(decoder, self._of_lines)
+        self._repeats = Repeats(decoder, self._of_lines, self._of_usual_lines)
         self._boot: Boot | None = None
         self._records: dict[Key, _Told] = {}
         self._known: dict[int, _Static | None] = {NOBODY: None}
@@ -112,6 +115,47 @@ class Frames:
             for frame in frames:
                 yield f'{{"line": {line}, {frame}}}'
         self._line += len(lines) - 1
+
+    def _of_usual_lines(self, text: bytes) -> LineResults[list[str]] | None:
+        """Write the records of lines that stand alone: of their usual frames, then of the rest.
+
+        None if the lines change what is believed of the boot.
+        """
+        found = None if self._typed or not text.isascii() else self._decoder.find_usual(text)
+        if found is None:
+            return self._repeats.make_alone(text)
+        usual, block, parts = found
+        if parts is None:
+            return None
+
+        feeds = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+        lines: list[list[str]] = [[] for _ in range(len(feeds) + 1)]
+        numbers = np.searchsorted(feeds, usual.begins).tolist()
+        for number, record in zip(numbers, self._usual_records(text.decode(), usual)):
+            lines[number].append(record)
+        left = np.searchsorted(feeds, [begin for begin, _ in usual.left]).tolist()
+        for number, records in zip(left, self._of_lines(block, parts)):
+            lines[number] = records
+        return LineResults(lines, counted(block))
+
+    def _usual_records(self, text: str, usual: Usual) -> Iterator[str]:
+        """Yield the records of the usual frames of a block, of which ``text`` is all ASCII."""
+        starts = np.where(usual.before, usual.names, usual.begins)
+        ends = usual.begins + self._decoder.map.digits + usual.unknown * len(UNKNOWN)
+        ends = np.where(usual.fits, np.where(usual.before, usual.ends, usual.names), ends)
+        numbers = usual.numbers.tolist()
+        columns = (starts, ends, usual.addresses, usual.offsets, usual.fits)
+        rows = zip(numbers, self._statics(numbers), *(column.tolist() for column in columns))
+        for number, static, start, end, address, offset, fits in rows:
+            words = f'"text": "{text[start:end]}", "address": "{address:#x}", "said": '
+            if static is None:  # its records differ in more than the offset
+                [symbol] = self._table.several([number])
+                record, name = self._is(symbol, offset), self._table.printed(symbol)
+                said = f'{_quoted(f"{name}+{offset:#x}")}, "agrees": true'
+            else:
+                record = static.record(offset)
+                said = f'"{static.said}+{offset:#x}", "agrees": true'
+            yield f"{words}{said if fits else _UNSAID}, {record}"
 
     def _of_lines(self, block: SplitText, parts: Parts) -> list[list[str]]:
         """Write the records of each line of a block."""
@@ -168,7 +212,8 @@ class Frames:
             fits[at] = is_right or None
 
         offsets, made = found.offsets.tolist(), list[_Told | None]()
-        for key, static, offset, fit in zip(found.keys, self._statics(found), offsets, fits):
+        statics = self._statics(found.numbers.tolist())
+        for key, static, offset, fit in zip(found.keys, statics, offsets, fits):
             if fit is None or static is None:
                 made.append(None)
                 continue
@@ -176,19 +221,19 @@ class Frames:
             if fit:
                 closed = key.find(b" ", digits) - 1
                 length = closed if key[digits] == BEFORE[0] else len(key)
-            said = f'"{static.said}+{offset:#x}", "agrees": true' if fit else _UNNAMED
+            said = f'"{static.said}+{offset:#x}", "agrees": true' if fit else _UNSAID
             address = f'"address": "{static.address + offset + slide:#x}", "said": {said}, '
             made.append((length, address + static.record(offset)))
         return made
 
-    def _statics(self, found: Found) -> list[_Static | None]:
-        """Return for each address the constant parts of its symbol's records.
+    def _statics(self, numbers: list[int]) -> list[_Static | None]:
+        """Return for each of the symbols the constant parts of its records.
 
         None if there is no symbol, or its records differ in more than the offset.
         """
         if len(self._known) > _SYMBOLS:
             self._known = {NOBODY: None}
-        numbers, known = found.numbers.tolist(), self._known
+        known = self._known
         if fresh := list(set(numbers) - known.keys()):
             for number, symbol in zip(fresh, self._table.several(fresh)):
                 static = self._make_static(symbol)

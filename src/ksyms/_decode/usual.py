@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .names import SymbolNames
 
 _DIGITS: Final = 16
-_UNKNOWN: Final = b" [unknown]"
+UNKNOWN: Final = b" [unknown]"
 """The annotation of perf script for an unknown name."""
 NOT_IN: Final = (*forms.LONG, *forms.TWICE, b"\\")
 """A text with one of these has forms in which neighbouring frames, or escapes, count."""
@@ -143,7 +143,7 @@ class UsualFrames:
         asks &= (data[ends + 1] == _QUESTION) & (data[ends + 2] == _BLANK)
         twice = asks & np.append(prefixed[1:], False) & (np.append(begins[1:], 0) == ends + 5)
         alone = _ENDS_ALONE[data[ends]] | twice | _before_register(data, behind)
-        unknown = _windows(data, len(_UNKNOWN))[behind] == _UNKNOWN
+        unknown = _windows(data, len(UNKNOWN))[behind] == UNKNOWN
         opens = begins - 2 * prefixed
         opened = _OPENS[data[opens - 2], data[opens - 1]]
 
@@ -247,7 +247,7 @@ class UsualFrames:
         unknown = found.unknown[added]
         labels = self._words.labels(found.numbers[added], found.offsets[added])
         labels = labels._replace(tail_length=labels.tail_length * ~unknown)
-        places, cut = found.ends[added], unknown * len(_UNKNOWN)
+        places, cut = found.ends[added], unknown * len(UNKNOWN)
         out = self._words.inserted(text, places, cut, labels)
         longer = labels.name_length + labels.hex_length + labels.tail_length + 1 - cut
         moved = np.append(0, np.cumsum(longer))
