@@ -825,6 +825,16 @@ def test_a_status_that_lies(tmp_path: Path) -> None:
     """A directory in which somebody else put a .status is not served."""
     contents = [json.dumps(facts).encode() for facts in lies(STATUS)]
     contents += [b"", b"{}", b"[]", b"1", b"null", b"[" * 100_000, b"\xff", b'{"openers": []}']
+    contents += [
+        json.dumps({**STATUS, member: value}).encode()
+        for member, value in (
+            ("age", float("nan")),
+            ("age", float("inf")),
+            ("bytes", 10**4000),
+            ("pid", -1),
+            ("taken", True),
+        )
+    ]
     contents += [json.dumps(STATUS).encode(), b" " * (2 << 20) + json.dumps(STATUS).encode()]
     commands = []
     for number, data in enumerate(contents):
@@ -842,6 +852,8 @@ def test_a_status_that_lies(tmp_path: Path) -> None:
     for each in ended:
         each.well()
     assert ended[len(contents) - 2].status == 0  # the one that does not
+    for each in ended[len(contents) - 7 : len(contents) - 2]:
+        each.refused("is not served")
     assert sum(each.status for each in ended) > len(ended) // 2
     for each in ended[-len(INSTEAD) :]:
         each.refused("is not served")

@@ -186,7 +186,7 @@ def truth_of_text(data: bytes) -> Truth:
     """The names and addresses of a kallsyms text."""
     found = set()
     for line in data.split(b"\n"):
-        match = re.match(rb"([0-9a-fA-F]+) . ([^\t\r]*)", line)
+        match = re.match(rb"([0-9a-fA-F]+) . ([^\t]*?)\r*(?:\t|$)", line)
         if match:
             name = match[2].decode("utf-8", "surrogateescape")
             # Until Linux 2.6 a blank was before the module's brackets.

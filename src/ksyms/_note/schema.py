@@ -46,7 +46,8 @@ def _is_address_or_none(value: object) -> bool:
     return value is None or _is_address(value)
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Return True if ``value`` is a :data:`Count`."""
     # Not isinstance: JSON's true is an int to Python.
     return type(value) is int and 0 <= value < 1 << 64
 
@@ -62,7 +63,7 @@ _RULES: Final[dict[str, Rule]] = {
     "int": int,
     "Address": _is_address,
     "Address | None": _is_address_or_none,
-    "Count": _is_count,
+    "Count": is_count,
     "RefCount | None": _is_refcount_or_none,
 }
 """The rule for each annotation that is not an object, a list or a dict."""

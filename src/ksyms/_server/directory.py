@@ -13,7 +13,7 @@ from typing import Any, Final
 from .._beneath import open_regular
 from .._device import Device
 from .._errors import ServeError, os_error, reason
-from .._note.schema import has
+from .._note.schema import has, is_count
 from .._paths import UntrustedError, descend, place
 from .._threads import begin
 from .._transport import (
@@ -35,19 +35,29 @@ from .server import DEVICE, PATIENCE, Server
 FILE: Final = "vmlinux"
 _OPEN_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST: Final = 1 << 20  # bytes read of .status: ten times what the listed openers take
-_NUMBER_OR_NONE: Final = (int, type(None))
+
+
+def _is_count_or_none(value: object) -> bool:
+    return value is None or is_count(value)
+
+
+def _is_seconds(value: object) -> bool:
+    # JSON as Python reads it has NaN and Infinity: neither is within these bounds.
+    return isinstance(value, (int, float)) and 0 <= value < 1 << 64
+
+
 _FACTS: Final[dict[str, Any]] = {
-    "pid": int,
-    "generation": {"*": _NUMBER_OR_NONE},
+    "pid": is_count,
+    "generation": {"*": _is_count_or_none},
     "sources_missing": {"*": str},
     "shared": bool,
-    "taken": int,
-    "age": (int, float),
-    "snapshots": int,
-    "bytes": int,
+    "taken": is_count,
+    "age": _is_seconds,
+    "snapshots": is_count,
+    "bytes": is_count,
     "why_no_passthrough": (str, type(None)),
-    "openers": [{"file": str, "pid": int}],
-    "more_openers": int,
+    "openers": [{"file": str, "pid": is_count}],
+    "more_openers": is_count,
 }
 """The schema of ``.status``, for :func:`~.._note.schema.has`."""
 
