@@ -90,7 +90,7 @@ _HEX: Final = [b"%x" % number for number in range(_USUAL)]
 """The hexadecimal digits of the offsets below ``_USUAL``, as most offsets are."""
 _TELLING: Final = (b"+", b" T _", b" (/", b" ([kernel", *forms.OPENERS)
 """A block with names that are evidence of its boot has one of these: the sign of an offset, the
-start of ``_text`` in kallsyms, perf's file after a name, or what opens an address after its name.
+start of ``_text`` in kallsyms, perf's file after a name, or what opens an address after one.
 """
 _ACROSS: Final = (*HINTS, LINKED_IN, *LAYOUT_HINTS, *forms.PAIR_HINTS, *ACROSS)
 """A text whose lines depend on each other, and must be read together, has one of these."""
@@ -232,7 +232,7 @@ class Decoder:
         self._decoded = Repeats(self, self._with_names, self._decode_usual)
         self._named_only = Repeats(self, self._with_names_only)
         self.ignored: list[tuple[int, str]] = []
-        """The number of a line, and words in it that would be evidence if no user wrote them."""
+        """Words that would be evidence if no user could write them, with the line's number."""
         self.linked_in: set[str] = set()
         """The modules that the text says were loaded."""
 
@@ -584,7 +584,7 @@ class Decoder:
         return keys
 
     def _modules_of(self, keys: list[Key], pieces: list[bytes]) -> Iterator[Statement]:
-        """Yield statements for annotations with another build-id of a module than the file's."""
+        """Yield statements for annotations with a module's build-id unlike the file's."""
         places: list[int] = []
         longer = self._digits - _BLANK
         long = [number for number, key in enumerate(keys) if len(key) > longer]
@@ -858,7 +858,7 @@ class Decoder:
         return there + said.closed + said.gap + self._written(said, place) + said.after
 
     def _stays(self, said: Annotation, place: SymbolOffset) -> bool:
-        """Return True if an annotation stays: it is right, may be right, or is never changed."""
+        """Return True if an annotation stays: it is or may be right, or is never changed."""
         if said.form.style is Style.KEPT or said.form.tells is Tells.ANCHOR:
             return True
         if self.agrees(said, place):
