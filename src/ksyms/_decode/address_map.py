@@ -38,7 +38,7 @@ UNTOLD: Final = "it is of another boot, and nothing tells by how much that was m
 _RARE: Final = 1 << 10
 """A name alone is evidence only if its symbols cover at most 1/1024 of a step of slides."""
 _HEAD: Final = 1 << 24
-"""Limit on the bytes from the image's start to _stext, for files that do not say its start."""
+"""Limit on the bytes from the image's start to _stext, if the file does not list the start."""
 
 
 class SymbolOffset(NamedTuple):
@@ -83,7 +83,7 @@ class AddressMap:
         self.fixed = is_fixed(table)
         """True if all boots have the kernel at the same address."""
         self.moved = is_moved(table)
-        """True if each boot has the kernel at another address, which so identifies the boot."""
+        """True if each boot has the kernel at another address, which identifies the boot."""
         self.first_in_capitals = in_capitals(self.first)
         self._extents: dict[str, tuple[list[range], bool]] = {}
         self._image, modules = self._extent_of(False), self._extent_of(True)
@@ -185,9 +185,9 @@ class AddressMap:
         return _can_move(address - symbol.address, step)
 
     def untold(self, address: int, boot: Boot) -> str:
-        """Return why the symbol at an address in ``boot`` is unknown; "" if there is none.
+        """Return why the symbol at an address in ``boot`` is unknown.
 
-        It is for addresses for which :meth:`place` returns None.
+        It is "" if there is certainly no symbol. :meth:`place` must have returned None.
         """
         if not boot.own and (address - boot.slide) not in self._image:
             slide = None if boot.slide == UNKNOWN else boot.slide
@@ -237,7 +237,8 @@ class AddressMap:
         """Return the slides at which the kernel's image begins at ``start``.
 
         ``release`` is the kernel release that the text has, if any. An empty set means another
-        boot with an unknown slide. None means that the file does not say enough of its start.
+        boot with an unknown slide. None means that the file's own start is not known well
+        enough.
         """
         exact, highest = image_start(self._table, release)
         if exact:
@@ -280,8 +281,8 @@ class AddressMap:
     def _extent(self, name: str) -> tuple[list[range], bool]:
         """Return the address ranges of the symbols of that name, and True if they are evidence.
 
-        They are evidence if they are small beside a step of slides (see ``_RARE``), and all
-        are the kernel's.
+        They are evidence if they are small compared with a step of slides (see ``_RARE``), and
+        if all symbols are the kernel's.
         """
         extent = self._extents.get(name)
         if extent is None:
@@ -301,9 +302,11 @@ class AddressMap:
         return X86_KERNEL.start <= start and stop <= X86_KERNEL.stop
 
     def moves(self, address: int, name: str, offset: int, module: str | None) -> dict[str, int]:
-        """Return the slide of each module's section, if ``address`` is offset into ``name``.
+        """Return the moves of modules' sections with which ``address`` is in ``name``.
 
-        ``module`` is the module that the text names, if any.
+        They are in bytes, by the section's name; ``offset`` is the offset in the symbol.
+        ``module`` is the module that the text names. If it is None, each module can be meant
+        that has such a symbol.
         """
         found: dict[str, int] = {}
         for symbol in self.names.called(name):
@@ -319,7 +322,7 @@ class AddressMap:
         return found
 
     def moves_of_base(self, module: str, base: int) -> dict[str, int]:
-        """Return the slide of each section of a module that begins at ``base``."""
+        """Return the moves in bytes of the sections of a module that begins at ``base``."""
         start = self._module_bases.get(module)
         if start is None or not _can_move(base - start, PAGE):
             return {}
@@ -335,4 +338,5 @@ class AddressMap:
 
 
 def _can_move(distance: int, step: int) -> bool:
+    """Return True if a slide or move of ``distance`` bytes is possible in steps of ``step``."""
     return distance % step == 0 and abs(distance) < FURTHEST

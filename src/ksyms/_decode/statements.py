@@ -65,8 +65,8 @@ _BANNER: Final = re.compile(
     # "%s (%d): " is a program's name, of up to 15 bytes, with its number in parentheses.
     rb"Linux version " + lines.COLOURS + rb"(\d[\w.+~-]{0,255})(?= \((?!\d+\))[^()\n]{1,255}\))"
 )
-# lib/dump_stack.c, dump_stack_print_info. RHEL prints dashes before the release, some old kernels
-# put it in parentheses. kernel/hung_task.c and old oopses have no "Comm:" before the taint.
+# lib/dump_stack.c, dump_stack_print_info. RHEL prints dashes before the release, some old
+# kernels put it in parentheses. kernel/hung_task.c and old oopses have no "Comm:" in the line.
 _HEADER: Final = re.compile(
     _TAINTED + rb" {1,31}\(?([0-9]+\.[0-9][^\s()]*)\)?(?: #.*?(?: ([0-9a-f]{40})\b|$)"
     # A task's name can have a taint, a release and a line feed. Then the kernel's follow it.
@@ -76,8 +76,8 @@ _HEADER: Final = re.compile(
 # kernel/locking/lockdep.c, print_kernel_ident.
 _LOCKDEP: Final = re.compile(rb"(?<![\w.-])([0-9]+\.[0-9][^\s()]*) #\S{1,32} " + _TAINTED)
 # perf script --header, VMCOREINFO (kernel/vmcore_info.c prints more lines after it), and sys of
-# crash. Each has more than the 15 bytes that a program's name can have. crash indents by 5 blanks
-# (help.c, "LOAD AVERAGE" is the longest of its words), dmesg by 9 or more.
+# crash. Each has more than the 15 bytes that a program's name can have. crash indents it by 5
+# blanks (help.c, "LOAD AVERAGE" is the longest of its words), dmesg a second line by 9 or more.
 _SAID: Final = re.compile(
     rb"^(?:# os release : |OSRELEASE=(?=\S{1,256}\s+[A-Z][A-Z-]{1,16}=)|[ \t]{4,8}RELEASE: "
     rb"|RELEASE: (?=\S{1,256} {1,4}VERSION: #))(\d+\.\d[\w.+~-]*)"
