@@ -71,6 +71,7 @@ class AddressMap:
         """The number of digits of an address in a text."""
         self.step = step(table)
         """The number of bytes of which every slide is a multiple."""
+
         self._table = table
         self._sections = {
             name: range(start, start + size) for name, start, size in table.sections if size
@@ -80,11 +81,14 @@ class AddressMap:
         """The pattern of an address's first digits, and the number of those digits."""
         self.telling = self.digits > 8 and self.first[:1] not in (b"", b"0")
         """True if only kernel addresses begin with these digits."""
+
         self.fixed = is_fixed(table)
         """True if all boots have the kernel at the same address."""
         self.moved = is_moved(table)
         """True if each boot has the kernel at another address, which identifies the boot."""
         self.first_in_capitals = in_capitals(self.first)
+        """The same pattern as ``first``, which matches capital letters too."""
+
         self._extents: dict[str, tuple[list[range], bool]] = {}
         self._image, modules = self._extent_of(False), self._extent_of(True)
         self.has_modules = len(modules) > 0
@@ -94,6 +98,7 @@ class AddressMap:
         self._image_digits = self._digits_of_image()
 
     def _extent_of_all(self) -> tuple[int, int]:
+        """Return the first and the last address at which a symbol's span starts."""
         start = self._table.spans.start
         held = start[self._table.spans.number != 0]
         if len(held):
@@ -207,7 +212,7 @@ class AddressMap:
     def can_be_code(self, address: int) -> bool:
         """Return True if a number that looks like an address can be one.
 
-        ``%p`` prints 32 bits of a hash (since Linux 4.15). Where kernel addresses do not differ
+        ``%p`` prints 32 bits of a hash (since Linux 4.15). If kernel addresses do not differ
         from such numbers in their first digits (``telling`` is False), only a number within the
         file's own image is taken for an address.
         """

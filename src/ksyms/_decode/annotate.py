@@ -211,9 +211,11 @@ class Decoder:
         self._new_belief = partial(Belief, table, self.map, boot, force)
         self.belief = self._new_belief()
         self._trial: Belief | None = None
+        """The belief of a look ahead while there is one."""
         self.tally = Tally(table, self.names)
         self._ids = table.build_ids
         self._numbers = table.numbers
+
         self._digits = digits = self.map.digits
         self.pattern = forms.addresses(digits, self.map.first_in_capitals)
         """The pattern of addresses in a text, including those in capital letters."""
@@ -221,12 +223,18 @@ class Decoder:
         self._capitals = self.map.first.upper()
         self._stretches = Stretches(digits, not self.map.telling)
         self._before = b""
+        """The end of the text before the block."""
         self._tagged = False
+        """True if the text so far is a syslog with the kernel's tag."""
+
         self._answers: dict[Key, bytes] = {}
+        """The text to write for keys in this boot."""
         self._agreed = set[int]()
         """The frames with the right name in this boot that were counted, by :func:`way_of`."""
         self._boot: Boot | None = None
         self._modules = 0
+        """The number of addresses that got a module's symbol as in the file's own boot."""
+
         self.unknown: dict[str, set[bytes]] = {}
         """The addresses whose symbol is unknown, by the reason, up to :data:`_LISTED` each."""
         self._decoded = Repeats(self, self._with_names, self._decode_usual)
@@ -312,6 +320,7 @@ class Decoder:
 
     @cached_property
     def _usual_frames(self) -> UsualFrames:
+        """The finder of usual frames."""
         return UsualFrames(self.names, self.map.first)
 
     def _with_names(self, block: SplitText, parts: Parts) -> list[bytes]:
@@ -392,6 +401,7 @@ class Decoder:
         changes: defaultdict[int, list[Change]] = defaultdict(list)
         self._before = b""
         self._tagged = False
+
         for text in texts:
             if self._may_tell(trial, text, looked < _LOOKED_AT):
                 looked += 1
@@ -405,6 +415,7 @@ class Decoder:
                     _plan(boots, changes[part.section], part)
             trial.line += text.count(b"\n")
             self.pass_by(text)
+
         self._trial, self._before = None, b""
         self._forget()  # cached frames would not be counted again as evidence
         if trial.several:
@@ -564,6 +575,7 @@ class Decoder:
             for number, before in enumerate(pieces[:-1:2])
             if before[-2:] in _OPENED and (before[-2:] != b"0x" or before[-4:-2] in _OPENED)
         ]
+
         usual = forms.USUAL_BEFORE.search
         for number in opened:
             key, before = keys[number], pieces[2 * number]
@@ -572,6 +584,7 @@ class Decoder:
             if rest == b">" and (match := usual(before, last)):
                 keys[number] = b"%b%b> %b" % (digits, forms.BEFORE, match[1])
                 continue
+
             name, close = forms.name_before(before)
             if not name:
                 continue
@@ -930,6 +943,7 @@ def _named(pieces: list[bytes], keys: list[Key], digits: int) -> list[Named]:
     telling = [number for number, text in enumerate(texts) if b"+0x" in text]
     if not telling:
         return []
+
     found: list[Named] = []
     begins = list(accumulate(map(len, pieces), initial=0))
     for number in telling:

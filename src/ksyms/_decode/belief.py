@@ -38,7 +38,7 @@ _AGREEING: Final = 4
 _DISSENT: Final = 8
 """One disagreeing name for 8 that agree is ignored: an English word can be a symbol's name."""
 _STRAYS: Final = 4
-"""Another boot is assumed if more than one address shows it for each 4 in the file's own kernel.
+"""Another boot is assumed if more than one address shows it for 4 in the file's own kernel.
 Fewer can be other numbers that look like addresses.
 """
 _FORGET_AFTER: Final = 1 << 12
@@ -183,7 +183,7 @@ def contradicts(evidence: Evidence, boot: Boot) -> bool:
 
 
 def _all(_: Key) -> bool:
-    """Take every frame for evidence."""
+    """Return True: every frame is evidence."""
     return True
 
 
@@ -213,6 +213,7 @@ class Belief:
         self._ours = table.release
         self._ids = table.build_ids
         self._plan = plan
+
         self._evidence: dict[Key, Evidence] = {}
         self.several = False
         """True if the text has more than one boot."""
@@ -233,11 +234,13 @@ class Belief:
         self._is_evidence: IsEvidence = _all
         self._counted: set[Key] = set()
         """The keys that were counted as fitting or not."""
+
         self._line_of: Callable[[int], int] = lambda _: self.line
         self.line = self._now = 1
         """The number of the block's first line."""
+
         self.contradicted = False
-        """True if addresses were named as in the own boot, and later evidence was against it."""
+        """True if addresses were named as in the own boot, and later evidence denied that."""
         self.foreign = ""
         """The reason if another kernel printed the text before the first statement."""
         self.firmware = False
@@ -246,10 +249,12 @@ class Belief:
         """True if the table's kernel printed some of the text."""
         self.refusal: DecodeError | None = None
         """The error to raise if it printed none."""
+
         self.state = State.ASSUMED
         self.boot: Boot | None = given or Boot()
         """The boot in which addresses are looked up; None if it is unknown."""
         self._why = ""
+
         self._forget()
         self._begin_section()
 
@@ -607,7 +612,7 @@ class Belief:
             self._enter(State.TOLD, boot._replace(own=own), "", words, line)
 
     def _on_conflict(self, why: str, event: str, line: int | None = None) -> None:
-        """Take the boot for unknown."""
+        """Make the boot unknown, for the reason ``why``."""
         self.contradicted |= self._assumed > 0
         self._assumed = 0
         self._enter(State.UNKNOWN, None, why, event, line)

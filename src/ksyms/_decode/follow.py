@@ -105,12 +105,14 @@ class Follower:
                     return
                 self._pass()
                 data = self._wait()
+
             if data is None:
                 if self._left is not None and self._left <= 0:
                     self._late()
                     return
                 self._show()
                 continue
+
             found = self._take(data) if data else self._take(b"", self._cutter.end())
             self._held += found
             yield from [block for (block, plain), _ in found if plain]

@@ -58,7 +58,7 @@ class Incoming:
         return b""
 
     def _waits(self, until: float | None) -> bool:
-        """Wait for input until ``until``; return False if neither it nor ``stop`` came by then."""
+        """Wait for input until ``until``; return False if neither it nor ``stop`` came."""
         if self._last:
             self._over = True
             return True

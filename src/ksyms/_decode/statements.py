@@ -223,4 +223,5 @@ def linked_in(block: bytes) -> set[str]:
 
 
 def _text(data: bytes) -> str:
+    """Return bytes of a text as a string; bytes that are not UTF-8 become U+FFFD."""
     return data.decode("utf-8", "replace")

@@ -382,5 +382,6 @@ def _first(text: bytes, line: int, key: bytes, left: int) -> int:
 
 
 def _line_end(text: bytes, place: int) -> int:
+    """Return the offset at which the line around ``place`` ends."""
     end = text.find(b"\n", place)
     return len(text) if end < 0 else end
