@@ -99,7 +99,9 @@ _FEW: Final = 16
 words, instead of the whole block.
 """
 _SPARSE: Final = 1 << 9
-"""Lines are decoded one by one if a block has at least one address in this number of bytes."""
+"""A block's lines are decoded independently if it has at least one address in this number of
+bytes. With fewer that would not be faster.
+"""
 _LOOKED_AT: Final = 2
 """Number of blocks that a look ahead reads even if they have only addresses as evidence."""
 
@@ -181,7 +183,7 @@ class SplitText(NamedTuple):
       frames is evidence
 
     For example ``RIP: ffffffff81200a2e vfs_open+0x2e, R9: 0`` has the pieces ``RIP: ``,
-    ``ffffffff81200a2e vfs_open+0x2e`` and ``, R9: 0``; the second is the only key.
+    ``ffffffff81200a2e vfs_open+0x2e`` and ``, R9: 0``; the middle one is its only key.
     """
 
     text: bytes
@@ -221,6 +223,7 @@ class Decoder:
         """The pattern of addresses in a text, including those in capital letters."""
         self._patterns: dict[bool, re.Pattern[bytes]] = {}
         self._capitals = self.map.first.upper()
+        """The first digits of an address in capital letters."""
         self._stretches = Stretches(digits, not self.map.telling)
         self._before = b""
         """The end of the text before the block."""
@@ -623,9 +626,9 @@ class Decoder:
             yield Statement(Says.MODULE, place, words, build_id=build_id, module=module)
 
     def has_single_lines(self, text: bytes) -> bool:
-        """Return True if the lines of a block can be decoded one by one.
+        """Return True if the lines of a block can be decoded independently of each other.
 
-        It is False for a block with few addresses too, which would not be faster.
+        It is False too for a block with few addresses, for which that would not be faster.
         """
         if not self.map.telling or text.count(self.map.first) * _SPARSE < len(text):
             return False
@@ -720,7 +723,7 @@ class Decoder:
         agreed, is_evidence = len(found.agreed) + len(usual.agreed), block.contexts.is_evidence
         if agreed and not belief.settled:
             if block.contexts.are_alone:
-                return None
+                return None  # the lines before a frame show if it is evidence
             agreed *= any(map(is_evidence, found.agreed))  # one is enough: all show this boot
 
         if belief.tells([*found.odd, *block.told.values()], agreed > 0, is_evidence):

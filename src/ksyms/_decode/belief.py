@@ -95,9 +95,9 @@ class Evidence(NamedTuple):
     - ``moves``: the moves of modules' sections that fit it
     - ``elsewhere``: True if only another boot's kernel can have the address
     - ``within``: for a name without an offset, which is weak evidence: many must agree
-    - ``fits``: True if the name fits at some slide, False if it fits at none; None if it need
-      not fit
-    - ``against``: True if the kernel has no such name at any slide
+    - ``fits``: True if the name fits at some slide; False if it is the kernel's and fits at
+      none; None if it need not be the kernel's
+    - ``against``: True if the name fits at no slide, whether it is the kernel's or not
     """
 
     slides: frozenset[int] = frozenset()
@@ -109,7 +109,7 @@ class Evidence(NamedTuple):
 
 
 class _SlideSign(NamedTuple):
-    """The evidence of the slide that one frame or statement is: ``slides`` are those that fit.
+    """A frame or a statement that shows the slide: ``slides`` are those that fit it.
 
     ``frame`` is the number of the frame, or of the first frame after the statement. ``words``
     are its words. ``line`` is the line of a statement, None for a frame.
@@ -168,6 +168,7 @@ _FEED: Final = re.compile(rb"\n")
 IsEvidence = Callable[[Key], bool]
 """A function that returns True if the kernel or a tool prints the words before a frame."""
 Held = tuple[State, Boot | None, str, bool]
+"""The parts of a belief on which names depend (:attr:`Belief.held`)."""
 NOTHING: Final = Evidence()
 ELSEWHERE: Final = Evidence(elsewhere=True)
 _SILENT: Final = Within(None, None)
@@ -217,16 +218,16 @@ class Belief:
         self._evidence: dict[Key, Evidence] = {}
         self.several = False
         """True if the text has more than one boot."""
-        self._begun = False
-        self._section = 0
-        self._release: str | None = None
+        self._begun = False  # True if there was a banner or a certain address of a kernel
+        self._section = 0  # the number of banners so far
+        self._release: str | None = None  # of the last statement that has one
         self.changes: list[Change] = []
         """Each change of the state, in the text's order."""
         self.votes: Counter[int] = Counter()
         """The number of names that fit exactly one slide, by that slide."""
         self.against = 0
         """The number of such names that fit no slide."""
-        self._addresses = 0
+        self._addresses = 0  # the number of addresses so far
         self._only_own = False
         """True if this is the only one of several boots that can be the file's own."""
         self.modules_told = False
@@ -235,9 +236,10 @@ class Belief:
         self._counted: set[Key] = set()
         """The keys that were counted as fitting or not."""
 
+        # Returns the line of an address of the block, by the address's number.
         self._line_of: Callable[[int], int] = lambda _: self.line
         self.line = self._now = 1
-        """The number of the block's first line."""
+        """The number of the block's first line; ``_now`` is that of the last statement."""
 
         self.contradicted = False
         """True if addresses were named as in the own boot, and later evidence denied that."""

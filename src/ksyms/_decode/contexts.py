@@ -259,10 +259,10 @@ class Contexts:
         self._before, self._text = before or b"", text
         self._pieces, self._keys, self._digits = pieces, keys, digits
         self._told, self._spans = told, spans
-        self._numbers: dict[bytes, list[int]] = {}
+        self._numbers: dict[bytes, list[int]] = {}  # by key, of the keys up to ``_indexed``
         self._indexed = 0
-        self._known: dict[bytes, bool] = {}
-        self._silent: dict[int, bool] = {}
+        self._known: dict[bytes, bool] = {}  # the results of is_evidence(), by key
+        self._silent: dict[int, bool] = {}  # the results of goes_on(), by the line's offset
         self._above: dict[int, tuple[_Line, bool]] = {}
         """The results of :meth:`_line_above`, by the line's offset in the block."""
         self.unsaid: dict[bytes, int] = {}
@@ -324,7 +324,7 @@ class Contexts:
         if self.are_alone:
             return True
         line = lines.begin(self._text, place)
-        # A line that began in the block before is not known from its start.
+        # If the line began in an earlier block, not all words before the frame are known.
         if line < 0 or place - line > _MOST or (line == 0 and self._before[-1:] not in b"\n"):
             return False
 
@@ -544,7 +544,8 @@ def _is_of_record(text: bytes, line: int) -> bool:
 def _is_reports(content: bytes) -> bool:
     """Return True if a line is one of a report.
 
-    It begins like one (:data:`_REPORT_LINES`), or it has only known words before its frame.
+    It begins like one (:data:`_REPORT_LINES`), or it has only known words, up to its frame if
+    it has one.
     """
     if _PROGRAM.match(content):
         return False

@@ -55,7 +55,10 @@ PREFIX: Final = re.compile(
     + rb"(?:" + _RECORD + rb"|(?P<stamp>" + _STAMPED + rb") ?)?" + COLOURS
     + rb"(?:(?:(?!kernel: )[\w.-]{1,64} )?kernel: )?"
 )  # fmt: skip
-"""The pattern of all that can be before a kernel message in its line; ``stamp`` is its time."""
+"""The pattern of all that can be before a kernel message in its line.
+
+The group ``stamp`` is printk's time.
+"""
 _BACKSLASHES: Final = 1 << 12
 """Limit on the backslashes that are counted; no log has more in a row."""
 _IS_JSON: Final = re.compile(rb"[ \t]*(?:[\]}, \t]*[\[{ \t]*)[\"{]")
@@ -69,8 +72,8 @@ def begin(text: bytes, place: int) -> int:
         {"MESSAGE": "first line\nsecond line"}
                      ^           ^
 
-    Return -1 if no such start is known: no quote is before the place, or the nearest one is
-    escaped, so that it is in the middle of a string.
+    In JSON return -1 if no quote is before the place, or if the nearest one is escaped: then
+    the place is in the middle of a string, where no message begins.
     """
     line = text.rfind(b"\n", 0, place) + 1
     if not _IS_JSON.match(text, line, place):

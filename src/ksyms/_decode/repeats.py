@@ -22,7 +22,7 @@ _SELDOM: Final = 8
 
 
 class LineResults(NamedTuple, Generic[_Made]):
-    """The results for lines that were decoded one by one.
+    """The results for lines that were decoded independently of the lines around them.
 
     ``counted`` are the lines that must not be cached: they have names that are counted each
     time they occur.

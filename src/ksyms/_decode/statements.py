@@ -37,8 +37,8 @@ class Says(Enum):
 class Statement(NamedTuple):
     """A statement in a block of a text.
 
-    - ``place``: the offset in the block from which on it applies: of a report's header, the
-      start of the report, which begins before the header
+    - ``place``: the offset in the block at which the text that it is about begins; for a
+      report's header that is the start of the report, some lines before the header
     - ``words``: the statement itself
     - ``release``, ``build_id``, ``module``: the values that it has; None for others
     - ``start``: for a START, the address of the image's start in the text's boot; None if the

@@ -155,7 +155,11 @@ class UsualFrames:
         if not boot.own:
             known &= self._words.kernel[numbers]
 
-        # Find what is around each address: a closing bracket, " ? ", or what opens it.
+        # Find what is around each address:
+        #   behind, ends    the offset after its digits, and that after its closing bracket
+        #   asks, twice     True if " ? " follows, and if after that an address with 0x follows
+        #   alone           True if no name can follow it
+        #   opened          True if a name can be before it, by the two bytes before it
         behind = begins + _DIGITS
         ends = behind + _CLOSES[data[behind]]
         ends += (data[behind] == _MORE) & (data[behind + 1] == _BRACKET)
@@ -213,10 +217,12 @@ class UsualFrames:
         good = (alone | prefixed) & ~escaped
         begins, prefixed = begins[good], prefixed[good]
 
+        # The highest value of the digits shows if there are capitals, or other characters.
         digits = _VALUES[_windows(data, _DIGITS)[begins].view(np.uint8).reshape(-1, _DIGITS)]
         worst, after = digits.max(axis=1, initial=0), data[begins + _DIGITS]
         odd = (worst < 0x80) & ((worst >= 0x10) | (after == ord("_")))
         strange = np.append(strange, begins[odd])
+
         good = (worst < 0x10) & ~_IS_WORD[after]
         digits = digits[good]
         values = (digits[:, ::2] << np.uint8(4) | digits[:, 1::2]).view(">u8").ravel()
@@ -232,11 +238,15 @@ class UsualFrames:
         stops = signs + labels.hex_length
         fits = words.equal(places, labels.name, labels.name_length)
         fits &= words.equal(signs, labels.hex, labels.hex_length)
+
+        # If a size follows, it must be right too.
         sized = fits & (data[stops] == _SLASH)
         stops += np.where(sized, labels.tail_length, 0)
         rows = np.flatnonzero(sized)
         tail = labels.of(rows)
         fits[rows] = words.equal(stops[rows] - tail.tail_length, tail.tail, tail.tail_length)
+
+        # The name must end there: with its line, or without a size before " (".
         ended = _ENDS_NAME[data[stops]]
         ended |= ~sized & (data[stops] == _BLANK) & (data[stops + 1] == _OPENED)
         fits &= ended
@@ -252,13 +262,14 @@ class UsualFrames:
         signs = tails - labels.hex_length
         names = signs - labels.name_length
         names[names < 0] = 0
+
         fits = (data[begins - 2] == _BLANK) & (data[begins - 1] == _LESS)
         fits &= data[names - 1] == _BLANK
         fits &= words.equal(names, labels.name, labels.name_length)
         fits &= words.equal(names + labels.name_length, labels.hex, labels.hex_length)
         ends = names + labels.name_length + labels.hex_length
         fits &= words.equal(ends, labels.tail, labels.tail_length)
-        fits &= ends + labels.tail_length + len(" <") == begins
+        fits &= ends + labels.tail_length + len(" <") == begins  # False if ``names`` became 0
         return names, np.where(fits, signs, -1)
 
     def with_names(self, text: bytes, found: Usual) -> tuple[bytes, list[tuple[int, int]]]:
