@@ -38,7 +38,7 @@ UNTOLD: Final = "it is of another boot, and nothing tells by how much that was m
 _RARE: Final = 1 << 10
 """A name alone is evidence only if its symbols cover at most 1/1024 of a step of slides."""
 _HEAD: Final = 1 << 24
-"""Limit on the bytes from the image's start to _stext, for files that do not say its start."""
+"""Limit on the bytes from the image's start to _stext, if the file does not list the start."""
 
 
 class SymbolOffset(NamedTuple):
@@ -71,6 +71,7 @@ class AddressMap:
         """The number of digits of an address in a text."""
         self.step = step(table)
         """The number of bytes of which every slide is a multiple."""
+
         self._table = table
         self._sections = {
             name: range(start, start + size) for name, start, size in table.sections if size
@@ -80,11 +81,14 @@ class AddressMap:
         """The pattern of an address's first digits, and the number of those digits."""
         self.telling = self.digits > 8 and self.first[:1] not in (b"", b"0")
         """True if only kernel addresses begin with these digits."""
+
         self.fixed = is_fixed(table)
         """True if all boots have the kernel at the same address."""
         self.moved = is_moved(table)
-        """True if each boot has the kernel at another address, which so identifies the boot."""
+        """True if each boot has the kernel at another address, which identifies the boot."""
         self.first_in_capitals = in_capitals(self.first)
+        """The same pattern as ``first``, which matches capital letters too."""
+
         self._extents: dict[str, tuple[list[range], bool]] = {}
         self._image, modules = self._extent_of(False), self._extent_of(True)
         self.has_modules = len(modules) > 0
@@ -94,6 +98,7 @@ class AddressMap:
         self._image_digits = self._digits_of_image()
 
     def _extent_of_all(self) -> tuple[int, int]:
+        """Return the first and the last address at which a symbol's span starts."""
         start = self._table.spans.start
         held = start[self._table.spans.number != 0]
         if len(held):
@@ -184,10 +189,10 @@ class AddressMap:
         step = self.step if symbol.module is None else PAGE
         return _can_move(address - symbol.address, step)
 
-    def untold(self, address: int, boot: Boot) -> str:
-        """Return why the symbol at an address in ``boot`` is unknown; "" if there is none.
+    def why_unknown(self, address: int, boot: Boot) -> str:
+        """Return why the symbol at an address in ``boot`` is unknown.
 
-        It is for addresses for which :meth:`place` returns None.
+        It is "" if there is certainly no symbol. :meth:`place` must have returned None.
         """
         if not boot.own and (address - boot.slide) not in self._image:
             slide = None if boot.slide == UNKNOWN else boot.slide
@@ -207,7 +212,7 @@ class AddressMap:
     def can_be_code(self, address: int) -> bool:
         """Return True if a number that looks like an address can be one.
 
-        ``%p`` prints 32 bits of a hash (since Linux 4.15). Where kernel addresses do not differ
+        ``%p`` prints 32 bits of a hash (since Linux 4.15). If kernel addresses do not differ
         from such numbers in their first digits (``telling`` is False), only a number within the
         file's own image is taken for an address.
         """
@@ -237,7 +242,8 @@ class AddressMap:
         """Return the slides at which the kernel's image begins at ``start``.
 
         ``release`` is the kernel release that the text has, if any. An empty set means another
-        boot with an unknown slide. None means that the file does not say enough of its start.
+        boot with an unknown slide. None means that the file's own start is not known well
+        enough.
         """
         exact, highest = image_start(self._table, release)
         if exact:
@@ -280,8 +286,8 @@ class AddressMap:
     def _extent(self, name: str) -> tuple[list[range], bool]:
         """Return the address ranges of the symbols of that name, and True if they are evidence.
 
-        They are evidence if they are small beside a step of slides (see ``_RARE``), and all
-        are the kernel's.
+        They are evidence if they are small compared with a step of slides (see ``_RARE``), and
+        if all symbols are the kernel's.
         """
         extent = self._extents.get(name)
         if extent is None:
@@ -301,9 +307,11 @@ class AddressMap:
         return X86_KERNEL.start <= start and stop <= X86_KERNEL.stop
 
     def moves(self, address: int, name: str, offset: int, module: str | None) -> dict[str, int]:
-        """Return the slide of each module's section, if ``address`` is offset into ``name``.
+        """Return the moves of modules' sections with which ``address`` is in ``name``.
 
-        ``module`` is the module that the text names, if any.
+        They are in bytes, by the section's name; ``offset`` is the offset in the symbol.
+        ``module`` is the module that the text names. If it is None, each module can be meant
+        that has such a symbol.
         """
         found: dict[str, int] = {}
         for symbol in self.names.called(name):
@@ -319,7 +327,7 @@ class AddressMap:
         return found
 
     def moves_of_base(self, module: str, base: int) -> dict[str, int]:
-        """Return the slide of each section of a module that begins at ``base``."""
+        """Return the moves in bytes of the sections of a module that begins at ``base``."""
         start = self._module_bases.get(module)
         if start is None or not _can_move(base - start, PAGE):
             return {}
@@ -335,4 +343,5 @@ class AddressMap:
 
 
 def _can_move(distance: int, step: int) -> bool:
+    """Return True if a slide or move of ``distance`` bytes is possible in steps of ``step``."""
     return distance % step == 0 and abs(distance) < FURTHEST

@@ -32,15 +32,17 @@ Key = bytes
 _ANCHORS: Final = ("_stext", "_text")
 """The symbols whose lines in a saved kallsyms show the slide; other lines are not frames."""
 _MISFITS: Final = 8
-"""Number of names that fit no slide from which on the text is taken for another build's."""
+"""Number of names that fit no slide at which the text is refused as another build's."""
 _AGREEING: Final = 4
-"""Number of names without an offset that must agree on a slide before it is assumed."""
+"""Least number of names without an offset that must agree on a slide before it is assumed."""
 _DISSENT: Final = 8
-"""One in 8 of them may disagree: an English word can be a symbol's name."""
+"""One disagreeing name for 8 that agree is ignored: an English word can be a symbol's name."""
 _STRAYS: Final = 4
-"""One in 4 addresses may lie where only another boot's kernel can: any number can."""
+"""Another boot is assumed if more than one address shows it for 4 in the file's own kernel.
+Fewer can be other numbers that look like addresses.
+"""
 _FORGET_AFTER: Final = 1 << 12
-"""Number of disagreeing names after which counting starts again."""
+"""Number of kept names without an offset after which counting starts again."""
 _SHORTEST: Final = 4
 """Least length in bytes of an annotation that can be evidence: `` <f>``."""
 _KEPT: Final = 1 << 17
@@ -67,8 +69,9 @@ SURE: Final = (State.GIVEN, State.TOLD, State.AGREED)
 
 
 class BootRange(NamedTuple):
-    """The addresses of a block from number ``first`` up to ``end``, which are from one boot.
+    """The addresses of a block with the numbers from ``first`` up to ``end``, all of one boot.
 
+    - ``state``: what was known about the boot
     - ``boot``: the boot; None if it is unknown, and ``why`` is the reason
     - ``alien``: True if another kernel printed them
     - ``begin``: the offset in the block at which that boot's text starts
@@ -92,9 +95,9 @@ class Evidence(NamedTuple):
     - ``moves``: the moves of modules' sections that fit it
     - ``elsewhere``: True if only another boot's kernel can have the address
     - ``within``: for a name without an offset, which is weak evidence: many must agree
-    - ``fits``: True if the name fits at some slide, False if it fits at none; None if it need
-      not fit
-    - ``against``: True if the kernel has no such name at any slide
+    - ``fits``: True if the name fits at some slide; False if it is the kernel's and fits at
+      none; None if it need not be the kernel's
+    - ``against``: True if the name fits at no slide, whether it is the kernel's or not
     """
 
     slides: frozenset[int] = frozenset()
@@ -106,7 +109,7 @@ class Evidence(NamedTuple):
 
 
 class _SlideSign(NamedTuple):
-    """The slides that fit one frame or statement.
+    """A frame or a statement that shows the slide: ``slides`` are those that fit it.
 
     ``frame`` is the number of the frame, or of the first frame after the statement. ``words``
     are its words. ``line`` is the line of a statement, None for a frame.
@@ -119,9 +122,10 @@ class _SlideSign(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Successive signs that agree: the numbers of the first and last, the slides that fit all.
+    """Successive signs that agree.
 
-    ``words`` and ``line`` are those of the first sign.
+    ``first`` and ``last`` are the numbers of the first and last frame, ``slides`` those that
+    fit all signs. ``words`` and ``line`` are those of the first sign.
     """
 
     first: int
@@ -162,8 +166,9 @@ class Plan(NamedTuple):
 
 _FEED: Final = re.compile(rb"\n")
 IsEvidence = Callable[[Key], bool]
-"""Returns True if a frame stands after words that the kernel or its tools print."""
+"""A function that returns True if the kernel or a tool prints the words before a frame."""
 Held = tuple[State, Boot | None, str, bool]
+"""The parts of a belief on which names depend (:attr:`Belief.held`)."""
 NOTHING: Final = Evidence()
 ELSEWHERE: Final = Evidence(elsewhere=True)
 _SILENT: Final = Within(None, None)
@@ -179,6 +184,7 @@ def contradicts(evidence: Evidence, boot: Boot) -> bool:
 
 
 def _all(_: Key) -> bool:
+    """Return True: every frame is evidence."""
     return True
 
 
@@ -208,19 +214,20 @@ class Belief:
         self._ours = table.release
         self._ids = table.build_ids
         self._plan = plan
+
         self._evidence: dict[Key, Evidence] = {}
         self.several = False
         """True if the text has more than one boot."""
-        self._begun = False
-        self._section = 0
-        self._release: str | None = None
+        self._begun = False  # True if there was a banner or a certain address of a kernel
+        self._section = 0  # the number of banners so far
+        self._release: str | None = None  # of the last statement that has one
         self.changes: list[Change] = []
         """Each change of the state, in the text's order."""
         self.votes: Counter[int] = Counter()
         """The number of names that fit exactly one slide, by that slide."""
         self.against = 0
         """The number of such names that fit no slide."""
-        self._addresses = 0
+        self._addresses = 0  # the number of addresses so far
         self._only_own = False
         """True if this is the only one of several boots that can be the file's own."""
         self.modules_told = False
@@ -228,11 +235,14 @@ class Belief:
         self._is_evidence: IsEvidence = _all
         self._counted: set[Key] = set()
         """The keys that were counted as fitting or not."""
+
+        # Returns the line of an address of the block, by the address's number.
         self._line_of: Callable[[int], int] = lambda _: self.line
         self.line = self._now = 1
-        """The number of the block's first line."""
+        """The number of the block's first line; ``_now`` is that of the last statement."""
+
         self.contradicted = False
-        """True if addresses were named as in the own boot, and later evidence denied it."""
+        """True if addresses were named as in the own boot, and later evidence denied that."""
         self.foreign = ""
         """The reason if another kernel printed the text before the first statement."""
         self.firmware = False
@@ -241,10 +251,12 @@ class Belief:
         """True if the table's kernel printed some of the text."""
         self.refusal: DecodeError | None = None
         """The error to raise if it printed none."""
+
         self.state = State.ASSUMED
         self.boot: Boot | None = given or Boot()
         """The boot in which addresses are looked up; None if it is unknown."""
         self._why = ""
+
         self._forget()
         self._begin_section()
 
@@ -259,7 +271,7 @@ class Belief:
     def _enter(
         self, state: State, boot: Boot | None, why: str, event: str, line: int | None = None
     ) -> None:
-        """Change the state because of ``event``, in ``line`` (default: the block's current)."""
+        """Change the state because of ``event`` in ``line`` (default: the current line)."""
         if (self.state, self.boot, self._why) != (state, boot, why):
             line = line or self._now
             self.changes.append(Change(self._section, line, event, state, boot, why))
@@ -271,6 +283,7 @@ class Belief:
         if self._given is not None:
             self._enter(State.GIVEN, self._given, "", "it was given")
             return
+
         planned = self._plan.boots.get(self._section)
         self._only_own = False
         self.several |= self._plan.several
@@ -315,7 +328,10 @@ class Belief:
         places: Callable[[], list[int]],
         is_evidence: IsEvidence = _all,
     ) -> list[BootRange]:
-        """Divide the addresses of a block by boot.
+        """Divide the addresses of a block by boot, and return the parts in order.
+
+        Statements divide the block first. The frames between two of them are divided again if
+        their evidence shows different slides.
 
         Args:
             text: the block.
@@ -333,6 +349,7 @@ class Belief:
             return self.line + bisect_left(feeds(), place)
 
         self._line_of = lambda number: line_at(places()[number])
+
         parts: list[BootRange] = []
         first, begin, offsets = 0, 0, list[_SlideSign]()
         for statement in said:
@@ -343,11 +360,13 @@ class Belief:
                     line = line_at(statement.place)
                     offsets.append(_SlideSign(end, slides, statement.words.encode(), line))
                 continue
+
             stretch = self._divide_frames(first, keys[first:end], offsets)
             parts += [part._replace(begin=begin, section=self._section) for part in stretch]
             self._now = line_at(statement.place)
             self._on_statement(statement)
             first, begin, offsets = max(first, end), statement.place, []
+
         stretch = self._divide_frames(first, keys[first:], offsets)
         return parts + [p._replace(begin=begin, section=self._section) for p in stretch]
 
@@ -385,10 +404,12 @@ class Belief:
         return f"there {what} has the build-id {statement.build_id}, and in the file {ours}"
 
     def _on_another_kernel(self, statement: Statement, why: str) -> None:
+        """Process a statement of another kernel: ignore all until the file's kernel follows."""
         if statement.says is Says.BOOT:
             self._next_section()
         elif self._section == 0 and self._release is None and self.state not in SURE:
             self.foreign = why
+
         if statement.build_id is None or "build-id" not in why:
             what = f"The text is of {statement.release}, and {self._label} of {self._ours}."
         else:
@@ -407,13 +428,14 @@ class Belief:
         self.refusal = self.refusal or DecodeError(what, remedy)
 
     def _on_banner(self, statement: Statement) -> None:
+        """Process the start of another boot of the file's kernel."""
         self._next_section()
         if statement.says is not Says.BOOT:
             self.several = True  # another kernel ran before
         self._begin_section()
 
     def _next_section(self) -> None:
-        """Go to the next boot. At most one boot of a text is the file's own."""
+        """Start the next section, which is from another boot."""
         self.several |= self._begun
         self.contradicted |= self.assumed
         self.firmware |= self._section == 0 and not self._begun and self._addresses > 0
@@ -432,6 +454,7 @@ class Belief:
         self._addresses += end - first
         if self.state is State.FOREIGN:
             return BootRange(first, end, self.state, None, self._why, True)
+
         self._fits += agreed
         if agreed and self.boot is not None:
             self.votes[self.boot.slide] += agreed
@@ -442,6 +465,7 @@ class Belief:
             return BootRange(first, end, State.UNKNOWN, None, why, True)
         if self.boot is None:
             return BootRange(first, end, self.state, None, self._why)
+
         if agreed and self.state not in (State.GIVEN, State.TOLD):
             self._enter(State.TOLD, self.boot, "", "a name is beside its address")
         if self.state is State.ASSUMED:
@@ -456,6 +480,7 @@ class Belief:
         """Divide the frames between two statements by boot; ``first`` is the first's number."""
         evidence = self._take_evidence(keys)
         self._on_misfits()
+
         signs = [
             _SlideSign(first + number, one.slides, keys[number])
             for number, one in enumerate(evidence)
@@ -463,10 +488,12 @@ class Belief:
         ]
         if not signs:
             self._on_bare_names(keys, evidence)
-        # An offset that does not fit the file counts only if there is no other evidence.
+
+        # A Kernel Offset that does not fit the file counts only if there is no other evidence.
         vague = not signs and self.state not in SURE
         offsets = [sign for sign in offsets if sign.slides or vague]
         signs = sorted([*signs, *offsets], key=lambda sign: sign.frame)
+
         fixed = self.state in (State.GIVEN, State.FOREIGN)
         runs = [] if fixed else self._runs(first, signs)
         end = first + len(keys)
@@ -477,11 +504,11 @@ class Belief:
         return self._divide_by_runs(first, end, evidence, runs)
 
     def _take_evidence(self, keys: Sequence[Key]) -> list[Evidence]:
-        """Return the evidence of each frame, NOTHING for those in words of a user's.
+        """Return the evidence of each frame: NOTHING if a user can have written it.
 
-        To find the words before a frame takes time. Of successive frames that show the same
-        slides only the first and the last are checked, and of frames that show the same move of
-        a module only one.
+        It takes time to find the words before a frame, which show that. Of successive frames
+        that show the same slides only those at both ends are checked, and of frames that show
+        the same move of a module only one.
         """
         evidence = [self.evidence(key) for key in keys]
         moved = set[tuple[str, int]]()
@@ -493,18 +520,23 @@ class Belief:
                 sliding.append(number)
             elif not self._counts(key, one, moved):
                 evidence[number] = NOTHING
+
         for _, group in groupby(sliding, key=lambda number: evidence[number].slides):
             numbers = list(group)
             first, last = self._first_and_last([keys[number] for number in numbers])
             for number in numbers[:first] + numbers[last:]:
                 evidence[number] = NOTHING
+
         for key, one in zip(keys, evidence):
             if one is not NOTHING:
                 self._count(key, one)
         return evidence
 
     def _counts(self, key: Key, evidence: Evidence, moved: set[tuple[str, int]]) -> bool:
-        """Return True if a frame that shows no slide counts; ``moved`` are the moves so far."""
+        """Return True if a frame that shows no slide is evidence.
+
+        ``moved`` are the moves of modules' sections that frames before it showed.
+        """
         if evidence.moves and moved.issuperset(evidence.moves.items()):
             return True
         wanted = evidence.moves or evidence.against or evidence.within is not None
@@ -527,7 +559,11 @@ class Belief:
     ) -> list[BootRange]:
         """Divide addresses by the runs of agreeing signs among them.
 
-        Addresses between two runs can be of either boot: their boot is unknown.
+        The boot of the addresses between two runs is unknown, since either can be right:
+
+            frames      1  2  3    4  5    6  7
+            slides      A     A            B  B
+            boots       A  A  A    unknown B  B
         """
         parts: list[BootRange] = []
         at = first
@@ -544,7 +580,10 @@ class Belief:
         return parts
 
     def _runs(self, first: int, signs: list[_SlideSign]) -> list[_Run]:
-        """Join successive signs that agree, with each other and with the boot before them."""
+        """Join successive signs that agree, and the first ones to the boot before them.
+
+        Return the runs; the one of the boot before has no frames of its own.
+        """
         runs: list[_Run] = []
         if self.state is State.TOLD and self.boot is not None:
             runs.append(_Run(first, first - 1, frozenset([self.boot.slide]), line=self._now))
@@ -575,7 +614,7 @@ class Belief:
             self._enter(State.TOLD, boot._replace(own=own), "", words, line)
 
     def _on_conflict(self, why: str, event: str, line: int | None = None) -> None:
-        """Take the boot for unknown."""
+        """Make the boot unknown, for the reason ``why``."""
         self.contradicted |= self._assumed > 0
         self._assumed = 0
         self._enter(State.UNKNOWN, None, why, event, line)
@@ -590,6 +629,7 @@ class Belief:
         """Process names without an offset, if there is no better evidence."""
         if self.state in (State.GIVEN, State.FOREIGN, State.TOLD):
             return
+
         digits = self._map.digits
         found = {
             key[digits:]: t.within for key, t in zip(keys, evidence) if t.within is not None
@@ -599,6 +639,7 @@ class Belief:
                 return
             self._within, self.several = {}, True
             self._on_conflict(CONFLICT, "names without offsets")
+
         if len(self._within) > _FORGET_AFTER:
             self._within = {}
         self._within |= found
@@ -606,13 +647,14 @@ class Belief:
             self._weigh_names(self._within.values())
 
     def _weigh_names(self, evidence: Collection[Within]) -> None:
-        """Assume the slide of almost all of these names; if they disagree, none."""
+        """Assume the slide that almost all of these names show; if they disagree, none."""
         near = [within.near for within in evidence if within.near is not None]
         missed = sum(within.held is False for within in evidence)
         held = sum(within.held is True for within in evidence)
         votes = Counter(slide for slides in near for slide in slides)
         slide, most = max(votes.items(), key=itemgetter(1), default=(0, 0))
         others = max(len(near) - most, 0 if slide else missed)
+
         if most >= _AGREEING and others * _DISSENT <= most:
             words = b"%d names without offsets" % most
             self._on_slides(_Run(0, 0, frozenset([slide]), words, self._now))
@@ -656,7 +698,8 @@ class Belief:
         if self.boot is None or self.state is State.GIVEN or not found:
             return
         kept = {s: move for s, move in self.boot.moves.items() if s not in found}
-        # It was unloaded and loaded again: which frames have which move is unknown.
+        # A section with several moves was unloaded and loaded again in between: which frame has
+        # which move is unknown, so it has none.
         moves = kept | {s: next(iter(one)) for s, one in found.items() if len(one) == 1}
         own = self.boot.own and not any(map(any, found.values()))
         self.modules_told |= own
@@ -665,7 +708,7 @@ class Belief:
             self._enter(State.TOLD, self.boot, "", "a module lies where the file has it")
 
     def news(self, said: list[Statement]) -> list[Statement]:
-        """Leave out statements that change nothing: most traces repeat the release."""
+        """Return the statements that can change the state: most only repeat the release."""
         self._now = self.line
         release, foreign, kept = self._release, self.state is State.FOREIGN, []
         for statement in said:
@@ -682,7 +725,10 @@ class Belief:
         return kept
 
     def tells(self, keys: Iterable[Key], certain: bool, is_evidence: IsEvidence) -> bool:
-        """Return True if ``keys`` have new evidence; ``certain``: other frames agree."""
+        """Return True if ``keys`` have evidence that can change the state.
+
+        ``certain`` is True if other frames of the block have the right name in this boot.
+        """
         certain |= self.settled
         for key in keys:
             evidence = self.evidence(key)
@@ -697,7 +743,7 @@ class Belief:
         return self._misfits >= _MISFITS
 
     def _is_news(self, evidence: Evidence, certain: bool) -> bool:
-        """Return True if evidence is of another boot than the assumed one, or the first."""
+        """Return True if evidence contradicts the boot, or is the first for any boot."""
         boot, within = self.boot, evidence.within
         if boot is None or not certain:
             return bool(evidence.slides or evidence.moves or evidence.elsewhere or within)
@@ -721,10 +767,12 @@ class Belief:
         return found
 
     def _read_evidence(self, key: Key) -> Evidence:
+        """Find the evidence of an address and its name, which :meth:`evidence` caches."""
         digits, rest = key[: self._map.digits], key[self._map.digits :]
         address, said = int(digits, 16), forms.parse_annotation(rest)
         if said.form.style is forms.Style.NO_ADDRESS or self._map.areas.is_hypervisor(address):
             return NOTHING
+
         nothing = ELSEWHERE if self._map.elsewhere(address) else NOTHING
         tells = said.form.tells
         if tells is Tells.ANCHOR and said.name in _ANCHORS and said.module is None:
@@ -739,12 +787,13 @@ class Belief:
     def _evidence_of_frame(self, address: int, annotation: Annotation) -> Evidence | None:
         """Return the evidence of a name with an offset; None if there is none.
 
-        perf prints no size, and may print a module's symbol without the module. Each boot has
-        its own BPF programs.
+        perf prints no size, and can print a module's symbol without the module: such a name is
+        no misfit if a module has it. Nor is the name of a BPF program: each boot has its own.
         """
         offset = annotation.offset or 0
         if annotation.size is not None and offset > annotation.size:
             return None
+
         slides = frozenset[int]()
         if annotation.module is None:
             slides = self._map.slides(address, annotation.name, offset)
@@ -753,6 +802,7 @@ class Belief:
             moves = self._map.moves(address, annotation.name, offset, annotation.module)
         if annotation.base is not None and annotation.module is not None:
             moves = moves or self._map.moves_of_base(annotation.module, annotation.base)
+
         fits: bool | None = True if slides else None
         against = False
         if annotation.module is None and not moves and not slides:
@@ -760,6 +810,7 @@ class Belief:
             kernels = annotation.size is not None or self._map.of_kernel(annotation.name)
             if against and kernels and not annotation.name.startswith("bpf_"):
                 fits = False
+
         if slides or moves or against:
             return Evidence(slides, moves, fits=fits, against=against)
         return None
@@ -792,6 +843,7 @@ class Belief:
 
 
 def _words(said: bytes) -> str:
+    """Return the words of a sign as a string for ``--explain``."""
     return said.replace(forms.BEFORE, b"").decode("utf-8", "replace")
 
 

@@ -15,7 +15,7 @@ from .kaslr import FURTHEST, step
 from .names import listed
 
 UNKNOWN: Final = 1 << 63
-"""The slide of a kernel whose slide is unknown: no address minus this is a kernel's."""
+"""The value for an unknown slide: no address minus this is an address of the kernel."""
 
 
 class Boot(NamedTuple):

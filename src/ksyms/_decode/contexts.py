@@ -1,10 +1,17 @@
-"""The words that the kernel and its tools print before frames, in the same line.
+"""Tell frames that the kernel or a tool prints from names that a user wrote.
 
-A name beside an address is evidence of a boot where these words are the kernel's own, and
-nothing a user of the machine can have chosen is among them. What prints frames is known;
-messages that have a user's words in them are too many to be listed. So all words before a
-frame must be of :data:`_WORDS`, behind one of :data:`_LEADS` if there is one; and the line
-must not be the rest of a message that begins with others.
+A name beside an address is evidence of a boot only if the kernel or one of its tools printed
+it. Any user of the machine can get words into the log: the name of a program or of a file, for
+example. There are too many messages with such words to list them, but few that have frames. So
+the words before a frame decide. All of them must be known words (:data:`_WORDS`), except for a
+known beginning of the line (:data:`_LEADS`):
+
+    RIP: 0010:vfs_open+0x2e/0xf0                    evidence: "RIP" is a known word
+    Workqueue: events vfs_open+0x2e/0xf0            evidence: a known beginning
+    usb 1-2: Product: ffffffff81200a2e vfs_open+0x2e/0xf0      none: a device sent its name
+
+The frame's line must also not be a later line of a message that begins with other words: a
+name can have line feeds in it (:meth:`Contexts.is_continuation`).
 """
 
 from __future__ import annotations
@@ -20,14 +27,14 @@ from .belief import places_of
 from .users import BEHIND, INDENTED, Span, is_in
 
 FRAME: Final = b"\0"
-"""Stands for a frame that is before another one in its line."""
+"""The byte that replaces an earlier frame in the words before a frame."""
 _ADDRESS: Final = rb"(?:0[xX])?"
 _CAST: Final = (
     rb"\((?:(?:const|volatile|struct|union|enum|unsigned|signed|long) ){0,4}\w{1,64}"
     rb"(?: ?\*{1,3})?(?: ?\(\*{1,2}\)\([\w *,]{0,255}\))?\) ?"
 )
-"""A type of C as debuggers print it."""
-# kernel/trace/trace_entries.h: events of which a program writes all words.
+"""A type of C in parentheses, as debuggers print it before a value."""
+# kernel/trace/trace_entries.h: the events whose words all come from a program.
 _USERS_EVENT: Final = (
     rb"(?:ftrace:)?(?:tracing_mark_write|print|bprint|bputs|raw_data|user_stack)\b"
     rb"|(?:bpf_trace:)?bpf_trace_printk\b|user_events:"
@@ -37,23 +44,23 @@ _LEADS: Final = (
     rb"BUG: K[A-Z]+: [\w-]{1,32}(?: [\w-]{1,16}){0,2} in ",
     # kernel/panic.c, __warn
     rb"WARNING: (?:CPU: \d+ PID: \d+ )?(?:at )?[\w./+-]{1,255}:\d+ (?:at )?",
-    # kernel/locking/lockdep.c, print_lock: the class is the source's words
+    # kernel/locking/lockdep.c, print_lock: the name of the lock's class is from the source
     rb" {0,8}(?:-> )?#\d+: +(?:"
     + FRAME
     + rb"|[0-9a-f]{8,16})? ?(?:\([^()\n]{1,255}(?:\(\))?\)\{)?"
     rb"[-.+?]+\}(?:-\{\d+:\d+\})?, at: ",
     rb"(?:[0-9a-f]{8,16} )?\([^()\n]{1,255}\)\{[-.+?]+\}(?:-\{\d+:\d+\})?, at: ",
-    # lib/dump_stack.c, print_worker_info; the name is a workqueue's and a source's word
+    # lib/dump_stack.c, print_worker_info: the name of the workqueue is from the source
     rb"Workqueue: [\w.:/-]{1,64} ",
-    # arch/arm/kernel/traps.c, dump_backtrace_entry, since Linux 5.13: a blank is before it
+    # arch/arm/kernel/traps.c, dump_backtrace_entry, since Linux 5.13: it begins with a blank
     rb" [A-Za-z_][\w.]{0,255}(?: \[\w{1,64}\])? from ",
-    # kernel/trace/trace_output.c and ftrace_dump, trace-cmd report: a comm of 15 bytes, and
-    # the event's name. Its fields are judged as all words are: strings among them are a user's.
+    # kernel/trace/trace_output.c and ftrace_dump, trace-cmd report: a comm of at most 15 bytes,
+    # and the event's name. The fields after it must be known words: a string can be a user's.
     rb" *[^\n]{1,16}-\d{1,7} +(?:\( *[\d-]+\) )?\[\d{1,4}\] (?:[\w.#+-]{4,7} )? *"
     rb"\d+(?:\.\d+|us)?(?: ?[:!+#*@$]) (?!" + _USERS_EVENT + rb")(?:[\w:]{1,64}: )?",
     # kernel/trace/trace_functions_graph.c
     rb" *\d{1,4}\)[^\n|\"']{0,32}\|  [^\n\"']{0,255}/\* <?-?",
-    # perf script (tools/perf/builtin-script.c): a comm, its number, the event
+    # perf script (tools/perf/builtin-script.c): a comm, its process id, the event
     rb" *[^\n]{1,16} +\d{1,7}(?:/\d{1,7})? +(?:\[\d{3,4}\] )? *(?:\S{4,5} )?\d+\.\d+: +"
     rb"(?:\d+ +)?(?!" + _USERS_EVENT + rb")[\w:/.=,-]{1,64}: ",
     # perf report --stdio, with -v
@@ -64,7 +71,7 @@ _LEADS: Final = (
     rb"\$\d{1,6} = " + _CAST + rb"?",
     # drgn, libdrgn/language_c.c: an object, or a member of one
     rb"[ \t]*(?:\.\w{1,64} = )?" + _CAST,
-    # gdb/valprint.c and crash's struct: a member, which is indented
+    # gdb/valprint.c and crash's struct: an indented member
     rb"(?: {2,16}|\t)\w{1,64} = (?=0x)",
     # bpftrace: a map
     rb"@\w{0,64}(?:\[\d{0,20}\])?: ",
@@ -75,9 +82,9 @@ _LEADS: Final = (
     + rb"[ \t]?(?:<\+\d+>)?:[ \t]+(?:[0-9a-f]{2} )*[ \t]*"
     rb"[a-z]{1,12}[a-z0-9.]{0,8}[ \t]+[^\n\"']{0,80}?",
 )
-"""Beginnings of lines with words that are not in :data:`_WORDS`."""
+"""Patterns of the known beginnings of lines with words that are not in :data:`_WORDS`."""
 _WORDS: Final = frozenset(
-    # a trace and its marks: arch/*/kernel/{dumpstack,stacktrace,traps}.c
+    # a trace and the marks in it: arch/*/kernel/{dumpstack,stacktrace,traps}.c
     b"""Call Trace trace Backtrace backtrace Stack stack IRQ EOI NMI TASK SOFTIRQ EXCEPTION
     interrupt syscall softirq Caller Function entered from at in is Process Trace Badness
     unable handle kernel NULL paging request pointer dereference call idling skipped
@@ -107,7 +114,8 @@ _REGISTER: Final = (
     rb"[RE]?(?:[ABCD]X|[SD]I|[SB]P|IP)|[RXrx]\d{1,2}|[DC]R\d|GPR\d\d|[sawtvgoliIGVfbp]\d{1,2}"
     rb"|arg\d{1,2}|[rR][abcds][xip]|RR\d"
 )
-# Numbers; two, four, eight or sixteen letters are one only where the kernel dumps memory.
+# Numbers have a decimal digit, or the size of a byte or of an address in a dump of memory. Any
+# other word of the letters a to f can be English, such as "face".
 _NUMBER: Final = rb"\d[0-9a-fA-FxX]*(?:ns|us|ms|s|kB|th)?|[0-9a-fA-F]*\d[0-9a-fA-F]*"
 _NUMBER_ALSO: Final = rb"|[0-9a-fA-F]{2}|[0-9a-fA-F]{8}|[0-9a-fA-F]{16}"
 _IS_WORD: Final = re.compile(rb"[A-Za-z_0-9]+")
@@ -117,7 +125,7 @@ _IS_ESCAPE: Final = re.compile(
     + forms.COLOUR.pattern
 )
 _LEAD: Final = re.compile(rb"(?:" + rb"|".join(_LEADS) + rb")")
-# Behind these a line of a report's has a task's name, or the source's words.
+# The beginnings of a report's lines. A task's name can follow, or words of the source.
 _REPORT_LINES: Final = (
     # arch/x86/kernel/process_64.c, __show_regs
     rb"[RE][A-Z0-9]{2}: |[CDEFG]S: |[CD]R\d: |PKRU: ",
@@ -139,7 +147,7 @@ _REPORT_LINES: Final = (
     rb"Disabling lock debugging|Showing all locks",
     # kernel/watchdog.c, kernel/hung_task.c, kernel/rcu, lib/nmi_backtrace.c
     rb"watchdog: BUG: |INFO: task |rcu: |NMI (?:backtrace|watchdog)|Sending NMI ",
-    # mm/kasan/report.c and what is like it, kernel/sched/core.c, lib/spinlock_debug.c
+    # mm/kasan/report.c and its like, kernel/sched/core.c, lib/spinlock_debug.c
     rb"BUG: (?:K[A-Z]+: |kernel |unable to handle |soft lockup|scheduling while |sleeping )",
     rb"BUG: (?:spinlock |workqueue lockup|using |stack guard |Bad page )",
     rb"Allocated by task |Freed by task |The buggy address |Memory state |page:[0-9a-f]",
@@ -148,51 +156,57 @@ _REPORT_LINES: Final = (
     rb"Linux version |Dumping ftrace buffer",
 )
 _REPORT: Final = re.compile(rb"(?:" + rb"|".join(_REPORT_LINES) + rb")")
-# "%s[%d]" begins messages on a program, which can be called "Code: " (arch/x86/kernel/traps.c,
-# arch/x86/mm/fault.c, signal_fault of arch/x86/kernel/signal.c); a report has "note: %s[%d]".
+# "%s[%d]" begins messages about a program, whose name can be "Code: " (arch/x86/kernel/traps.c,
+# arch/x86/mm/fault.c, signal_fault of arch/x86/kernel/signal.c). A report has "note: %s[%d]".
 _PROGRAM: Final = re.compile(rb"(?:traps: )?(?!note: )[^\n]{1,15}\[\d{1,7}\](?:[: ]|\Z)")
-# drivers/input/input.c prints a device's name behind "input: ", as it is.
+# drivers/input/input.c prints a device's name unchanged after "input: ".
 _DRIVER: Final = re.compile(rb"(?!input: )[A-Za-z][\w-]{0,31}: (?:0x)?")
 _ALONE: Final = re.compile(
     rb"[0-9a-f]{8,16} is [A-Za-z_.$][\w.$]{0,511}\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}"
     rb"(?: \[[\w-]{1,64}(?: [0-9a-f]{40})?\])?[ \t\r]*(?:\n|\Z|\\n|\")"
 )
 _SHORT: Final = 8
-"""The digits of an address that can be in a task's name, of 15 bytes, with a name behind it."""
+"""The number of digits of an address that fits into a task's name together with a symbol."""
 _AFTER_FRAME: Final = re.compile(
     rb"[>)\]]{0,2}(?:[ \t\r]*(?:\n|\Z|\\n|\")| \((?:[\[/]|vmlinux)| \[[A-Za-z_]|:?\t)"
 )
-"""The end of a row, or a file of perf's, a module, an instruction of gdb's."""
+"""What tools print after a frame: a line's end, perf's file, a module, or gdb's instruction."""
 # arch/x86/include/asm/segment.h: the lowest two bits of a process's code segment are set. Xen's
 # kernel has e033.
 _PROCESS: Final = re.compile(rb"[RE]IP: 00[0-9a-f][37bf]:")
-# perf script and others: an address of a process, and its symbol, which is called as a frame.
+# perf script and others: an address of a process, whose symbol can have the name of a frame.
 _USERS_ROW: Final = re.compile(rb"[ \t]+(?:0x)?[0-9a-f]{6,16} +(?:0x)?")
 _USERS_ROWS: Final = re.compile(
     rb"[ \t]+(?:0x)?(?!f{4})(?=[0-9a-f]{5})0*[1-9a-f][0-9a-f]{3,15} "
 )
-"""A process's row of a stack: the kernel's are before it, and what follows is its own words."""
+"""A process's row in a stack. They come after the kernel's rows, and end the kernel's part."""
 _KERNEL_ROW: Final = re.compile(rb"[ \t]+(?:=> )?[\[<]{0,2}(?:0x)?[0-9a-f]{8,16}|[ \t]*=> ")
-# kernel/trace/trace_output.c: a stack comes behind its heading, and not behind an event, of
-# which a field can be a file's name.
+# kernel/trace/trace_output.c: a kernel stack comes after its heading. Rows after another event
+# can be a file's name with line feeds in it, and those after a user's stack are a program's.
 _USERS_TRACE: Final = re.compile(
     rb"[^\n]{1,32}-\d{1,7} +(?:\( *[\d-]+\) )?\[\d{1,4}\] (?![^\n]*<stack trace>)"
     rb"|[^\n]*<user stack trace>"
 )
 _ROWS: Final = 256
-"""Limit on the rows of a stack, the kernel's own (include/linux/perf_event.h)."""
+"""Limit on the kernel's own rows of a stack (include/linux/perf_event.h)."""
 _MOST: Final = 1 << 12
-"""Bytes of a line before a frame in which its words are looked for."""
+"""Limit on the bytes before a frame in its line; after more it is no evidence."""
 _AT_ONCE: Final = 1 << 8
-"""Keys of a block that are indexed at a time."""
+"""The number of keys that are added to the index at a time."""
 _HOST: Final = re.compile(rb"(?<![^ ])([A-Za-z][\w.:@-]{0,255}) \Z(?<!kernel: )")
-"""A host's name at the end of a prefix, or a message's first word."""
+"""The last word of a prefix: the name of a host, or the first word of the message."""
 _ZERO: Final = re.compile(rb"\[ *0\.0+\]?")
-"""The time before the clock runs, when there is no user yet."""
+"""The time of messages before the clock runs. Many have it, and there is no user yet."""
 
 
 class _Line(NamedTuple):
-    """A line: its time if no other message can have the same, and its part of a message."""
+    """A line of a log in its parts.
+
+    - ``time``: its time stamp if hardly another message has the same, else b""
+    - ``indented``: True if dmesg indented it, as a message's second line
+    - ``is_stamped``: True if it has a prefix that is as long as a time stamp
+    - ``content``: the text after the prefix
+    """
 
     time: bytes
     indented: bool
@@ -201,14 +215,15 @@ class _Line(NamedTuple):
 
 
 @lru_cache(maxsize=1 << 12)
-def is_said(words: bytes) -> bool:
-    """Return whether these are words that the kernel or its tools have before a frame."""
+def are_known_words(words: bytes) -> bool:
+    """Return True if the kernel or its tools print ``words`` before a frame."""
     words = _IS_ESCAPE.sub(b" ", words)
     lead = _LEAD.match(words)
     return _are_known(words) or (lead is not None and _are_known(words[lead.end() :]))
 
 
 def _are_known(words: bytes) -> bool:
+    """Return True if all words are in :data:`_WORDS`, or are registers or numbers."""
     return all(
         word in _WORDS or _IS_NO_WORD.fullmatch(word) is not None
         for word in _IS_WORD.findall(words)
@@ -216,15 +231,17 @@ def _are_known(words: bytes) -> bool:
 
 
 class Contexts:
-    """The words before the frames of one block of a text.
+    """The words before the frames of one block of a text, to decide which are evidence.
 
     Args:
-        before: the end of the text before the block, of :data:`BEHIND` bytes; None where the
-            lines are some of a block.
-        text: the block, and ``pieces`` and ``keys`` what it was split into.
-        digits: how many an address has.
-        told: by number, keys with names that stand in lines of their own.
-        spans: what users wrote for sure.
+        before: the last :data:`BEHIND` bytes of the text before the block; None if the lines of
+            the block do not follow each other in the text.
+        text: the block.
+        pieces: the block, split at its addresses.
+        keys: the addresses with their annotations.
+        digits: the number of digits of an address.
+        told: the keys with names in separate lines, by number.
+        spans: the parts of the block that users certainly wrote.
     """
 
     def __init__(
@@ -238,38 +255,48 @@ class Contexts:
         spans: Sequence[Span] = (),
     ) -> None:
         self.are_alone = before is None
-        """True if the lines do not follow each other: then all frames count as evidence."""
+        """True if the lines do not follow each other; then every frame counts as evidence."""
         self._before, self._text = before or b"", text
         self._pieces, self._keys, self._digits = pieces, keys, digits
         self._told, self._spans = told, spans
-        self._numbers: dict[bytes, list[int]] = {}
+        self._numbers: dict[bytes, list[int]] = {}  # by key, of the keys up to ``_indexed``
         self._indexed = 0
-        self._known: dict[bytes, bool] = {}
-        self._silent: dict[int, bool] = {}
+        self._known: dict[bytes, bool] = {}  # the results of is_evidence(), by key
+        self._continuations: dict[
+            int, bool
+        ] = {}  # the results of is_continuation(), by the line's offset
         self._above: dict[int, tuple[_Line, bool]] = {}
-        """Lines that were looked at as those above others, by where they are in the block."""
-        self.unsaid: dict[bytes, int] = {}
-        """Keys that were asked for and are no evidence; where in the block each is first."""
+        """The results of :meth:`_line_above`, by the line's offset in the block."""
+        self.rejected_keys: dict[bytes, int] = {}
+        """The keys that :meth:`is_evidence` rejected, with their first offset in the block."""
 
     def is_evidence(self, key: bytes) -> bool:
-        """Return whether a key stands where the kernel prints frames, at one place or more."""
+        """Return True if a key stands at least once where the kernel prints frames."""
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = any(map(self._is_said_at, self._numbers_of(key)))
+            known = self._known[key] = any(
+                map(self._is_frame_printed_at, self._numbers_of(key))
+            )
             if not known and (numbers := self._numbers.get(key)):
-                self.unsaid[key] = self._places[numbers[0]]
+                self.rejected_keys[key] = self._places[numbers[0]]
         return known
 
     def _numbers_of(self, key: bytes) -> Iterator[int]:
-        """Give the numbers that a key has in the block; most need one, which comes soon."""
+        """Yield the numbers of a key in the block.
+
+        Usually the first number is enough, and it is near the block's start. So the index is
+        built only as far as it is needed, by :data:`_AT_ONCE` keys at a time.
+        """
         if not self._indexed:
             for number, one in self._told.items():
                 self._numbers.setdefault(one, []).append(number)
+
         given = 0
         while True:
             numbers = self._numbers.get(key, [])
             yield from numbers[given:]
             given = len(numbers)
+
             begin = self._indexed
             if begin == len(self._keys):
                 return
@@ -282,38 +309,46 @@ class Contexts:
         """The offset of each key in the block."""
         return places_of(self._pieces)
 
-    def _is_said_at(self, number: int) -> bool:
+    def _is_frame_printed_at(self, number: int) -> bool:
+        """Return True if the frame of that number stands where the kernel prints frames."""
         place = self._places[number]
         if self._spans and is_in(self._spans, place):
             return False
         return self.is_printed(place, number)
 
     def is_key(self, place: int) -> bool:
-        """Return whether the address at a place stands where the kernel prints frames."""
-        return self._is_said_at(bisect_left(self._places, place))
+        """Return True if the address at an offset stands where the kernel prints frames."""
+        return self._is_frame_printed_at(bisect_left(self._places, place))
 
     def is_printed(self, place: int, number: int | None = None) -> bool:
-        """Return whether what is at a place of the block can be evidence.
+        """Return True if the name at an offset of the block can be evidence.
 
-        It is the frame of a number, or a name without an address.
+        ``number`` is the number of its address; None for a name without an address.
         """
         if self.are_alone:
             return True
         line = lines.begin(self._text, place)
+        # If the line began in an earlier block, not all words before the frame are known.
         if line < 0 or place - line > _MOST or (line == 0 and self._before[-1:] not in b"\n"):
             return False
+
         words = self._text[line:place] if number is None else self._words(number, line)
         words = forms.FRAMES.sub(FRAME, words)
         content = self._content(words)
         if number is not None and self._is_users(number, line, words):
             return False
-        said = is_said(content) or is_said(words) or self._is_drivers(content, place)
-        return said and not self.goes_on(line)
+        said = (
+            are_known_words(content)
+            or are_known_words(words)
+            or self._is_drivers(content, place)
+        )
+        return said and not self.is_continuation(line)
 
     def _is_users(self, number: int, line: int, words: bytes) -> bool:
-        """Return True if a frame may be a user's by its row, though the words are a tool's.
+        """Return True if a frame can be a user's although the words before it are known.
 
-        It is the name of a program's symbol or file in a row of a stack, or of a task.
+        Tools print names of users where frames stand too: the symbols and files of a program in
+        the rows of its stack, and the names of tasks.
         """
         if self._digits == _SHORT and not self._is_longer_than_comm(number):
             return True
@@ -321,20 +356,30 @@ class Contexts:
             return True
         mark = words.strip(b" \t[<")
         if not mark:
-            return self._is_behind(line, _USERS_ROWS)
-        return mark == b"=>" and self._is_behind(line, _USERS_TRACE)
+            return self._is_below_row(line, _USERS_ROWS)
+        return mark == b"=>" and self._is_below_row(line, _USERS_TRACE)
 
     def _is_longer_than_comm(self, number: int) -> bool:
-        """Return True if a frame with 8 digits has more words than a task's name can have.
+        """Return True if a frame with 8 digits is too long for the name of a task.
 
-        ``c0fff201 up+0x1`` is 15 bytes long. The kernel prints a size; tools print no size, but
-        a file behind the frame, or the end of the line.
+        ``c0fff201 up+0x1`` is 15 bytes long, as a name can be. The kernel also prints a size.
+        Tools print none, but a file after the frame, or the frame ends the line.
         """
         key, after = self._keys[number], self._pieces[2 * number + 2]
         return len(key) == self._digits or b"/" in key or _AFTER_FRAME.match(after) is not None
 
-    def _is_behind(self, line: int, row: re.Pattern[bytes]) -> bool:
-        """Return True if the rows right before a line end with ``row`` before another line."""
+    def _is_below_row(self, line: int, row: re.Pattern[bytes]) -> bool:
+        """Return True if the stack of a line has a match of ``row`` among the rows above it.
+
+        The search goes up through rows of the kernel, and ends at the first other line:
+
+            myprog 1234 [000] 5.000001: cycles:        another line: no search above it
+                ffffffff81200a2e vfs_open+0x2e (...)   a row of the kernel
+                    7f3a00001234 main (myprog)         a row of the process matches
+                ffffffff81200a2e vfs_read+0x9a         the line
+
+        It is True too if there are more than :data:`_ROWS` rows, as no kernel prints them.
+        """
         text, at = self._text, line
         if at < BEHIND and self._before:
             text, at = self._before + text, at + len(self._before)
@@ -349,18 +394,18 @@ class Contexts:
         return True
 
     def _is_drivers(self, words: bytes, place: int) -> bool:
-        """Return whether a driver's word is before a frame, and nothing behind its name.
+        """Return True if a driver's prefix is before a frame, and nothing after its name.
 
-        As ``pr_info("%px is %pS", ...)`` of a module prints it, with its pr_fmt before it
-        (include/linux/printk.h). Messages with a user's words in them have others beside these.
+        That is what ``pr_info("%px is %pS", ...)`` of a module prints, with its pr_fmt
+        (include/linux/printk.h). Messages with a user's words have other words as well.
         """
         return _DRIVER.fullmatch(words) is not None and bool(_ALONE.match(self._text, place))
 
     def _content(self, line: bytes) -> bytes:
-        """Give a line without what printk and loggers put before a message.
+        """Return the message of a line: what follows the prefix of printk and loggers.
 
-        A word that may be a host's or the message's own is a host's where the block's first
-        and last such line have it too.
+        The last word of the prefix is a host's name if the lines at the block's start and end
+        all have it. Otherwise it is the first word of the message.
         """
         prefix = lines.PREFIX.match(line)
         assert prefix is not None
@@ -371,7 +416,7 @@ class Contexts:
 
     @cached_property
     def _host(self) -> bytes:
-        """The host whose log the block is of; b"" where its lines have none, or several."""
+        """The name of the host in the block's lines; b"" if they have none, or several."""
         found = set[bytes]()
         logged = 0
         for line in _some_lines(self._text):
@@ -383,7 +428,10 @@ class Contexts:
         return found.pop() if logged > 1 and len(found) == 1 else b""
 
     def _words(self, number: int, line: int) -> bytes:
-        """Give the words between a line's begin and a frame in it."""
+        """Return the words from a line's start to the frame of that number.
+
+        Earlier frames are replaced by :data:`FRAME`. ``line`` is the offset of the start.
+        """
         words: list[bytes] = []
         for at in range(number, -1, -1):
             piece, key, place = self._pieces[2 * at], self._keys[at], self._places[at]
@@ -398,11 +446,13 @@ class Contexts:
         return b"".join(reversed(words))
 
     def _line(self, text: bytes, begin: int) -> _Line:
+        """Parse the line that starts at offset ``begin`` of a text."""
         end = text.find(b"\n", begin)
         whole = text[begin : len(text) if end < 0 else end]
         indent = INDENTED.match(whole)
         if indent is not None:
             return _Line(b"", True, False, whole[indent.end() :])
+
         prefix = lines.PREFIX.match(whole)
         assert prefix is not None
         time = prefix["stamp"] or b""
@@ -412,29 +462,46 @@ class Contexts:
         return _Line(time, False, is_stamped, self._content(whole))
 
     def _line_above(self, text: bytes, at: int, place: int) -> tuple[_Line, bool]:
-        """Give a line of ``text``, and True if it is a report's; ``place`` is in the block."""
+        """Return the line at offset ``at`` of a text, and True if it is a report's.
+
+        ``place`` is its offset in the block, by which the result is cached.
+        """
         known = self._above.get(place)
         if known is None:
             line = self._line(text, at)
             known = self._above[place] = line, _is_reports(line.content)
         return known
 
-    def goes_on(self, line: int) -> bool:
-        """Return whether a line goes on with a message that begins with other words."""
+    def is_continuation(self, line: int) -> bool:
+        """Return True if a line is a later line of a message that can have a user's words.
+
+        ``line`` is the offset of the line's start. printk puts the same time before each line
+        of a message, and dmesg indents all but the first. So the lines above with that time are
+        searched for one that is not a report's:
+
+            [    5.000001] a[1]: segfault at 0 ip 0 sp 0 in x
+            [    5.000001] ffffffff81200a2e vfs_open+0x2e/0xf0     goes on: a file's name
+            [    7.000001] Call Trace:
+            [    7.000001] ffffffff81200a2e vfs_open+0x2e/0xf0     does not: it is a report
+        """
         if self.are_alone:
             return False
-        known = self._silent.get(line)
+        known = self._continuations.get(line)
         if known is None:
-            known = self._silent[line] = self._goes_on(line)
+            known = self._continuations[line] = self._is_continuation(line)
         return known
 
-    def _goes_on(self, line: int) -> bool:
+    def _is_continuation(self, line: int) -> bool:
+        """Return the result of :meth:`is_continuation`, which caches it."""
         text, at = self._text, self._text.rfind(b"\n", 0, line) + 1
-        if at < line:  # a string of JSON
+        if at < line:  # the line is in a string of JSON
             others = text[line - 2 : line] == b"\\n" and _is_of_record(text, line)
-            return others or self.goes_on(at)
+            return others or self.is_continuation(at)
+
+        # The first lines of the message can be in the text before the block.
         if line < BEHIND and self._before:
             text, at = self._before + text, line + len(self._before)
+
         here = self._line(text, at)
         time, searching, others = here.time, here.indented, False
         last = max(at - BEHIND, 0)
@@ -454,27 +521,27 @@ class Contexts:
 
 
 def _without_name(piece: bytes, key: bytes) -> bytes:
-    """Give what is before an address without the name that stands there."""
+    """Return the text before an address, without the key's name at its end."""
     name = key[key.index(b" ") + 1 :]
     at = piece.rfind(name)
     return piece if at < 0 else piece[:at]
 
 
 _PRECISE: Final = re.compile(rb"\[ *\d+\.\d{6}")
-"""A time that two messages seldom have."""
+"""The start of a time stamp in microseconds, which two messages seldom share."""
 _LEAST: Final = 8
-"""Bytes that the time before an indented line's first one has at least."""
+"""Least length in bytes of a prefix with a time."""
 
 
 def _some_lines(text: bytes) -> list[bytes]:
-    """Give some lines from both ends of a text, each once."""
+    """Return some whole lines from the start and the end of a text."""
     if len(text) < 2 * _MOST:
         return text.split(b"\n")
     return text[:_MOST].split(b"\n")[:-1] + text[-_MOST:].split(b"\n")[1:]
 
 
 def _is_of_record(text: bytes, line: int) -> bool:
-    """Return whether a line of a string in JSON goes on with a record's other words."""
+    """Return True if lines before a line in the same JSON string are not all a report's."""
     first = text.rfind(b"\n", 0, line) + 1
     quote = text.rfind(b'"', first, line)
     while quote >= 0 and lines.is_escaped(text, quote):
@@ -483,10 +550,14 @@ def _is_of_record(text: bytes, line: int) -> bool:
 
 
 def _is_reports(content: bytes) -> bool:
-    """Return whether a line is a report's: it has frames, or begins as some of its lines do."""
+    """Return True if a line is one of a report.
+
+    It begins like one (:data:`_REPORT_LINES`), or it has only known words, up to its frame if
+    it has one.
+    """
     if _PROGRAM.match(content):
         return False
     if _REPORT.match(content):
         return True
     frames = forms.FRAMES.search(content)
-    return is_said(content[: frames.start()] if frames else content)
+    return are_known_words(content[: frames.start()] if frames else content)

@@ -9,14 +9,15 @@ from typing import Final, Protocol
 from .._compressed import Unpacker, compression
 
 _SIP: Final = 64
-"""Packed bytes that are unpacked at once. If they are damaged, the good ones are lost too."""
+"""Packed bytes that are unpacked at once. If one is damaged, the good ones are lost too."""
 _ENOUGH: Final = 1 << 16
-"""Unpacked bytes that are handed on together, at least (but for the last)."""
+"""Least number of unpacked bytes that are handed on together, except for the last ones."""
 _FREE: Final = 256 << 20
 _TIMES: Final = 256
 """Limit on the unpacked size of a text: ``_FREE`` bytes, and ``_TIMES`` for each packed byte.
 
-Logs usually have 50. Without a limit a few packed bytes could become a text without end.
+Logs usually unpack to 50 for each. Without a limit a few packed bytes could become an endless
+text.
 """
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PERF_DATA: Final = (b"PERFILE2", b"2ELIFREP")

@@ -42,7 +42,7 @@ class Follower:
         login: fa     "login: " is written, since "fa" can be the start of an address
         login: fast   all of it is written, since no address has a "t"
 
-    Names are only added behind an address, so the part that is written stays right whatever
+    Names are only added after an address, so the part that is written stays right whatever
     follows. The rest of the line is written when it is complete.
 
     Args:
@@ -105,12 +105,14 @@ class Follower:
                     return
                 self._pass()
                 data = self._wait()
+
             if data is None:
                 if self._left is not None and self._left <= 0:
                     self._late()
                     return
                 self._show()
                 continue
+
             found = self._take(data) if data else self._take(b"", self._cutter.end())
             self._held += found
             yield from [block for (block, plain), _ in found if plain]
@@ -133,7 +135,7 @@ class Follower:
         return data
 
     def _pass(self) -> None:
-        """Write the held lines before the first address; at that address patience begins."""
+        """Write the held lines before the first address; with that address patience begins."""
         while self._left is None and self._seen < len(self._held):
             block, out = self._held[self._seen]
             data, _ = block

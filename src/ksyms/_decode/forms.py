@@ -1,6 +1,6 @@
 r"""The forms in which texts name kernel addresses; each is a row of :data:`FORMS`.
 
-An annotation is the name that a text has for an address, behind it or before it:
+An annotation is the name that a text has for an address, after it or before it:
 
     [<ffffffff81200a2e>] vfs_open+0x2e/0xf0 [xfs]
       ADDRESS            NAME    +OFFSET/SIZE [MODULE]
@@ -26,17 +26,19 @@ NAME: Final = rb"[A-Za-z_.$][\w.$@]{0,511}+(?:::[\w.$@]{1,255}+){0,8}+"
 _HEX: Final = rb"[0-9a-fA-F]+"
 # Colours, as dmesg and grep print them on a terminal, and as JSON escapes them.
 _COLOUR: Final = rb"(?:(?:\x1b|\\u001[bB])\[[\d;]{0,16}[mK])"
-# < and > are written so in JSON that is safe in HTML (Go's encoding/json), and in HTML.
+# < and >, and as JSON that is safe in HTML (Go's encoding/json) and HTML itself write them.
 _LESS: Final = rb"(?:<|\\u003[cC]|&lt;)"
 _MORE: Final = rb"(?:>|\\u003[eE]|&gt;)"
 _CLOSING: Final = _COLOUR + rb"{0,4}(?:" + _MORE + rb"\]?|[\])])?" + _COLOUR + rb"{0,4}"
 _SUFFIX: Final = rb"_(?:\[[kij]\]|k\b)"
 """The suffix of a kernel's frame in the stacks of flame graphs (profile -a of bcc)."""
 BEHIND: Final = b" :>])\x1b\\\t{&/.=-"
-"""The characters that can begin an annotation. It is quickest to test for these first."""
+"""The characters that can begin an annotation, or what closes an address. The pattern tests for
+these first, since that is quickest.
+"""
 # "ADDRESS is NAME" is printed by "%px is %pS".
 _GAP: Final = rb"(?:[ \t:]{1,3}|=20| is )" + _COLOUR + rb"{0,4}(?:\? )?\(?"
-# CONFIG_STACKTRACE_BUILD_ID prints a module's build-id behind its name (since Linux 5.14);
+# CONFIG_STACKTRACE_BUILD_ID prints a module's build-id after its name (since Linux 5.14).
 # OpenWrt prints the module's address and size. [kernel] of SystemTap and bcc is not a module.
 _MODULE: Final = (
     rb" \[(?!kernel\])(?P<module>[\w-]+)(?: (?P<build_id>[0-9a-f]{8,64}))?"
@@ -45,7 +47,7 @@ _MODULE: Final = (
 _SAID: Final = (
     rb"(?P<name>" + NAME + rb")\+0x(?P<offset>" + _HEX + rb")(?:/0x(?P<size>" + _HEX + rb"))?"
 )
-# In a dump of memory the next address stands where other texts have a name.
+# In a dump of memory another address follows where other texts have a name.
 _NO_ADDRESS: Final = rb"(?!(?:0[xX])?[0-9a-fA-F]{8}(?:[0-9a-fA-F]{8})?(?!\w))"
 _BARE: Final = _NO_ADDRESS + rb"(?P<name>" + NAME + rb")"
 _LINE_END: Final = rb"(?=\r?$)"
@@ -80,16 +82,21 @@ class Style(Enum):
     KEPT = auto()
     """Nothing is written: the annotation is right, or a program reads it."""
     NO_ADDRESS = auto()
-    """The number is not a kernel address."""
+    """Nothing is written: the number is not a kernel address."""
 
 
 class Form(NamedTuple):
     """One form of annotation.
 
-    ``pattern`` matches the annotation, behind a bracket that closes the address. ``follow``
-    must match the text behind that, and is not part of the annotation. The group ``is`` is the
-    part to replace if it is wrong. The groups ``name``, ``offset`` (hexadecimal) or
-    ``decimal``, ``size``, ``module``, ``build_id`` and ``base`` are the annotation's values.
+    - ``title``: its name
+    - ``pattern``: matches the annotation, after the bracket that closes the address, if any
+    - ``follow``: must match the text after the annotation, and is not part of it
+    - ``tells``: the evidence that it gives of the boot
+    - ``style``: the way to write a name in this form
+
+    The group ``is`` of the pattern is the part to replace if it is wrong, and ``gap`` the part
+    before that. The groups ``name``, ``offset`` (hexadecimal) or ``decimal``, ``size``,
+    ``module``, ``build_id`` and ``base`` are the annotation's values.
     """
 
     title: str
@@ -139,7 +146,7 @@ FORMS: Final = (
     ),
     Form(
         "a name that perf demangled",
-        # Bounded, since a line can have any length and this is tried behind each address.
+        # Bounded, since a line can have any length and this is tried after each address.
         rb"[ \t]" + _NO_ADDRESS + rb"(?=[^\n(]{0,255}?(?:::|<))[^\n]{1,255}?"
         rb" \((?:\[[\w.]+\][\w.]*|/[^\n)]{1,255})\)",
         _LINE_END,
@@ -231,9 +238,9 @@ NONE: Final = Form("no name", b"", style=Style.WHOLE)
 class Annotation(NamedTuple):
     """An annotation in its parts; a value that the text does not have is None.
 
-    ``closed`` is the bracket or the like that closes the address, and ``tail`` all that is
-    behind it. ``gap`` and ``after`` are the parts of ``tail`` before and behind the part that
-    ``form`` replaces:
+    ``closed`` is the bracket or the like that closes the address, and ``tail`` the text after
+    it. ``gap`` and ``after`` are the parts of ``tail`` before and after the part that ``form``
+    replaces:
 
         the text     [<ffffffff81200a2e>] vfs_open+0x2e/0xf0 [xfs]
         the parts    closed ">]", gap " ", name "vfs_open", offset 0x2e, size 0xf0,
@@ -256,7 +263,7 @@ class Annotation(NamedTuple):
 TWICE: Final = (b">{", b"> <", b"]  <", b"  0x", b">]  [<", b"&gt;]  [")
 """A text that has an address twice, alone and then with its name, has one of these."""
 BEFORE: Final = b"\0"
-"""The mark of a name that stands before its address, not behind it."""
+"""The mark in a key of a name that stands before its address in the text."""
 COLOUR: Final = re.compile(_COLOUR)
 _CLOSED: Final = re.compile(_CLOSING)
 
@@ -268,6 +275,7 @@ def parse_annotation(rest: bytes) -> Annotation:
     assert match is not None
     closed, tail = match[0], rest[match.end() :]
 
+    # The last group is an empty one that shows by its number which form matched.
     said = _ANY_FORM.fullmatch(tail) if tail else None
     if said is None:
         return Annotation(NONE, closed, tail)
@@ -311,6 +319,7 @@ _GROUPS: Final = [
 
 
 def _number(said: dict[str, str], name: str) -> int | None:
+    """Return a hexadecimal value of an annotation; None if it has none of that name."""
     return int(said[name], 16) if name in said else None
 
 
@@ -325,15 +334,18 @@ def _without_groups(pattern: bytes) -> bytes:
 
 
 _BLANKS: Final = (b" ", b"[ ", b"(?P<gap>[ ", b"(?P<gap> ", b"(?P<gap>(?:")
-"""The beginnings of those forms' patterns that begin with a blank, or with ``=20`` for one."""
+"""The first characters of the patterns of forms that begin with a blank, or ``=20`` for it.
+
+A form with one of :data:`_OPTIONAL` can begin with a blank or without.
+"""
 _OPTIONAL: Final = b"(?P<gap> ?)"
 
 
 def _annotation(long: bool) -> bytes:
-    """Return the pattern of the text behind an address: what closes it, and a form, if any.
+    """Return the pattern of the text after an address: what closes it, and a form, if any.
 
-    ``long`` is True to include the forms that look at all of a line. If another address
-    follows, as in a dump of memory, or a register's name, no form is tried.
+    ``long`` is True to include the forms that look at all of a line. No form is tried if
+    another address follows, as in a dump of memory, or the name of a register.
     """
     forms = [form for form in FORMS if long or form.title not in _LONG]
     patterns = [(f.pattern, _without_groups(f.pattern) + f.follow) for f in forms]
@@ -353,11 +365,12 @@ def _annotation(long: bool) -> bytes:
 
 
 def _opens(behind: bytes) -> bytes:
-    r"""Return a pattern for a word's start that has a letter or digit right before it.
+    r"""Return a pattern that matches after the start of a word that an escape comes before.
 
-    That letter or digit ends a colour, or a character escaped by JSON (``\u001b``), rsyslog
-    (``#011``), /dev/kmsg (``\x09``) or quoted-printable (``=3D``). ``behind`` matches the part
-    of the word before the position at which the pattern is tried.
+    Usually no letter or digit stands right before a word. But one can be the end of a colour,
+    or of a character escaped by JSON (``\u001b``), rsyslog (``#011``), /dev/kmsg (``\x09``) or
+    quoted-printable (``=3D``). ``behind`` matches the part of the word before the position at
+    which the pattern is tried: it looks back over that part for the escape.
     """
     ends = [rb"\[[\d;]{%d}[mK]" % size for size in range(17)]
     ends += [rb"\\[bfnrt]", rb"\\u[0-9a-fA-F]{4}", rb"#0[0-3][0-7]"]
@@ -371,7 +384,11 @@ _LONG: Final = ("an inlined function", "a name that perf demangled")
 
 
 def _address(digits: int, first: bytes) -> bytes:
-    """Return the pattern of a kernel address, which may have 0x before it."""
+    """Return the pattern of a kernel address, which can have 0x before it.
+
+    It tests what is before the address last, by looking back, since most positions of a text
+    fail at the first digits already.
+    """
     rest = digits - len(re.sub(rb"\[[^\]]*\]", b"0", first))
     behind = rb".{%d}" % digits
     after = [rb"(?<![\w@]" + behind + rb")", rb"(?<=\b0[xX]" + behind + rb")"]
@@ -401,7 +418,7 @@ def annotated(digits: int, first: bytes, long: bool) -> re.Pattern[bytes]:
     return re.compile(pattern, re.MULTILINE | re.DOTALL)
 
 
-# The letter that ends a colour does not begin a name. The test that fails most comes first.
+# The letter that ends a colour does not begin a name. The test that fails most often is first.
 _BEGINS: Final = (
     rb"(?=[A-Za-z_.$])(?:(?<![\w.$@\\])(?<!::)(?<!\x1b\[)(?<!1[bB]\[)|" + _opens(rb"") + rb")"
 )
@@ -446,16 +463,16 @@ PAIR_HINTS: Final = tuple(hint for hint, _ in _PAIRS)
 
 
 def pairs(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """Find addresses whose names stand in separate lines before them.
+    """Yield the addresses whose names stand in separate lines before them.
 
-    Gives the offset of each address in the text, and the address and its name as they would
-    stand with an annotation:
+    For each it yields its offset in the text, and the address with its name after it, as if it
+    were an annotation:
 
         PC is at vfs_open+0x2e/0xf0
         LR is at do_open+0x10/0x80
         pc : [<c0200a2e>]    lr : [<c0201310>]
 
-    gives b"c0200a2e vfs_open+0x2e/0xf0" and b"c0201310 do_open+0x10/0x80".
+    yields b"c0200a2e vfs_open+0x2e/0xf0" and b"c0201310 do_open+0x10/0x80".
     """
     for hint, pattern in _PAIRS:
         for match in pattern.finditer(text) if hint in text else ():
@@ -479,10 +496,10 @@ OPENERS: Final = {
 OPENED: Final = {opener[-2:] for opener in OPENERS} | {b"3C", b"0x"}
 """The two bytes before an address that a name may stand before."""
 IS_NAME: Final = re.compile(rb"[A-Za-z_.$][\w.$@]*")
-"""A name, but for those with ``::``."""
+"""The pattern of a name without ``::``."""
 LONGEST_NAME: Final = 512
 IS_TAIL: Final = re.compile(rb"/0x[0-9a-f]+(?: \[(?!kernel\])[\w-]+\])?")
-"""A size, and the module, as they stand behind a name with its offset."""
+"""The pattern of a size and a module, as they stand after a name with its offset."""
 _FTRACE: Final = re.compile(rb"(?:(?<= )|(?<=<-))" + NAME + rb"$")
 _ALONE: Final = {
     **dict.fromkeys((b" <", b" \\u003c", b" &lt;"), _FTRACE),
@@ -490,7 +507,7 @@ _ALONE: Final = {
     # crash has "[STACK] NAME at ADDRESS", and with -s "NAME+62 at ADDRESS".
     b" at ": re.compile(rb"(?:(?<=\] )|(?<=\A ))" + NAME + rb"(?:\+\d+)?$"),
 }
-"""The patterns of a name without an offset before an address, by the opener behind it."""
+"""The patterns of a name without an offset before an address, by the opener after the name."""
 _CONTEXT: Final = 20
 """The bytes before a name that are searched too: the length of the longest colour."""
 USUAL_BEFORE: Final = re.compile(rb" (" + _WORDS + rb") <\Z")
@@ -511,7 +528,7 @@ def name_before(text: bytes) -> tuple[bytes, bytes]:
 
     end, word = opener.start(), opener[0].removesuffix(b"0x").lower()
     first = max(0, end - LONGEST)
-    # The name begins behind the last blank, but for the blank before its module.
+    # The name begins after the last blank, but the blank before its module is part of it.
     begin = text.rfind(b" [", first, end) if text[end - 1 : end] == b"]" else end
     begin = max(text.rfind(b" ", first, begin) + 1, first)
 

@@ -1,4 +1,7 @@
-"""Records of frames for programs, in JSON: of each address, and each symbol without one."""
+"""Write JSON records of a text's frames, for programs.
+
+There is one for each address, and for each symbol with an offset but without an address.
+"""
 
 from __future__ import annotations
 
@@ -41,20 +44,22 @@ _UNSAID: Final = 'null, "agrees": null'
 LEFT: Final = "its name tells of another boot, and stands where a user of the machine can write"
 _WORDS: Final = {None: "null", True: "true", False: "false"}
 _Told = tuple[int, str]
-"""The length in bytes of an address's frame, and its record without line and text."""
+"""The length of an address's frame in bytes, and its record without ``line`` and ``text``."""
 _Frame = tuple[int, int, str]
-"""The start and end of a frame in its block, and its record without line and text."""
+"""The start and end of a frame in its block, and its record without ``line`` and ``text``."""
 
 
 class _Static(NamedTuple):
     """The parts of a record that depend on the symbol and not on the offset.
 
-    A record is put together as
+    A record is joined from these parts and three numbers:
 
         before  OFFSET  between  SECTION_OFFSET  after  FILE_ADDRESS, LINK_ADDRESS
 
-    ``address`` is the symbol's address in the file, ``within`` its offset in its section, and
-    ``linked`` its address at link time. ``said`` is the name as the kernel prints it.
+    - ``said``: the name as the kernel prints it, escaped for JSON
+    - ``address``: the symbol's address in the file
+    - ``within``: its offset in its section in bytes; None if the section is unknown
+    - ``linked``: its address at link time; None if that is unknown
     """
 
     said: str
@@ -77,7 +82,7 @@ class _Static(NamedTuple):
 
 
 class Frames:
-    """A writer of the frames of one text, block after block; ``decoder`` is only for it."""
+    """A writer of the frames of one text, block after block; it needs a decoder of its own."""
 
     def __init__(self, decoder: Decoder, table: SymbolTable) -> None:
         self._decoder = decoder
@@ -150,7 +155,10 @@ class Frames:
             words = f'"text": "{text[start:end]}", "address": "{address:#x}", "said": '
             if static is None:  # its records differ in more than the offset
                 [symbol] = self._table.several([number])
-                record, name = self._is(symbol, offset), self._table.printed(symbol)
+                record, name = (
+                    self._record_of_symbol(symbol, offset),
+                    self._table.printed(symbol),
+                )
                 said = f'{_quoted(f"{name}+{offset:#x}")}, "agrees": true'
             else:
                 record = static.record(offset)
@@ -158,13 +166,13 @@ class Frames:
             yield f"{words}{said if fits else _UNSAID}, {record}"
 
     def _of_lines(self, block: SplitText, parts: Parts) -> list[list[str]]:
-        """Write the records of each line of a block."""
+        """Return the records of each line of a block, without ``line``."""
         text = block.text
         lines: list[list[str]] = [[] for _ in range(text.count(b"\n") + 1)]
         found = list(self._addresses(block, parts))
         if others := list(self._symbols(block, parts)):
-            # A symbol beside its address was found twice. Of two frames that overlap the one
-            # that begins first is taken, else the longer one.
+            # A symbol beside its address was found twice. Of two frames that overlap take the
+            # one that begins first; if they begin together, the longer one.
             found = sorted([*found, *others], key=lambda frame: (frame[0], -frame[1]))
 
         taken, at, line = -1, 0, 0
@@ -202,9 +210,9 @@ class Frames:
                 yield start, end, record
 
     def _usual(self, found: Found) -> list[_Told | None]:
-        """Return the records of addresses without a name, or with the right one, usual in form.
+        """Return the records of addresses that stand alone or beside the right name.
 
-        None for each other address: :meth:`_address` writes its record.
+        For any other address the item is None: :meth:`_address` writes its record.
         """
         digits, slide = self._decoder.map.digits, found.boot.slide
         fits: list[bool | None] = [False] * len(found.keys)
@@ -227,9 +235,9 @@ class Frames:
         return made
 
     def _statics(self, numbers: list[int]) -> list[_Static | None]:
-        """Return for each of the symbols the constant parts of its records.
+        """Return for each symbol the parts that all its records share.
 
-        None if there is no symbol, or its records differ in more than the offset.
+        An item is None if there is no symbol, or if its records have more than these parts.
         """
         if len(self._known) > _SYMBOLS:
             self._known = {NOBODY: None}
@@ -252,6 +260,7 @@ class Frames:
         return self._records.get(key) or self._record(key, part)
 
     def _record(self, key: Key, part: BootRange) -> _Told | None:
+        """Make the record of an address, and its length; None if it is no address."""
         digits = self._decoder.map.digits
         address, rest = int(key[:digits], 16), key[digits:]
         said = self._decoder.meant(parse_annotation(rest))
@@ -264,11 +273,11 @@ class Frames:
         place = part.boot and self._decoder.map.place(address, part.boot)
         agrees = None
         if place is None:
-            record = self._nothing(address, part)
+            record = self._record_of_unknown(address, part)
         else:
             if words is not None:
                 agrees = self._decoder.agrees(said, place)
-            record = self._is(place.symbol, place.offset)
+            record = self._record_of_symbol(place.symbol, place.offset)
 
         # A bracket that closes an address without a name is not part of the frame.
         length = digits if said.form is NONE else len(key)
@@ -276,7 +285,7 @@ class Frames:
             length = digits + len(said.closed)
         told = length, _head(address, words, agrees) + record
 
-        # Not kept: the reason why there is no symbol, and the slide of a module, can change.
+        # The reason why there is no symbol, and the slide of a module, can change: not cached.
         if place is not None and place.symbol.module is None:
             self._records[key] = told
         return told
@@ -305,28 +314,32 @@ class Frames:
                     yield begin, end, self._symbol(match, offset, verdict, part)
 
     def _called(self, match: re.Match[bytes]) -> bool:
+        """Return True if the file has a symbol of the name in a match."""
         return bool(self._decoder.names.called(text_of(match["name"])))
 
     def _symbol(
         self, match: re.Match[bytes], offset: int, verdict: Verdict, part: BootRange
     ) -> str:
+        """Return the record of a symbol that stands without an address."""
         said, symbol = f"{text_of(match['name'])}+{offset:#x}", verdict.symbol
         if part.alien or symbol is None:
             why = part.why if part.alien else verdict.why
             return f'{_head(None, said, None)}{_UNKNOWN}, "why": {dumps(why)}'
-        return _head(None, said, True) + self._is(symbol, offset)
+        return _head(None, said, True) + self._record_of_symbol(symbol, offset)
 
-    def _is(self, symbol: Symbol, offset: int) -> str:
+    def _record_of_symbol(self, symbol: Symbol, offset: int) -> str:
         """Return the record of the address ``offset`` bytes into a symbol."""
         static = self._static.get(symbol)
         if static is None:
             if len(self._static) > _SYMBOLS:
                 self._static = {}
             static = self._static[symbol] = self._make_static(symbol)
-        more = self._more(symbol, offset) if self._typed or symbol.module == "bpf" else ""
+        more = (
+            self._extra_fields(symbol, offset) if self._typed or symbol.module == "bpf" else ""
+        )
         return static.record(offset, more)
 
-    def _more(self, symbol: Symbol, offset: int) -> str:
+    def _extra_fields(self, symbol: Symbol, offset: int) -> str:
         """Return the fields for a symbol's prototype and BPF program, if the file has them."""
         more = ""
         if self._typed:
@@ -365,10 +378,11 @@ class Frames:
         """The addresses of several symbols each."""
         return shared(self._table)
 
-    def _nothing(self, address: int, part: BootRange) -> str:
+    def _record_of_unknown(self, address: int, part: BootRange) -> str:
+        """Return the record of an address without a known symbol, with the reason."""
         why = part.why
         if part.boot is not None:
-            why = self._decoder.map.untold(address, part.boot) or "it lies in no symbol"
+            why = self._decoder.map.why_unknown(address, part.boot) or "it lies in no symbol"
             if part.state is State.ASSUMED:
                 why += " of the file's own boot, and nothing tells of another"
         return f'{_UNKNOWN}, "why": {dumps(why)}'
@@ -381,11 +395,14 @@ def _head(address: int | None, said: str | None, agrees: bool | None) -> str:
 
 
 def _quoted(text: str | None) -> str:
-    """Return a string as JSON, as ``dumps`` does, without its check of arguments."""
+    """Return a string as JSON; it is quicker than ``dumps``, which checks its arguments."""
     return "null" if text is None else encode_basestring_ascii(text)
 
 
 def _before(before: bytes, key: Key) -> int:
-    """Return how many bytes before an address its name begins."""
+    """Return the number of bytes from the start of the name before an address to the address.
+
+    ``before`` is the text before the address.
+    """
     name = key.rpartition(b"\0")[2].partition(b" ")[2]
     return len(before) - before.rindex(name)

@@ -36,6 +36,7 @@ class Pairs:
         return any(word in self._text for word in words if self._can_have(word))
 
     def _can_have(self, word: bytes) -> bool:
+        """Return True if the text has the pairs of ``word``; it need not have the word."""
         if self._has is None:
             return True
         # If the word is at an odd offset, its second byte is at an even one.

@@ -1,4 +1,4 @@
-"""A text from a file, a pipe or a terminal, in the parts in which it arrives."""
+"""Read a text from a file, a pipe or a terminal, in the parts in which it arrives."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Incoming:
         return b""
 
     def _waits(self, until: float | None) -> bool:
-        """Wait for input until ``until``; return False if none arrived."""
+        """Wait for input until ``until``; return False if neither it nor ``stop`` came."""
         if self._last:
             self._over = True
             return True

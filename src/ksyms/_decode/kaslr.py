@@ -124,6 +124,7 @@ def _arm64_start(text: int | None, stext: int | None, release: str | None) -> in
 
 
 def _version(release: str | None) -> tuple[int, int] | None:
+    """Return the first two numbers of a release; None if it does not begin with two."""
     parts = (release or "").split(".")
     numbers = [part for part in parts[:2] if part.isdecimal()]
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
@@ -159,6 +160,7 @@ def slides_where_unmoved(table: SymbolTable, release: str | None) -> frozenset[i
 
 
 def _address(table: SymbolTable, name: str) -> int | None:
+    """Return the address of the kernel's symbol of that name; None if it has none."""
     return next((s.address for s in table.find(name) if s.module is None), None)
 
 

@@ -1,4 +1,10 @@
-"""Lines as consoles and logs have them: what stands in them before the kernel's message."""
+"""Find where a kernel message begins in a line of a log.
+
+Consoles, loggers and tools put times, hosts, levels, colours and marks before the message:
+
+    Jan  5 10:00:00 host kernel: [   12.345678] BUG: unable to handle ...
+    ------------------- prefix --------------- -------- message ---------
+"""
 
 from __future__ import annotations
 
@@ -8,25 +14,25 @@ from typing import Final
 from .forms import COLOUR
 
 COLOURS: Final = rb"(?:" + COLOUR.pattern + rb"){0,4}"
-"""Colours of dmesg, which stand behind the first colon of a message too."""
+"""The pattern of dmesg's colours; they can also stand after the first colon of a message."""
 _CLOCK: Final = rb"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _DAY: Final = rb"\d{4}-\d\d-\d\d"
 _MONTH: Final = rb"[A-Z][a-z]{2} ?[ \d]?\d"
-# Mail quotes lines, Markdown and HTML mark them, grep -n and editors number them. dmesg sets a
-# message's second line under its first, 14 columns or more to the right: that is no beginning.
+# Mail quotes lines, Markdown and HTML mark them, grep -n and editors number them. dmesg indents
+# a message's second line by 14 columns or more: no message begins there.
 _QUOTED: Final = (
     rb"(?:[>|] ?){0,4}[ \t]{0,8}(?:[-*] |`{1,3})?(?:<[a-z]\w{0,15}(?: [^<>\n]{0,80})?>){0,3}"
     rb"(?:\d{1,6}[:\t] ?)?"
 )
-# Firmware clears the screen, and arch/x86/boot/edd.c does not always end its line.
+# Firmware clears the screen, and arch/x86/boot/edd.c can print its words without a line feed.
 _CONSOLE: Final = (
     rb"(?:\x1b\[[\x20-\x3f]{0,16}[@-~]|\x1b[78=>]|[\r\0]){0,16}(?:Probing EDD[^\n]{0,40}ok)?"
 )
-# util-linux, sys-utils/dmesg.c: --raw and --decode. What user space wrote into /dev/kmsg has
-# another facility than the kernel's, which is 0.
+# util-linux, sys-utils/dmesg.c: --raw and --decode. The kernel's facility is 0; lines that user
+# space wrote into /dev/kmsg have another one.
 _LEVEL: Final = rb"(?:<[0-7]>|kern *:[a-z]{1,7} *: )?"
 _HOST: Final = rb"(?:(?!kernel: )[\w.:@-]{1,255}(?<!:) )?(?:kernel: )?"
-# syslog, journalctl -o, ts(1), and what keeps the log of a serial line.
+# syslog, journalctl -o, ts(1), and tools that log a serial line.
 _LOGGED: Final = (
     rb"(?:"
     rb"\[?" + _DAY + rb"[T ]" + _CLOCK + rb"(?:Z| ?[+-]\d\d:?\d\d)?\]?:? " + _HOST
@@ -49,22 +55,31 @@ PREFIX: Final = re.compile(
     + rb"(?:" + _RECORD + rb"|(?P<stamp>" + _STAMPED + rb") ?)?" + COLOURS
     + rb"(?:(?:(?!kernel: )[\w.-]{1,64} )?kernel: )?"
 )  # fmt: skip
-"""The prefixes that a kernel's message can have in its line; ``stamp`` is its time."""
+"""The pattern of all that can be before a kernel message in its line.
+
+The group ``stamp`` is printk's time.
+"""
 _BACKSLASHES: Final = 1 << 12
-"""Limit on the backslashes that are counted; more are no log's."""
+"""Limit on the backslashes that are counted; no log has more in a row."""
 _IS_JSON: Final = re.compile(rb"[ \t]*(?:[\]}, \t]*[\[{ \t]*)[\"{]")
 
 
 def begin(text: bytes, place: int) -> int:
-    r"""Give where the line begins that a place is in; in JSON the string, or a ``\n`` of it.
+    r"""Return the offset at which the line around ``place`` begins.
 
-    -1 where a string of JSON has a quote right before: it does not begin there.
+    In JSON it is the start of the string, or of a line in the string after the escape ``\n``:
+
+        {"MESSAGE": "first line\nsecond line"}
+                     ^           ^
+
+    In JSON return -1 if no quote is before the place, or if the nearest one is escaped: then
+    the place is in the middle of a string, where no message begins.
     """
     line = text.rfind(b"\n", 0, place) + 1
     if not _IS_JSON.match(text, line, place):
         return line
     quote, feed = text.rfind(b'"', line, place), text.rfind(b"\\n", line, place)
-    while feed > quote and is_escaped(text, feed):  # a backslash, and the letter n
+    while feed > quote and is_escaped(text, feed):  # an escaped backslash, and the letter n
         feed = text.rfind(b"\\n", line, feed)
     if feed > quote:
         return feed + 2
@@ -72,12 +87,12 @@ def begin(text: bytes, place: int) -> int:
 
 
 def is_escaped(text: bytes, place: int) -> bool:
-    """Return True if the byte at a place of a JSON string has a backslash that escapes it."""
+    """Return True if the byte at an offset of a JSON string is escaped by a backslash."""
     before = text[max(0, place - _BACKSLASHES) : place]
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
-def is_begin(text: bytes, place: int) -> bool:
-    """Return whether a message of the kernel's can begin there."""
+def is_message_start(text: bytes, place: int) -> bool:
+    """Return True if a kernel message can begin at ``place``: only a prefix is before it."""
     line = begin(text, place)
     return line >= 0 and PREFIX.fullmatch(text, line, place) is not None

@@ -1,4 +1,4 @@
-"""A cache of a table's answers: a text has the same addresses and names again and again."""
+"""Cache the symbols of a table by address and name: a text has the same ones many times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEPT: Final = 1 << 17
 
 
 class SymbolNames:
-    """The symbols of ``table`` by address and by name, and the words that texts get."""
+    """The symbols of ``table`` by address and by name, and the words to write for them."""
 
     def __init__(self, table: SymbolTable) -> None:
         self.table = table
@@ -41,7 +41,7 @@ class SymbolNames:
         They are added to texts, so a name is made one word without line ends.
         """
         self.tails: Words = np.full(count, b"", object)
-        """For each symbol's number its size and module, as they stand behind the offset."""
+        """For each symbol's number its size and module, as they stand after the offset."""
         self._tails: dict[tuple[int, str | None], bytes] = {}
         self.kernel: Bools = np.zeros(count, np.bool_)
         """For each symbol's number True if it is the kernel's, and not a module's.
@@ -81,11 +81,11 @@ class SymbolNames:
         self.tails[numbers] = [known(key) or self._tail(*key) for key in zip(sizes, modules)]
 
     def tail(self, size: int, module: str | None) -> bytes:
-        """Return what stands behind an offset: ``/0xf0 [xfs]``, or ``/0xf0``."""
+        """Return the text after an offset: ``/0xf0 [xfs]``, or ``/0xf0``."""
         return self._tails.get((size, module)) or self._tail(size, module)
 
     def _tail(self, size: int, module: str | None) -> bytes:
-        """Return and keep the text behind an offset: ``/0xf0 [xfs]``, or ``/0xf0``."""
+        """Make and cache the result of :meth:`tail`."""
         bracket = "" if module is None or module in self.listed else f" [{word(module)}]"
         tail = b"/%#x%b" % (size, bracket.encode())
         self._tails[size, module] = tail
@@ -106,11 +106,11 @@ class SymbolNames:
         return word(self.table.printed(symbol))
 
     def module(self, symbol: Symbol) -> str | None:
-        """Return the module that traces print behind ``symbol``; None for the kernel's own."""
+        """Return the module that traces print after ``symbol``; None for the kernel's own."""
         return None if symbol.module in self.listed else symbol.module
 
     def bracketed(self, symbol: Symbol) -> str:
-        """Return the module that traces print behind ``symbol`` as one word, or ""."""
+        """Return the module that traces print after ``symbol`` as one word, or ""."""
         return word(self.module(symbol) or "")
 
 

@@ -1,4 +1,4 @@
-"""Repeated lines of a text: each is decoded once while the belief in a boot stays the same."""
+"""Decode repeated lines of a text only once, while the belief about its boot stays the same."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _KEPT: Final = 1 << 16
 _TRIED: Final = 1 << 14
 """The number of lines after which it is decided if they repeat often enough."""
 _SELDOM: Final = 8
-"""The cache is used no longer if fewer than one line in ``_SELDOM`` is a repeated one."""
+"""The cache is given up if fewer than one line in ``_SELDOM`` is a repeated one."""
 
 
 class LineResults(NamedTuple, Generic[_Made]):
-    """The results for lines that were decoded by themselves.
+    """The results for lines that were decoded independently of the lines around them.
 
-    ``counted`` are the lines with names that are counted each time.
+    ``counted`` are the lines that must not be cached: they have names that are counted each
+    time they occur.
     """
 
     lines: list[_Made]
@@ -34,15 +35,15 @@ class LineResults(NamedTuple, Generic[_Made]):
 class Repeats(Generic[_Made]):
     """A cache of the results for the lines of a text.
 
-    A line is kept only if its result depends on nothing but the line and the belief. Lines with
-    evidence are read together with the lines around them, and names without addresses are
-    counted each time, so these are not kept.
+    A result is cached only if it depends on nothing but the line and the belief. So lines with
+    new evidence are not cached, which are read together with the lines around them, and neither
+    are lines with names without addresses, which are counted each time.
 
     Args:
         decoder: the text's decoder.
         make: returns a result for each line of a block; lines are separated by line feeds.
-        make_alone: returns the same of lines that do not follow each other, or None if they
-            change what is believed.
+        make_alone: does the same for lines that do not follow each other; returns None if they
+            change the belief.
     """
 
     def __init__(
@@ -56,20 +57,20 @@ class Repeats(Generic[_Made]):
         self._make_alone = make_alone or self.make_alone
         self._known: dict[bytes, _Made] = {}
         self._held: Held | None = None
-        """The belief for which the lines were kept."""
+        """The belief for which the lines were cached."""
         self._seen = self._fresh = 0
 
     def lines(self, text: bytes) -> list[_Made]:
         """Return the result for each line of a block of the text."""
         made = self._lines(text)
-        self._decoder.pass_by(text)
+        self._decoder.keep_context(text)
         return made
 
     def _lines(self, text: bytes) -> list[_Made]:
-        """Return the results from the cache, and decode the other lines as one block.
+        """Return the result for each line of a block, from the cache if possible.
 
-        The block is decoded as a whole if its lines cannot be decoded one by one. If lines
-        seldom repeat, none is looked for in the cache.
+        The block is decoded as a whole if its lines depend on each other, or if one of them
+        changes the belief. If lines seldom repeat, the cache is not used.
         """
         decoder = self._decoder
         if not decoder.has_single_lines(text):
@@ -80,12 +81,15 @@ class Repeats(Generic[_Made]):
         made = self._by_itself(text) if self._is_varied else self._kept(text)
         if made is None:
             block = decoder.read(text)
-            return self._make(block, decoder.parts_by_news(block))
+            return self._make(block, decoder.parts_by_evidence(block))
         decoder.belief.line = line + len(made) - 1
         return made
 
     def _kept(self, text: bytes) -> list[_Made] | None:
-        """Return the results from the cache, and keep those of other lines."""
+        """Return the results from the cache, with those of other lines, which are then cached.
+
+        Return None if the other lines change the belief.
+        """
         if self._held != self._decoder.belief.held or len(self._known) > _KEPT:
             self._known = {}
 
@@ -108,6 +112,7 @@ class Repeats(Generic[_Made]):
         return [next(rest) if one is None else one for one in made]
 
     def _by_itself(self, text: bytes) -> list[_Made] | None:
+        """Return the results without the cache; None if the lines change the belief."""
         made = self._make_alone(text)
         return made and made.lines
 
@@ -117,9 +122,12 @@ class Repeats(Generic[_Made]):
         return self._seen > _TRIED and _SELDOM * (self._seen - self._fresh) < self._seen
 
     def make_alone(self, text: bytes) -> LineResults[_Made] | None:
-        """Return the results for lines that do not follow each other."""
+        """Return the results for lines that do not follow each other, by ``make``.
+
+        Return None if they change the belief.
+        """
         block = self._decoder.read(text, alone=True)
-        parts = self._decoder.parts_of_some(block)
+        parts = self._decoder.parts_unless_news(block)
         return None if parts is None else LineResults(self._make(block, parts), counted(block))
 
 

@@ -15,7 +15,7 @@ Block = tuple[bytes, bool]
 BLOCK: Final = 1 << 18
 """Bytes that are decoded together; the data of larger blocks would not fit CPU caches."""
 _ENDS: Final = (b" ", b",", b"\t", b"\0")
-"""The characters behind which a line that is longer than a block can be cut."""
+"""The characters after which a line that is longer than a block can be cut."""
 _WORD: Final = re.compile(rb"\w*")
 
 
@@ -39,8 +39,8 @@ def blocks(pieces: Iterable[bytes], pattern: re.Pattern[bytes]) -> Iterator[Bloc
 class Cutter:
     """A cutter of a text, which arrives in pieces of any size, into blocks.
 
-    A block ends with the end of a line. A line of more than :data:`BLOCK` bytes is cut behind
-    a blank or the like (``_ENDS``), before any address near its end. A word of more than that
+    A block ends with the end of a line. A line of more than :data:`BLOCK` bytes is cut after a
+    blank or the like (``_ENDS``), before any address near its end. A word of more than that
     becomes blocks of its own, which are marked as without addresses.
 
     Args:
@@ -84,8 +84,8 @@ class Cutter:
 def _cut(line: bytes, pattern: re.Pattern[bytes]) -> int:
     """Return the offset at which to cut a long line; 0 if there is no such offset.
 
-    It is behind the last of ``_ENDS`` before an address that begins near the line's end: the
-    rest of that address's annotation may not have arrived yet.
+    It is after the last of ``_ENDS``. If an address begins near the line's end, it is before
+    that address: the rest of its annotation may not have arrived yet.
     """
     late = pattern.search(line, len(line) - LONGEST)
     before = late.start() if late else len(line)

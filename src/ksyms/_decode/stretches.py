@@ -44,8 +44,8 @@ _PROCESS: Final = re.compile(
     rb"(?:\n(?:(?!Krnl |Call Trace:|Breaking-Event|User process fault)[^\n]){0,256}){0,30}"
     rb"(?:\n?[^\n]{0,64}Breaking-Event-Address:[^\n]*(?:\n[^\n]*)?)?"
 )
-# Lines on devices and memory; s390's lines of instructions ("Krnl Code:"), which have addresses
-# as operands too; and the banner ("Linux version"), which has a date.
+# Lines on devices and memory; s390's lines of instructions ("Krnl Code:"), whose addresses are
+# no frames, at their start and as operands; and the banner ("Linux version"), which has a date.
 _LINE: Final = re.compile(
     rb"\[mem |\b(?:UU|PARTUU|uu)(?:ID|id)\b|\b(?:mmio|MMIO|iomem|io mem|abar|framebuffer)\b"
     rb"|\b(?:reg|regs|registers|membase|mapbase|irq_base|dma|DMA|BAR ?\d)\b:?(?: at)? ?0x"
@@ -53,11 +53,11 @@ _LINE: Final = re.compile(
     rb"|[0-9a-f]{16}: (?:[0-9a-f]{4}){1,3}[ \t]+[a-z]"
 )
 _BEHIND: Final = 1 << 12
-"""Bytes before a block that are searched for the start of a part that goes on in the block."""
+"""Bytes before a block in which a part can begin that goes on in the block."""
 
 
 class Stretches:
-    """A finder of these parts in one text, block after block.
+    """A finder of the parts without kernel addresses in one text, block after block.
 
     Args:
         digits: the number of digits of an address.
@@ -85,6 +85,7 @@ class Stretches:
         return joined(sorted(found))
 
     def _spans(self, block: bytes, pairs: Pairs) -> Iterator[Span]:
+        """Yield the parts that can be found in one block alone, in no order."""
         if pairs.any(LAYOUT_HINTS):
             yield from (match.span() for match in _LAYOUT.finditer(block))
         if self._narrow:

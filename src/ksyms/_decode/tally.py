@@ -38,9 +38,9 @@ class Verdict(NamedTuple):
 
 
 def frames(text: bytes) -> Iterator[re.Match[bytes]]:
-    """Find ``NAME+0x12`` and ``NAME+0x12/0x34 [MODULE]`` in a text, in its order.
+    """Yield ``NAME+0x12`` and ``NAME+0x12/0x34 [MODULE]`` of a text, in its order.
 
-    It searches for ``+0x``, which is quick, and then for the name before it.
+    It searches for ``+0x``, which is quick, and then back for the start of the name.
     """
     at, end = text.find(b"+0x"), 0
     while at >= 0:
@@ -89,7 +89,8 @@ class Tally:
     def add(self, matches: list[re.Match[bytes]], foreign: bool) -> bool:
         """Count the frames that have a size; return True if one of them fits.
 
-        Without a size it can be a sum and not a frame.
+        A name with an offset but without a size can be a sum and not a frame. ``foreign`` is
+        True if another kernel printed the frames: then they count as neither.
         """
         words = [match[0] for match in matches]
         fit = self.fit
@@ -139,6 +140,7 @@ class Tally:
             fits = [s for s in same if prints_size(self._table, s, size)]
             why = f"the symbol of that name has {same[0].size:#x} bytes, not {size:#x}"
 
+        # An offset beyond the printed size is no frame's, whatever symbols there are.
         if offset > (offset if size is None else size):
             return Verdict(None, False, f"{name} has no {offset:#x} bytes")
 

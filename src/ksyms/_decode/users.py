@@ -1,13 +1,20 @@
-"""Words in a text that a user of the machine chose: they are no evidence of a boot.
+"""Find the words in a text that a user of the machine chose: they are no evidence of a boot.
 
-The kernel prints names that a user chose, as they are: of a program (comm, 15 bytes), of a
-file (255, and 4095 of a path), what a device says of itself, parameters. Such a name may have
-line feeds in it, and printk puts its time before each line of a message
-(kernel/printk/printk.c, record_print_text); dmesg sets the lines under each other; /dev/kmsg
-and rsyslog escape them. :mod:`.contexts` tells what the kernel prints from all that. What it
-cannot tell are messages of several lines in a text without times: those of which the kernel's
-own words tell the end are rows of :data:`_MESSAGES`. Other programs write into a log too: their
-lines say who they are of.
+The kernel prints some names unchanged that a user chose: of programs (comm, 15 bytes), of files
+(255 bytes, a path 4095), of devices, and parameters. Such a name can have line feeds and can
+look like a frame. Logs show a message with line feeds in different ways:
+
+- printk puts the message's time before each line (kernel/printk/printk.c, record_print_text)
+- dmesg indents all lines but the first
+- /dev/kmsg and rsyslog escape the line feeds
+
+By these signs :mod:`.contexts` finds most of such lines. It cannot find them in a text without
+times. There the kernel's own words after the name can show where the name ends. The messages
+with such words are the rows of :data:`_MESSAGES`:
+
+    process 'NAME' started with executable stack
+
+Other programs write into a log too. The prefix of a line shows that it is theirs.
 """
 
 from __future__ import annotations
@@ -24,22 +31,26 @@ Span = tuple[int, int]
 """The start and the end of a part of a text, in bytes."""
 
 _COMM: Final = 15
-"""Bytes of a program's name at most: TASK_COMM_LEN is 16, with a zero."""
+"""Limit on the bytes of a program's name: TASK_COMM_LEN is 16, with a zero."""
 _NAME: Final = 255 + len(" (deleted)")
-"""Bytes of a file's name at most: NAME_MAX, and what d_path puts behind one that is gone."""
+"""Limit on the bytes of a file's name: NAME_MAX, and what d_path appends to a deleted one."""
 _LONGEST_ESCAPE: Final = 6
-"""Bytes that a log has at most for one that it escapes."""
+"""Limit on the bytes that a log has for one escaped byte."""
 _PATH: Final = 6144
-"""Bytes of a path, PATH_MAX, or of a page of parameters, and of what is around it."""
+"""Limit on the bytes of a path (PATH_MAX) or a page of parameters, and of the words around."""
 
 
 class _Message(NamedTuple):
-    """A message of the kernel's that a user has a part in.
+    """A kernel message with a part that a user chose.
 
-    One of ``hints`` is in each. ``words`` are the kernel's, and ``before`` is how many bytes of
-    the user's are before them. ``closing`` comes behind what the user has chosen, at most
-    ``longest`` bytes of the kernel's after the words: where it is there several times, the last
-    is the kernel's. ``whole`` is whether the words are a user's message too.
+    - ``hints``: one of them is in each such message
+    - ``words``: matches the kernel's words before the user's part
+    - ``before``: limit on the bytes that a user chose before these words
+    - ``longest``: limit on the bytes from ``words`` to ``closing``, before a log escaped any
+    - ``closing``: matches the kernel's words after the user's part; if a user's part has them
+      too, the last match within ``longest`` is the kernel's
+    - ``whole``: True if no part of the message is evidence; False if the words before the
+      user's part can be
     """
 
     hints: tuple[bytes, ...]
@@ -51,7 +62,7 @@ class _Message(NamedTuple):
 
 
 _MESSAGES: Final = (
-    _Message(  # mm/memory.c, print_vma_addr, behind "%s[%d]: segfault at" and others
+    _Message(  # mm/memory.c, print_vma_addr, after "%s[%d]: segfault at" and others
         (b"]: ", b"traps: ", b" ip:", b"] bad frame"),
         re.compile(rb"\[\d{1,7}\][: \x1b][^\n]{0,200}?\b(?:in|error) "),
         _COMM + len("signal: "),
@@ -65,7 +76,7 @@ _MESSAGES: Final = (
             rb"|(?:do_page_fault\(\): sending|do_page_fault\(\) command=')"
         ),
         0,
-        # The fault's line is before that of the name; it has the program's.
+        # The line on the fault, with the program's name, is before the line with the file's.
         128 + _NAME,
         re.compile(rb"\[[0-9a-f]{1,16}(?:,[0-9a-f]{1,16})?\+[0-9a-f]{1,16}\]"),
     ),
@@ -100,10 +111,10 @@ _MESSAGES: Final = (
     ),
 )
 HINTS: Final = tuple({hint for message in _MESSAGES for hint in message.hints})
-"""One of these is in every text in which a user has a part of a kernel's message."""
+"""A text with one of these messages has one of these."""
 
 ACROSS: Final = (b"]: ", b"traps: ", b"process '")
-"""One of these is in a text in which a name with line feeds may be a file's."""
+"""A text in which a file's name can have line feeds has one of these."""
 
 _FACILITY: Final = rb"(?:user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local\d)"
 _LOGGED: Final = (
@@ -111,7 +122,8 @@ _LOGGED: Final = (
     rb"|[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]{1,5}"
     rb"|[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d)"
 )
-# A tag without a number is one of rsyslog's; "RIP:" of a log by netconsole is none.
+# The tag before a message names the program. Without a process id it must look like rsyslog's:
+# "RIP:" in a log by netconsole is no tag.
 _OTHERS: Final = tuple(
     (re.compile(is_there, re.MULTILINE), re.compile(pattern, re.MULTILINE))
     for is_there, pattern in (
@@ -129,25 +141,28 @@ _OTHERS: Final = tuple(
         ),
     )
 )
-"""Kinds of logs: a pattern that shows the kind, and one of lines by other programs in it."""
+"""For each kind of log a pattern that shows the kind, and one of other programs' lines in it.
+
+A facility other than 0, and so a priority of 8 or more, is not the kernel's.
+"""
 _TAGGED: Final = re.compile(rb"^" + _LOGGED + rb" [\w.:-]{1,255} kernel: ", re.MULTILINE)
 _UNTAGGED: Final = re.compile(
     rb"^" + _LOGGED + rb" [\w.:-]{1,255} (?!kernel: )[^\n]*", re.MULTILINE
 )
 _TRANSPORT: Final = re.compile(rb'"_TRANSPORT"\s*:\s*"(\w{1,16})"')
 _OBJECT: Final = re.compile(rb'\{(?:[^"{}]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
-"""A JSON object without objects in it: a record of the journal's, in one line or several."""
+"""A JSON object without objects in it: a record of the journal, in one line or several."""
 _ESCAPED: Final = re.compile(rb"\\x[0-9a-f]{2}|#0[0-7]{2}|\\u[0-9a-fA-F]{4}|" + COLOUR.pattern)
 INDENTED: Final = re.compile(rb"[ \t]{9,64}")
 """The indentation of a message's second line in dmesg."""
 _LOOKED_AT: Final = 1 << 12
-"""Bytes of a block that tell of what kind it is."""
+"""Bytes at a text's start in which the kind of log is looked for."""
 BEHIND: Final = 1 << 13
-"""Bytes of a text before a block that a message which goes on in it can begin in."""
+"""Bytes before a block in which a message can begin that goes on in the block."""
 
 
 def has_kernels_tag(block: bytes) -> bool:
-    """Return True if a log of syslog's has a line of the kernel's, with its tag.
+    """Return True if a syslog has a line with the tag ``kernel:``.
 
     Then each line without that tag is another program's, whatever tag it has.
     """
@@ -157,14 +172,20 @@ def has_kernels_tag(block: bytes) -> bool:
 def find(
     before: bytes, block: bytes, places: Sequence[int] | None = None, tagged: bool = False
 ) -> list[Span]:
-    """Give where in a block a user's words are, in its order; they do not overlap.
+    """Return the parts of a block that users wrote, in order and without overlaps.
 
-    ``before`` is what is before it in the text, ``places`` are the ones in question, if it is
-    only about these. ``tagged`` is :func:`has_kernels_tag` of the text so far.
+    Args:
+        before: the text before the block.
+        block: the block.
+        places: the offsets in the block that are asked about; only messages around them are
+            looked for. None for the whole block.
+        tagged: the result of :func:`has_kernels_tag` for the text so far.
     """
     others = list(_journals(before, block))
     if tagged:
         others += [match.span() for match in _UNTAGGED.finditer(block)]
+
+    # A message can begin in the text before the block.
     if not any(hint in before for hint in HINTS):
         before = b""
     whole, skip = before + block, len(before)
@@ -179,9 +200,9 @@ def find(
 
 
 def _journals(before: bytes, block: bytes) -> Iterator[Span]:
-    """Find the records in JSON of the journal's that are not the kernel's.
+    """Yield the parts of a block with JSON records of the journal that are not the kernel's.
 
-    The part of a record that goes on in another block is one of these, too.
+    A record that begins or ends in another block is treated as one of them.
     """
     if not (_TRANSPORT.search(block) or _TRANSPORT.search(before)):
         return
@@ -191,6 +212,7 @@ def _journals(before: bytes, block: bytes) -> Iterator[Span]:
         written = _TRANSPORT.findall(block, match.start(), end)
         if written and written != [b"kernel"]:
             yield match.span()
+
     if b"}" in block[:first]:
         yield 0, first
     if b"{" in block[end:]:
@@ -198,7 +220,10 @@ def _journals(before: bytes, block: bytes) -> Iterator[Span]:
 
 
 def _around(text: bytes, places: Sequence[int], skip: int) -> list[Span]:
-    """Give the lines around places of a text that a message is in if it is around one."""
+    """Return the parts of a text that contain every message around one of ``places``.
+
+    ``places`` are offsets in the block, which begins at offset ``skip`` of the text.
+    """
     return joined(
         [
             (text.rfind(b"\n", 0, max(0, place - BEHIND)) + 1, _line_end(text, place + _PATH))
@@ -208,14 +233,15 @@ def _around(text: bytes, places: Sequence[int], skip: int) -> list[Span]:
 
 
 def is_in(spans: Sequence[Span], place: int) -> bool:
-    """Return whether a place is in one of spans that are in order."""
+    """Return True if an offset is in one of ``spans``, which are in order."""
     at = bisect_right(spans, (place, place)) - 1
+    # A span that begins at the offset itself sorts after (place, place).
     at += at + 1 < len(spans) and spans[at + 1][0] == place
     return at >= 0 and place < spans[at][1]
 
 
 def hidden(text: bytes, spans: Sequence[Span]) -> bytes:
-    """Give a text with something else, as long, in the place of what users wrote."""
+    """Return a text with question marks in place of the bytes that users wrote."""
     if not spans:
         return text
     data = bytearray(text)
@@ -225,7 +251,7 @@ def hidden(text: bytes, spans: Sequence[Span]) -> bytes:
 
 
 def joined(spans: Sequence[Span]) -> list[Span]:
-    """Join spans that overlap; they are in the order of their begins."""
+    """Return spans with those joined that overlap or touch; they are ordered by their start."""
     found: list[Span] = []
     for begin, end in spans:
         if found and begin <= found[-1][1]:
@@ -236,33 +262,41 @@ def joined(spans: Sequence[Span]) -> list[Span]:
 
 
 def _spans(text: bytes) -> Iterator[Span]:
+    """Yield the parts of a text that users wrote: in kernel messages, and by other programs."""
     for message in _MESSAGES:
         if any(hint in text for hint in message.hints):
             for match in message.words.finditer(text):
-                yield from _span(text, message, match)
+                yield from _find_user_span(text, message, match)
     for is_there, pattern in _OTHERS:
         if is_there.search(text, 0, _LOOKED_AT):
             yield from (match.span() for match in pattern.finditer(text))
 
 
-def _span(text: bytes, message: _Message, match: re.Match[bytes]) -> Iterator[Span]:
-    """Find from where to where a message has what a user chose."""
+def _find_user_span(text: bytes, message: _Message, match: re.Match[bytes]) -> Iterator[Span]:
+    """Yield the part of a message that is no evidence, since a user can have written it.
+
+    ``match`` is of the message's words. Yield nothing if the words are not the kernel's.
+    """
     line = lines.begin(text, match.start())
     if line < 0:
         return
+
+    # The kernel prints at most a program's name before its words.
     content, key = _content(text, line, match.start())
     ahead = _ESCAPED.sub(b".", text[content : match.start()])
     if len(ahead.removeprefix(b"traps: ").removeprefix(b"signal: ")) > message.before:
         return
     if message.before and match.start() - line <= _COMM:
         key = b""  # what looks like a time may be the program's name
+
     parts = _parts(text, match.end(), key, message.longest)
-    end = _last(text, parts, message)
+    end = _find_closing(text, parts, message)
     if end is None:
         if not message.whole:
             return
         unfinished = parts[-1][1] == len(text) and b" in " in match[0]
         end = len(text) if unfinished else parts[0][1]
+
     begin = match.end() if not message.whole else line
     if message.whole and message.before:
         begin = _first(text, begin, key, _COMM - len(ahead))
@@ -270,7 +304,11 @@ def _span(text: bytes, message: _Message, match: re.Match[bytes]) -> Iterator[Sp
 
 
 def _content(text: bytes, line: int, end: int) -> tuple[int, bytes]:
-    """Give where a message begins in its line, and its time or what else is before it."""
+    """Return the offset at which a message begins in its line, and its time.
+
+    Instead of the time it is the whole prefix if that has no time. It is b"" if the line is
+    indented. ``line`` is the offset of the line, ``end`` that at which to stop.
+    """
     indent = INDENTED.match(text, line, end)
     if indent is not None:
         return indent.end(), b""
@@ -280,9 +318,10 @@ def _content(text: bytes, line: int, end: int) -> tuple[int, bytes]:
 
 
 def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[Span]:
-    """Give the parts, line by line, of what follows the kernel's words in a message.
+    """Return the parts, one a line, that can be the rest of a message after the kernel's words.
 
-    A line with another time is another message's.
+    The first part starts at ``begin``. There are as many as ``longest`` bytes need. ``key`` is
+    the message's time, if known: a line with another time is of another message.
     """
     end = _line_end(text, begin)
     parts = [(begin, end)]
@@ -299,12 +338,15 @@ def _parts(text: bytes, begin: int, key: bytes, longest: int) -> list[Span]:
 
 
 def _length(text: bytes) -> int:
-    """Return how many bytes of the kernel's a text is, in which a log has escaped some."""
+    """Return the length in bytes that a text had before a log escaped some of its bytes."""
     return len(_ESCAPED.sub(b".", text))
 
 
-def _last(text: bytes, parts: list[Span], message: _Message) -> int | None:
-    """Give where the last of what can close a message begins; None if nothing closes it."""
+def _find_closing(text: bytes, parts: list[Span], message: _Message) -> int | None:
+    """Return the offset in ``text`` of the last words that can close a message.
+
+    ``parts`` are the lines after its first words. Return None if nothing closes it.
+    """
     content = b"\n".join([text[begin:end] for begin, end in parts])
     last, at, left = None, 0, message.longest
     for found in message.closing.finditer(content):
@@ -314,6 +356,8 @@ def _last(text: bytes, parts: list[Span], message: _Message) -> int | None:
         at = last = found.start()
     if last is None:
         return None
+
+    # Convert the offset in the joined lines to an offset in the text.
     for begin, end in parts:
         if last <= end - begin:
             return begin + last
@@ -322,7 +366,11 @@ def _last(text: bytes, parts: list[Span], message: _Message) -> int | None:
 
 
 def _first(text: bytes, line: int, key: bytes, left: int) -> int:
-    """Give the first line of a program's name that has line feeds in it."""
+    """Return the offset of the line in which a program's name with line feeds begins.
+
+    The name ends in the line at ``line``; at most ``left`` bytes of it are in lines before.
+    ``key`` is the message's time, if known.
+    """
     while line > 0 and text[line - 1 : line] == b"\n":
         before = text.rfind(b"\n", 0, line - 1) + 1
         content, other = _content(text, before, line - 1)
@@ -334,5 +382,6 @@ def _first(text: bytes, line: int, key: bytes, left: int) -> int:
 
 
 def _line_end(text: bytes, place: int) -> int:
+    """Return the offset at which the line around ``place`` ends."""
     end = text.find(b"\n", place)
     return len(text) if end < 0 else end

@@ -1,16 +1,17 @@
-r"""The usual frames of a block: numpy finds, locates and compares all of them at once.
+r"""Decode the usual frames of a block all at once, with numpy.
 
-A frame is usual if its address stands alone, or beside the right name in a form of many texts:
+A frame is usual if its address stands alone, or beside the right name in a common form:
 
     RBX: ffffffff81200a2e RCX: 0000000000000001           alone
      [<ffffffff81200a2e>] ? 0xffffffff81200a2e            alone, both
-    ffffffff81200a2e [unknown] ([kernel.kallsyms])        alone, for perf script knows no name
-    [<ffffffff81200a2e>] ? vfs_open+0x2e/0xf0             the name is behind it
-    ffffffff81200a2e vfs_open+0x2e ([kernel.kallsyms])    the name is behind it, without a size
+    ffffffff81200a2e [unknown] ([kernel.kallsyms])        alone: perf script found no name
+    [<ffffffff81200a2e>] ? vfs_open+0x2e/0xf0             the name is after it
+    ffffffff81200a2e vfs_open+0x2e ([kernel.kallsyms])    the name is after it, without a size
      => vfs_open+0x2e/0xf0 <ffffffff81200a2e>             the name is before it
 
-The table of forms would read these lines in the same way. All other lines are left to it: those
-with a wrong name, another form, a name without an address, an address that is in no symbol.
+The result is the same as by the table of forms (:mod:`.forms`), which is slower. A line with
+any other frame is left to that table: with a wrong name, another form, a name without an
+address, or an address in no symbol.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _DIGITS: Final = 16
 UNKNOWN: Final = b" [unknown]"
 """The annotation of perf script for an unknown name."""
 NOT_IN: Final = (*forms.LONG, *forms.TWICE, b"\\")
-"""A text with one of these has forms in which neighbouring frames, or escapes, count."""
+"""A block with one of these has no usual frames: it can have a form that depends on the frames
+around it, or escapes.
+"""
 _LOWER: Final = b"0123456789abcdef"
 _WORD: Final = _LOWER + b"ghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 
@@ -57,30 +60,42 @@ _VALUES[np.frombuffer(_LOWER, np.uint8)] = np.arange(16)
 _CLOSING: Final = frozenset((b">", b"]", b")"))
 _CLOSES: Final = _is_one_of(b"".join(_CLOSING)).astype(np.int64)
 _ENDS_ALONE: Final = ~_is_one_of(_WORD + forms.BEHIND)
-"""True for characters behind an address that stands alone."""
+"""True for the characters after an address that show that it stands alone."""
 _OPENS: Final = np.zeros((256, 256), np.bool_)
-"""True for the two characters before an address that a name may stand before."""
+"""True for the pairs of characters between a name and an address after it."""
 for _opener in forms.OPENED - {b"0x"}:
     _OPENS[_opener[0], _opener[1]] = True
 _REGISTER: Final = 6
 """Limit on the length of a register's name."""
 _BLANK, _QUESTION, _SLASH, _PLUS, _LESS, _MORE, _BRACKET, _OPENED, _FEED = b" ?/+<>](\n"
 _ENDS_NAME: Final = _is_one_of(b"\r\n\0")
-"""True for characters behind which a name with its size ends for sure."""
+"""True for the characters that show, after a name with its size, that it ends there."""
 
 
 class Usual(NamedTuple):
-    """The usual frames of a block; each column has an item for each of them.
+    """The usual frames of a block, in columns with an item for each frame.
 
-    ``begins`` (intp) are where the addresses begin in the block, ``ends`` where they and their
-    closing brackets end, and ``names`` where a right name behind them ends, or one before them
-    begins. ``addresses`` are
-    the text's (uint64), ``offsets`` (uint64) are in bytes from the symbols of ``numbers``.
-    ``fits`` is True if the right name is there, ``before`` if that is before the address, and
-    ``sized`` if it has the size. ``unknown`` is True if perf script has ``[unknown]`` there.
-    ``inside`` is True if the symbol is the kernel's, and not a module's.
+    Offsets in the block (intp):
 
-    ``left`` are the start and the end of each line that is left to the table of forms.
+    - ``begins``: the start of the address
+    - ``ends``: the end of the address and its closing bracket
+    - ``names``: the end of the right name after the address, or the start of that before it
+
+    The symbol at the address:
+
+    - ``addresses`` (uint64): the address as the text has it
+    - ``numbers`` (int64): the symbol's number
+    - ``offsets`` (uint64): the offset in the symbol in bytes
+
+    Masks:
+
+    - ``fits``: True if the right name is beside the address
+    - ``before``: True if that name is before the address
+    - ``sized``: True if that name has the size
+    - ``unknown``: True if perf script's ``[unknown]`` is beside the address
+    - ``inside``: True if the symbol is the kernel's own and not a module's
+
+    ``left`` has the start and end of each line that is left to the table of forms.
     """
 
     begins: Index
@@ -97,16 +112,16 @@ class Usual(NamedTuple):
     left: list[tuple[int, int]]
 
     def of(self, rows: Mask) -> Usual:
-        """Return the frames of these rows alone."""
+        """Return only the frames for which ``rows`` is True."""
         columns: dict[str, Any] = self._asdict()
         del columns["left"]
         return self._replace(**{name: column[rows] for name, column in columns.items()})
 
 
 class _AddressColumns(NamedTuple):
-    """The addresses of a block: where they begin, 0x before them, and their values.
+    """The addresses of a block: their offsets, True for a 0x before them, and their values.
 
-    ``strange`` are the places of what may be addresses in another way.
+    ``strange`` are the offsets of words that can be addresses but are not written as usual.
     """
 
     begins: Index
@@ -128,7 +143,11 @@ class UsualFrames:
         self._words = Words(names)
 
     def find(self, text: bytes, boot: Boot) -> Usual:
-        """Find the usual frames of a block without :data:`NOT_IN`, which is of ``boot``."""
+        """Find the usual frames of a block, which is from ``boot``.
+
+        The block must have none of :data:`NOT_IN`.
+        """
+        # Look up all addresses.
         data = self._words.take_in(text)
         begins, prefixed, values, strange = self._addresses(data, len(text))
         numbers, offsets = self._words.locate(values - np.uint64(boot.slide % (1 << 64)))
@@ -136,6 +155,11 @@ class UsualFrames:
         if not boot.own:
             known &= self._words.kernel[numbers]
 
+        # Find what is around each address:
+        #   behind, ends    the offset after its digits, and that after its closing bracket
+        #   asks, twice     True if " ? " follows, and if after that an address with 0x follows
+        #   alone           True if no name can follow it
+        #   opened          True if a name can be before it, by the two bytes before it
         behind = begins + _DIGITS
         ends = behind + _CLOSES[data[behind]]
         ends += (data[behind] == _MORE) & (data[behind + 1] == _BRACKET)
@@ -147,6 +171,8 @@ class UsualFrames:
         opens = begins - 2 * prefixed
         opened = _OPENS[data[opens - 2], data[opens - 1]]
 
+        # Compare the text after an address, or before it, with the name that belongs there.
+        # ``signs`` are the offsets of the + in the right names, -1 without one.
         labels = self._words.labels(numbers, offsets)
         names, signs = ends.copy(), np.full(len(ends), -1)
         rows = np.flatnonzero(known & ~alone & ~unknown & (data[ends] == _BLANK))
@@ -159,6 +185,9 @@ class UsualFrames:
         fits = signs >= 0
         before &= fits
         sized = fits & (before | (names > signs + labels.hex_length))
+
+        # Leave the lines with anything else: strange addresses, frames that are not usual, and
+        # each + that is not in a right name.
         usual = known & (fits | unknown | (alone & ~opened))
         pluses = np.flatnonzero(data[: len(text)] == _PLUS)
         others = np.setdiff1d(pluses, signs[fits], assume_unique=True)
@@ -170,8 +199,8 @@ class UsualFrames:
     def _addresses(self, data: U8, size: int) -> _AddressColumns:
         """Find the addresses in a text of ``size`` bytes, which zeros follow.
 
-        Right before one there is no letter or digit, but for 0x and escapes. What may end an
-        escape makes it strange, as do capitals.
+        No letter or digit may stand right before an address, except for 0x. If the byte before
+        it can be the end of an escape, it is strange; so it is with capital digits.
         """
         stop = max(size - _DIGITS + 1, 0)
         found = data[:stop] == self._first[0]
@@ -179,7 +208,7 @@ class UsualFrames:
             found &= data[number : number + stop] == digit
         begins = np.flatnonzero(found)
 
-        before = data[begins - 1]  # before the first byte, it is a zero from the end
+        before = data[begins - 1]  # before the first byte this is a zero from the array's end
         alone = ~_IS_WORD[before] & (before != ord("@"))
         prefixed = (before == ord("x")) & (data[begins - 2] == ord("0"))
         prefixed &= ~_IS_WORD[data[begins - 3]]
@@ -188,58 +217,66 @@ class UsualFrames:
         good = (alone | prefixed) & ~escaped
         begins, prefixed = begins[good], prefixed[good]
 
+        # The highest value of the digits shows if there are capitals, or other characters.
         digits = _VALUES[_windows(data, _DIGITS)[begins].view(np.uint8).reshape(-1, _DIGITS)]
         worst, after = digits.max(axis=1, initial=0), data[begins + _DIGITS]
         odd = (worst < 0x80) & ((worst >= 0x10) | (after == ord("_")))
         strange = np.append(strange, begins[odd])
+
         good = (worst < 0x10) & ~_IS_WORD[after]
         digits = digits[good]
         values = (digits[:, ::2] << np.uint8(4) | digits[:, 1::2]).view(">u8").ravel()
         return _AddressColumns(begins[good], prefixed[good], values.astype(np.uint64), strange)
 
     def _behind(self, data: U8, places: Index, labels: Labels) -> tuple[Index, Index]:
-        """Return where the right names at ``places`` end, and where their + is.
+        """Return the offsets of the ends of the names at ``places``, and of the + in them.
 
-        Where another name is, they are the place and -1.
+        If the text has another name than the label there, they are the place itself and -1.
         """
         words = self._words
         signs = places + labels.name_length
         stops = signs + labels.hex_length
         fits = words.equal(places, labels.name, labels.name_length)
         fits &= words.equal(signs, labels.hex, labels.hex_length)
+
+        # If a size follows, it must be right too.
         sized = fits & (data[stops] == _SLASH)
         stops += np.where(sized, labels.tail_length, 0)
         rows = np.flatnonzero(sized)
         tail = labels.of(rows)
         fits[rows] = words.equal(stops[rows] - tail.tail_length, tail.tail, tail.tail_length)
+
+        # The name must end there: with its line, or without a size before " (".
         ended = _ENDS_NAME[data[stops]]
         ended |= ~sized & (data[stops] == _BLANK) & (data[stops + 1] == _OPENED)
         fits &= ended
         return np.where(fits, stops, places), np.where(fits, signs, -1)
 
     def _before(self, data: U8, begins: Index, labels: Labels) -> tuple[Index, Index]:
-        """Return where the right names with their sizes before addresses begin, and their +.
+        """Return the offsets at which the names before addresses begin, and of the + in them.
 
-        Where another name is, the latter is -1.
+        The names must have their sizes. If the text has another name there, the latter is -1.
         """
         words = self._words
         tails = begins - len(" <") - labels.tail_length
         signs = tails - labels.hex_length
         names = signs - labels.name_length
         names[names < 0] = 0
+
         fits = (data[begins - 2] == _BLANK) & (data[begins - 1] == _LESS)
         fits &= data[names - 1] == _BLANK
         fits &= words.equal(names, labels.name, labels.name_length)
         fits &= words.equal(names + labels.name_length, labels.hex, labels.hex_length)
         ends = names + labels.name_length + labels.hex_length
         fits &= words.equal(ends, labels.tail, labels.tail_length)
-        fits &= ends + labels.tail_length + len(" <") == begins
+        fits &= ends + labels.tail_length + len(" <") == begins  # False if ``names`` became 0
         return names, np.where(fits, signs, -1)
 
     def with_names(self, text: bytes, found: Usual) -> tuple[bytes, list[tuple[int, int]]]:
-        """Return the block that was found last with names; those that it has already stay.
+        """Return a block with names, and the start and end in it of each line that is left.
 
-        And where the lines are in it that are left.
+        ``found`` must be the result of the last call of :meth:`find`, for this block. Names
+        that the block has already stay.
         """
         added = np.flatnonzero(~found.fits)
         if not len(added):
@@ -249,6 +286,8 @@ class UsualFrames:
         labels = labels._replace(tail_length=labels.tail_length * ~unknown)
         places, cut = found.ends[added], unknown * len(UNKNOWN)
         out = self._words.inserted(text, places, cut, labels)
+
+        # Each line that is left moves by the bytes that were inserted before it.
         longer = labels.name_length + labels.hex_length + labels.tail_length + 1 - cut
         moved = np.append(0, np.cumsum(longer))
         lines = np.array(found.left, np.int64).reshape(-1, 2)
@@ -256,10 +295,11 @@ class UsualFrames:
         return out, [(begin, end) for begin, end in lines.tolist()]
 
 
-def way_of(key: Key, digits: int) -> int:
-    """Return a number for an address and the way in which its name is written beside it.
+def frame_hash(key: Key, digits: int) -> int:
+    """Return a number for an address and the way in which its right name is written beside it.
 
-    It is of the address, what closes that, and the length of the name and what is before it.
+    It is the address, combined with the character that closes it and the length of the
+    annotation, which is negative for a name before the address.
     """
     rest = key[digits:]
     if rest.startswith(forms.BEFORE):
@@ -271,8 +311,8 @@ def way_of(key: Key, digits: int) -> int:
     return (int(key[:digits], 16) << 24 ^ sign << 16 ^ length & 0xFFFF) % (1 << 64)
 
 
-def ways_of(text: bytes, found: Usual) -> set[int]:
-    """Return :func:`way_of` of all frames of a block that have the right name."""
+def frame_hashes(text: bytes, found: Usual) -> set[int]:
+    """Return :func:`frame_hash` of all frames of a block that have the right name."""
     data = np.frombuffer(text, np.uint8)
     fits, before = found.fits, found.before[found.fits]
     begins, names = found.begins[fits], found.names[fits]
@@ -280,18 +320,18 @@ def ways_of(text: bytes, found: Usual) -> set[int]:
     sign = data[behind]
     ways = found.addresses[fits] << np.uint64(24)
     ways ^= (sign * _CLOSES[sign].astype(np.uint8)).astype(np.uint64) << np.uint64(16)
-    # A name before its address has a blank and < behind it, and in a key > and a blank before.
+    # A key has "> NAME" for the text's "NAME <ADDRESS": both have two bytes besides the name.
     length = np.where(before, names - begins, names - behind)
     return set((ways ^ (length & 0xFFFF).astype(np.uint64)).tolist())
 
 
 def _windows(data: U8, size: int) -> npt.NDArray[np.bytes_]:
-    """Return the ``size`` bytes from each byte of ``data`` on."""
+    """Return a view with the ``size`` bytes that start at each byte of ``data``."""
     return np.ndarray((len(data) - size + 1,), f"S{size}", data, strides=(1,))
 
 
 def _before_register(data: U8, places: Index) -> Mask:
-    """Return True for the places at which there are a blank, a register's name and ``: ``."""
+    """Return True for the offsets that a blank, a register's name and ``: `` follow."""
     found: Mask = data[places] == _BLANK
     rows = np.flatnonzero(found)
     ahead = data[places[rows, None] + np.arange(1, _REGISTER + 3)]
@@ -305,9 +345,9 @@ def _before_register(data: U8, places: Index) -> Mask:
 
 
 def _lines(data: U8, odd: Sequence[Index], places: Index) -> tuple[list[tuple[int, int]], Mask]:
-    """Return the start and the end of the lines that have an odd place.
+    """Return the start and end of each line with an odd offset.
 
-    And of ``places``, which are those in such lines.
+    Return also a mask of ``places``: True for those in such a line.
     """
     there = np.concatenate(odd)
     if not len(there):

@@ -1,9 +1,15 @@
-"""What stands for addresses, as bytes in one buffer with the block that they are compared with.
+"""The labels of addresses as bytes, in one buffer with the block that they are compared with.
 
-A label is put together of three parts. Names are read from the string table itself::
+A label has three parts, each of which is stored once and not joined to the others::
 
-    name              offset    size, and module
-    "vfs_open"        "+0x2e"   "/0xf0 [xfs]"
+    name          hex        tail
+    "vfs_open"    "+0x2e"    "/0xf0 [xfs]"
+
+Names are read where they are in the string table. All parts are in the same buffer as the
+block, so numpy can compare a part with the text, or copy it, by two offsets and a length::
+
+    string table | tails | zeros | block | zeros | offsets, one a row | zeros
+    0                            _text_at        _hex_at
 """
 
 from __future__ import annotations
@@ -23,13 +29,13 @@ if TYPE_CHECKING:
     from .names import SymbolNames
 
 _PAD: Final = 2 * byte_gather.WINDOW
-"""Zeros behind the block."""
+"""Number of zeros after the block, and after the other parts of the buffer."""
 _TAILS: Final = 1 << 20
-"""Bytes for sizes and modules. A kernel has some thousand different ones."""
+"""Bytes for the tails: sizes and modules. A kernel has some thousand different ones."""
 _ROW: Final = 24
-"""Bytes for an offset: ``+0x`` and 16 digits at most."""
+"""Bytes for an offset: ``+0x`` and up to 16 digits."""
 _SHORTEST: Final = 8
-"""Bytes that a text has for each address, at least."""
+"""Least number of bytes that a text has for each address."""
 _DIGITS: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 _IS_NAME: Final = np.zeros(256, np.bool_)
 """True for the characters of names."""
@@ -39,13 +45,13 @@ _BEGINS_NAME: Final = np.zeros(256, np.bool_)
 _BEGINS_NAME[[byte for byte in range(256) if forms.IS_NAME.fullmatch(b"%c" % byte)]] = True
 _IS_NUMBER: Final = re.compile(rb"[0-9a-fA-F]+")
 _STRANGE: Final = 0
-"""The number of a tail that a frame is not recognized by."""
+"""The number of a tail with which no frame is usual."""
 _NO_SECTION: Final = 0xFF00
-"""From here on an ``st_shndx`` is of no section (SHN_LORESERVE)."""
+"""The first ``st_shndx`` that is not the number of a section (SHN_LORESERVE)."""
 
 
 class Labels(NamedTuple):
-    """Labels: for each where its parts are in the buffer, and their lengths in bytes."""
+    """Labels in columns: the offsets of their parts in the buffer, and the lengths in bytes."""
 
     name: Index
     name_length: Index
@@ -55,12 +61,12 @@ class Labels(NamedTuple):
     tail_length: Index
 
     def of(self, rows: Index) -> Labels:
-        """Return the labels of these rows."""
+        """Return the labels with these indices."""
         return Labels(*(column[rows] for column in self))
 
 
 class Words:
-    """The labels of symbols, and one block of a text."""
+    """The buffer with the labels of symbols and one block of a text."""
 
     def __init__(self, names: SymbolNames) -> None:
         self._names, self._table = names, names.table
@@ -71,25 +77,25 @@ class Words:
         self._buffer[: len(strings)] = strings
         self._windows = byte_gather.windows_of(self._buffer)
         self._ends = np.flatnonzero(~_IS_NAME[strings])
-        """Where the bytes are that are in no name, so all zeros."""
+        """The offsets of bytes that are in no name, such as the zero at the end of each."""
         self._tails: dict[tuple[int, str | None], int] = {}
-        """The numbers of the tails, by size and module."""
+        """The numbers of the tails by size and module; offsets and lengths follow."""
         self._places, self._lengths = [len(strings)], [0]
 
         self._rows = self._table.rows
         self._values = self._rows["st_value"].astype(np.uint64)
         count = len(self._rows)
         self.usual: Mask = np.zeros(count, np.bool_)
-        """For each symbol's number True if what a text has for it is a name as most are."""
+        """For each symbol's number True if its frames can be usual: its name is simple."""
         self.kernel: Mask = np.zeros(count, np.bool_)
-        """For each symbol's number True if it is the kernel's, and not a module's."""
+        """For each symbol's number True if it is the kernel's own and not a module's."""
         self._starts, self._name_lengths = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self._tail_of = np.zeros(count, np.int64)
         self._filled = np.zeros(count, np.bool_)
         self._filled[NOBODY] = True
 
     def take_in(self, text: bytes) -> U8:
-        """Put a block into the buffer; return its bytes there, with zeros behind them."""
+        """Put a block into the buffer; return its bytes there, with the zeros after them."""
         size = len(text)
         self._hex_at = self._text_at + size + _PAD
         most = self._hex_at + _ROW * (size // _SHORTEST) + _PAD
@@ -103,7 +109,7 @@ class Words:
         return data
 
     def locate(self, addresses: U64) -> tuple[Index, U64]:
-        """Return for each of the file's addresses its symbol's number, and the offset in it."""
+        """Return the symbol's number, and the offset in it in bytes, for each file address."""
         numbers = self._table.numbers(addresses)
         fresh = np.sort(numbers[~self._filled[numbers]])
         if len(fresh):
@@ -111,7 +117,7 @@ class Words:
         return numbers, addresses - self._values[numbers]
 
     def labels(self, numbers: Index, offsets: U64) -> Labels:
-        """Return the labels of symbols with offsets; the last ones that were made are lost."""
+        """Return the labels of symbols with offsets; they replace those of the last call."""
         row = self._hex_at + _ROW * np.arange(len(offsets))
         length = self._write(offsets)
         tail = self._tail_of[numbers]
@@ -120,7 +126,7 @@ class Words:
         return Labels(name, name_length, row, length, places[tail], lengths[tail])
 
     def _write(self, offsets: U64) -> Index:
-        """Write offsets as ``+0x2e``, each in a row of its own; return their lengths."""
+        """Write each offset as ``+0x2e`` into a row of the buffer; return the lengths."""
         rows = self._buffer[self._hex_at :][: _ROW * len(offsets)].reshape(-1, _ROW)
         rows[:, 0], rows[:, 1], rows[:, 2] = b"+0x"
         values = offsets.astype(np.int64)
@@ -134,20 +140,24 @@ class Words:
         return digits + 3
 
     def equal(self, places: Index, words: Index, length: Index) -> Mask:
-        """Return where the text has at ``places`` what the buffer has at ``words``."""
+        """Return a mask: True if the block has the same bytes at a place as a part of a label.
+
+        ``places`` are offsets in the block, ``words`` in the buffer; ``length`` is in bytes.
+        """
         return byte_gather.equal_strings(self._windows, places + self._text_at, words, length)
 
     def inserted(self, text: bytes, places: Index, cut: Index, labels: Labels) -> bytes:
-        """Return the block with a blank and a label at each of ``places``.
+        """Return the block with a blank and a label inserted at each of ``places``.
 
-        ``cut`` is how many bytes of the text each takes the place of.
+        ``cut`` are the numbers of bytes that each replaces. The result is joined from rows of
+        four strings: a piece of the text, a blank with a name, an offset, and a tail.
         """
         begins = np.append(0, places + cut)
         ends = np.append(places, len(text))
         starts = np.zeros((len(begins), 4), np.int64)
         length = np.zeros((len(begins), 4), np.int64)
         starts[:, 0], length[:, 0] = begins + self._text_at, ends - begins
-        # The byte before a name, which a blank takes the place of, is one of the table's.
+        # Each name is copied with the byte before it, which is then overwritten by a blank.
         starts[:-1, 1], length[:-1, 1] = labels.name - 1, labels.name_length + 1
         starts[:-1, 2], length[:-1, 2] = labels.hex, labels.hex_length
         starts[:-1, 3], length[:-1, 3] = labels.tail, labels.tail_length
@@ -156,7 +166,7 @@ class Words:
         return out.tobytes()
 
     def _fill(self, numbers: Index) -> None:
-        """Find the names, sizes and modules of symbols, each of which is there once."""
+        """Find the names and tails of symbols; ``numbers`` has each symbol once."""
         self._filled[numbers] = True
         rows = self._rows[numbers]
         starts, places, sizes = (
@@ -169,7 +179,8 @@ class Words:
         if self._table.shortens_names:
             self._shorten(numbers)
 
-        # In a snapshot the section of a row tells the module, and its size is the symbol's.
+        # In a snapshot symbols of one size and section have the same tail, so it is made once
+        # for all of them. Any other symbol gets a negative number, and so a tail of its own.
         like = sizes * (_NO_SECTION << 1) + places
         alike = (sizes > 0) & (places > 0) & (places < _NO_SECTION) & bool(self._table.facts)
         like[~alike] = -1 - np.flatnonzero(~alike)
@@ -177,9 +188,9 @@ class Words:
         self._set_tails(numbers, numbers[first], which.ravel())
 
     def _is_name(self, starts: Index, length: Index) -> Mask:
-        """Return where strings are names to the table of forms.
+        """Return a mask: True for strings that the table of forms reads as names.
 
-        Eight digits are an address to it, and sixteen.
+        It reads eight or sixteen hexadecimal digits as an address.
         """
         good = (length > 0) & (length <= forms.LONGEST_NAME)
         good &= (self._buffer[starts + length] == 0) & _BEGINS_NAME[self._buffer[starts]]
@@ -189,7 +200,10 @@ class Words:
         return good
 
     def _shorten(self, numbers: Index) -> None:
-        """Take of names what the kernel prints of them, where that is their beginning."""
+        """Shorten names to what the kernel prints, if that is their beginning.
+
+        With any other printed name the frames of a symbol are not usual.
+        """
         names, _, _ = self._table.briefly(numbers)
         for number, name in zip(numbers.tolist(), names):
             printed = self._table.printed_name(name)
@@ -197,7 +211,7 @@ class Words:
             self.usual[number] &= name.startswith(printed)
 
     def _set_tails(self, numbers: Index, some: Index, which: Index) -> None:
-        """Set the tails of ``numbers`` to those of ``some``, of which ``which`` each has."""
+        """Set the tails of symbols: symbol ``numbers[i]`` has that of ``some[which[i]]``."""
         _, sizes, modules = self._table.briefly(some)
         tails = np.array([self._tail(*each) for each in zip(sizes, modules)])[which]
         self._tail_of[numbers] = tails
@@ -205,7 +219,10 @@ class Words:
         self.kernel[numbers] = np.array([module is None for module in modules])[which]
 
     def _tail(self, size: int, module: str | None) -> int:
-        """Return the number of a tail; :data:`_STRANGE` for one that no frame is known by."""
+        """Return the number of a tail; :data:`_STRANGE` if no frame with it can be usual.
+
+        That is if a module's name is not a plain word, or there is no room for more tails.
+        """
         number = self._tails.get((size, module))
         if number is None:
             tail = self._names.tail(size, module)
