@@ -380,7 +380,7 @@ def _untrue(text: Text, number: int, address: int, why: str) -> bool:
     found, moves = text.answer(number, address), text.moves(number)
     own = moves is None
     untrue = True
-    if "nothing tells of another" in why:
+    if "which is assumed" in why:
         untrue = bool(text.told) or (own and found.must)
     elif "lies in no symbol" in why:
         untrue = found.must
@@ -388,9 +388,9 @@ def _untrue(text: Text, number: int, address: int, why: str) -> bool:
         # Of a number that is nobody's, what is not known cannot be told from it.
         alone = own and len(text.parts) == 1
         untrue = alone or (bool(found.names) and (own or found.kind == "kernel"))
-    elif "by how much that was moved" in why and moves is not None:
+    elif "whose slide is unknown" in why and moves is not None:
         untrue = text.when(number, text.oracle.base + moves.slide) != "not told"
-    elif "stands before" in why:
+    elif "comes before" in why:
         banner = [n for n, line in enumerate(text.lines) if "Linux version " in line]
         untrue = not banner or number >= banner[0]
     elif "which one this is" in why or "conflicting slides" in why:

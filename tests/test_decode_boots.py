@@ -225,7 +225,7 @@ def test_a_few_strange_names_do_not_end_a_long_log(kernel: Kernel, at: At) -> No
 @pytest.mark.parametrize("slide", ["0x1000", "-0x200001", "1", hex(1 << 70)])
 def test_a_slide_that_no_kernel_has(kernel: Kernel, slide: str) -> None:
     run = ksyms("decode", "--from", kernel.elf, f"--slide={slide}", input="")
-    refused(run, "No kernel is moved by", "Give the slide")
+    refused(run, "No kernel has the slide", "Give the slide")
 
 
 def test_a_boot_of_another_build_without_an_id(

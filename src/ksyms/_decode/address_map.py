@@ -34,7 +34,7 @@ from .kaslr import (
 from .names import SymbolNames
 
 MODULES: Final = "modules lie elsewhere in that boot, and the text does not say where"
-UNTOLD: Final = "it is of another boot, and nothing tells by how much that was moved"
+UNTOLD: Final = "it is of another boot, whose slide is unknown"
 _RARE: Final = 1 << 10
 """A name alone is evidence only if its symbols cover at most 1/1024 of a step of slides."""
 _HEAD: Final = 1 << 24

@@ -281,7 +281,7 @@ class Belief:
     def _begin_section(self) -> None:
         """Start with the first or next boot of the text."""
         if self._given is not None:
-            self._enter(State.GIVEN, self._given, "", "it was given")
+            self._enter(State.GIVEN, self._given, "", "the user gave it")
             return
 
         planned = self._plan.boots.get(self._section)
@@ -298,7 +298,7 @@ class Belief:
         elif self.several:
             self._enter(State.UNKNOWN, None, SEVERAL, "there are several boots")
         else:
-            self._enter(State.ASSUMED, Boot(), "", "nothing was told")
+            self._enter(State.ASSUMED, Boot(), "", "no evidence")
 
     @property
     def assumed(self) -> bool:
@@ -396,12 +396,14 @@ class Belief:
     def _why_another_kernel(self, statement: Statement) -> str:
         """Return why a statement is another kernel's than the file's; "" if it need not be."""
         if statement.release not in (None, self._ours) and self._ours is not None:
-            return f"it is of {statement.release}, not of {self._ours}"
+            return f"the text is of {statement.release}, and the symbols of {self._ours}"
         ours = self._ids.get(statement.module or "kernel")
         if statement.build_id is None or ours is None or ours.startswith(statement.build_id):
             return ""
         what = f"module {statement.module}" if statement.module else "the kernel"
-        return f"there {what} has the build-id {statement.build_id}, and in the file {ours}"
+        return (
+            f"{what} has the build-id {statement.build_id} in the text, and {ours} in the file"
+        )
 
     def _on_another_kernel(self, statement: Statement, why: str) -> None:
         """Process a statement of another kernel: ignore all until the file's kernel follows."""
@@ -602,7 +604,7 @@ class Belief:
         # If several fit, the file's own boot is the likeliest.
         slide = 0 if 0 in slides else min(slides, default=0)
         if not slides:
-            self._on_another_boot(f"{words}, which cannot be added to the file's", line)
+            self._on_another_boot(f"{words}, which does not fit the file's start", line)
         elif 0 not in slides and len(slides) != 1:
             self._on_conflict("the text fits more than one slide", words, line)
         else:

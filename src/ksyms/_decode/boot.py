@@ -40,9 +40,9 @@ def slid(table: SymbolTable, slide: int) -> Boot:
     """
     if slide % step(table) or abs(slide) >= FURTHEST:
         raise DecodeError(
-            f"No kernel is moved by {slide:#x} bytes: that is no multiple of {step(table):#x}, "
-            "or too much.",
-            "Give the slide as what the text's addresses have more than the symbols'.",
+            f"No kernel has the slide {slide:#x}: it is not a multiple of {step(table):#x}, or it "
+            "is too large.",
+            "Give the slide as the difference of the text's addresses from the symbols'.",
         )
     return Boot(slide, own=slide == 0)
 

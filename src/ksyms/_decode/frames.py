@@ -41,7 +41,7 @@ _UNKNOWN: Final = ", ".join(
     ]
 )
 _UNSAID: Final = 'null, "agrees": null'
-LEFT: Final = "its name tells of another boot, and stands where a user of the machine can write"
+LEFT: Final = "its name fits only another boot, and a user of the machine can have written it"
 _WORDS: Final = {None: "null", True: "true", False: "false"}
 _Told = tuple[int, str]
 """The length of an address's frame in bytes, and its record without ``line`` and ``text``."""
@@ -384,7 +384,7 @@ class Frames:
         if part.boot is not None:
             why = self._decoder.map.why_unknown(address, part.boot) or "it lies in no symbol"
             if part.state is State.ASSUMED:
-                why += " of the file's own boot, and nothing tells of another"
+                why += " of the file's own boot, which is assumed"
         return f'{_UNKNOWN}, "why": {dumps(why)}'
 
 

@@ -135,14 +135,14 @@ class Tally:
 
         if size is None:
             fits = [s for s in same if offset <= max(s.size, 1)]
-            why = f"{name} has no {offset:#x} bytes"
+            why = f"{name} is shorter than {offset:#x} bytes"
         else:
             fits = [s for s in same if prints_size(self._table, s, size)]
             why = f"the symbol of that name has {same[0].size:#x} bytes, not {size:#x}"
 
         # An offset beyond the printed size is no frame's, whatever symbols there are.
         if offset > (offset if size is None else size):
-            return Verdict(None, False, f"{name} has no {offset:#x} bytes")
+            return Verdict(None, False, f"{name} is shorter than {offset:#x} bytes")
 
         if len(fits) == 1:
             return Verdict(fits[0], True)
@@ -157,5 +157,5 @@ class Tally:
             return f"the file has no module {module}"
         if called:
             owner = self._names.module(called[0]) or "the kernel"
-            return f"{name} is {owner}'s there"
+            return f"in the file {name} belongs to {owner}"
         return "no symbol has that name"
