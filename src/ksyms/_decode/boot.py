@@ -40,8 +40,8 @@ def slid(table: SymbolTable, slide: int) -> Boot:
     """
     if slide % step(table) or abs(slide) >= FURTHEST:
         raise DecodeError(
-            f"No kernel has the slide {slide:#x}: it is not a multiple of {step(table):#x}, or it "
-            "is too large.",
+            f"No kernel has the slide {slide:#x}: it is not a multiple of {step(table):#x}, or "
+            "it is too large.",
             "Give the slide as the difference of the text's addresses from the symbols'.",
         )
     return Boot(slide, own=slide == 0)

@@ -188,7 +188,7 @@ _USERS_TRACE: Final = re.compile(
     rb"|[^\n]*<user stack trace>"
 )
 _ROWS: Final = 256
-"""Limit on the kernel's own rows of a stack (include/linux/perf_event.h)."""
+"""Limit on the rows that are searched: the 4,095 bytes of a path hold fewer."""
 _MOST: Final = 1 << 12
 """Limit on the bytes before a frame in its line; after more it is no evidence."""
 _AT_ONCE: Final = 1 << 8
@@ -378,7 +378,7 @@ class Contexts:
                     7f3a00001234 main (myprog)         a row of the process matches
                 ffffffff81200a2e vfs_read+0x9a         the line
 
-        It is True too if there are more than :data:`_ROWS` rows, as no kernel prints them.
+        More than :data:`_ROWS` rows do not fit into a file's name, so no user wrote them all.
         """
         text, at = self._text, line
         if at < BEHIND and self._before:
@@ -391,7 +391,7 @@ class Contexts:
                 return True
             if not _KERNEL_ROW.match(text, at, end):
                 return False
-        return True
+        return False
 
     def _is_drivers(self, words: bytes, place: int) -> bool:
         """Return True if a driver's prefix is before a frame, and nothing after its name.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 
 from .. import _note
 from .._elf import ElfFile, Shdr, Sym, find_symtab, is_driver_image
@@ -25,6 +24,12 @@ _LONG: Final = 512
 """A kernel's names have fewer bytes (KSYM_NAME_LEN). A longer one has all names checked."""
 _COPIED: Final = 1 << 10
 """Bytes of strings that are copied in the time that one name takes without the copy."""
+
+_FACTS_KEPT: Final = 1 << 20
+"""Size in bytes of the largest note whose facts are kept: a thousand modules have less.
+
+Facts take ten times as much memory as their note, so those of a large one are read each time.
+"""
 
 
 class SymbolFile:
@@ -71,18 +76,26 @@ class SymbolFile:
         self.is_snapshot = len(self.note) > 0
         if self.is_snapshot:
             _note.check(self.note, image.format, image.label)
+        self._facts: dict[str, Any] = {}
         self._overlap_checked = False
 
-    @cached_property
+    @property
     def facts(self) -> dict[str, Any]:
-        """The contents of the note, read once and not to be changed; {} if the file has none.
+        """The contents of the note; {} if the file has none.
+
+        Those of a usual size are read once, and must not be changed.
 
         Raises:
             NoteError: the note is not whole.
         """
         if not self.is_snapshot:
             return {}
-        return dict(_note.unpack(self.note, self.image.format, self.image.label))
+        facts = self._facts or dict(
+            _note.unpack(self.note, self.image.format, self.image.label)
+        )
+        if len(self.note) <= _FACTS_KEPT:
+            self._facts = facts
+        return facts
 
     @property
     def is_relocatable(self) -> bool:
