@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .tables import KallsymsTables
 
 HEADERS: Final = 1 << 17
-"""The first bytes of a file, within which each kind of kernel image has its magic."""
+"""The number of bytes at the start of a file within which every kernel image has its magic."""
 _KERNELS: Final = (b"Linux version ", b"\x1f\x8b\x08\0", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 """Signs that an ELF file without symbols is a kernel, or a loader with a packed one in it.
 

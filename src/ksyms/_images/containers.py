@@ -106,9 +106,10 @@ def kernels(data: bytes) -> Iterator[Candidate]:
 
 
 def _searched(outer: Candidate) -> Iterator[Candidate]:
-    """Yield a candidate for each magic of a packing in ``outer`` from which bytes are unpacked.
+    """Yield what can be unpacked from the magics of packings anywhere in ``outer``.
 
-    All of them together have at most 2 * MOST bytes. Bytes that only look packed are skipped.
+    Bytes that only look packed are skipped. The search ends once more than 2 * MOST bytes have
+    been unpacked.
 
     Raises:
         ImportError: at the end, if a package that unpacks some of them is not installed.

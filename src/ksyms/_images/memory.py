@@ -155,9 +155,14 @@ def moved_to(data: bytes, order: Order, place: int) -> int | None:
 def _row_of(words: Words, rows: npt.NDArray[np.int64], place: int) -> int | None:
     """Return the one of ``rows`` that relocates the word at the offset ``place``, if any.
 
-    The address of the file's first byte is not known here. Each row could be the one: then the
-    first byte is at its address minus ``place``, which must be the start of a page. The right
-    row is the one by which the other rows are in the file too, each at a word that is zero.
+    The rows have addresses, but the address of the file's first byte is not known. If a row is
+    the one for ``place``, the first byte is at the row's address minus ``place``. This must be
+    the start of a page; and most rows must then lie in the file, nearly all at words that are
+    zero. For the place 0x4560::
+
+        row at 0xffffffc011234560   first byte at 0xffffffc011230000: look at the other rows
+        row at 0xffffffc011234568   first byte at 0xffffffc011230008: not the start of a page
+
 
     Args:
         words: the words of the kernel.

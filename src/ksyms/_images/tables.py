@@ -439,8 +439,8 @@ def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] |
     """Return the address of each name and its number of bits; None if none are found.
 
     The addresses are before the count of the names, or after the index of the tokens. All three
-    forms are tried, the most usual first. For the last, since Linux 7.0, ``names.bits`` is no
-    evidence of the machine's word.
+    forms are tried in turn. For the last, since Linux 7.0, ``names.bits`` is no evidence of the
+    machine's word.
     """
     count = len(names.at)
     word = names.bits // 8

@@ -52,7 +52,7 @@ def on_fresh_pages(address: U64, file: I32, in_one: Mask) -> Mask:
     """Return a mask of the marks at which a new allocation of their file can start.
 
     They are at the start of a page, and their file has no mark on the page before: an
-    allocation by vmalloc() has an unmapped page after it (mm/vmalloc.c, if VM_NO_GUARD is not
+    allocation by vmalloc() has an unmapped page after it (mm/vmalloc.c; VM_NO_GUARD is not
     set). In a module's one allocation (``in_one``) the start of any page counts, since the text
     can end there.
     """

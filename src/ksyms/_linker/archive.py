@@ -410,7 +410,7 @@ def _saved(header: bytes) -> int | None:
 
 
 def _path(name: bytes) -> str:
-    """Return a member's name as a path without ``.`` and ``..`` and a slash at its start."""
+    """Return a member's name as a normalized path, without slashes at its start."""
     return os.path.normpath(os.fsdecode(name)).lstrip("/") if name else ""
 
 

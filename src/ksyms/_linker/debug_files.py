@@ -201,6 +201,7 @@ class DebugFiles:
         except ValueError as error:
             self.refused[path] = f"it cannot be read: {error}"
             return None
+
         try:
             status = os.fstat(fd)
             state = (build_id, status.st_ino, status.st_mtime_ns, status.st_size)

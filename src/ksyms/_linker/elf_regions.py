@@ -215,11 +215,13 @@ def _symbols(
 
     letter = _letters(image, rows, section)
     info = LETTER_INFO[letter]
+    # The file's own type and binding, if kallsyms' letters have a meaning for these.
     typed = np.isin(rows["st_info"] & 0xF, (elf.STT_FUNC, elf.STT_OBJECT))
     typed &= rows["st_info"] >> 4 <= elf.STB_WEAK
     info[typed] = rows["st_info"][typed]
 
     table = np.frombuffer(own, np.uint8)
+    # Symbols whose values are not addresses in memory.
     nowhere = ~_touches(address, regions) | (section < 0) | _is_tls(image, section)
     role = np.where(nowhere, Role.ABSOLUTE, Role.NAMES).astype(np.uint8)
     role[find_labels(table, name, kernel)] = Role.LABEL

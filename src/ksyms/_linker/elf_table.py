@@ -244,7 +244,7 @@ def _laid_out(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
         align = max(section.sh_addralign, 1)
         if align & (align - 1):
             raise image.wrong(f"section {number}'s sh_addralign is {align}")
-        at += -at % align
+        at += -at % align  # up to the next multiple
         if at >= 1 << bits or at + section.sh_size > 1 << bits:
             raise _misplaced(module, f"section {number} would end past the last address")
         bases.add[number], bases.known[number] = at, True

@@ -44,7 +44,7 @@ class FreadReader(io.BufferedIOBase):
             raise os_error(ctypes.get_errno())
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill ``buffer``, or a part of it at the end of the file; return the bytes read."""
+        """Fill ``buffer``, or its start at the end of the file; return the number of bytes."""
         room = memoryview(buffer).cast("B")
         target = (ctypes.c_char * len(room)).from_buffer(room)
         length = int(_libc.fread(target, 1, len(room), self._file))

@@ -132,7 +132,7 @@ def _freed_of_doubtful(module: ListedModule, page: U64, doubtful: Mask) -> Mask:
     elif freed.all():
         return np.zeros_like(freed)
 
-    # Lines before the first live one in the first run are live too, and so is its page.
+    # Lines before the first live one in the first run are live, and lines on a page with one.
     own = ~freed
     if own[:first].any():
         freed[: int(np.argmax(own))] = False

@@ -120,6 +120,7 @@ class _Column(Generic[Item]):
 
     @property
     def filled(self) -> npt.NDArray[Item]:
+        """All items that :meth:`extend` has returned."""
         return self.items[: self.length]
 
 

@@ -154,8 +154,8 @@ def find_brackets(lines: Lines) -> tuple[Index, Mask] | None:
     """
     text, starts, ends = lines.text, lines.starts, lines.ends
     body = text[: ends[-1]]
-    # Each line has two spaces and a newline; body ends before the last newline. A bracket has a
-    # tab before it. Any other blank or control character is part of a name.
+    # Each line has two spaces and a newline, and body ends before the last newline: 3n - 1
+    # bytes for n lines. A bracket has a tab before it. More such bytes are parts of names.
     extra = np.count_nonzero(body <= SPACE) - (3 * len(ends) - 1)
     if not extra:
         return None

@@ -249,6 +249,7 @@ class ReaderThread:
     # -- the reader's side --
 
     def _run(self) -> None:
+        """Read the text to its end, or until the parser stops; this runs in the thread."""
         with self._source:
             try:
                 while (buffer := self._take_buffer()) is not None and self._fill(buffer):

@@ -62,6 +62,6 @@ def count_unplaced(file: RegionInput) -> int:
         return 0
     starts = np.array(file.sections.starts, np.uint64)
     ends = np.array([0, *(end or LAST_ADDRESS for end in file.sections.ends)], np.uint64)
-    # 0 for an address below all sections, of which the end is 0.
+    # An address below all sections gets the index 0, whose end is 0.
     section = np.searchsorted(starts, file.address, "right")
     return int((file.address > ends[section]).sum())
