@@ -1,7 +1,7 @@
-"""A kernel's image, as it lies in /boot or in a flash, read as a root of files.
+"""Kernel images, as they lie in /boot or in a device's flash, read as a root of files.
 
-``files_of`` gives what the kernel would have in /proc and /sys if it ran, at the addresses that
-it was linked for: its kallsyms, its version, its notes, its types.
+``files_of`` returns files that the kernel would have in /proc and /sys if it ran at the
+addresses that it was linked for: its kallsyms, version, notes and types (BTF).
 """
 
 from __future__ import annotations
@@ -22,40 +22,58 @@ if TYPE_CHECKING:
     from .tables import KallsymsTables
 
 HEADERS: Final = 1 << 17
-"""Bytes in which every image of a kernel says what it is."""
+"""The number of bytes at the start of a file within which every kernel image has its magic."""
 _KERNELS: Final = (b"Linux version ", b"\x1f\x8b\x08\0", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
-"""Signs of a kernel, or of the loader around it, in an ELF file without symbols."""
+"""Signs that an ELF file without symbols is a kernel, or a loader with a packed one in it.
+
+They are the start of the kernel's banner, and the magics of gzip, xz and zstd.
+"""
 LARGEST: Final = 1 << 28
-"""Bytes that an image may have: a flash has a few dozen MiB, an initramfs in it some more."""
+"""The most bytes of an image.
+
+A flash has a few dozen MiB, and an image with an initramfs in it some more.
+"""
 _BANNER: Final = re.compile(
     rb"Linux version \d{1,3}\.\d{1,5}[^\0\n]{0,999} #\d[^\0\n]{1,199}\n\0"
 )
-"""linux_banner. Since 6.1 (2df8220cc511, "kbuild: build init/built-in.a just once") there is a
-weak one too, whose build has no number.
+"""The kernel's banner (linux_banner).
+
+Since Linux kernel commit 2df8220cc511 ("kbuild: build init/built-in.a just once") (in v6.1)
+there is a second, weak banner. It has no build number, so ``#`` and a digit exclude it.
 """
 _BUILD_ID: Final = {
     "little": b"\4\0\0\0\x14\0\0\0\3\0\0\0GNU\0",
     "big": b"\0\0\0\4\0\0\0\x14\0\0\0\3GNU\0",
 }
-"""The beginning of a note with a build-id of SHA-1 (_elf/notes.py)."""
+"""The header and the name of a note with a SHA-1 build-id, by byte order (_elf/notes.py)."""
 _NOTES: Final = ("__start_notes", "__stop_notes")  # include/asm-generic/vmlinux.lds.h
 _BTF: Final = ("__start_BTF", "__stop_BTF")
 _BTF_MAGIC: Final = {"little": b"\x9f\xeb", "big": b"\xeb\x9f"}
 _FAMILIES: Final = frozenset({"arm", "i386", "mips", "mips64"})
-"""Families of machines, which uname -m calls by the processor's name: none is made up."""
+"""Names of families of machines.
+
+For these ``uname -m`` has the processor's name, which is not in an image, so no
+proc/sys/kernel/arch is made.
+"""
 
 
 def files_of(data: bytes | mmap.mmap, label: str) -> dict[str, bytes]:
-    """Return the files of a root, by name, that the kernel image ``data`` stands for.
+    """Return the files of a root, by name, that are made from the kernel image ``data``.
+
+    Args:
+        data: the bytes of the image.
+        label: the name of the image in errors.
 
     Raises:
-        ImageError: it is no kernel image, is damaged, or has no kallsyms that hold.
+        ImageError: it is not a kernel image, is damaged, or has no consistent kallsyms tables.
     """
     from .containers import DamagedError, kernels
     from .tables import MissingError, find_tables
 
     if len(data) > LARGEST:
         raise _unread(label, f"it is larger than {LARGEST >> 20} MiB")
+
+    # For each candidate without kallsyms: its containers, and what is missing.
     seen: list[str] = []
     try:
         for kernel in kernels(bytes(data)):
@@ -79,16 +97,17 @@ def files_of(data: bytes | mmap.mmap, label: str) -> dict[str, bytes]:
 
 
 _SHOWN: Final = 3
-"""Places of a file that an error tells of."""
+"""The most candidates that an error lists, the last ones that were tried."""
 
 
 def files_at(path: str) -> dict[str, bytes] | None:
-    """Return the files of the kernel image at ``path``; None for an ELF file with symbols.
+    """Return the files of a root, by name, that are made from the kernel image at ``path``.
 
-    None too for what is no image: whoever reads it as an ELF file says why it is none.
+    None if it is an ELF file with symbols, or not a kernel image. The caller then reads it as
+    an ELF file, and that reader reports what is wrong with it.
 
     Raises:
-        ImageError: it is an image, and :func:`files_of` cannot read it.
+        ImageError: it is a kernel image, but :func:`files_of` cannot read it.
     """
     from .._compressed import FollowedError, contents
 
@@ -98,8 +117,10 @@ def files_at(path: str) -> dict[str, bytes] | None:
         data, sure = whole(path), False
     except (OSError, ValueError):
         return None
+
     if data[:4] == b"\x7fELF" and has_symbols(data, path):
         return None
+
     try:
         return files_of(data, path)
     except ImageError:
@@ -109,9 +130,11 @@ def files_at(path: str) -> dict[str, bytes] | None:
 
 
 def whole(path: str) -> bytes:
-    """Return the file as it is, packed: a boot loader's Image.gz has a device tree behind it.
+    """Return the bytes of the file at ``path`` without unpacking them.
 
-    What is larger than an image may be is nothing.
+    This is for a packed kernel with other data after it: a boot loader's Image.gz can have a
+    device tree there. Empty if it is not a regular file, cannot be read, or has more than
+    :data:`LARGEST` bytes.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -124,7 +147,10 @@ def whole(path: str) -> bytes:
 
 
 def has_symbols(data: bytes | mmap.mmap, label: str) -> bool:
-    """Return True if an ELF file has a symbol table, or no signs of a kernel."""
+    """Return True if the ELF file ``data`` has a symbol table, or no sign of a kernel.
+
+    True also if a field of it is wrong. ``label`` is its name in errors.
+    """
     from .._elf import find_symtab, read_image
 
     with memoryview(data) as view:
@@ -132,12 +158,12 @@ def has_symbols(data: bytes | mmap.mmap, label: str) -> bool:
             if find_symtab(read_image(view, label)) is not None:
                 return True
         except ImageError:
-            return True  # who reads it says why
+            return True  # the reader of ELF files then reports the wrong field
     return not any(data.find(sign) >= 0 for sign in _KERNELS)
 
 
 def is_kernel(data: bytes) -> bool:
-    """Return True if ``data`` begins as a container of a kernel does."""
+    """Return True if ``data`` starts as a container, or as a kernel image with a header."""
     from .containers import is_container
 
     return is_container(data)
@@ -147,36 +173,45 @@ _WHOLE: Final = "Name a kernel that was built with CONFIG_KALLSYMS, whole and as
 
 
 def _said(kernel: Candidate, what: str) -> str:
+    """Return ``what`` for a message, with the containers of ``kernel`` before it.
+
+    For example ``in an Android boot image, in it an EFI zboot image, it has kallsyms``.
+    """
     inside = ", in it ".join(kernel.inside)
     return f"in {inside}, {what}" if inside else what
 
 
 def _unread(label: str, why: str, remedy: str = _WHOLE) -> ImageError:
+    """Return the error for an image whose symbols cannot be read."""
     return ImageError(f"{label} has no kernel symbols that can be read: {why}.", remedy)
 
 
 def _files(kernel: Candidate, tables: KallsymsTables) -> dict[str, bytes]:
-    """The files of the root that ``kernel``, whose symbols are in ``tables``, stands for."""
+    """Return the files of a root, by name, for ``kernel``, whose symbols are in ``tables``."""
     from .containers import machine_of
     from .memory import segments
 
     data, order = kernel.data, tables.order
     parts = segments(data, order, tables.bits)
     marks = _marks(tables)
+
     files = {
         "proc/kallsyms": _text(tables),
         "sys/kernel/cpu_byteorder": order.encode(),
     }
+
     machine = machine_of(data) or kernel.machine
     if machine is not None and machine not in _FAMILIES:
         files["proc/sys/kernel/arch"] = machine.encode()
     if (banner := _BANNER.search(data)) is not None:
         files["proc/version"] = banner[0][:-1]
+
     notes = _between(data, parts, marks, _NOTES)
     if notes is None or _BUILD_ID[order] not in notes:
         notes = _only_build_id(data, _BUILD_ID[order])
     if notes is not None:
         files["sys/kernel/notes"] = notes
+
     types = _between(data, parts, marks, _BTF)
     if types is not None and types.startswith(_BTF_MAGIC[order]):
         files["sys/kernel/btf/vmlinux"] = types
@@ -184,14 +219,14 @@ def _files(kernel: Candidate, tables: KallsymsTables) -> dict[str, bytes]:
 
 
 def _text(tables: KallsymsTables) -> bytes:
-    """The kallsyms text of the kernel's own symbols (kernel/kallsyms.c, s_show)."""
+    """Return the kallsyms text of the kernel's own symbols (kernel/kallsyms.c, s_show)."""
     line = f"%0{tables.bits // 4}x %c %b\n".encode()
     rows = zip(tables.address.tolist(), tables.names)
     return b"".join([line % (address, name[:1], name[1:]) for address, name in rows])
 
 
 def _marks(tables: KallsymsTables) -> dict[str, int]:
-    """The addresses of the symbols that bound what is read."""
+    """Return the addresses of the symbols that bound the notes and the BTF, by name."""
     wanted = {name.encode(): name for name in (*_NOTES, *_BTF)}
     return {
         wanted[name[1:]]: int(tables.address[number])
@@ -203,7 +238,14 @@ def _marks(tables: KallsymsTables) -> dict[str, int]:
 def _between(
     data: bytes, parts: list[Segment], marks: dict[str, int], ends: tuple[str, str]
 ) -> bytes | None:
-    """Return the bytes between two symbols; None if they are not in ``data``."""
+    """Return the bytes of ``data`` between two symbols; None if they are not all in it.
+
+    Args:
+        data: the kernel.
+        parts: its segments.
+        marks: addresses of symbols by name.
+        ends: the names of the first and of the last symbol.
+    """
     from .memory import place_of
 
     first, last = (place_of(parts, marks[end]) if end in marks else None for end in ends)
@@ -213,7 +255,10 @@ def _between(
 
 
 def _only_build_id(data: bytes, begin: bytes) -> bytes | None:
-    """The note with a build-id, where ``data`` has one alone; a vDSO has its own."""
+    """Return the only note with a build-id in ``data``: ``begin`` and the 20 bytes of a SHA-1.
+
+    None if there is none, or more than one: then one of them can be a vDSO's.
+    """
     first = data.find(begin)
     if first < 0 or data.find(begin, first + 1) >= 0:
         return None

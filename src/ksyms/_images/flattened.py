@@ -1,6 +1,14 @@
-"""The kernel of a FIT image: a flattened device tree with files in it (u-boot's fit docs).
+"""The kernel in a FIT image, which is a flattened device tree with files in it.
 
-Devicetree Specification, chapter 5, "Flattened Devicetree (DTB) Format".
+The format of the tree is that of the Devicetree Specification, chapter 5, "Flattened Devicetree
+(DTB) Format", and the nodes are those of u-boot's documentation of FIT::
+
+    / {
+        images {
+            kernel-1 { type = "kernel"; arch = "arm64"; compression = "gzip"; data = ... };
+            fdt-1 { type = "flat_dt"; ... };
+        };
+    };
 """
 
 from __future__ import annotations
@@ -11,11 +19,16 @@ from .._typing import Final, NamedTuple
 
 _BEGIN, _END, _PROPERTY, _NOTHING = 1, 2, 3, 4
 _PLACES: Final = 1 << 16
-"""Tokens that are read: FIT images have some hundred."""
+"""The most tokens of a tree that are read; FIT images have a few hundred."""
 
 
 class KernelPart(NamedTuple):
-    """The kernel's place, its packing (``none`` for nothing), its machine."""
+    """The kernel in a FIT image.
+
+    ``start`` is its offset in the file, ``size`` its size in bytes. ``packed`` is its packing,
+    ``none`` if it is not packed, and ``machine`` its machine, both in u-boot's words, and None
+    if the tree does not have them.
+    """
 
     start: int
     size: int
@@ -24,14 +37,17 @@ class KernelPart(NamedTuple):
 
 
 def kernel_of(data: bytes) -> KernelPart | None:
-    """The first kernel among the tree's /images; None where there is none.
+    """Return the first kernel among the nodes below /images; None if there is none.
 
     Raises:
-        struct.error: the tree ends within a header.
+        struct.error: the tree is cut short.
     """
     total, structure, names = struct.unpack_from(">3I", data, 4)
     found: dict[str, tuple[int, int]] = {}
     at, path = structure, list[str]()
+
+    # path has the names of the open nodes, as ["", "images", "kernel-1"], and found has the
+    # offset and the size of each property of such a node.
     for _ in range(_PLACES):
         (token,) = struct.unpack_from(">I", data, at)
         at += 4
@@ -58,7 +74,13 @@ def kernel_of(data: bytes) -> KernelPart | None:
 
 
 def _kernel(data: bytes, found: dict[str, tuple[int, int]], total: int) -> KernelPart | None:
-    """The kernel that the node with these properties is."""
+    """Return the kernel of a node; None if the node is not a kernel.
+
+    Args:
+        data: the FIT image.
+        found: the offset and the size in bytes of each of the node's properties, by name.
+        total: the size of the tree in bytes.
+    """
 
     def text(name: str) -> str | None:
         start, size = found.get(name, (0, 0))
@@ -74,7 +96,7 @@ def _kernel(data: bytes, found: dict[str, tuple[int, int]], total: int) -> Kerne
         start, size = found["data"]
     elif "data-size" in found and "data-position" in found:
         start, size = number("data-position"), number("data-size")
-    elif "data-size" in found and "data-offset" in found:  # from the tree's end on
+    elif "data-size" in found and "data-offset" in found:  # counted from the end of the tree
         start, size = (total + 3 & ~3) + number("data-offset"), number("data-size")
     else:
         return None

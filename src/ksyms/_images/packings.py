@@ -1,7 +1,7 @@
-"""The packings of kernels: as scripts/Makefile.lib packs, and boot loaders unpack.
+"""The packings of kernels: those of scripts/Makefile.lib, and those that boot loaders unpack.
 
-More follows a payload: the kernel's build adds the unpacked size, a flash has its next
-partition there. So one frame is unpacked, and what follows it is no matter.
+Other data follows a packed kernel: its build appends the unpacked size, and a flash has the
+next partition there. So only the first frame is unpacked, and the rest is ignored.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from .._compressed import KINDS, compression, first_frame, limited, most_of
 from .._typing import Final
 
 MOST: Final = 1 << 29
-"""Bytes of a kernel unpacked: those of distributions have up to 100 MiB."""
+"""The most bytes of an unpacked kernel; those of distributions have up to 100 MiB."""
 _BLOCK: Final = 8 << 20
-"""Bytes of a block unpacked (lib/decompress_unlz4.c; lzop's have 256 KiB)."""
+"""The most bytes of an unpacked block (lib/decompress_unlz4.c; lzop's have 256 KiB)."""
 _LZO_CHECKS: Final = 0x1 | 0x100  # lzop's conf.h: F_ADLER32_D, F_CRC32_D
 _LZO_CHECKS_PACKED: Final = 0x2 | 0x200  # F_ADLER32_C, F_CRC32_C
 _LZO_FILTER: Final = 0x800  # F_H_FILTER
@@ -31,28 +31,30 @@ _MAGIC: Final = re.compile(
     rb"|\x5d\0\0[\0-\xff][\0-\x0f](?:\xff{8}|[\0-\xff]{4}\0{4})",
     re.S,
 )
+"""The first bytes of each packing."""
 _BY_MAGIC: Final = {0x02: "lz4", 0x89: "lzo", 0x5D: "lzma"}
+"""The packings that :func:`~.._compressed.compression` does not know, by their first byte."""
 
 
 def packing(head: bytes) -> str | None:
-    """Return the packing of a payload that begins with ``head``; None if it is unknown."""
+    """Return the packing of bytes that start with ``head``; None if they are not packed."""
     found = _MAGIC.match(head[:16])
     return found and (_BY_MAGIC.get(head[0]) or compression(head[:6]))
 
 
 def places(data: bytes) -> Iterator[int]:
-    """The places of ``data`` at which something packed seems to begin."""
+    """Return the offsets in ``data`` of the magics of packings, in order."""
     return (found.start() for found in _MAGIC.finditer(data))
 
 
 def unpack(data: bytes, how: str) -> bytes:
     """Unpack the frame at the start of ``data``.
 
-    ``how`` is what packed it: what :func:`packing` says, or a header of a boot loader's.
+    ``how`` is its packing, from :func:`packing` or from a boot loader's header.
 
     Raises:
-        ValueError: it is damaged, is cut short, is larger than a kernel, or nothing packs so.
-        ImportError: what unpacks it is not installed.
+        ValueError: it is damaged, cut short or larger than a kernel; or ``how`` is unknown.
+        ImportError: the package that unpacks it is not installed.
     """
     pieces = {"lz4": _lz4, "lzo": _lzo}.get(how)
     if pieces is None and how not in KINDS:
@@ -62,14 +64,18 @@ def unpack(data: bytes, how: str) -> bytes:
 
 
 def _lz4(data: bytes) -> Iterator[bytes]:
-    """The blocks of lz4's legacy frame: each its length, and so many bytes."""
+    """Yield the unpacked blocks of a legacy frame of lz4.
+
+    The frame is a magic, and then for each block its packed size and the packed bytes. No field
+    marks the end, but only the last block is smaller than :data:`_BLOCK` when unpacked.
+    """
     import lz4.block
 
     at = 4
     while at + 4 <= len(data):
         size = int.from_bytes(data[at : at + 4], "little")
         at += 4
-        # Where the unpacked size stands, or anything else, no block can be.
+        # Not a block, but the data after the frame, such as the unpacked size.
         if not 0 < size <= _BLOCK + _BLOCK // 255 + 16 or at + size > len(data):
             return
         try:
@@ -78,22 +84,27 @@ def _lz4(data: bytes) -> Iterator[bytes]:
             raise ValueError(str(error)) from None
         yield block
         at += size
-        if len(block) < _BLOCK:  # the last
+        if len(block) < _BLOCK:  # the last block
             return
 
 
 def _lzo(data: bytes) -> Iterator[bytes]:
-    """The blocks of a file of lzop's, as lib/decompress_unlzo.c reads it."""
+    """Yield the unpacked blocks of a file of lzop, as lib/decompress_unlzo.c reads it.
+
+    A block is its unpacked size, its packed size, checksums (which are not verified) and the
+    bytes, as they are if packing would not make them smaller. The last size is zero.
+    """
     import lzallright
 
     lzo = lzallright.LZOCompressor()
     at = 9 + 2 + 2  # the magic, its version and the library's
-    at += 2 if int.from_bytes(data[9:11]) >= 0x0940 else 0  # what is needed to extract it
+    at += 2 if int.from_bytes(data[9:11]) >= 0x0940 else 0  # the version needed to extract it
     at += 1 + (1 if int.from_bytes(data[9:11]) >= 0x0940 else 0)  # method, level
     flags = int.from_bytes(data[at : at + 4])
     at += 4 + (4 if flags & _LZO_FILTER else 0) + 4 + 4  # filter, mode, time
     at += 4 if int.from_bytes(data[9:11]) >= 0x0940 else 0  # the time's upper half
-    at += 1 + data[at] + 4 if at < len(data) else 0  # a name, the header's checksum
+    at += 1 + data[at] + 4 if at < len(data) else 0  # the name, the header's checksum
+
     while size := int.from_bytes(data[at : at + 4]):
         packed = int.from_bytes(data[at + 4 : at + 8])
         at += 8 + 4 * (flags & _LZO_CHECKS).bit_count()

@@ -1,25 +1,38 @@
-"""The kallsyms tables inside a kernel, as scripts/kallsyms.c lays them out.
+"""The kallsyms tables inside a kernel, as scripts/kallsyms.c writes them.
 
-Nothing says where one lies. They are found by what holds of them and of nothing else, the one
-by the other:
+No header gives their offsets. Each table is found by a property that other data does not have,
+and by the tables next to it. They lie in this order::
 
-- ``kallsyms_token_table``: 256 strings, among them the digits one after the other; and
-  ``kallsyms_token_index`` behind it, which has where each begins (16 bits each).
-- ``kallsyms_markers`` before the tokens: where each 256th name begins; 32 bits each, and the
-  machine's word before 4.20 (80ffbaa5b1bd, "kallsyms: reduce size a little on 64-bit"). Between
-  the two 6.2 and 6.3 have ``kallsyms_seqs_of_names``.
-- ``kallsyms_names`` before the markers, and their count before the names. A name has its
-  length, one byte or since 6.1 (73bbb94466fd, "kallsyms: support "big" kernel symbols") a
-  ULEB128 of two, and so many tokens; the first byte of what they stand for is the letter.
-- The addresses: before the count until 6.3, behind the index since 6.4 (404bad70fcf7,
-  "scripts/kallsyms: change the output order"). They are words, or since 4.6 (2213e9a66bb8,
-  "kallsyms: add support for relative offsets in kallsyms address table") 32 bits each with a
-  base behind them, or since 7.0 (a081b5789255, "kallsyms: Get rid of kallsyms relative base")
-  32 bits each, the distance from its own place, or of 32-bit kernels that are not relocatable
-  the address.
+    up to Linux 6.3   addresses   count   names   markers   tokens   index
+    since 6.4                     count   names   markers   tokens   index   addresses
 
-What is found is believed when every name begins where the markers say, the names end where the
-markers begin, and the addresses ascend from the base on.
+1. The tokens (``kallsyms_token_table``) are 256 strings, among them the ten digits in order.
+   The index after them (``kallsyms_token_index``) has the offset of each string, 16 bits each.
+2. The markers (``kallsyms_markers``) are the offsets of every 256th name. Each has 32 bits;
+   before Linux kernel commit 80ffbaa5b1bd ("kallsyms: reduce size a little on 64-bit") (in
+   v4.20) it has the size of a machine word. Linux 6.2 and 6.3 have another table,
+   ``kallsyms_seqs_of_names``, between the markers and the tokens.
+3. The names (``kallsyms_names``) end where the markers start, and the count of the names
+   (``kallsyms_num_syms``) is before them. A name is its length and that many tokens. The length
+   is one byte; since Linux kernel commit 73bbb94466fd ("kallsyms: support "big" kernel
+   symbols") (in v6.1) it can be a ULEB128 of two bytes. The tokens' strings together are the
+   letter and the name::
+
+       names    03 54 d1 e9                   a length of 3, and three tokens
+       tokens   0x54 T   0xd1 do_   0xe9 one  so this is T do_one
+
+4. The addresses lie before the count, and after the index since Linux kernel commit
+   404bad70fcf7 ("scripts/kallsyms: change the output order") (in v6.4). They are
+
+   - machine words;
+   - or 32-bit offsets with the base after them, since Linux kernel commit 2213e9a66bb8
+     ("kallsyms: add support for relative offsets in kallsyms address table") (in v4.6);
+   - or 32-bit distances, each from its own entry in the table, since Linux kernel commit
+     a081b5789255 ("kallsyms: Get rid of kallsyms relative base") (in v7.0). 32-bit kernels that
+     are not relocatable have the addresses themselves.
+
+The tables are accepted if every 256th name starts where its marker says, the names end where
+the markers start, and the addresses ascend from the base.
 """
 
 from __future__ import annotations
@@ -44,36 +57,44 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 _DIGITS: Final = b"".join(bytes((digit, 0)) for digit in b"0123456789")
-"""Digits are in names, so they stand for themselves."""
+"""The ten digits as they are in the tokens.
+
+Names have digits in them, so each digit is a token that stands for itself.
+"""
 _ZERO: Final = ord("0")
 _TOKENS: Final = 256
 _BLOCK: Final = 256
-"""Names a marker."""
+"""The number of names from one marker to the next."""
 _FEWEST: Final = 16
-"""Names that are believed where one marker has to do."""
+"""The fewest names that are accepted if there is only one marker."""
 _PADDING: Final = 16
-"""Bytes that a table's alignment adds at most."""
+"""The most bytes between two tables, for the alignment of the second one."""
 _LONGEST: Final = 514
-"""Bytes of the longest name: KSYM_NAME_LEN is 512 since 6.1, and its length two."""
+"""The most bytes of a name: KSYM_NAME_LEN, 512 since Linux 6.1, and two for its length."""
 _MOST: Final = 1 << 21
-"""Names that are believed: kernels have up to 300,000."""
+"""The most names that are accepted; kernels have up to 300,000."""
 _WINDOW: Final = 1 << 23
-"""Bytes before the tokens in which the markers begin: seqs_of_names has three a name."""
+"""The most bytes from the start of the markers to the tokens.
+
+kallsyms_seqs_of_names, which can lie between them, has three bytes for each name.
+"""
 _PART: Final = 1 << 16
-"""Names that are spelled at a time: their bytes take many times their room meanwhile."""
+"""The number of names that are spelled at once, since that takes many times their size."""
 _FARTHEST: Final = 1 << 29
-"""Bytes that lie between two of a kernel's addresses at most."""
+"""The most bytes from one address of a kernel to another."""
 _FEW_TRIES: Final = 1 << 16
+"""The most candidates that are examined for tables with only one marker."""
 _TABLE: Final = 64
-"""Places that take as long as what lies before one table of tokens."""
+"""The number of candidates that takes as long as the search before one table of tokens."""
 _TRIES: Final = 4096
-"""Places that are looked at more than once, so that what is made to mislead takes no longer."""
+"""The most candidates that are examined; a file made to mislead could have millions."""
 
 
 class KallsymsTables(NamedTuple):
-    """The symbols in the tables: of each its address, and its letter and name in one.
+    """The symbols in the tables, in their order.
 
-    ``order`` is the machine's byte order, ``bits`` those of its words.
+    ``names`` has each symbol's letter and name in one string (``Tdo_one``). ``order`` is the
+    machine's byte order, ``bits`` the number of bits of its words.
     """
 
     address: U64
@@ -83,11 +104,15 @@ class KallsymsTables(NamedTuple):
 
 
 class MissingError(Exception):
-    """There are no such tables; in words what was found and what was not."""
+    """A kernel without kallsyms tables. The message says what was found and what is missing."""
 
 
 class _Tokens(NamedTuple):
-    """The token table from ``start``, and its index to ``end``."""
+    """The token table and its index.
+
+    ``start`` is the offset of the table, ``end`` the end of the index. ``strings`` are the
+    tokens, ``order`` is the byte order of the index.
+    """
 
     start: int
     end: int
@@ -95,20 +120,25 @@ class _Tokens(NamedTuple):
     order: Order
 
     def aligned(self, at: int, size: int) -> int:
-        """The first place from ``at`` on that is aligned as this table is."""
+        """Return the first offset from ``at`` on that is a multiple of ``size`` from ``start``.
+
+        The tables are aligned in memory. Their offsets in the file need not be, but their
+        distances from each other are.
+        """
         return at + (self.start - at) % size
 
     def words(self, data: bytes, start: int, count: int, size: int) -> U64:
-        """Return ``count`` unsigned words of ``size`` bytes."""
+        """Return the ``count`` unsigned words of ``size`` bytes at ``start``."""
         kind = f"{'<' if self.order == 'little' else '>'}u{size}"
         return np.frombuffer(data, kind, count, start).astype(np.uint64)
 
 
 class _Names(NamedTuple):
-    """The names from ``start``; of each where its tokens are, and how many.
+    """The table of names, at the offset ``start``.
 
-    ``counted`` is where the table with their count begins; ``bits`` are those of a word, by
-    how the two are aligned where that tells.
+    ``at`` has for each name the offset of its first token, ``length`` the number of its tokens.
+    ``counted`` is the offset of the count. ``bits`` is the number of bits of a word, by the
+    distance between the count and the names; since Linux 7.0 that is no evidence.
     """
 
     start: int
@@ -119,20 +149,20 @@ class _Names(NamedTuple):
 
 
 class _Budget:
-    """The number of places that may still be looked at."""
+    """The number of candidates that may still be examined."""
 
     def __init__(self) -> None:
         self.left = _TRIES
         self.few = _FEW_TRIES
-        """The same of kernels of few names, of which more looks like one."""
+        """The same for tables with only one marker, for which there are more candidates."""
 
     def allows(self, places: int = 1) -> bool:
-        """Return True, and look at them, if so many are left of kernels of few names."""
+        """Count ``places`` candidates with one marker; return False if there were too many."""
         self.few -= places
         return self.few >= 0
 
     def spend(self, places: int = 1) -> None:
-        """Look at one, or at what takes as long as so many.
+        """Count one candidate, or work that takes as long as ``places`` of them.
 
         Raises:
             MissingError: there were too many.
@@ -143,27 +173,30 @@ class _Budget:
 
 
 def find_tables(data: bytes) -> KallsymsTables:
-    """Find the tables in a kernel's ``data``.
+    """Return the symbols in the kallsyms tables of a kernel.
 
     Args:
         data: the kernel as it lies in memory, or as an ELF file.
 
     Raises:
-        MissingError: there are none, or none that hold.
+        MissingError: there are no tables, or none that are consistent.
     """
     budget, found = _Budget(), list[str]()
     for tokens in _tokens(data, budget):
         budget.spend(_TABLE)
         where = f"kallsyms' tokens at byte {tokens.start:#x}"
+
         names = _names(data, tokens, budget)
         if names is None:
             found.append(f"it has {where} and no names before them that its markers agree with")
             continue
+
         where += f" and {len(names.at)} names at {names.start:#x}"
         address = _addresses(data, tokens, names)
         if address is None:
             found.append(f"it has {where}, and no addresses that ascend")
             continue
+
         spelled = _spelled(data, tokens, names)
         if not _are_symbols(spelled):
             found.append(f"it has {where}, and not all of them are symbols")
@@ -173,17 +206,22 @@ def find_tables(data: bytes) -> KallsymsTables:
 
 
 def _are_symbols(names: list[bytes]) -> bool:
-    """Return True if each is a letter of nm's and a name that a line of text can have."""
+    """Return True if each of ``names`` is a letter of nm, and a name that fits into a line."""
     letters = {name[:1] for name in names}
     whole = all(letter.isalpha() or letter in (b"?", b"-") for letter in letters)
     return whole and min(map(len, names)) > 1 and not _BREAKS.search(b"".join(names))
 
 
 _BREAKS: Final = re.compile(rb"[\0\t\n]")
+"""The bytes that end a name in a kallsyms text."""
 
 
 def _tokens(data: bytes, budget: _Budget) -> Iterator[_Tokens]:
-    """The token tables of ``data`` whose index has where each token begins."""
+    """Yield the token tables of ``data``: those with a valid index after them.
+
+    The search is for the ten digits, which start with the token 0x30. From there to the end of
+    the table are 208 strings, whose offsets must be in the index (:func:`_indexed`).
+    """
     at = -1
     while (at := data.find(_DIGITS, at + 1)) >= 0:
         budget.spend()
@@ -199,7 +237,15 @@ def _tokens(data: bytes, budget: _Budget) -> Iterator[_Tokens]:
 
 
 def _indexed(data: bytes, begins: list[int], end: int, at: int, order: Order) -> _Tokens | None:
-    """The tokens from "0" on begin at ``begins``; all of them, if the index is at ``at``."""
+    """Return the token table whose index is at ``at``; None if no valid index is there.
+
+    ``begins`` has the offsets of the tokens from "0" on, and ``end`` is the table's end. The
+    index is valid if it has these offsets, counted from the table's start, and if the tokens
+    before "0" are where it says::
+
+        index[0x30]   0x16c            "0" is at byte 0x5316c of the file,
+        start         0x53000          so the table starts here
+    """
     kind = "<u2" if order == "little" else ">u2"
     index = np.frombuffer(data, kind, _TOKENS, at).astype(np.int64)
     start = begins[0] - int(index[_ZERO])
@@ -213,12 +259,17 @@ def _indexed(data: bytes, begins: list[int], end: int, at: int, order: Order) ->
 
 
 def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
-    """The names whose markers lie before ``tokens``; None where there are none."""
+    """Return the names before ``tokens``, found by their markers; None if there are none.
+
+    For each candidate for markers, all words before it are tried as the count that could be the
+    right one for so many markers, the last word first.
+    """
     for at, markers, size in chain(_markers(data, tokens), _only_marker(data, tokens, budget)):
         blocks, last = len(markers), int(markers[-1])
         low = tokens.aligned(max(at - last - _BLOCK * _LONGEST - 2 * _PADDING, 0), 4)
         counts = tokens.words(data, low, max((at - last - low) // 4, 0), 4)
         fits = (counts > (blocks - 1) * _BLOCK) & (counts <= blocks * _BLOCK)
+        # One marker says little, so the number of bytes up to it must fit the count too.
         if blocks == 1:
             room = at - low - 4 * np.arange(len(counts))
             fits &= (counts >= _FEWEST) & (room > 2 * counts) & (room < _LONGEST * counts)
@@ -231,7 +282,8 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
             for start, counted, bits in _arrangements(here, size, tokens.order):
                 if counted < 0 or (size == 8 and tokens.words(data, counted, 1, 8)[0] != count):
                     continue
-                if data[here + 4 : start].strip(b"\0"):  # padding, or the upper half of a word
+                # Between them is padding, or the upper half of a word: zeros.
+                if data[here + 4 : start].strip(b"\0"):
                     continue
                 for big in (True, False):
                     walked = _walked(data, start, markers, count, at, big)
@@ -243,10 +295,11 @@ def _names(data: bytes, tokens: _Tokens, budget: _Budget) -> _Names | None:
 def _only_marker(
     data: bytes, tokens: _Tokens, budget: _Budget
 ) -> Iterator[tuple[int, I64, int]]:
-    """Yield the places of the one marker of a kernel of 256 names or fewer, a zero.
+    """Yield the candidates for the only marker of a kernel with at most 256 names.
 
-    That says little, so all that lies between the count and it must be names. It lies before
-    the tokens, or in 6.2 and 6.3 before kallsyms_seqs_of_names, of three bytes a name.
+    This marker is a zero, which says little, so everything between the count and it must be
+    names. It lies before the tokens; in Linux 6.2 and 6.3 kallsyms_seqs_of_names, with three
+    bytes for each name, is in between. The items are as in :func:`_markers`.
     """
     for seqs in (0, *range(_FEWEST, _BLOCK + 1)):
         for align, size in ((4, 4), (8, 4), (8, 8)):
@@ -256,10 +309,22 @@ def _only_marker(
 
 
 def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int, int], ...]:
-    """Return the beginnings of the names, and of the table with their number at ``count``.
+    """Return the possible layouts of the count and the names after it.
 
-    Before 4.20 it is a word, as the markers of ``marker`` bytes are; since it has 32 bits.
-    Tables are aligned to a word; since 7.0 to 32 bits on all machines (a081b5789255).
+    Tables are aligned to machine words. The count has 32 bits; before Linux 4.20 it is a word,
+    as the markers are. Since 7.0 tables are aligned to 32 bits on all machines (a081b5789255)::
+
+        32-bit machine, or since 7.0   | count | names ...
+        64-bit machine                 | count | padding | names ...
+        the same before 4.20           |      count      | names ...
+
+    Args:
+        count: the offset of the lower 32 bits of the count.
+        marker: the size of a marker in bytes, 4 or 8.
+        order: the machine's byte order.
+
+    Returns:
+        For each layout: the offset of the names, the offset of the count, the bits of a word.
     """
     if marker == 8:
         begin = count if order == "little" else count - 4
@@ -268,7 +333,11 @@ def _arrangements(count: int, marker: int, order: Order) -> tuple[tuple[int, int
 
 
 def _markers(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
-    """Yield candidates for markers: place, values, bytes of each; the longest first."""
+    """Yield candidates for markers: the offset, the values, and the size of each in bytes.
+
+    Markers start with a zero, and ascend by the size of 256 names each. The longest runs of
+    such words come first.
+    """
     for size in (4, 8):
         low = tokens.aligned(max(tokens.start - _WINDOW, 0), size)
         words = tokens.words(data, low, max((tokens.start - low) // size, 0), size)
@@ -283,34 +352,46 @@ def _markers(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, I64, int]]:
         for one in np.argsort(-length, kind="stable")[:_FEW].tolist():
             found = words[first[one] : stop[one]].astype(np.int64)
             at = low + size * int(first[one])
-            for count in (len(found), len(found) - 1):  # what follows can look like one more
+            # The word after the markers can look like one more marker.
+            for count in (len(found), len(found) - 1):
                 if 2 <= count <= _MOST // _BLOCK:
                     yield at, found[:count], size
 
 
 _FEW: Final = 16
-"""Runs of words that ascend as markers do, and may be none."""
+"""The most runs of words of one size that are tried as markers."""
 
 
 def _walked(
     data: bytes, start: int, markers: I64, count: int, end: int, big: bool
 ) -> tuple[I64, I64] | None:
-    """Return the place and number of each name's tokens; None if the markers disagree.
+    """Return the offset and the number of each name's tokens; None if the markers disagree.
+
+    All blocks of 256 names are read at once: each step reads one name of each block. At the end
+    each block must have come to the start of the next one::
+
+        step 0     name 0      name 256    name 512
+        step 1     name 1      name 257    name 513, the last: here the names end
+        ...
+        step 255   name 255    name 511    (not a name)
 
     Args:
-        data: where the names are.
-        start: where the first one is.
-        markers: where each 256th is from there.
-        count: how many they are.
-        end: where the markers are, which is where the names end.
-        big: whether a length can have two bytes.
+        data: the kernel.
+        start: the offset of the first name.
+        markers: the offset of every 256th name, from ``start``.
+        count: the number of names.
+        end: the offset of the markers, up to which the names reach.
+        big: True if a length can have two bytes.
     """
     if start + int(markers[-1]) >= end:
         return None
+
+    # The first block alone, which refuses most wrong starts in a short time.
     first = int(markers[1]) if len(markers) > 1 else end - start
     found = _length(data, start, min(count, _BLOCK), first, big)
     if found != first and (len(markers) > 1 or not 0 <= first - found < _PADDING):
         return None
+
     source = np.frombuffer(data, np.uint8)
     blocks, last = len(markers), (count - 1) % _BLOCK
     at = np.empty((blocks, _BLOCK), np.int64)
@@ -326,6 +407,7 @@ def _walked(
         place = at[:, name] + size
         if name == last:
             stop = int(place[-1])
+
     if (place[:-1] != start + markers[1:]).any() or not 0 <= end - stop < _PADDING:
         return None
     lengths = length.ravel()[:count]
@@ -335,7 +417,11 @@ def _walked(
 
 
 def _length(data: bytes, start: int, count: int, most: int, big: bool) -> int:
-    """The bytes of ``count`` names from ``start`` on; more than ``most`` if they have more."""
+    """Return the size in bytes of the ``count`` names at ``start``.
+
+    If one of them has no length, or all have more than ``most`` bytes, the result is more than
+    ``most``. ``big`` is True if a length can have two bytes.
+    """
     at, stop = start, start + most
     for _ in range(count):
         if at + 1 >= stop or not data[at]:
@@ -350,12 +436,16 @@ def _length(data: bytes, start: int, count: int, most: int, big: bool) -> int:
 
 
 def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] | None:
-    """The addresses, and their bits; they lie before the names' count or behind the tokens.
+    """Return the address of each name and its number of bits; None if none are found.
 
-    Since 7.0 what aligns the tables is the same on all machines, and tells no bits.
+    The addresses are before the count of the names, or after the index of the tokens. All three
+    forms are tried in turn. For the last, since Linux 7.0, ``names.bits`` is no evidence of the
+    machine's word.
     """
     count = len(names.at)
     word = names.bits // 8
+
+    # Offsets of 32 bits, and the base after them.
     before, behind = names.counted - word, tokens.aligned(tokens.end, word)
     room = 4 * count + -4 * count % word
     for start in (before - room, behind):
@@ -363,11 +453,15 @@ def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] |
             found = _based(data, tokens, start, start + room, count, word)
             if found is not None:
                 return found, names.bits
+
+    # Words.
     for start in (names.counted - word * count, behind):
         if start >= 0 and start + word * count <= len(data):
             found = tokens.words(data, start, count, word)
             if _ascends(found) and _are_addresses(data, tokens, found, 8 * word):
                 return found, names.bits
+
+    # Distances of 32 bits.
     start = tokens.aligned(tokens.end, 4)
     if start + 4 * count <= len(data):
         return _from_places(data, tokens, start, count)
@@ -375,10 +469,10 @@ def _addresses(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U64, int] |
 
 
 def _are_addresses(data: bytes, tokens: _Tokens, found: U64, bits: int) -> bool:
-    """Return True if the middle one is in the kernel, and so no distance from something.
+    """Return True if the words ``found`` are addresses, and not distances that ascend too.
 
-    Where nothing says where the kernel lies, no kernel of 32 bits is believed to be as near to
-    zero, or below it, as distances are.
+    They are if the middle one is in the kernel. If the kernel's segments are not known, 32-bit
+    words that are near to 0, from above or below, are taken to be distances.
     """
     middle = int(found[len(found) // 2])
     if parts := segments(data, tokens.order, bits):
@@ -389,10 +483,22 @@ def _are_addresses(data: bytes, tokens: _Tokens, found: U64, bits: int) -> bool:
 def _based(
     data: bytes, tokens: _Tokens, offsets: int, base: int, count: int, word: int
 ) -> U64 | None:
-    """The addresses of 32 bits each at ``offsets``, from what is at ``base``; None if not so.
+    """Return the addresses for a table of 32-bit offsets; None if it is not such a table.
 
-    With KALLSYMS_ABSOLUTE_PERCPU, which 6.15 has no more (01157ddc58dc), those that are not
-    negative are the addresses themselves, and -1 is the base; else 0 is the base.
+    Without KALLSYMS_ABSOLUTE_PERCPU an address is the base and the offset. With it, which no
+    kernel since 6.15 has (01157ddc58dc), an offset of 0 or more is the address itself, and a
+    negative one counts down from -1, which is the base::
+
+        offset            0x4000         -1      -0x1001
+        address           0x4000         base    base + 0x1000
+
+    Args:
+        data: the kernel.
+        tokens: the tokens, for the byte order.
+        offsets: the offset of the table in ``data``.
+        base: the offset of the base in ``data``.
+        count: the number of addresses.
+        word: the size of the base in bytes.
     """
     signed = _signed(data, tokens, offsets, count)
     absolute = signed >= 0
@@ -400,13 +506,15 @@ def _based(
         absolute, distance = np.zeros(count, np.bool_), signed
     else:
         distance = np.where(absolute, 0, -1 - signed)
-    if distance[~absolute].min():
+    if distance[~absolute].min():  # the base is the lowest address
         return None
+
     start = int(tokens.words(data, base, 1, word)[0])
     if not start and word == 8:
         start = moved_to(data, tokens.order, base) or 0
     if not start or start + int(distance.max()) >= 1 << 8 * word:
         return None
+
     away = np.uint64(start) + distance.astype(np.uint64)
     found = np.where(absolute, signed.astype(np.uint64), away)
     return found if _ascends(found) else None
@@ -415,17 +523,26 @@ def _based(
 def _from_places(
     data: bytes, tokens: _Tokens, start: int, count: int
 ) -> tuple[U64, int] | None:
-    """The addresses of 32 bits each from ``start`` on, each from its own place.
+    """Return the addresses for a table of 32-bit distances, and their number of bits.
 
-    The first is in the kernel, before this table. What is one number over and over, such as
-    zeros, ascends too, and is no table.
+    Each distance is counted from the address of its own entry::
+
+        entry at   0x82000000      0x82000004      0x82000008
+        distance   -0x1000000      -0xffff04       -0xfffee8
+        address    0x81000000      0x81000100      0x81000120
+
+    None if it is not such a table. The first symbol must be in the kernel, before the table.
+    One number over and over, such as zero, would give ascending addresses too, so it is
+    refused.
     """
     words = _signed(data, tokens, start, count)
     if words[0] >= 0 or np.count_nonzero(words[1:] != words[:-1]) <= count // 4:
         return None
+
     signed = words + 4 * np.arange(count)
     if not _ascends((signed - signed[0]).astype(np.uint64)) or signed[0] > signed[-1]:
         return None
+
     for bits in (64, 32):
         parts = segments(data, tokens.order, bits)
         at = address_of(parts, start)
@@ -437,24 +554,25 @@ def _from_places(
 
 
 def _signed(data: bytes, tokens: _Tokens, start: int, count: int) -> I64:
-    """Return ``count`` signed words of 32 bits."""
+    """Return the ``count`` signed 32-bit words at ``start``."""
     return tokens.words(data, start, count, 4).astype(np.uint32).view(np.int32).astype(np.int64)
 
 
 def _ascends(address: U64) -> bool:
-    """Return True if they are sorted, and not all of a few."""
+    """Return True if the addresses ascend, and more than a quarter of them are different."""
     if (address[1:] < address[:-1]).any():
         return False
     return int(np.count_nonzero(address[1:] != address[:-1])) > len(address) // 4
 
 
 def _spelled(data: bytes, tokens: _Tokens, names: _Names) -> list[bytes]:
-    """The letter and name of each symbol."""
+    """Return the letter and name of each symbol, in one string."""
     source = np.frombuffer(data, np.uint8)
     size = np.fromiter(map(len, tokens.strings), np.int64, _TOKENS)
     begin = np.cumsum(size) - size
     letters = np.frombuffer(b"".join(tokens.strings), np.uint8)
     found: list[bytes] = []
+
     for part in range(0, len(names.at), _PART):
         at, length = names.at[part : part + _PART], names.length[part : part + _PART]
         token = source[_runs(at, length)]
@@ -466,6 +584,9 @@ def _spelled(data: bytes, tokens: _Tokens, names: _Names) -> list[bytes]:
 
 
 def _runs(start: I64, length: I64) -> I64:
-    """The numbers from each of ``start`` on, ``length`` of them."""
+    """Return the numbers from each of ``start`` on, as many as ``length`` says, in one array.
+
+    For starts 5 and 20, and lengths 2 and 3, they are 5, 6, 20, 21, 22.
+    """
     before = np.cumsum(length) - length
     return np.repeat(start - before, length) + np.arange(int(length.sum()))

@@ -1,7 +1,7 @@
-"""The sources of symbols: linker files, their symbol tables and their regions.
+"""Linker files, their symbol tables and their regions, as they are read from a source.
 
-``elf_files`` and ``collect`` are not imported here but by their callers: they need numpy, and
-the running kernel's text is read while numpy is still being imported.
+``elf_files`` and ``collect`` are not imported here, but by their callers. They import numpy,
+and the text of the running kernel is read while that import goes on.
 """
 
 from .files import KERNEL_ID, Files, FileTables, LinkerFile, Region, Symbols

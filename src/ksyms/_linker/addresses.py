@@ -1,4 +1,4 @@
-"""Addresses: pages, ranges, and the last address of all."""
+"""Pages and ranges of addresses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PAGE: Final = 4096
 """The size of a page in bytes."""
 LAST_ADDRESS: Final = (1 << 64) - 1
+"""The highest address of 64 bits."""
 
 
 class Range(NamedTuple):
@@ -35,13 +36,15 @@ def page_end(address: int) -> int:
 def within(address: U64, regions: tuple[Region, ...], end: bool = False) -> Mask:
     """Return a mask of the addresses that lie in a region, or at its end if ``end`` is True."""
     inside = np.zeros(len(address), np.bool_)
-    if (address[1:] >= address[:-1]).all():  # true of the kernel's own symbols in its texts
+    # The kernel's own symbols are sorted, so the addresses in a region are one slice.
+    if (address[1:] >= address[:-1]).all():
         bounds = np.array([(r.start, r.end) for r in regions], np.uint64).reshape(-1, 2)
         first = np.searchsorted(address, bounds[:, 0])
         after = np.searchsorted(address, bounds[:, 1], "right" if end else "left")
         for low, high in zip(first.tolist(), after.tolist()):
             inside[low:high] = True
         return inside
+
     for region in regions:
         below = address <= region.end if end else address < region.end
         inside |= (address >= region.start) & below

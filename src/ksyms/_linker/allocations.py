@@ -1,9 +1,9 @@
-"""The allocations of modules' memory: where one begins, and how long it is.
+"""The starts and the sizes of modules' allocations.
 
-A module's memory is one allocation before Linux kernel commit ac3b43283923 ("module: replace
-module_layout with module_memory") (in v6.4), and one for each kind since: code, data, read-only
-data. The kernel names an address by the last symbol before it in the same allocation
-(kernel/module/kallsyms.c, find_kallsyms_symbol), whatever sections lie between.
+A module's memory was one allocation before Linux kernel commit ac3b43283923 ("module: replace
+module_layout with module_memory") (in v6.4). Since then it is one allocation for each kind:
+code, data, read-only data. The kernel names an address by the last symbol before it in the same
+allocation, even if other sections lie between (kernel/module/kallsyms.c, find_kallsyms_symbol).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from .region_input import RegionInput
 
 REACH: Final = 1 << 16
-"""The distance in bytes to the next mark from which on a new region starts.
+"""A new region starts at a mark that is this many bytes or more after the mark before.
 
-It is not used for marks that are known to be in one allocation.
+This does not apply to marks that are known to be in one allocation.
 """
 
 
 def near_the_mark_before(files: list[RegionInput], address: U64, file: I32) -> Mask:
-    """Return a mask of the marks close enough to the mark before to be in one allocation.
+    """Return a mask of the marks that can be in one allocation with the mark before.
 
-    The mark before must be of the same file, a module with sections in sysfs, and nearer than
-    the module's size, or than REACH if that is not known.
+    Both must be of the same file, a module with sections in sysfs, and their distance less than
+    the module's size, or than REACH if the size is not known.
     """
     reach = np.zeros(max(one.id for one in files) + 1, np.uint64)
     for one in files:
@@ -40,7 +40,7 @@ def near_the_mark_before(files: list[RegionInput], address: U64, file: I32) -> M
 
 
 def after_text(file: I32, kind: I8, known: Mask) -> Mask:
-    """Return a mask of the marks before which their file's last known kind is code.
+    """Return a mask of the marks at or before which the last known kind of their file is code.
 
     ``known`` is a mask of the marks whose kind is known from a symbol.
     """
@@ -51,10 +51,10 @@ def after_text(file: I32, kind: I8, known: Mask) -> Mask:
 def on_fresh_pages(address: U64, file: I32, in_one: Mask) -> Mask:
     """Return a mask of the marks at which a new allocation of their file can start.
 
-    They are at the start of a page, and their file has no mark on the page before: after each
-    allocation by vmalloc() follows a page that is never mapped (mm/vmalloc.c, VM_NO_GUARD is
-    not set). For a module in one allocation (``in_one``) the start of any page counts, since it
-    can be the end of the text.
+    They are at the start of a page, and their file has no mark on the page before: an
+    allocation by vmalloc() has an unmapped page after it (mm/vmalloc.c; VM_NO_GUARD is not
+    set). In a module's one allocation (``in_one``) the start of any page counts, since the text
+    can end there.
     """
     begins: Mask = address % np.uint64(PAGE) == 0
     page = address // np.uint64(PAGE)
@@ -64,11 +64,11 @@ def on_fresh_pages(address: U64, file: I32, in_one: Mask) -> Mask:
 
 
 def doubtful_labels(address: U64, file: I32, kind: I8, known: Mask, label: Mask) -> Mask:
-    """Return a mask of the labels that can be in another allocation than the mark before.
+    """Return a mask of the labels that may be in another allocation than the mark before.
 
-    They are on another page than that mark, and their file's next known kind is another, or
-    there is none: a label of a string in read-only data (``.LC0``) is no evidence that the data
-    before it continues there::
+    They are on another page than that mark, and the next known kind in their file is another
+    kind, or there is none. So a label of a string in read-only data (``.LC0``) is no evidence
+    that the data before it goes on up to there::
 
         0x1000  d counters     data
         0x3000    .LC0         a label: in doubt, since no data follows
@@ -96,7 +96,7 @@ def doubtful_labels(address: U64, file: I32, kind: I8, known: Mask, label: Mask)
 
 
 class RegionRoom(NamedTuple):
-    """A region, with the highest address at which it can end.
+    """A region, with the highest address at which it can end (``limit``).
 
     ``last`` is True if it is the last region of its allocation.
     """
@@ -117,11 +117,15 @@ def settle_ends(rooms: list[RegionRoom], file: RegionInput) -> tuple[Region, ...
         text  2 pages + data 1 page + rodata 2 pages = 5 pages
         room after text 0, after data 0, after rodata 3: so rodata is 3 pages long
 
-    An allocation by vmalloc() has an unmapped page after it (mm/vmalloc.c,
-    __get_vm_area_node), so the room ends before that page. Since Linux kernel commit
+    The room after an allocation by vmalloc() ends a page before the next mark, since the page
+    in between is unmapped (mm/vmalloc.c, __get_vm_area_node). Since Linux kernel commit
     2e45474ab14f ("execmem: add support for cache of large ROX pages") (in v6.13) code can come
-    from a cache of large pages, which hands out pieces side by side (mm/execmem.c,
-    __execmem_cache_alloc). Then the page before the next mark can belong to the allocation.
+    from a cache of large pages, whose parts lie side by side (mm/execmem.c,
+    __execmem_cache_alloc). Then that page can belong to the allocation.
+
+    Args:
+        rooms: the regions of a file, sorted by address.
+        file: the file.
     """
     regions = [room.region for room in rooms]
     module = file.module
@@ -131,6 +135,7 @@ def settle_ends(rooms: list[RegionRoom], file: RegionInput) -> tuple[Region, ...
     if any(file.sections.ends):  # the ends are those of the module's debug file
         return tuple(regions)
 
+    # The bytes that the regions' pages do not account for, and the room after each open end.
     left = module.size - _pages_of(rooms)
     guard = PAGE if file.guarded else 0
     more = {n: page_start(rooms[n].limit) - guard - regions[n].end for n in open_ends}
@@ -145,7 +150,7 @@ def settle_ends(rooms: list[RegionRoom], file: RegionInput) -> tuple[Region, ...
 
 
 def _pages_of(rooms: list[RegionRoom]) -> int:
-    """Return the bytes of all pages that the allocations have part in."""
+    """Return the total size in bytes of the pages on which the allocations lie."""
     length, start = 0, None
     for region, _, last in rooms:
         start = region.start if start is None else start

@@ -63,13 +63,14 @@ _Entry = bytes | _Link
 class Archive:
     """The files of a machine in a tar archive.
 
-    Their names are relative to the directory in the archive that holds ``proc/kallsyms``: of an
-    archive with ``copy/proc/kallsyms`` and ``copy/proc/iomem``, the latter is ``proc/iomem``.
+    Their names are relative to the directory in the archive that holds ``proc/kallsyms``. For
+    example, if an archive has ``copy/proc/kallsyms``, its ``copy/proc/iomem`` is
+    ``proc/iomem`` here.
 
     Args:
-        pieces: the archive, decompressed.
-        size: the archive's size in bytes before that; :func:`~.._compressed.most_of` derives
-            from it how much may be kept.
+        pieces: the decompressed archive.
+        size: the size of the compressed archive in bytes, from which
+            :func:`~.._compressed.most_of` derives the limit for the contents.
 
     Raises:
         ValueError: it is not a tar archive, is cut short, is larger than a limit, or does not
@@ -84,6 +85,8 @@ class Archive:
 
         None if another program made the archive.
         """
+
+        # The directories that hold a proc/kallsyms, each with a slash at its end.
         above = [n[: -len(_KALLSYMS)] for n in found if f"/{n}".endswith(f"/{_KALLSYMS}")]
         if len(above) != 1:
             raise ValueError(f"it has {len(above) or 'no'} {_KALLSYMS}, and it should have one")
@@ -97,7 +100,7 @@ class Archive:
 
     @classmethod
     def of(cls, files: dict[str, bytes]) -> Archive:
-        """Return the archive that has these ``files``, by their names, and no others."""
+        """Return an archive of just these ``files``, which are given by name."""
         made = cls.__new__(cls)
         made.saved, made._entries, made._names = None, dict(files), sorted(files)
         return made
@@ -123,9 +126,9 @@ class Archive:
         return sorted(found)
 
     def _resolved(self, name: str) -> str | None:
-        """Return the path ``name`` with symbolic links resolved, never outside the archive.
+        """Return the path ``name`` with symbolic links resolved; it never leaves the archive.
 
-        None if there are too many links or steps. If ``a/b`` is a link to ``../c``::
+        None if there are too many links or names in it. If ``a/b`` is a link to ``../c``::
 
             a/b/d  ->  c/d
         """
@@ -153,12 +156,12 @@ class Archive:
 
 
 def _steps(path: str) -> list[str]:
-    """Return the names in ``path`` in reverse order: of ``a/./b`` these are ``b`` and ``a``."""
+    """Return the names in ``path`` in reverse order: ``b`` and ``a`` for ``a/./b``."""
     return [step for step in reversed(path.split("/")) if step not in ("", ".")]
 
 
 class _MemberHeaders(NamedTuple):
-    """The information on a member from the headers before its own: pax records, GNU names."""
+    """The facts about a member in the headers before its own: pax records, GNU long names."""
 
     records: dict[bytes, bytes]
     name: bytes | None = None
@@ -166,7 +169,10 @@ class _MemberHeaders(NamedTuple):
 
 
 class _ArchiveReader:
-    """Reads an archive front to back."""
+    """Reads an archive from start to end, once.
+
+    ``saved`` is as in :class:`Archive`, and set by :meth:`entries`.
+    """
 
     def __init__(self, pieces: Iterable[bytes], size: int) -> None:
         self.saved: int | None = None
@@ -176,9 +182,9 @@ class _ArchiveReader:
         self._global: dict[bytes, bytes] = {}
 
     def entries(self) -> dict[str, _Entry]:
-        """Return each file and symbolic link by its name; of several with one name, the last.
+        """Return the files and symbolic links by name; of several with one name, the last.
 
-        A hard link has the same contents object as the earlier file that it names.
+        A hard link shares the bytes object of the earlier file that it names.
         """
         found: dict[str, _Entry] = {}
         first = True
@@ -188,6 +194,7 @@ class _ArchiveReader:
             if first and name == _KALLSYMS:
                 self.saved = _saved(header)
             first = False
+
             if len(name) > _PATH or not name:
                 continue
             found.pop(name, None)
@@ -197,15 +204,15 @@ class _ArchiveReader:
         return found
 
     def _members(self) -> Iterator[tuple[bytes, _MemberHeaders]]:
-        """Yield each member's own header, and the information from the headers before it.
+        """Yield each member's own header, and the facts from the headers before it.
 
-        The caller reads the member's contents before it takes the next member.
+        The caller must read the member's contents before it takes the next member.
         """
         before, room = _MemberHeaders(self._global), _HEADER
         while True:
             header = self._read(_BLOCK)
             if header == _ZEROS:
-                for _ in self._pieces:  # so that the compressed file's checksum is verified
+                for _ in self._pieces:  # to the end, where the compressed file has a checksum
                     pass
                 return
 
@@ -236,7 +243,13 @@ class _ArchiveReader:
     def _entry(
         self, header: bytes, before: _MemberHeaders, found: dict[str, _Entry]
     ) -> _Entry | None:
-        """Read the member of ``header``; return None if it is neither a file nor a link."""
+        """Read a member; return None if it is neither a file nor a link.
+
+        Args:
+            header: the member's own header.
+            before: the facts from the headers before it.
+            found: the earlier members by name, one of which a hard link names.
+        """
         kind = header[156:157]
         link = before.link or before.records.get(b"linkpath") or _text(header[157:257])
         if kind in _EMPTY:
@@ -261,16 +274,23 @@ class _ArchiveReader:
         return self._contents(size)
 
     def _keep(self, size: int) -> None:
+        """Count ``size`` bytes towards the limit.
+
+        Raises:
+            ValueError: the limit is exceeded.
+        """
         self._left -= size
         if self._left < 0:
             raise ValueError(f"it is larger than {self._limit >> 20} MiB unpacked")
 
     def _contents(self, size: int) -> bytes:
+        """Return the next ``size`` bytes, and skip the rest of their last block."""
         data = self._read(size)
         self._read(-size % _BLOCK)
         return data
 
     def _skip(self, size: int) -> None:
+        """Skip contents of ``size`` bytes, in whole blocks."""
         left = size + -size % _BLOCK
         while left:
             left -= len(self._read(min(left, 1 << 20)))
@@ -295,12 +315,13 @@ class _ArchiveReader:
 
 
 def _check(header: bytes) -> None:
-    """Check a header's checksum: the sum of its bytes, with the checksum's own 8 as spaces.
+    """Check the checksum of a header.
 
-    Some old programs added the bytes up as signed, so that sum is accepted too.
+    It is the sum of the header's bytes, with spaces in place of the checksum's own 8 bytes.
+    Some old programs took the bytes as signed, so that sum is accepted too.
 
     Raises:
-        ValueError: neither sum is in the header.
+        ValueError: the checksum is neither of the two sums.
     """
     stored = _number(header[148:156])
     text = header[:148] + b" " * 8 + header[156:]
@@ -312,7 +333,10 @@ def _check(header: bytes) -> None:
 def _number(field: bytes) -> int:
     """Parse a number of a header: octal digits, or base 256 for large numbers (GNU).
 
-    ``0000644`` is 0o644; a field that starts with 0x80 is the big-endian number after it.
+    ``0000644`` is 0o644. If the first byte is 0x80, the others are a big-endian number.
+
+    Raises:
+        ValueError: the field is not a number.
     """
     if field[0] == 0x80:
         return int.from_bytes(field[1:])
@@ -323,16 +347,24 @@ def _number(field: bytes) -> int:
 
 
 def _decimal(text: bytes) -> int:
+    """Parse a decimal number of at most 20 digits.
+
+    Raises:
+        ValueError: ``text`` is not such a number.
+    """
     if not text.isdigit() or len(text) > 20:
         raise ValueError("a header of the archive in it has a field that is not a number")
     return int(text)
 
 
 def _records(text: bytes) -> dict[bytes, bytes]:
-    r"""Parse the records of a pax header, and return those that are used here.
+    r"""Return the records of a pax header that are used here, by keyword.
 
     Each record is its own length in decimal, a space, a keyword, ``=``, the value and a
     newline, for example ``21 path=proc/modules\n``.
+
+    Raises:
+        ValueError: a record is damaged.
     """
     found = {}
     at = 0
@@ -352,9 +384,9 @@ def _records(text: bytes) -> dict[bytes, bytes]:
 
 
 def _name(header: bytes, before: _MemberHeaders) -> bytes:
-    """Return a member's name: GNU's long name, pax's, or the header's own.
+    """Return a member's name: GNU's long name, or else that of pax, or else the header's own.
 
-    A POSIX header's own name is its ``prefix`` field, a slash and its ``name`` field.
+    In a POSIX header the own name is its ``prefix`` field, a slash and its ``name`` field.
     """
     if name := before.name or before.records.get(b"path"):
         return name
@@ -364,11 +396,12 @@ def _name(header: bytes, before: _MemberHeaders) -> bytes:
 
 
 def _text(field: bytes) -> bytes:
+    """Return ``field`` up to its first NUL."""
     return field.partition(b"\0")[0]
 
 
 def _saved(header: bytes) -> int | None:
-    """Return the time in the ``header`` of the first member, if ``ksyms collect`` stored it."""
+    """Return the mtime in the first member's ``header``, if ``ksyms collect`` stored it."""
     try:
         mode, time = _number(header[100:108]), _number(header[136:148])
     except ValueError:  # before 1970
@@ -377,8 +410,10 @@ def _saved(header: bytes) -> int | None:
 
 
 def _path(name: bytes) -> str:
+    """Return a member's name as a normalized path, without slashes at its start."""
     return os.path.normpath(os.fsdecode(name)).lstrip("/") if name else ""
 
 
 def _linked(target: bytes) -> _Link | None:
+    """Return a symbolic link to ``target``; None if that is too long for a path."""
     return _Link(os.fsdecode(target)) if len(target) <= _PATH else None

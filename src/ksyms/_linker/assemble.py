@@ -1,7 +1,7 @@
-"""Linker files with their regions, made from what was read.
+"""Linker files with their regions and exact sizes, made from the raw files.
 
-Nothing is read of the kernel's modules here: the raw files have it, and the generation that was
-taken after them says which of it is of another moment than the text.
+Nothing is read from sysfs here. The raw files have the modules' facts, and the generation that
+was taken after them shows which modules have moved since the text was read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def assemble(
     Args:
         raw: the linker files as they were read.
         text: the text of kallsyms.
-        later: the generation after ``raw`` was read.
+        later: a generation that was taken after ``raw`` was read.
         root: the kernel's files.
         exact: the source of exact sizes.
     """
@@ -52,6 +52,7 @@ def assemble(
     known = known_regions(landmarks, read_iomem(root, landmarks))
     listing = kernel_listing(files[0].symbols.letter, landmarks)
     role = kernel_roles(files[0].symbols, listing, known, landmarks)
+    # The first file is the kernel.
     files[0] = files[0]._replace(symbols=with_role(files[0].symbols, role))
 
     inputs = [
@@ -79,10 +80,10 @@ def assemble(
 
 
 def _without_moved(files: list[RawFile], later: Generation) -> list[RawFile]:
-    """Return ``files`` without the facts from sysfs of modules that have gone or moved.
+    """Return ``files``; modules that have gone or moved are without their facts from sysfs.
 
-    sysfs was read after the text, so these facts may be of another moment than the text. A
-    module has moved if it has another address or size in ``later``.
+    sysfs was read after the text, so the facts can be of a later moment. A module has moved if
+    its address or size in ``later`` is another one.
     """
     now = later.modules
     return [
@@ -96,7 +97,7 @@ def _without_moved(files: list[RawFile], later: Generation) -> list[RawFile]:
 def _with_programs(
     files: list[RawFile], regions: _Regions, inputs: list[RegionInput]
 ) -> tuple[list[RawFile], _Regions]:
-    """Return ``files`` and ``regions`` with the ends of the BPF programs, if there are any."""
+    """Return ``files`` and ``regions`` with the ends of BPF programs, where these are known."""
     files = list(files)
     for number, file in enumerate(files, KERNEL_ID):
         if file.programs is not None:
@@ -108,13 +109,14 @@ def _with_programs(
 
 def _with_freed(files: list[RawFile], regions: _Regions) -> tuple[list[RawFile], _Regions]:
     """Return ``files`` and ``regions`` with the freed functions that still name addresses."""
-    # In the order of the text: in it the module that was freed last comes first.
+    # The files with freed functions, in the order in which the text lists these: those of the
+    # module that was freed last come first.
     masks = {n: file.freed for n, file in enumerate(files) if file.freed is not None}
     freed = sorted((n for n in masks if masks[n].any()), key=lambda n: files[n].freed_at)
     if not freed:
         return files, regions
 
-    # Modules have whole pages, so a page with a region in it is taken.
+    # Modules have whole pages, so a page on which there is a region is in use.
     taken = sorted(
         Range(page_start(r.start), page_end(max(r.end - 1, r.start)))
         for own in regions.values()
@@ -136,12 +138,13 @@ def _with_freed(files: list[RawFile], regions: _Regions) -> tuple[list[RawFile],
 
 
 def _sorted(regions: Iterable[Region]) -> tuple[Region, ...]:
+    """Return ``regions``, sorted by address."""
     return tuple(sorted(regions, key=lambda region: (region.start, region.end)))
 
 
 def _linker_file(one: RegionInput, file: RawFile, regions: tuple[Region, ...]) -> LinkerFile:
-    """Return the linker file of ``file`` with its regions."""
-    # The end of the last page of all is not an address.
+    """Return the linker file made from the raw file ``file``; ``one`` has its id."""
+    # The end of the address space, 1 << 64, does not fit into 64 bits, and needs no stop.
     stops = {stop for stop in (*file.stops, *one.sections.ends) if 0 < stop <= LAST_ADDRESS}
     return LinkerFile(
         id=one.id,
@@ -162,7 +165,7 @@ def _link_time(
     kernel: RawFile, root: Root, release: str | None, landmarks: dict[str, int]
 ) -> LinkTime | None:
     """Return the kernel's link addresses, from its debug file if there is one."""
-    # read_link_time also records in root.absent which System.map it missed.
+    # Called in any case, since it records in root.absent which System.map is missing.
     linked = read_link_time(root, release, landmarks)
     if kernel.debug is None or not {"_text", "_stext"} <= landmarks.keys():
         return linked

@@ -1,7 +1,7 @@
 """The regions that the kernel's own boundaries give.
 
-A boundary is a symbol of the linker script whose name says where a section of the kernel begins
-or ends, such as ``_etext``, or a line of /proc/iomem (``iomem.py``).
+A boundary is a symbol of the linker script at the start or the end of a section of the kernel,
+such as ``_etext``. A line of /proc/iomem (``iomem.py``) can stand for a pair of them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ LANDMARKS: Final = frozenset(
 def known_regions(
     landmarks: dict[str, int], iomem: dict[str, tuple[int, int]]
 ) -> tuple[Region, ...]:
-    """Return the kernel's regions by its own boundaries, sorted, without overlaps.
+    """Return the regions that the kernel's own boundaries give, sorted, without overlaps.
 
-    A region that overlaps the one before it starts at that one's end. A pair of boundaries with
-    nothing between them gives no region.
+    If a region overlaps the one before, it starts at the end of that one. A pair of boundaries
+    with nothing between them gives no region.
 
     Args:
         landmarks: addresses of the kernel's own symbols by name.

@@ -1,10 +1,12 @@
 """The kernel's BPF programs, as bpf(2) or an archive describes them.
 
-kallsyms has only the start of each function. The program's info (kernel/bpf/syscall.c,
-bpf_prog_get_info_by_fd), which only a process with CAP_SYS_ADMIN gets, has the rest:
+kallsyms has only the start of each function. The rest is in the program's info
+(kernel/bpf/syscall.c, bpf_prog_get_info_by_fd), which the kernel gives only to a process with
+CAP_SYS_ADMIN:
 
 - the end: since Linux kernel commit d00c6473b1ee ("bpf: Use prog->jited_len in
-  bpf_prog_ksym_set_addr()") (in v5.18) the kernel's own range is as long as the compiled code;
+  bpf_prog_ksym_set_addr()") (in v5.18) the range that the kernel names by the function is as
+  long as the compiled code;
 - the program that the function belongs to;
 - the source line of each address.
 """
@@ -21,7 +23,7 @@ from .root import Root
 NAME: Final = "bpf"
 """The name of the programs' linker file, and of the system call in ``absent``."""
 SAVED: Final = "ksyms/bpf.json"
-"""The file of an archive that holds what bpf(2) returned on its machine."""
+"""The file of an archive with the BPF programs of its machine."""
 _LARGEST: Final = 1 << 32  # jited_func_lens has 32 bits
 
 
@@ -29,12 +31,12 @@ class BpfFunction(NamedTuple):
     """A function of a BPF program.
 
     ``address`` and ``size`` (bytes) are those of its code. ``id``, ``type`` and ``name`` (at
-    most 15 bytes) are the program's, as bpftool prints them; ``subprogram`` is the function's
-    number in the program, 0 for the entry. ``tag`` is the function's own; its symbol's name
-    contains it.
+    most 15 bytes) are those of the program, as bpftool prints them. ``subprogram`` is the
+    number of the function in the program, 0 for the entry function. ``tag`` is that of the
+    function, and is part of its symbol's name.
 
-    ``lines`` has, by the name of a source file, offsets and lines in turn. Code is of a line
-    from the line's offset up to the next offset of any file; line 0 stands for no line::
+    ``lines`` has, by the name of a source file, code offsets and line numbers in turn. A line
+    has the code from its offset up to the next offset of any file; line 0 stands for no line::
 
         {"xdp.c": [0, 12, 8, 13, 20, 0]}    bytes 0-7: line 12, 8-19: line 13, from 20: none
     """
@@ -70,7 +72,7 @@ class SavedPrograms(TypedDict):
 
 
 class BpfPrograms(NamedTuple):
-    """All functions that bpf(2) reported; ``page`` is the machine's page size in bytes."""
+    """The functions of all BPF programs; ``page`` is the machine's page size in bytes."""
 
     page: int
     functions: tuple[BpfFunction, ...]
@@ -89,7 +91,7 @@ def read_programs(root: Root) -> BpfPrograms | None:
         except OSError as error:
             root.missed(NAME, error)
             return None
-        root.absent.pop(NAME, None)  # the reason that an earlier try failed
+        root.absent.pop(NAME, None)  # an earlier try may have failed
         return found
     data = root.read(SAVED)
     programs = None if data is None else _parse_saved(data)

@@ -1,4 +1,4 @@
-"""The symbols that kallsyms lists as ``[bpf]``: their sizes, and the programs they are of."""
+"""The symbols that kallsyms lists as ``[bpf]``, with their sizes and their programs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TRAMPOLINES_SIZED: Final = (6, 8)
 
 
 class BpfSymbols(NamedTuple):
-    """The ``[bpf]`` symbols, and what bpf(2) says of them.
+    """The ``[bpf]`` symbols, with what bpf(2) reports of them.
 
     ``functions`` are the programs' functions that have a symbol. ``images`` are the addresses
-    of images, such as trampolines, whose size is unknown and at most one ``page`` (bytes).
+    of other code, such as trampolines, whose size is unknown but at most one ``page`` (bytes).
     """
 
     symbols: Symbols
@@ -37,17 +37,17 @@ class BpfSymbols(NamedTuple):
 def match_programs(
     symbols: Symbols, programs: BpfPrograms | None, release: str | None
 ) -> BpfSymbols:
-    """Return the ``[bpf]`` ``symbols``, with exact sizes where these are known.
+    """Return the ``[bpf]`` symbols, with the exact sizes that are known.
 
-    A symbol is a function of ``programs`` if it has the function's address, and its tag in the
-    name. A dispatcher's size is a page, and so was a trampoline's. Since Linux kernel commit
-    26ef208c209a ("bpf: Use arch_bpf_trampoline_size") (in v6.8) a trampoline's is unknown, at
-    most a page (kernel/bpf/trampoline.c, bpf_image_ksym_add).
+    A symbol is that of a function if it has the function's address, and its tag in the name.
+    The size of a dispatcher is a page. The size of a trampoline was a page too; since Linux
+    kernel commit 26ef208c209a ("bpf: Use arch_bpf_trampoline_size") (in v6.8) it is unknown,
+    but at most a page (kernel/bpf/trampoline.c, bpf_image_ksym_add).
 
     Args:
         symbols: the symbols.
-        programs: what bpf(2) reported, if it could be asked.
-        release: the kernel's release; if it is not known, no trampoline has a size.
+        programs: the programs that bpf(2) reported; None if it could not be called.
+        release: the kernel's release; if it is not known, no trampoline gets a size.
     """
     if programs is None:
         return BpfSymbols(symbols)
@@ -77,10 +77,20 @@ def match_programs(
 def extend_regions(
     regions: dict[int, tuple[Region, ...]], number: int, symbols: Symbols
 ) -> dict[int, tuple[Region, ...]]:
-    """Return ``regions`` with those of file ``number`` extended to the ends of its symbols.
+    """Return ``regions``; those of one file reach at least to the ends of its symbols.
 
-    Only ``symbols`` with an exact size count, and no region is extended into the next region of
-    any file.
+    A region was inferred to end with the page of its last symbol, but code can be longer. Only
+    symbols with an exact size count, and no region is extended into the next one of any file::
+
+        region of [bpf]         0x1000 to 0x2000
+        its last symbol         0x1f40, 0x480 bytes, so it ends at 0x23c0
+        the next region         0x3000
+        region of [bpf] now     0x1000 to 0x23c0
+
+    Args:
+        regions: the regions by file id.
+        number: the id of the file.
+        symbols: the symbols of the file.
     """
     if not symbols.exact.any():
         return regions
@@ -102,9 +112,10 @@ def extend_regions(
 
 
 def image_ends(programs: BpfSymbols, files: list[RegionInput]) -> tuple[int, ...]:
-    """Return the ends of the images after which no symbol of ``files`` follows within a page.
+    """Return the ends of the images that no symbol of ``files`` follows within a page.
 
-    An image's end is taken to be one page after its start.
+    An image's size is unknown. If another symbol follows within a page, the image ends there at
+    the latest. Otherwise its end is taken to be one page after its start.
     """
     if not programs.images:
         return ()
@@ -113,14 +124,16 @@ def image_ends(programs: BpfSymbols, files: list[RegionInput]) -> tuple[int, ...
     begin = np.array(programs.images, np.uint64)
     end = begin + np.uint64(programs.page)
     bounds = (np.searchsorted(address, at, "right") for at in (begin, end))
+    # The images for which as many symbols are at or below the end as at or below the start.
     alone: list[int] = end[np.equal(*bounds)].tolist()
     return tuple(alone)
 
 
 def _is_symbol_of(name: bytes, function: BpfFunction) -> bool:
-    """Return True if ``name`` is that of the symbol of ``function``.
+    """Return True if ``name`` is the name of the symbol of ``function``.
 
-    It is ``bpf_prog_TAG`` or ``bpf_prog_TAG_NAME`` (kernel/bpf/core.c, bpf_prog_ksym_set_name).
+    That is ``bpf_prog_TAG`` or ``bpf_prog_TAG_NAME`` (kernel/bpf/core.c,
+    bpf_prog_ksym_set_name).
     """
     called = _PROGRAM + function.tag.encode()
     return name == called or name.startswith(called + b"_")

@@ -1,4 +1,4 @@
-"""Calls of bpf(2) that ask the running kernel for its BPF programs and their source lines."""
+"""The BPF programs of the running kernel and their source lines, by bpf(2)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PROG_GET_NEXT_ID: Final = 11
 _PROG_GET_FD_BY_ID: Final = 13
 _OBJ_GET_INFO_BY_FD: Final = 15
 _BTF_GET_FD_BY_ID: Final = 19
-# enum bpf_prog_type there; the names are those of bpftool.
+# enum bpf_prog_type of the same file; the names are those of bpftool.
 _TYPES: Final = (
     *("unspec", "socket_filter", "kprobe", "sched_cls", "sched_act", "tracepoint", "xdp"),
     *("perf_event", "cgroup_skb", "cgroup_sock", "lwt_in", "lwt_out", "lwt_xmit", "sock_ops"),
@@ -92,8 +92,8 @@ def running_functions() -> Iterator[BpfFunction]:
 class _LineRecords(NamedTuple):
     """The line records of a program, sorted by ``address`` (uint64).
 
-    ``source_line`` (uint64) has the source line in its lower 32 bits, and in its upper 32 bits
-    the offset into ``strings`` of the source file's name.
+    ``source_line`` (uint64) has the number of the source line in its lower 32 bits. Its upper
+    32 bits are the offset of the source file's name in ``strings``.
     """
 
     address: U64
@@ -102,7 +102,11 @@ class _LineRecords(NamedTuple):
 
 
 class _InfoBuffers:
-    """The buffers that a program's info points to, for a number of functions and lines."""
+    """The buffers into which the kernel writes a program's functions and line records.
+
+    ``starts``, ``sizes`` and ``tags`` have room for ``functions`` functions, ``records`` and
+    ``addresses`` for ``lines`` records.
+    """
 
     def __init__(self, functions: int, lines: int) -> None:
         self.functions, self.lines = functions, lines
@@ -113,8 +117,8 @@ class _InfoBuffers:
         self.addresses = (_U64 * lines)()
 
     def info(self) -> _ProgInfo:
-        """Return an info that asks the kernel to fill all the buffers."""
-        # If the kernel leaves them out, those of another program must not remain.
+        """Return an info that points to all the buffers, for the kernel to fill them."""
+        # The kernel can leave the starts out. Then those of an earlier program must not remain.
         ctypes.memset(self.starts, 0, ctypes.sizeof(self.starts))
         return _ProgInfo(
             nr_jited_ksyms=self.functions,
@@ -133,7 +137,7 @@ class _InfoBuffers:
 
 
 class BpfSyscall:
-    """Calls of bpf(2), with buffers for the answers that grow when an answer needs it.
+    """Calls of bpf(2), with buffers for the results that grow when a result needs more room.
 
     Raises:
         OSError: the number of the system call on this machine is unknown (ENOSYS).
@@ -155,7 +159,7 @@ class BpfSyscall:
         return following
 
     def functions(self, number: int) -> list[BpfFunction]:
-        """Return the functions of the program with id ``number``; none if it is gone."""
+        """Return the functions of the program with the id ``number``; none if it is gone."""
         try:
             fd = self._call(_PROG_GET_FD_BY_ID, number)
         except FileNotFoundError:
@@ -167,7 +171,7 @@ class BpfSyscall:
 
         buffers, count = self._buffers, info.nr_jited_ksyms
         tags = bytes(buffers.tags)
-        # The symbol of the entry function has the tag of the whole program.
+        # In the name of the entry function's symbol is the tag of the whole program.
         tags = bytes(info.tag) + tags[_TAG:]
 
         kind = _TYPES[info.type] if info.type < len(_TYPES) else f"{info.type}"
@@ -191,7 +195,11 @@ class BpfSyscall:
         ]
 
     def _info_of(self, fd: int) -> _ProgInfo:
-        """Return a program's info; the buffers that it points to are those of the buffers."""
+        """Return the info of the program with the descriptor ``fd``, and fill the buffers.
+
+        If the program has more functions or lines than there is room for, the call is repeated
+        with larger buffers.
+        """
         while True:
             info = self._buffers.info()
             self._fill_info(fd, info)
@@ -202,21 +210,25 @@ class BpfSyscall:
             self._buffers = _InfoBuffers(functions, lines)
 
     def _lines(self, info: _ProgInfo) -> _LineRecords:
-        """Return the program's line records, sorted by address."""
+        """Return the line records in the buffers, sorted by address.
+
+        ``info`` is the info of the program that they are of.
+        """
         count = min(info.nr_line_info, info.nr_jited_line_info)
         words = np.frombuffer(bytes(self._buffers.records), np.uint32, count * _LINE_WORDS)
         address = np.frombuffer(bytes(self._buffers.addresses), np.uint64, count)
         source_line = words[_LINE_SOURCE::_LINE_WORDS].astype(np.uint64) << np.uint64(32)
         source_line |= words[_LINE_NUMBER::_LINE_WORDS] >> np.uint32(_LINE_SHIFT)
 
-        if not (address[1:] >= address[:-1]).all():  # functions lie in any order
-            # Stable, since of several records at one address the last counts.
+        if not (address[1:] >= address[:-1]).all():
+            # The functions of a program lie in any order. The sort is stable, so that the last
+            # of several records at one address stays the last.
             order = np.argsort(address, kind="stable")
             address, source_line = address[order], source_line[order]
         return _LineRecords(address, source_line, self._strings_of(info.btf_id))
 
     def _strings_of(self, number: int) -> bytes:
-        """Return the string section of the BTF with id ``number``."""
+        """Return the string section of the BTF with the id ``number``."""
         if number not in self._strings:
             info = _BtfInfo()
             fd = self._call(_BTF_GET_FD_BY_ID, number)
@@ -227,14 +239,14 @@ class BpfSyscall:
                 self._fill_info(fd, info)
             finally:
                 os.close(fd)
-            # The kernel has checked that the strings lie within (kernel/bpf/btf.c,
+            # The kernel has checked that the strings are within the BTF (kernel/bpf/btf.c,
             # btf_parse_hdr).
             _, _, _, header, _, _, start, length = _BTF_HEADER.unpack_from(data)
             self._strings[number] = data.raw[header + start :][:length]
         return self._strings[number]
 
     def _fill_info(self, fd: int, info: ctypes.Structure) -> None:
-        """Have the kernel fill in ``info`` for the object of the descriptor ``fd``."""
+        """Let the kernel fill in ``info`` for the object with the descriptor ``fd``."""
         pointer = ctypes.addressof(info)
         self._call(_OBJ_GET_INFO_BY_FD, fd, ctypes.sizeof(info), pointer)
 
@@ -244,8 +256,8 @@ class BpfSyscall:
         Args:
             command: one of enum bpf_cmd.
             what: an id, or a descriptor.
-            length: the size in bytes of the info to fill in, if there is one.
-            pointer: the address of that info.
+            length: the size in bytes of the info that the kernel fills in, 0 if there is none.
+            pointer: the address of that info, 0 if there is none.
 
         Raises:
             OSError: the call failed.
@@ -255,20 +267,26 @@ class BpfSyscall:
 
 
 def _string(strings: bytes, start: int) -> str:
+    """Return the string at the offset ``start``."""
     return strings[start : strings.find(b"\0", start)].decode("utf-8", "backslashreplace")
 
 
 def _lines_by_source(start: int, size: int, lines: _LineRecords) -> dict[str, list[int]]:
-    """Return the ``lines`` of the ``size`` bytes of code at ``start``, as in BpfFunction.lines.
+    """Return the lines of a function, as :class:`BpfFunction` has them.
 
-    Of several records at one address the last is kept, and of adjacent records with one line
-    the first::
+    Of several records at one address the last is kept, and of adjacent records with the same
+    line the first::
 
         records        kept
         0   xdp.c:11
         0   xdp.c:12   0   xdp.c:12
         4   xdp.c:12
         8   xdp.c:13   8   xdp.c:13
+
+    Args:
+        start: the address of the function's code.
+        size: the size of the code in bytes.
+        lines: the line records of the program.
     """
     bounds = np.array((start, start + size), np.uint64)
     own = slice(*np.searchsorted(lines.address, bounds).tolist())

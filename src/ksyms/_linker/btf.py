@@ -1,8 +1,8 @@
-"""The types of the kernel and its modules (BTF), byte for byte as sysfs has them.
+"""BTF, the types of the kernel and its modules, byte for byte as sysfs has it.
 
-sysfs has the kernel's own since Linux 5.5, and a module's since 5.11
-(Documentation/ABI/testing/sysfs-kernel-btf). A module's BTF is split: its type numbers continue
-the kernel's, so it is of no use without the kernel's.
+sysfs has the BTF of the kernel since Linux 5.5, and that of a module since 5.11
+(Documentation/ABI/testing/sysfs-kernel-btf). The type numbers of a module continue those of the
+kernel (split BTF), so a module's BTF is of no use without the kernel's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def read_btf(root: Root, module: str | None = None) -> bytes | None:
     None if it cannot be read; then ``root.absent`` has the reason.
     """
     if module is not None and (module == _KERNEL or "/" in module):
-        return None  # it would be the path of another file
+        return None  # the name would lead to another file
     name = f"{DIRECTORY}/{module or _KERNEL}"
     data = root.read(name, LARGE)
     if data is not None and not data.startswith(_MAGIC):

@@ -30,12 +30,13 @@ _FILES: Final = (
     "sys/kernel/cpu_byteorder",
 )
 _MOST: Final = {"proc/kallsyms": LARGEST}
+"""The most bytes of a file, by name, if that is not :data:`~.root.LARGE`."""
 _MODULE_FILES: Final = ("coresize", "initstate", "refcnt", "taint", "srcversion", "version")
 _MODULE_DIRECTORIES: Final = ("sections", "notes")
 
 
 def collect(linker: Linker) -> bytes:
-    """Return the files that a snapshot of ``linker`` reads, of one moment, as a gzipped tar.
+    """Return the files that a snapshot of ``linker`` needs, of one moment, as a gzipped tar.
 
     Raises:
         MovedError: the files changed during each of :data:`TRIES` tries.
@@ -63,6 +64,7 @@ def collect(linker: Linker) -> bytes:
 
 
 def _contents(root: Root, btf: bool) -> dict[str, bytes]:
+    """Return the contents of the files by name, without those that cannot be read."""
     names = list(_FILES)
     if btf:
         names += [f"{DIRECTORY}/{name}" for name in root.names(DIRECTORY)]
@@ -76,7 +78,8 @@ def _contents(root: Root, btf: bool) -> dict[str, bytes]:
 
 
 def _archive(files: dict[str, bytes], root: Root) -> bytes:
-    saved = int(time.time()) if root.live else root.saved or 0  # 0: not known
+    """Return ``files`` as a gzipped tar, whose members have the time of saving as mtime."""
+    saved = int(time.time()) if root.live else root.saved or 0  # 0 if the time is not known
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz", compresslevel=6) as archive:
         for name, data in files.items():

@@ -1,8 +1,7 @@
-"""Exact sizes, types and bindings, from the files that the running kernel was built with.
+"""Debug files, which have exact sizes, types and bindings of symbols: ``.ko`` and ``vmlinux``.
 
-kallsyms has none of these; a module's ``.ko`` and the kernel's ``vmlinux`` do. A file is
-trusted only if its build-id is that of the running code, for it may have been replaced since it
-was loaded.
+A file is trusted only if its build-id is that of the running kernel or module, since the file
+may have been replaced after that was loaded.
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ _ENDINGS: Final = (".ko", ".ko.debug", *(f".ko{ending}" for ending in COMPRESSED
 
 
 class DebugSymbols(NamedTuple):
-    """The symbols of a debug file: ``st_size`` and ``st_info`` by address and name.
+    """The symbols of a debug file, at the addresses where they are now.
 
-    ``sections`` has the sizes of its sections in bytes, by name. ``slide`` is the difference
-    between the running kernel's addresses and the file's link addresses.
+    ``symbols`` has ``st_size`` and ``st_info`` by address and name. ``sections`` has the sizes
+    in bytes of the file's sections, by name. ``slide`` is the kernel's slide, and 0 for a
+    module.
     """
 
     path: str
@@ -39,7 +39,11 @@ class DebugSymbols(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A symbol of a debug file; ``value`` is an offset into its section in a module's file."""
+    """A symbol as it is in a debug file.
+
+    ``value`` is ``st_value``: a link address in a vmlinux, an offset into ``section`` in a
+    module's file. ``size_and_info`` are ``st_size`` and ``st_info``.
+    """
 
     name: bytes
     section: str | None
@@ -48,7 +52,7 @@ class _Row(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A debug file: its symbols, and its sections' sizes by name."""
+    """A debug file: its symbols, and the sizes of its sections in bytes, by name."""
 
     path: str
     rows: list[_Row]
@@ -56,17 +60,25 @@ class _File(NamedTuple):
 
 
 class _DebugPath(NamedTuple):
-    """A path that may be a debug file; ``open`` gives a descriptor, never outside the root."""
+    """A path that may be a debug file's.
+
+    ``open`` opens it and returns the descriptor. Below a root, links never lead out of it.
+    """
 
     path: str
     open: Callable[[], int]
 
 
 class DebugFiles:
-    """Finds debug files in ``directories``, and in the usual directories under a root.
+    """Finds debug files in the given directories, and in the usual directories of a root.
 
-    ``refused`` has the reason why a file is not trusted, by path. ``progress`` is called with
-    the number of bytes after a file has been read.
+    ``refused`` has, by path, the reason why a file is not trusted.
+
+    Args:
+        root: the kernel's files.
+        release: the kernel's release, which is part of some of the usual paths.
+        directories: directories to search before the usual ones.
+        progress: called with the number of bytes each time a file has been read.
     """
 
     def __init__(
@@ -88,7 +100,14 @@ class DebugFiles:
     def find_module(
         self, name: str, build_id: bytes | None, sections: Sections, symbols: Symbols
     ) -> DebugSymbols | None:
-        """Return the exact symbols of module ``name``, at the addresses of its sections now."""
+        """Return the symbols of module ``name`` in its debug file; None if there is none.
+
+        Args:
+            name: the module's name.
+            build_id: the build-id that the file must have.
+            sections: the module's sections in memory.
+            symbols: the module's symbols in kallsyms.
+        """
         if build_id is None or not sections.starts:
             return None
         for candidate in self._module_candidates().get(name, ()):
@@ -99,7 +118,12 @@ class DebugFiles:
         return None
 
     def find_kernel(self, build_id: bytes | None, stext: int | None) -> DebugSymbols | None:
-        """Return the kernel's exact symbols, moved by the slide that ``_stext`` has now."""
+        """Return the symbols of the kernel in its debug file; None if there is none.
+
+        Args:
+            build_id: the build-id that the file must have.
+            stext: the address of ``_stext`` now, which gives the slide.
+        """
         if build_id is None or stext is None:
             return None
         for candidate in self._kernel_candidates(build_id):
@@ -114,7 +138,10 @@ class DebugFiles:
         return None
 
     def _module_candidates(self) -> dict[str, list[_DebugPath]]:
-        """Return the candidates by the module's name, in the order to try them."""
+        """Return the paths that may be debug files, by module, in the order to try them.
+
+        The name of a module has no ``-``: snd-pcm.ko is that of ``snd_pcm``.
+        """
         if self._modules is None:
             self._modules = {}
             candidates = []
@@ -137,6 +164,7 @@ class DebugFiles:
         return self._modules
 
     def _kernel_candidates(self, build_id: bytes) -> list[_DebugPath]:
+        """Return the paths that may be the kernel's debug file, in the order to try them."""
         release, digits = self.release, build_id.hex()
         names = ["vmlinux", f".build-id/{digits[:2]}/{digits[2:]}.debug"]
         usual = ["usr/lib/debug", "boot", ""]
@@ -153,11 +181,15 @@ class DebugFiles:
         return list({candidate.path: candidate for candidate in found}.values())
 
     def _below(self, name: str) -> _DebugPath:
-        """Return ``name`` under the root."""
+        """Return the path ``name`` below the root."""
         return _DebugPath(self.root.name_of(name), partial(self.root.open, name))
 
     def _file(self, candidate: _DebugPath, build_id: bytes) -> _File | None:
-        """Return the file if it can be read and has the build-id; it is unpacked only once."""
+        """Return the file of a path, which is read again only if it has changed.
+
+        None if there is no such file. None too if it cannot be read or has another build-id;
+        then ``refused`` has the reason.
+        """
         path = candidate.path
         try:
             fd = candidate.open()
@@ -169,6 +201,7 @@ class DebugFiles:
         except ValueError as error:
             self.refused[path] = f"it cannot be read: {error}"
             return None
+
         try:
             status = os.fstat(fd)
             state = (build_id, status.st_ino, status.st_mtime_ns, status.st_size)
@@ -185,6 +218,10 @@ class DebugFiles:
         return None
 
     def _opened(self, path: str, fd: int, build_id: bytes) -> _File | None:
+        """Read an open file and close it.
+
+        None if it is not trusted; then ``refused`` has the reason.
+        """
         data = memoryview(contents_of(fd))
         if self.progress is not None:
             self.progress(len(data))
@@ -202,21 +239,22 @@ class DebugFiles:
 
 
 def _given(path: str) -> _DebugPath:
-    """Return a path below one of the user's directories."""
+    """Return a path in a directory that the user named, where links are followed."""
     # Without O_NONBLOCK a FIFO would block until a writer opens it.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     return _DebugPath(path, partial(os.open, path, flags))
 
 
 def names_of(symbols: Symbols) -> Iterator[bytes]:
+    """Return the name of each symbol."""
     strings = symbols.strings.tobytes()
     return (strings[at : strings.index(b"\0", at)] for at in symbols.name.tolist())
 
 
 def _percpu(symbols: Symbols) -> dict[bytes, int]:
-    """Return the addresses of a module's absolute symbols by name, its per-CPU ones among them.
+    """Return the addresses of a module's absolute symbols by name, with its per-CPU symbols.
 
-    sysfs has no section for per-CPU symbols; the kernel gives them the letter ``a``
+    The section of the per-CPU symbols is not in sysfs. The kernel gives them the letter ``a``
     (kernel/module/kallsyms.c, elf_type).
     """
     letters = symbols.letter.tolist()
@@ -232,7 +270,7 @@ def build_id_of(image: ElfFile) -> bytes | None:
 
 
 def _read(path: str, image: ElfFile) -> _File:
-    """Read the symbols of ``image``, and its sections' sizes."""
+    """Return the symbols of ``image``, and the sizes of its sections."""
     names = image.section_names()
     rows: list[_Row] = []
     for section in image.sections:
@@ -242,6 +280,11 @@ def _read(path: str, image: ElfFile) -> _File:
 
 
 def _rows(image: ElfFile, symtab: Shdr, names: list[str]) -> list[_Row]:
+    """Return the defined symbols in ``symtab``, except those of sections.
+
+    Raises:
+        ImageError: a field is wrong.
+    """
     fmt = image.format
     if symtab.sh_size % fmt.sym.size or symtab.sh_link >= len(image.sections):
         raise image.wrong(
@@ -264,10 +307,21 @@ def _rows(image: ElfFile, symtab: Shdr, names: list[str]) -> list[_Row]:
 
 
 def _at_sections(file: _File, starts: dict[str, int], percpu: dict[bytes, int]) -> DebugSymbols:
-    """Return a module's exact symbols, its sections being at ``starts``."""
+    """Return the symbols of a module's file, moved to where its sections are now.
+
+    sysfs has no address for the per-CPU section, so it is derived from the per-CPU symbols::
+
+        kallsyms    0000000000021040 a counters     in the file at 0x40 of .data..percpu
+                    so .data..percpu is at 0x21000
+
+    Args:
+        file: the module's debug file.
+        starts: the addresses of its sections by name.
+        percpu: the addresses of its absolute symbols by name.
+    """
     own = [row for row in file.rows if row.section == _PERCPU and row.name in percpu]
     bases = {percpu[row.name] - row.value for row in own}
-    if len(bases) == 1:  # symbols of one name could give several bases
+    if len(bases) == 1:  # two symbols of one name could give different ones
         starts = {**starts, _PERCPU: bases.pop()}
 
     found: dict[tuple[int, bytes], tuple[int, int]] = {}

@@ -1,7 +1,8 @@
-"""Linker files from ELF files on disk: a kernel, and modules at the addresses of their load.
+"""Linker files from ELF files on disk: a kernel, and modules with their load addresses.
 
-They can have any class and byte order, and be ET_EXEC, ET_DYN or ET_REL. Each call reads the
-tables anew, as the driver's calls of the linker do, so that changes to the files are noticed.
+The files can have any class and byte order, and be ET_EXEC, ET_DYN or ET_REL. Each call reads
+the tables anew, as the driver's calls of the linker do, so that changes to the files are
+noticed.
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ from .host import Host
 from .link_time import LinkTime
 
 _NO_GENERATION: Final = Generation(None, None, None)
-"""Files on disk have no generation; :meth:`ElfLinker.moved` finds their changes."""
+"""The generation of files on disk, which have none; :meth:`ElfLinker.moved` finds changes."""
 
 
 class ElfReading(NamedTuple):
-    """The state of each file, by path, when it was first looked at."""
+    """The state of each file when the reading began, by path."""
 
     states: dict[str, State]
 
 
 class ElfLinker:
-    """Reads the linker files from ``kernel``, an ELF file, and ``modules``, in this order.
+    """Reads the linker files from ELF files on disk: the kernel's, then the modules'.
+
+    A context manager, as :class:`~.linker.Linker` is.
 
     Args:
-        kernel: the path of the kernel's file; its symbols' values are used unchanged.
-        modules: the modules' files.
+        kernel: the path of the kernel's file; the values of its symbols are used unchanged.
+        modules: the files of the modules, in load order.
         progress: called with the number of bytes each time some have been read.
     """
 
@@ -59,7 +62,7 @@ class ElfLinker:
         """Do nothing: no file stays open between two reads."""
 
     def read(self) -> ElfReading:
-        """Return the present state of the files.
+        """Return the present state of each file.
 
         Raises:
             SourceError: a file does not exist.
@@ -67,7 +70,7 @@ class ElfLinker:
         return ElfReading({table.path: table.state() for table in self._tables})
 
     def moved(self, reading: ElfReading) -> list[str]:
-        """Return the files that were written to since ``reading``, in words."""
+        """Return the changes to the files since ``reading``, in words; empty if none."""
         return [
             f"{table.path} was written to"
             for table in self._tables
@@ -75,7 +78,7 @@ class ElfLinker:
         ]
 
     def tables(self, reading: ElfReading) -> FileTables:
-        """Return the tables of all files; none of them has been read yet.
+        """Return the tables of all files, whose contents are read only when they are used.
 
         Raises:
             ImageError: the kernel's file is not an ELF file, or a field of it is wrong.
@@ -89,7 +92,7 @@ class ElfLinker:
         return FileTables(*target, tuple(self._tables), _NO_GENERATION)
 
     def files(self, reading: ElfReading) -> Files:
-        """Return the linker files with their regions: the sections that are in memory.
+        """Return the linker files; their regions are the sections that are in memory.
 
         Raises:
             ImageError: a file is not an ELF file, a field of it is wrong, or it is of another
@@ -116,7 +119,11 @@ class ElfLinker:
 
 
 def _check_no_overlap(files: list[LinkerFile]) -> None:
-    """Check that no two regions claim the same address; LayoutError if two do."""
+    """Check that no two regions overlap.
+
+    Raises:
+        LayoutError: two regions claim the same address.
+    """
     regions = sorted((r.start, r.end, r.name) for file in files for r in file.regions)
     for (_, end, before), (start, _, after) in pairwise(regions):
         if start < end:

@@ -1,4 +1,4 @@
-"""A linker file with regions, for the ``linux`` layout, from an ELF file's sections."""
+"""Linker files made from ELF files on disk, for the ``linux`` layout; sections are regions."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
     from .files import Kind
 
 _BLOCK: Final = 1 << 16
+"""The number of symbols that are read at once."""
 _MOST_SHARED: Final = 16
-"""Largest total of the names, as a multiple of the string table's size: names share tails."""
+"""The largest size of the new string table, as a multiple of the file's own."""
 _LETTERS: Final[dict[Kind, str]] = {"text": "t", "rodata": "r", "data": "d", "bss": "b"}
 _LANDMARKS: Final = (b"_text", b"_stext")
 _SOURCE: Final = "section headers"
 
 
 class ElfLinkerFile(NamedTuple):
-    """A linker file, its notes, and the addresses of ``_text`` and ``_stext`` in it."""
+    """A linker file, the notes of its ELF file, and the addresses of its landmarks by name."""
 
     file: LinkerFile
     notes: tuple[Note, ...]
@@ -46,7 +47,7 @@ class ElfLinkerFile(NamedTuple):
 
 
 def elf_to_linker_file(number: int, table: ElfTable) -> ElfLinkerFile:
-    """Make the linker file with id ``number`` from the ELF file of ``table``.
+    """Return the linker file with the id ``number``, made from the ELF file of ``table``.
 
     Raises:
         LayoutError: it is not 64-bit little-endian.
@@ -66,6 +67,7 @@ def elf_to_linker_file(number: int, table: ElfTable) -> ElfLinkerFile:
             raise image.wrong("it is an object file (ET_REL), whose symbols have no addresses")
         if number == KERNEL_ID and find_symtab(image) is None:
             raise image.wrong("it has no .symtab")
+
         notes = _notes(image)
         regions = _regions(image, table.module, "" if number == KERNEL_ID else f"[{name}]")
         rows, section, strings = _rows(image, table)
@@ -84,12 +86,17 @@ def elf_to_linker_file(number: int, table: ElfTable) -> ElfLinkerFile:
 
 
 def module_name(path: str) -> str:
-    """Return the kernel's name of the module in ``path`` (scripts/Makefile.lib, modname)."""
+    """Return the name that the kernel gives a module in ``path`` (scripts/Makefile.lib)."""
     stem = os.path.basename(path).partition(".")[0]
     return re.sub(r"\W", "_", stem) or "module"
 
 
 def _notes(image: ElfFile) -> tuple[Note, ...]:
+    """Return the notes of an ELF file.
+
+    Raises:
+        ImageError: they are damaged.
+    """
     notes: list[Note] = []
     if sum(s.sh_size for s in image.sections if s.sh_type == elf.SHT_NOTE) > len(image.data):
         raise image.wrong("its notes overlap")
@@ -103,12 +110,21 @@ def _notes(image: ElfFile) -> tuple[Note, ...]:
 
 
 def _in_memory(section: Shdr) -> bool:
-    """Return True if the section has an address; thread-local data (SHF_TLS) has none."""
+    """Return True if the section has addresses of its own; thread-local data has none."""
     return bool(section.sh_flags & elf.SHF_ALLOC) and not section.sh_flags & elf.SHF_TLS
 
 
 def _regions(image: ElfFile, module: ModuleFile | None, prefix: str) -> tuple[Region, ...]:
-    """Return a region for each section in memory, sorted by address."""
+    """Return a region for each section in memory, sorted by address.
+
+    Args:
+        image: the ELF file.
+        module: the module's file and its address; None for the kernel.
+        prefix: the start of the regions' names, such as ``[dummy]``.
+
+    Raises:
+        ImageError: two sections overlap, or one ends past the last address.
+    """
     starts = _starts(image, module)
     names = image.section_names()
     found = []
@@ -132,7 +148,7 @@ def _regions(image: ElfFile, module: ModuleFile | None, prefix: str) -> tuple[Re
 
 
 def _starts(image: ElfFile, module: ModuleFile | None) -> list[int | None]:
-    """Return the address of each section, None if it has none."""
+    """Return the address of each section, or None for one that has none."""
     if module is None:
         return [section.sh_addr for section in image.sections]
     bases = section_bases(image, module)
@@ -144,6 +160,7 @@ def _starts(image: ElfFile, module: ModuleFile | None) -> list[int | None]:
 
 
 def _kind(section: Shdr) -> Kind:
+    """Return the kind of memory of a section, by its flags."""
     if section.sh_flags & elf.SHF_EXECINSTR:
         return "text"
     if not section.sh_flags & elf.SHF_WRITE:
@@ -152,10 +169,11 @@ def _kind(section: Shdr) -> Kind:
 
 
 def _rows(image: ElfFile, table: ElfTable) -> tuple[Rows, I64, bytes]:
-    """Return the named symbols that have an address or an absolute value.
+    """Return the symbols with a name that are in memory or absolute, and what belongs to them.
 
-    The second item has the section number of each, -1 for an absolute one, and the third is the
-    string table.
+    Returns:
+        The rows of these symbols, the section number of each (-1 for an absolute one), and the
+        string table.
     """
     found = find_symtab(image)
     if found is None:
@@ -182,20 +200,28 @@ def _symbols(
     regions: tuple[Region, ...],
     kernel: bool,
 ) -> tuple[Symbols, dict[str, int]]:
-    """Convert ``rows`` into Symbols, and return the addresses of the landmarks too.
+    """Return ``rows`` as Symbols, and the addresses of the landmarks.
 
-    ``kernel`` is True if they are the kernel's symbols, and False if they are a module's.
+    Args:
+        image: the ELF file.
+        rows: its symbols.
+        section: the section number of each, -1 for an absolute one.
+        strings: the string table.
+        regions: the regions of the file.
+        kernel: True for the kernel's symbols, False for a module's.
     """
     address = rows["st_value"].astype(np.uint64)
     name, own = _names(image, rows, strings)
 
     letter = _letters(image, rows, section)
     info = LETTER_INFO[letter]
+    # The file's own type and binding, if kallsyms' letters have a meaning for these.
     typed = np.isin(rows["st_info"] & 0xF, (elf.STT_FUNC, elf.STT_OBJECT))
     typed &= rows["st_info"] >> 4 <= elf.STB_WEAK
     info[typed] = rows["st_info"][typed]
 
     table = np.frombuffer(own, np.uint8)
+    # Symbols whose values are not addresses in memory.
     nowhere = ~_touches(address, regions) | (section < 0) | _is_tls(image, section)
     role = np.where(nowhere, Role.ABSOLUTE, Role.NAMES).astype(np.uint8)
     role[find_labels(table, name, kernel)] = Role.LABEL
@@ -236,7 +262,7 @@ def _touches(address: U64, regions: tuple[Region, ...]) -> Mask:
 
 
 def _ends_within(rows: Rows, regions: tuple[Region, ...]) -> Mask:
-    """Return a mask of the symbols that do not reach past their region's end."""
+    """Return a mask of the symbols that do not end past the end of their region."""
     address, size = rows["st_value"].astype(np.uint64), rows["st_size"].astype(np.uint64)
     starts = np.array([region.start for region in regions], np.uint64)
     ends = np.array([0, *(region.end for region in regions)], np.uint64)
@@ -245,14 +271,15 @@ def _ends_within(rows: Rows, regions: tuple[Region, ...]) -> Mask:
 
 
 def _is_tls(image: ElfFile, section: I64) -> Mask:
-    """Return a mask of the symbols that are offsets into thread-local data."""
+    """Return a mask of the symbols in thread-local sections, whose values are offsets."""
     tls = np.array([bool(s.sh_flags & elf.SHF_TLS) for s in image.sections] or [False])
     return np.asarray(tls[np.maximum(section, 0)])
 
 
 def _letters(image: ElfFile, rows: Rows, section: I64) -> U8:
-    """Return the letters that nm and kallsyms give: capitals unless the symbol is local."""
+    """Return the letters of nm and kallsyms: lower case for local symbols, else capitals."""
     own = [ord(_LETTERS[_kind(s)]) for s in image.sections] or [0]
+
     letter = np.where(section < 0, ord("a"), np.array(own, np.uint8)[np.maximum(section, 0)])
     binding = rows["st_info"] >> 4
     weak_object = (binding == elf.STB_WEAK) & (rows["st_info"] & 0xF == elf.STT_OBJECT)
@@ -263,9 +290,13 @@ def _letters(image: ElfFile, rows: Rows, section: I64) -> U8:
 
 
 def _names(image: ElfFile, rows: Rows, strings: bytes) -> tuple[U32, bytes]:
-    """Copy the names into a table in which no two overlap; return their offsets, and it.
+    """Return the offset of each name in a new string table, and that table.
 
-    Static linkers let one name be the tail of another to save space.
+    In the file's table a name can be the tail of another, as linkers do to save space. In the
+    new one no two names overlap.
+
+    Raises:
+        ImageError: the names overlap so much that the new table would be far larger.
     """
     offsets: dict[int, int] = {}
     own = bytearray()

@@ -1,4 +1,4 @@
-"""The symbol table of an ELF file on disk; each call reads it anew."""
+"""The symbol table of an ELF file on disk, which is read anew by each call."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ Rows = npt.NDArray[np.void]
 State = tuple[int, ...]
 
 _PIECE: Final = 1 << 20
+"""The most bytes of the string table in one piece."""
 _TYPES: Final = (elf.ET_REL, elf.ET_EXEC, elf.ET_DYN)
 
 
 class ModuleFile(NamedTuple):
     """A module's file, and the address that it was loaded to.
 
-    ``base`` is added to every value of an ET_EXEC or ET_DYN. In an ET_REL it is the address of
-    the first section in memory; the others follow in the file's order, each at the next
-    multiple of its alignment. ``sections`` gives the addresses of an ET_REL's sections by name
-    instead.
+    In an ET_EXEC or ET_DYN file, ``base`` is added to each value. In an ET_REL file, it is the
+    address of the first section in memory; the others follow in the file's order, each at the
+    next multiple of its alignment. Instead of ``base``, ``sections`` can give the address of
+    each section of an ET_REL file, by name.
     """
 
     path: str
@@ -50,17 +51,25 @@ class Target(NamedTuple):
 
 
 class Bases(NamedTuple):
-    """The number to ``add`` to the values of each section's symbols, if ``known``."""
+    """The bases of a file's sections, by section number.
+
+    ``add`` (uint64) is the number to add to the values of the section's symbols. It is valid
+    only where ``known`` is True.
+    """
 
     add: U64
     known: Mask
 
 
 class ElfTable:
-    """The tables of the file at ``path``: the kernel's, or a module's if ``module`` is given.
+    """The symbol table and the string table of an ELF file (:class:`~.files.Table`).
 
-    Once ``target`` is set, a file of another class, byte order or machine is refused.
-    ``progress`` is called with the number of bytes after each read.
+    Once ``target`` has been set, a file of another class, byte order or machine is refused.
+
+    Args:
+        path: the path of the file.
+        module: the module's file and its address; None for the kernel.
+        progress: called with the number of bytes each time some have been read.
     """
 
     def __init__(
@@ -90,7 +99,7 @@ class ElfTable:
 
     @contextmanager
     def opened(self) -> Iterator[ElfFile]:
-        """Open the ELF image, to be read from the disk within the context.
+        """Open the file as an ELF image, which is read from the disk within the context.
 
         Raises:
             ImageError: it is not an ELF file, a field is wrong, or it is not of ``target``.
@@ -114,20 +123,20 @@ class ElfTable:
             return found.symtab.sh_size // image.format.sym.size, found.strtab.sh_size
 
     def blocks(self, count: int) -> Iterator[Rows]:
-        """Yield the symbols, ``count`` at a time; a module's defined ones at their addresses.
+        """Yield the symbols, ``count`` at a time, with the addresses of a module's symbols.
 
-        Symbols of SHN_UNDEF, SHN_ABS and SHN_COMMON and of sections that are not in memory are
-        left as they are. Values have the width of the file's class, and wrap.
+        Symbols of SHN_UNDEF, SHN_ABS and SHN_COMMON, and symbols in sections that are not in
+        memory, keep their values. Values have the width of the file's class, and wrap.
 
         Raises:
-            ImageError: a symbol's name is outside of the string table, or its section does
+            ImageError: the name of a symbol is outside of the string table, or its section does
                 not exist, or has no known address.
         """
         with self.opened() as image:
             yield from self.blocks_of(image, count)
 
     def blocks_of(self, image: ElfFile, count: int) -> Iterator[Rows]:
-        """Yield the same as :meth:`blocks`, from an image that is open already."""
+        """Yield the same as :meth:`blocks`, from an image that has been opened already."""
         found = find_symtab(image)
         if found is None:
             return
@@ -140,6 +149,7 @@ class ElfTable:
             start = found.symtab.sh_offset + first * size
             stop = min(start + count * size, found.symtab.sh_offset + found.symtab.sh_size)
             rows = np.frombuffer(image.data[start:stop], image.format.sym.dtype).copy()
+
             wrong = np.flatnonzero(rows["st_name"] > last)
             if len(wrong):
                 row = int(wrong[0])
@@ -147,6 +157,7 @@ class ElfTable:
                     f"symbol {first + row}'s st_name is {rows['st_name'][row]}, and no "
                     "name that begins there ends within the string table"
                 )
+
             if bases is not None:
                 section = sections_of(image, rows, first, extended)
                 _make_absolute(image, rows, section, bases, first)
@@ -166,6 +177,11 @@ class ElfTable:
                 yield np.frombuffer(piece, np.uint8)
 
     def _checked(self, image: ElfFile) -> ElfFile:
+        """Return ``image``, after a check of its type, class, byte order and machine.
+
+        Raises:
+            ImageError: it is not of ``target``, or of an unknown type.
+        """
         header = image.header
         if header.e_type not in _TYPES:
             raise image.wrong(f"e_type is {header.e_type}")
@@ -178,6 +194,12 @@ class ElfTable:
         return image
 
     def _unpack(self) -> memoryview:
+        """Return the contents of a compressed file, which are kept until the file changes.
+
+        Raises:
+            ImageError: it cannot be unpacked.
+            SourceError: it cannot be read.
+        """
         state = self.state()
         if self._unpacked is None or self._unpacked[0] != state:
             try:
@@ -192,10 +214,10 @@ class ElfTable:
 
 
 def section_bases(image: ElfFile, module: ModuleFile) -> Bases:
-    """Return the number to add to the values of each section's symbols, by section number.
+    """Return the numbers to add to the values of a module's symbols, by their sections.
 
     Raises:
-        ImageError: the address does not fit the file.
+        ImageError: an address that was given for the module is not possible.
     """
     count = len(image.sections)
     bits = 64 if image.format.elf_class == elf.ELFCLASS64 else 32
@@ -213,7 +235,7 @@ def section_bases(image: ElfFile, module: ModuleFile) -> Bases:
 
 
 def _laid_out(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
-    """Lay the sections out one after the other from ``module.base``, in the file's order."""
+    """Return the bases of sections that lie one after the other from ``module.base``."""
     bases = _no_bases(image)
     at = module.base or 0
     for number, section in enumerate(image.sections):
@@ -222,7 +244,7 @@ def _laid_out(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
         align = max(section.sh_addralign, 1)
         if align & (align - 1):
             raise image.wrong(f"section {number}'s sh_addralign is {align}")
-        at += -at % align
+        at += -at % align  # up to the next multiple
         if at >= 1 << bits or at + section.sh_size > 1 << bits:
             raise _misplaced(module, f"section {number} would end past the last address")
         bases.add[number], bases.known[number] = at, True
@@ -231,7 +253,7 @@ def _laid_out(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
 
 
 def _at_given_addresses(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
-    """Place the sections at the addresses of ``module.sections``."""
+    """Return the bases of sections that lie at the addresses of ``module.sections``."""
     bases = _no_bases(image)
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(image.section_names()):
@@ -249,18 +271,22 @@ def _at_given_addresses(image: ElfFile, module: ModuleFile, bits: int) -> Bases:
 
 
 def _no_bases(image: ElfFile) -> Bases:
+    """Return bases for the sections of ``image`` of which none is known yet."""
     count = len(image.sections)
     return Bases(np.zeros(count, np.uint64), np.zeros(count, np.bool_))
 
 
 def sections_of(image: ElfFile, rows: Rows, first: int, extended: U32 | None) -> I64:
-    """Return the section number of each of ``rows``, -1 for a symbol in no section.
+    """Return the section number of each of ``rows``, or -1 if the symbol is in no section.
 
-    ``first`` is the number of the first row's symbol; ``extended`` is the result of
-    :func:`extended_numbers`.
+    Args:
+        image: the ELF file.
+        rows: some of its symbols, in order.
+        first: the number of the symbol in the first row.
+        extended: the result of :func:`extended_numbers`.
 
     Raises:
-        ImageError: the image has no section of that number.
+        ImageError: the image has no section with such a number.
     """
     section = rows["st_shndx"].astype(np.int64)
     beyond = np.flatnonzero(section == elf.SHN_XINDEX)
@@ -286,7 +312,11 @@ def sections_of(image: ElfFile, rows: Rows, first: int, extended: U32 | None) ->
 
 
 def extended_numbers(image: ElfFile, symtab: int) -> U32 | None:
-    """Return the table of section numbers above 0xfeff (gABI, SHT_SYMTAB_SHNDX), if any."""
+    """Return the section numbers in SHT_SYMTAB_SHNDX, by symbol number; None if there are none.
+
+    A symbol's own field has only 16 bits, and this table has the numbers that do not fit (gABI,
+    SHT_SYMTAB_SHNDX). ``symtab`` is the section number of the symbol table.
+    """
     for section in image.sections:
         if section.sh_type == elf.SHT_SYMTAB_SHNDX and section.sh_link == symtab:
             order = "<" if image.format.byteorder == "little" else ">"
@@ -296,10 +326,17 @@ def extended_numbers(image: ElfFile, symtab: int) -> U32 | None:
 
 
 def _make_absolute(image: ElfFile, rows: Rows, section: I64, bases: Bases, first: int) -> None:
-    """Add the base of its section to each defined symbol's value.
+    """Change the values of defined symbols in ``rows`` to addresses.
+
+    Args:
+        image: the ELF file of a module.
+        rows: some of its symbols, in order.
+        section: the section number of each, -1 for a symbol in no section.
+        bases: the bases of the sections.
+        first: the number of the symbol in the first row.
 
     Raises:
-        ImageError: a symbol is in a section in memory whose address was not given.
+        ImageError: a symbol is in a section in memory, for which no address was given.
     """
     inside = np.flatnonzero(section >= 0)
     placed = bases.known[section[inside]]
@@ -320,7 +357,7 @@ def _make_absolute(image: ElfFile, rows: Rows, section: I64, bases: Bases, first
 
 
 def _last_name(image: ElfFile, strtab: Shdr) -> int:
-    """Return the last offset at which a name can start and still end within the table."""
+    """Return the offset of the last NUL, at or before which each name must start."""
     if not strtab.sh_size:
         return 0
     start = strtab.sh_offset
@@ -335,6 +372,7 @@ def _last_name(image: ElfFile, strtab: Shdr) -> int:
 
 
 def _misplaced(module: ModuleFile, why: str) -> ImageError:
+    """Return the error for an address that is not possible for a module."""
     return ImageError(
         f"{module.path} cannot lie at the address given for it: {why}.",
         "Name it as FILE@ADDRESS, or an ET_REL file as FILE@.text=ADDRESS,.data=ADDRESS.",
@@ -342,4 +380,5 @@ def _misplaced(module: ModuleFile, why: str) -> ImageError:
 
 
 def _unreadable(path: str, error: OSError | ValueError) -> SourceError:
+    """Return the error for an ELF file that cannot be read."""
     return unreadable(path, error, "Name an ELF file that you may read.")

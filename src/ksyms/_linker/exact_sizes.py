@@ -1,6 +1,6 @@
 """Exact sizes, types and bindings of symbols, from debug files.
 
-kallsyms has none of these; a module's ``.ko`` and the kernel's ``vmlinux`` do.
+kallsyms has none of these; ``debug_files.py`` finds the files that have them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 
 class ExactSizes:
-    """Gives linker files their exact sizes; each debug file is read once an instance.
+    """Gives raw files the exact sizes of their symbols.
+
+    The symbols of a debug file are kept as long as its linker file stays as it is.
 
     Args:
         root: the kernel's files.
-        directories: directories in which to look for debug files, before the usual ones; None
-            to give no exact sizes.
+        directories: directories to search for debug files before the usual ones; None to use
+            no debug files.
         progress: called with the number of bytes each time some have been read.
     """
 
@@ -65,9 +67,9 @@ class ExactSizes:
         ]
 
     def _find(self, debug: DebugFiles, file: RawFile, stext: int | None) -> DebugSymbols | None:
-        """Return the debug symbols of ``file``, found once for each instance.
+        """Return the debug symbols of ``file``; None if there is no debug file.
 
-        Two files are of one instance if build-id, sections and ``stext`` are the same.
+        The earlier result is returned if the build-id, the sections and ``stext`` are the same.
         """
         key = (file.build_id, file.sections, stext)
         kept = self._found.get(file.name)
@@ -81,7 +83,7 @@ class ExactSizes:
 
 
 def _with_debug_symbols(file: RawFile, found: DebugSymbols | None) -> RawFile:
-    """Return ``file`` with the sizes of its debug file, if there is one."""
+    """Return ``file`` with the sizes of symbols and sections in ``found``, if that is given."""
     if found is None:
         return file
     sizes = [found.sections.get(name, 0) for name in file.sections.names]
@@ -98,8 +100,8 @@ def _with_debug_symbols(file: RawFile, found: DebugSymbols | None) -> RawFile:
 def with_exact_sizes(symbols: Symbols, found: DebugSymbols) -> Symbols:
     """Return ``symbols`` with the size, type and binding of each symbol in ``found``.
 
-    A symbol without a size (an alias in assembly, a label of the linker script) gets the size
-    of the longest symbol at its address: an inferred one could reach past it.
+    A symbol that has no size in the file (an alias in assembly, a symbol of the linker script)
+    gets the size of the longest symbol at its address. An inferred size could be longer.
     """
     size = np.zeros(len(symbols.address), np.uint64)
     known = np.zeros(len(symbols.address), np.bool_)
@@ -108,9 +110,11 @@ def with_exact_sizes(symbols: Symbols, found: DebugSymbols) -> Symbols:
         exact = found.symbols.get(key)
         if exact is None:
             continue
+
+        # A label, which the kernel ignores, has STT_NOTYPE (0) and keeps it.
         length, own = exact
         if own & 0xF in (elf.STT_FUNC, elf.STT_OBJECT) and info[row] & 0xF:
-            info[row] = own  # a label that the kernel ignores stays NOTYPE: kallsyms_symbols.py
+            info[row] = own
         if length:
             size[row], known[row] = length, True
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
             """Return the number of symbols, and the size of the string table in bytes."""
 
         def blocks(self, count: int) -> Iterator[npt.NDArray[np.void]]:
-            """Yield the symbols, ``count`` at a time, as arrays of the format's dtype.
+            """Yield the symbols, ``count`` at a time, as arrays of the ELF format's dtype.
 
             ``st_name`` is an offset into this file's own strings; values are absolute. The
             caller may change the arrays.
@@ -73,14 +73,17 @@ class Role(IntEnum):
 
 
 def all_name(role: npt.NDArray[np.uint8]) -> bool:
-    """Return True if the array is one value broadcast to all symbols, and that is NAMES."""
+    """Return True if the array is the one value NAMES, broadcast to all symbols.
+
+    An array of its own that has only NAMES gives False: its items are not compared.
+    """
     return role.strides == (0,) and not role[:1].any()
 
 
 class Region(NamedTuple):
     """A range of addresses, [start, end), that belongs to one linker file.
 
-    ``inferred`` is True if ``end`` follows from a rule, and False if the kernel gave it.
+    ``inferred`` is True if ``end`` was inferred, and False if the kernel or a file gives it.
     ``source`` names the evidence for the range. A region of length 0 marks an address that two
     linker files claim.
     """
@@ -126,8 +129,8 @@ class LinkerFile(NamedTuple):
     ``stops`` (uint64, sorted) are addresses at which a section or the memory of a symbol ends:
     the inferred size of a symbol before a stop does not reach past it. ``unplaced`` is the
     number of a module's symbols that lie in none of its sections. ``debug`` is the path of the
-    file that its exact sizes are from, ``btf`` its BTF, and ``programs`` are the functions of
-    BPF programs if the file is ``bpf``.
+    debug file that gives its exact sizes, and ``btf`` its BTF. ``programs`` are the functions
+    of the BPF programs if ``name`` is ``bpf``.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""Reads by C's ``fread()``, which fills a buffer of many pages in one call.
+"""Files that are read by C's ``fread()``, which fills a buffer of many pages in one call.
 
 A read() of /proc/kallsyms gives 4 KB at most, so a text takes more than a thousand of them.
 Python takes its global lock back after each read, and waits for it if another thread works;
@@ -28,13 +28,13 @@ _libc.fclose.argtypes = [ctypes.c_void_p]
 
 
 class FreadReader(io.BufferedIOBase):
-    """A file that is read front to back by :meth:`readinto`, which fills whole buffers.
+    """A file that is read from start to end by :meth:`readinto`, which fills whole buffers.
 
     Args:
-        fd: the open file, which is closed with this.
+        fd: the descriptor of the open file; :meth:`close` closes it.
 
     Raises:
-        OSError: the C library has no memory for it.
+        OSError: the C library has no memory for its FILE.
     """
 
     def __init__(self, fd: int) -> None:
@@ -44,7 +44,7 @@ class FreadReader(io.BufferedIOBase):
             raise os_error(ctypes.get_errno())
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill ``buffer``, or less at the end of the file; return the number of bytes."""
+        """Fill ``buffer``, or its start at the end of the file; return the number of bytes."""
         room = memoryview(buffer).cast("B")
         target = (ctypes.c_char * len(room)).from_buffer(room)
         length = int(_libc.fread(target, 1, len(room), self._file))

@@ -1,8 +1,8 @@
-"""The functions of modules in freed memory: which they are, and which still name addresses.
+"""The freed functions: init functions of modules, in memory that the kernel has freed.
 
-When a module becomes Live the kernel frees its init sections, but ftrace remembers the
-functions in them, and kallsyms lists them after all modules. The kernel's lookup asks for them
-last, so such a function names an address only if nothing else uses the memory.
+When a module becomes Live, the kernel frees its init sections. But ftrace remembers the
+functions in them, and kallsyms lists these after all modules. The kernel's lookup searches them
+last, so a freed function names an address only if nothing else uses the memory.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from .._arrays import U8, U64, Mask
 
 _REMEMBERED: Final = ord("T")
-"""The letter with which kallsyms lists the functions that ftrace remembers."""
+"""The letter of all functions that ftrace remembers, in kallsyms."""
 
 
 class ListedModule(NamedTuple):
     """The symbols that kallsyms lists for a module.
 
-    ``first_run`` is the number of symbols in its first run of lines, ``sections`` has the start
-    and the name of each section in sysfs, and ``module`` is its line of /proc/modules.
+    ``first_run`` is the number of symbols in its first run of lines. ``sections`` has the start
+    and the name of each section in sysfs, sorted. ``module`` is its line of /proc/modules, None
+    if there is none.
     """
 
     symbols: Symbols
@@ -40,7 +41,7 @@ class ListedModule(NamedTuple):
 
 
 def find_freed(modules: Sequence[ListedModule]) -> list[Mask]:
-    """Return for each module a mask of the symbols that are functions in freed memory.
+    """Return for each module a mask of the symbols that are freed functions.
 
     kallsyms lists the init functions that ftrace remembers after all modules, with the letter
     ``T``, in a run of lines for each module (kernel/trace/ftrace.c, ftrace_mod_get_kallsym)::
@@ -50,12 +51,13 @@ def find_freed(modules: Sequence[ListedModule]) -> list[Mask]:
         ... T beta_init      [beta]      remembered, in the same run
         ... T alpha_init     [alpha]     remembered, in a run of its own
 
-    Within a module's first run, a symbol is in freed memory in two cases:
+    So the symbols with the letter ``T`` after the first run are freed functions. A symbol in
+    the first run is one in two cases:
 
-    - It lies in an init section. This does not count if undefined symbols are listed, since
-      then it is the whole symbol table of a module that is being loaded.
-    - It lies on a page on which an earlier module has symbols, since modules share no pages
-      (mm/execmem.c, execmem_alloc allocates whole pages, also from its cache of large ones).
+    - It lies in an init section that was freed. This does not count if the module has undefined
+      symbols, since then the kernel lists its whole symbol table.
+    - It lies on a page on which an earlier module has symbols. Modules share no pages, since
+      execmem_alloc in mm/execmem.c allocates whole pages, also from its cache of large ones.
 
     Args:
         modules: the modules in the order of the text.
@@ -68,13 +70,14 @@ def find_freed(modules: Sequence[ListedModule]) -> list[Mask]:
     role = np.concatenate([module.symbols.role for module in modules])
     page = np.concatenate([module.symbols.address for module in modules]) // np.uint64(PAGE)
 
-    # In doubt are the lines on a page whose first line is another module's.
+    # A line is in doubt if the first line on its page is another module's.
     at = np.flatnonzero((role < Role.ABSOLUTE) & ~np.concatenate(freed))
     module = np.repeat(np.arange(len(modules)), count)[at]
     _, first, back = np.unique(page[at], return_index=True, return_inverse=True)
     doubtful = np.zeros(len(page), np.bool_)
     doubtful[at] = module != module[first][back]
 
+    # Decide about the lines in doubt, for each module that has some.
     starts = np.cumsum(count) - count
     for number in np.flatnonzero(np.bincount(module[doubtful[at]])).tolist():
         lines = slice(starts[number], starts[number] + count[number])
@@ -83,10 +86,10 @@ def find_freed(modules: Sequence[ListedModule]) -> list[Mask]:
 
 
 def _listed_as_freed(module: ListedModule) -> Mask:
-    """Return a mask of the functions after the module's first run, or in freed init memory.
+    """Return a mask of the functions after the module's first run, or in a freed init section.
 
-    A line after the first run is the module's own if it is on a page on which the first run has
-    symbols: such a text was sorted in another order.
+    A line after the first run is no freed function if the first run has symbols on the same
+    page: then somebody has sorted the text in another order.
     """
     symbols, first, sections, line = module
     has_address = symbols.role < Role.ABSOLUTE
@@ -101,21 +104,22 @@ def _listed_as_freed(module: ListedModule) -> Mask:
 
 
 def _freed_of_doubtful(module: ListedModule, page: U64, doubtful: Mask) -> Mask:
-    """Return a mask of the lines in freed memory, among those on an earlier module's page.
+    """Return a mask of the lines that are freed functions, among those that are in doubt.
 
-    No kernel has two live modules on one page, but a text edited by hand can. So a line is
-    taken to be the module's own in these cases:
+    A line is in doubt if an earlier module has symbols on its page. No kernel has two live
+    modules on one page, but a text edited by hand can. So a line is taken to be live in these
+    cases:
 
     - its letter is not ``T``
     - it is in the module's memory according to /proc/modules
     - /proc/modules has no address of the module, and all of the module's lines are in doubt
     - it comes before the first line that is not in doubt, and that one is in the first run
-    - it is on a page with a line that is the module's own
+    - there is a live line on the same page
 
     Args:
         module: the module that the lines are of.
         page: the page number of each line (uint64).
-        doubtful: a mask of the lines on a page on which an earlier module has symbols.
+        doubtful: a mask of the lines that are in doubt.
     """
     symbols, first, _, line = module
     freed = doubtful & (symbols.letter == _REMEMBERED)
@@ -128,6 +132,7 @@ def _freed_of_doubtful(module: ListedModule, page: U64, doubtful: Mask) -> Mask:
     elif freed.all():
         return np.zeros_like(freed)
 
+    # Lines before the first live one in the first run are live, and lines on a page with one.
     own = ~freed
     if own[:first].any():
         freed[: int(np.argmax(own))] = False
@@ -137,8 +142,8 @@ def _freed_of_doubtful(module: ListedModule, page: U64, doubtful: Mask) -> Mask:
 class FreedFunctions(NamedTuple):
     """The freed functions of a module that still name addresses.
 
-    ``role`` (uint8) has the roles of all of the module's symbols. ``ranges`` are the ranges of
-    the freed functions that name addresses, and ``stops`` are their ends.
+    ``role`` (uint8) has the roles of all symbols of the module. ``ranges`` are the addresses of
+    the freed functions that still name them, and ``stops`` are the ends of these ranges.
     """
 
     role: U8
@@ -151,15 +156,15 @@ def find_naming(
 ) -> list[FreedFunctions]:
     """Find the freed functions that name addresses: those whose memory is not used again.
 
-    The kernel's lookup asks for freed functions last. Of two at one address it finds that of
-    the module that was freed last, which is listed first (ftrace_mod_address_lookup). The size
-    of a freed function was the distance to the next symbol, or to the end of the init memory,
-    which is the end of a page.
+    The kernel's lookup searches freed functions last. Of two at one address it finds the one of
+    the module that was freed last, which the text lists first (ftrace_mod_address_lookup). The
+    size of a freed function is the distance to the next symbol, or to the end of the init
+    memory, which is the end of a page.
 
     Args:
         modules: the symbols of each module and the mask of its freed functions, in the order
             of the text.
-        taken: the ranges of everything live, sorted, without overlaps.
+        taken: the ranges of memory in use, sorted, without overlaps.
         padding: the number of bytes between ``__pfx_foo`` and ``foo``.
 
     Returns:
@@ -182,6 +187,7 @@ def find_naming(
                 end = _end_of_freed(address, following, padding)
                 ranges.append(Range(address, _cut(occupied, address, end)))
 
+        # For the next modules, which were freed before this one, these ranges are in use.
         for found in ranges:
             occupied.insert(bisect_left(occupied, found), found)
         stops = tuple(found.end for found in ranges)
@@ -190,10 +196,11 @@ def find_naming(
 
 
 def _end_of_freed(address: int, following: int, padding: int) -> int:
-    """Return the end of the freed function at ``address``, before ``following``, the next.
+    """Return the end of the freed function at ``address``; the next one is at ``following``.
 
-    It ends where the next one's ``__pfx_`` symbol begins, ``padding`` bytes before it, but with
-    its own page if the next function is neither on that page nor on the one after it::
+    It ends where the ``__pfx_`` symbol of the next one starts, ``padding`` bytes before that.
+    If the next one is neither on the same page nor on the page after it, it ends with its
+    page::
 
         0x1010  alpha_init   ends at 0x13f0, with a padding of 16
         0x1400  beta_init    ends at 0x27f0: the next is on the next page
@@ -204,7 +211,10 @@ def _end_of_freed(address: int, following: int, padding: int) -> int:
 
 
 def freed_regions(name: str, ranges: tuple[Range, ...]) -> list[Region]:
-    """Return the regions of freed functions; ranges less than a page apart share one."""
+    """Return the regions of a module's freed functions.
+
+    Ranges that are less than a page apart share one region.
+    """
     found: list[Region] = []
     for start, end in ((start, min(end, LAST_ADDRESS)) for start, end in ranges):
         if found and start - found[-1].end < PAGE:
@@ -223,7 +233,7 @@ def _holds(ranges: list[Range], address: int) -> bool:
 
 
 def _cut(ranges: list[Range], start: int, end: int) -> int:
-    """Return ``end``, or the start of the next of ``ranges`` above ``start`` if it is lower."""
+    """Return ``end``, or the start of the first range above ``start`` if that is lower."""
     at = bisect_right(ranges, start, key=lambda one: one.start)
     return min(end, ranges[at].start) if at < len(ranges) else end
 

@@ -31,19 +31,19 @@ It is the driver's: ``for(try = 0; try < 3; try++)``.
 class Generation(NamedTuple):
     """A value for the set of linker files at one moment, as far as the kernel reports it.
 
-    - ``text``: the text of /proc/modules.
-    - ``events``: the number of events by what came or went, in words. They are needed since a
-      module that is unloaded and loaded again to the same address, or loaded and unloaded,
-      leaves /proc/modules as it was.
+    - ``text``: the text of /proc/modules
+    - ``events``: the number of events by what came or went, in words such as ``module dummy``.
+      They are needed since a module that is unloaded and loaded again at the same address, or
+      loaded and unloaded, leaves /proc/modules as it was
     - ``symbols``: the number of events of symbols that belong to no module (BPF programs,
-      trampolines).
+      trampolines)
 
-    A part that the kernel does not report is None. The parts that differ after a change::
+    A part that the kernel does not report is None. These parts differ after a change::
 
         a module is loaded                  text   events
         it is unloaded and loaded again            events
         it becomes Live                     text   events
-        it is used by another module        text          (no change: reference counts)
+        it is used by another module        text          (only the count: not moved)
         a BPF program is loaded                           symbols
     """
 
@@ -66,6 +66,7 @@ class Generation(NamedTuple):
         For example ``["module dummy came"]``; empty if the linker files are the same.
         """
         moved = {}
+        # Equal texts need no parsing.
         before, after = (self.modules, later.modules) if self.text != later.text else ({}, {})
         for name in sorted(before.keys() | after.keys()):
             if name not in after:
@@ -93,11 +94,11 @@ class Generation(NamedTuple):
 
 
 NOT_WATCHING: Final = Generation(b"", {}, -1)
-"""The generation until :meth:`Watch.start` has been called."""
+"""The generation before :meth:`Watch.start` has been called; no real one is equal to it."""
 
 
 class Watch:
-    """Reads the generation of the kernel under ``root`` as often as it is asked for.
+    """Reads the present generation of the kernel under ``root``, as often as it is called.
 
     For the running kernel, :meth:`start` opens the perf rings and the netlink socket of its
     events, which stay open until :meth:`close`; if the kernel does not allow it,
@@ -111,7 +112,7 @@ class Watch:
         self._uevents: ModuleEvents | None = None
         self._modules = ProcFile(root.name_of(_MODULES))
         self._seqnum = ProcFile(root.name_of(_SEQNUM))
-        # The kernel's configuration decides it (CONFIG_MODULES), so it is asked only once.
+        # Checked only once, since it depends on the kernel's configuration (CONFIG_MODULES).
         self._modular = os.path.exists(self._modules.path)
         self._watching = not root.live
         if not root.live:
@@ -161,34 +162,36 @@ class Watch:
         return now.symbols is not None and not hidden
 
     def generation(self) -> Generation:
-        """Return the present generation; start watching if that has not been done."""
+        """Return the present generation; call :meth:`start` first if that was not done yet."""
         self.start()
         if self._events is not None:
             self._events.follow()
         return self.poll()
 
     def poll(self) -> Generation:
-        """Return the present generation, but do not look for CPUs that have come online.
+        """Return the present generation, without a check for CPUs that have come online.
 
         Return :data:`NOT_WATCHING` before :meth:`start`.
         """
         return self._saved or (self._ask() if self._watching else NOT_WATCHING)
 
     def _ask(self) -> Generation:
+        """Read the parts of the generation that the kernel reports."""
         if not self.root.live:
             return Generation(self.root.read(_MODULES), None, None)
         text = self._try(_MODULES, self._modules.text) if self._modular else None
-        # Only after the text: the event of a change that the text shows has been sent by now.
+        # Read after the text, so that the events of all changes in the text are among them.
         uevents = (
             self._uevents.drain() if self._uevents else self._try(_SEQNUM, self._count_all)
         )
         return Generation(text, uevents, self._events.drain() if self._events else None)
 
     def _count_all(self) -> dict[str, int]:
-        """Return the number of events of all devices, for lack of those of modules alone."""
+        """Return the number of events of all devices, used if those of modules do not come."""
         return {"a device or a module": int(self._seqnum.value())}
 
     def _try(self, name: str, ask: Callable[[], T]) -> T | None:
+        """Return the result of ``ask``; if it fails, record that ``name`` is absent."""
         try:
             return ask()
         except OSError as error:
@@ -201,9 +204,9 @@ class Watch:
         return self._events is not None and bool(self._events.leaving)
 
     def leaving(self, listed: Collection[int]) -> set[int]:
-        """Return the addresses of those ``listed`` BPF programs that were about to go.
+        """Return the addresses of the ``listed`` BPF programs that were about to go.
 
-        The addresses of all others are forgotten.
+        Programs that are not ``listed`` are forgotten.
         """
         if self._events is None:
             return set()

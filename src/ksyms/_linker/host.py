@@ -1,4 +1,4 @@
-"""The kernel and the machine that the symbols are of, and who may see its addresses."""
+"""The facts about a kernel and its machine, and the rule for who may see its addresses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .root import Root
 
 CAP_SYSLOG: Final = 34  # include/uapi/linux/capability.h
 INITIAL_USER_NS: Final = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
-# The target of /proc/PID/ns/user; reading the link takes half the time of stat().
+# The target of the link /proc/PID/ns/user, which takes half the time of a stat() to read.
 _INITIAL_USER_LINK: Final = f"user:[{INITIAL_USER_NS}]"
 
 STEADY: Final = (
@@ -40,15 +40,16 @@ _BIG: Final = frozenset({"s390x", "ppc", "ppc64", "sparc64"})
 
 
 class Host(NamedTuple):
-    """The facts about a kernel and its machine; a text is None if it is not known.
+    """The facts about a kernel and its machine; None stands for a fact that is not known.
 
     - ``release``: as printed by ``uname -r``
     - ``version``: the whole of /proc/version
     - ``machine``: as printed by ``uname -m``
-    - ``bits``, ``byteorder``: of an address; ``little`` if the byte order is not known
+    - ``bits``: the number of bits of an address
+    - ``byteorder``: ``little`` or ``big``; ``little`` if it is not known
     - ``notes``: every note of /sys/kernel/notes, in order
     - ``number``: the machine's number in ELF headers, if it does not follow from ``machine``:
-      that of a kernel's ELF file, or of a text that leaves several names possible
+      from a kernel's ELF file, or from a text for which several names are possible
     - ``running``: True if the facts are those of the running kernel
     - ``saved``: the time at which they were saved, in seconds since 1970, if known
     """
@@ -68,7 +69,7 @@ class Host(NamedTuple):
     def build_id(self) -> bytes | None:
         """The kernel's GNU build-id.
 
-        It can be any of the notes: in Linux 6.1 Xen's notes come first, in 6.12 it is last.
+        It can be any of the notes: in Linux 6.1 Xen's notes are before it, in 6.12 it is last.
         """
         return build_id(self.notes)
 
@@ -79,7 +80,7 @@ class Host(NamedTuple):
 
     @classmethod
     def of_notes(cls, e_machine: int, notes: tuple[Note, ...]) -> Host:
-        """Return the facts from a kernel's ELF file alone: its machine and its notes.
+        """Return the facts that a kernel's ELF file gives: its machine and its notes.
 
         The file is 64-bit and little-endian.
         """
@@ -93,7 +94,7 @@ class Host(NamedTuple):
 
 
 def at_least(release: str | None, version: tuple[int, int]) -> bool | None:
-    """Return True if ``release`` is that of Linux ``version`` or later, False if earlier.
+    """Return True if ``release`` is of Linux ``version`` or later, False if of an earlier one.
 
     None if ``release`` is not known or has no version. The answer is not certain: distributions
     backport later code to earlier versions.
@@ -137,10 +138,10 @@ def read_host(root: Root, digits: int, landmarks: dict[str, int]) -> Host:
 
 
 def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> Machine:
-    """Return the machine from the files of ``root``, or else from the text's landmarks.
+    """Return the machine by the files of ``root``, or else by the text's landmarks.
 
-    ``uname -m`` of this process is used only if the kernel is the running one and the text has
-    no evidence, and only if its word size is the text's.
+    If neither gives it and the kernel is the running one, this process's ``uname -m`` does. It
+    is used only if its word size is that of the text.
     """
     if name := root.text("proc/sys/kernel/arch"):  # since Linux 6.1
         return Machine(name, None)
@@ -154,6 +155,7 @@ def _machine(root: Root, bits: int, landmarks: dict[str, int]) -> Machine:
 
 
 def _notes(root: Root, bits: int, order: str) -> tuple[Note, ...]:
+    """Return the notes in /sys/kernel/notes; none if they are damaged."""
     data = root.read("sys/kernel/notes")
     try:
         return tuple(parse_notes(data or b"", _format(bits, order)))
@@ -163,6 +165,7 @@ def _notes(root: Root, bits: int, order: str) -> tuple[Note, ...]:
 
 
 def _format(bits: int, order: str) -> Format:
+    """Return the ELF structures for a number of bits and a byte order."""
     return elf_format(
         ELFCLASS64 if bits == 64 else ELFCLASS32,
         ELFDATA2LSB if order == "little" else ELFDATA2MSB,
@@ -221,7 +224,7 @@ class Access(NamedTuple):
 
 
 def read_access(root: Root) -> Access:
-    """Read the settings and this process's privileges from the files of ``root``."""
+    """Return the settings and this process's privileges, from the files of ``root``."""
     # A kernel without user namespaces has only the initial one.
     inode = root.inode("proc/self/ns/user") or INITIAL_USER_NS
     return Access(
@@ -233,9 +236,9 @@ def read_access(root: Root) -> Access:
 
 
 class AccessRule:
-    """The rule of :class:`Access`, applied to other threads of the running machine.
+    """The rule of :class:`Access` for other threads of this machine.
 
-    The files of the settings are kept open, since each open of the device asks for them.
+    The files of the settings stay open, since they are read each time the device is opened.
     """
 
     def __init__(self) -> None:
@@ -246,11 +249,14 @@ class AccessRule:
     def shows(self, task: int, status: bytes) -> bool:
         """Return True if the kernel shows its addresses to the thread ``task``.
 
-        ``status`` is the text of its /proc/PID/status. The answer is False if a file cannot be
-        read or parsed: the thread may be gone.
+        The answer is False if a file cannot be read or parsed: the thread may have ended.
+
+        Args:
+            task: the thread's id.
+            status: the text of its /proc/PID/status.
 
         Raises:
-            OSError: no descriptor or memory was left to read a file with.
+            OSError: there was no descriptor or no memory left to read a file.
         """
         try:
             restrict = int(self._kptr_restrict.value())
@@ -272,6 +278,7 @@ class AccessRule:
 
 
 def _value(file: ProcFile) -> str | None:
+    """Return the text of a setting; None if the kernel does not have it."""
     try:
         return file.value().decode().strip()
     except OSError as error:
@@ -281,6 +288,7 @@ def _value(file: ProcFile) -> str | None:
 
 
 def _has_syslog(status: bytes) -> bool:
+    """Return True if CAP_SYSLOG is among the effective capabilities in ``status``."""
     match = _CAPABILITIES.search(status)
     return match is not None and bool(int(match[1], 16) >> CAP_SYSLOG & 1)
 
@@ -296,6 +304,7 @@ def hidden(root: Root) -> HiddenError:
 
 
 def _number(text: str | None) -> int | None:
+    """Return the number that ``text`` is; None if it is none."""
     try:
         return None if text is None else parse_number(text)
     except ValueError:

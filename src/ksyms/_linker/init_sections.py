@@ -1,4 +1,4 @@
-"""The init sections of modules, which the kernel frees once a module is initialized."""
+"""The init sections of modules, which the kernel frees when a module has been initialized."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def is_init(section: str) -> bool:
-    """Return True for a section that the kernel frees once the module is initialized.
+    """Return True if ``section`` is the name of an init section.
 
-    The rule is that of kernel/module/main.c, module_init_section, and for arm that of
+    The rule is module_init_section in kernel/module/main.c, and for arm in
     arch/arm/kernel/module.c.
     """
     return section.startswith((".init", ".ARM.exidx.init", ".ARM.extab.init"))
@@ -27,9 +27,9 @@ def in_freed_init(
 ) -> Mask:
     """Return a mask of the addresses that lie in an init section that was freed.
 
-    An address is taken to be in the section that starts last at or below it. Addresses within
-    the module's own memory are not freed: some machines keep the init sections there
-    (arch/powerpc/kernel/module_64.c, module_init_section).
+    An address is taken to be in the last section that starts at or below it. Addresses in the
+    module's memory according to /proc/modules are not freed: some machines keep the init
+    sections there (arch/powerpc/kernel/module_64.c, module_init_section).
 
     Args:
         address: the addresses (uint64).
@@ -51,16 +51,15 @@ def live_sections(
 ) -> Sections:
     """Return the sections of a module that are in memory.
 
-    When a module becomes Live, its ``.init`` sections are freed, but sysfs keeps their
-    addresses (kernel/module/sysfs.c, add_sect_attrs), at which another module may be now.
-    kallsyms lists a module's init symbols until the sections are freed, so an ``.init`` section
-    is in memory if a symbol lies in it. ``.symtab`` and ``.strtab`` are left out, since no
-    symbols lie in them.
+    When a module becomes Live, its init sections are freed, but sysfs keeps their addresses
+    (kernel/module/sysfs.c, add_sect_attrs). Another module may be there now. kallsyms lists the
+    init symbols until the sections are freed, so an init section is in memory if a symbol lies
+    in it. ``.symtab`` and ``.strtab`` are left out, since no symbols lie in them.
 
     Args:
         sections: the start and the name of each section in sysfs, sorted.
         symbols: the module's symbols.
-        freed: a mask of the symbols that are functions which ftrace remembers.
+        freed: a mask of the symbols that are freed functions.
     """
     sections = tuple(pair for pair in sections if pair[1] not in (".symtab", ".strtab"))
     starts = np.array([start for start, _ in sections], np.uint64)

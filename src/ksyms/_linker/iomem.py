@@ -13,18 +13,18 @@ _LINE: Final = re.compile(
 
 
 def read_iomem(root: Root, landmarks: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """Return the virtual [start, end) of ``code``, ``rodata``, ``data`` and ``bss``.
+    """Return the virtual addresses [start, end) of ``code``, ``rodata``, ``data`` and ``bss``.
 
     /proc/iomem has physical addresses. On x86 its ``Kernel code`` is [_text, _etext)
-    (arch/x86/kernel/setup.c), so the difference between ``_text`` and its start is that between
-    virtual and physical addresses::
+    (arch/x86/kernel/setup.c). So the virtual addresses are the physical ones plus the
+    difference between ``_text`` and the start of ``Kernel code``::
 
         01000000-01ffffff : Kernel code      _text = 0xffffffff81000000
         02200000-02aeffff : Kernel rodata    0xffffffff82200000 to 0xffffffff82af0000
 
     The result is empty, and ``root.absent`` has the reason, if ``Kernel code`` is not as long
-    as [_text, _etext). So it is on arm64, whose range ends elsewhere, and for a reader that is
-    not root, to which the kernel shows zeros (kernel/resource.c, r_show).
+    as [_text, _etext). That happens on arm64, whose range ends elsewhere, and for a reader
+    without root's privileges, to whom the kernel shows zeros (kernel/resource.c, r_show).
     """
     text = root.text("proc/iomem") or ""
     found = {m[3]: (int(m[1], 16), int(m[2], 16) + 1) for m in _LINE.finditer(text)}

@@ -1,9 +1,9 @@
 r"""The text of ``/proc/kallsyms`` as columns.
 
 numpy parses all the lines of a block at once (``kallsyms_lines.py``). A name may have any bytes
-but NUL, line feed and tab: gas calls labels ``.L0 `` and ``.L1`` 0x02 ``5``. Some kernels spell
-lines in another way with the same meaning; ``respelled.py`` rewrites a block, but only after it
-was refused as it is.
+but NUL, line feed and tab: the assembler makes labels such as ``.L0 `` and ``.L1`` 0x02 ``5``.
+Some kernels print lines in another spelling. ``respelled.py`` rewrites a block in the usual
+spelling, but only after the block was refused as it is.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from .respelled import has_crlf, respelled
 Item = TypeVar("Item", np.uint8, np.uint32, np.uint64)
 
 _LINES: Final = 1 << 17
-"""The number of lines that there is room for at first."""
+"""The number of lines for which the columns have room at first."""
 _NOT_A_MODULE: Final = re.compile(rb"[\0-\x20\[\]]")
 """The bytes that the name in a bracket never has."""
 _HASHES: Final = 1 << 16
+"""The number of different hashes of names."""
 
 
 class Kallsyms(NamedTuple):
@@ -50,8 +51,8 @@ class Kallsyms(NamedTuple):
 
     - ``address`` (uint64), ``letter`` (uint8): one item for each line
     - ``name`` (uint32): the offset of each line's name in ``strings``
-    - ``strings`` (uint8): the names in the text's order, each with its terminating NUL. If
-      ``foo`` follows ``__pfx_foo`` in the text, it is the tail of that string
+    - ``strings`` (uint8): the names in the text's order, each with its terminating NUL. If the
+      name ``foo`` comes right after ``__pfx_foo``, it is the tail of that string
     - ``ignored``: the numbers of the lines, ascending, that the kernel's lookup ignores
       (``labels.py``)
     - ``runs``: the first line of each run of lines with one bracket, and the name in the
@@ -78,11 +79,11 @@ def read_kallsyms(
     landmarks: frozenset[str] = frozenset(),
     progress: Callable[[int], None] | None = None,
 ) -> Kallsyms:
-    """Parse a kallsyms text, to its end.
+    """Read and parse a kallsyms text to its end.
 
     Args:
-        reader: the text. The kernel's own symbols never move, so the moment that counts is
-            when the first bracket is printed.
+        reader: the thread that reads the text. The kernel's own symbols never move, so the
+            text is of the moment at which the first bracket is printed.
         landmarks: the names of the kernel's own symbols whose addresses are returned too.
         progress: called with the number of bytes each time some have been parsed.
 
@@ -97,9 +98,10 @@ def read_kallsyms(
 
 
 class _Column(Generic[Item]):
-    """An array that grows at its end; ``filled`` is the part that has been given out.
+    """An array that grows at its end.
 
-    ``spare`` items after that are always there, and their contents are undefined.
+    ``filled`` are the items that :meth:`extend` has returned so far. After them the array has
+    at least ``spare`` more, whose contents are undefined.
     """
 
     def __init__(self, dtype: type[Item], capacity: int, spare: int = 0) -> None:
@@ -108,7 +110,7 @@ class _Column(Generic[Item]):
         self.spare = spare
 
     def extend(self, count: int) -> npt.NDArray[Item]:
-        """Return the next ``count`` items to be filled in, and the spare ones."""
+        """Append ``count`` items; return them and the spare ones, for the caller to fill in."""
         if self.length + count + self.spare > len(self.items):
             grown = np.empty(2 * (self.length + count) + self.spare, self.items.dtype)
             grown[: self.length] = self.filled
@@ -118,6 +120,7 @@ class _Column(Generic[Item]):
 
     @property
     def filled(self) -> npt.NDArray[Item]:
+        """All items that :meth:`extend` has returned."""
         return self.items[: self.length]
 
 
@@ -129,14 +132,14 @@ class _KallsymsParser:
         self.landmarks: dict[str, int] = {}
         self.wanted = {name.encode() for name in landmarks}
         self.may_be_wanted = np.zeros(_HASHES, np.bool_)
-        """True for the hashes of ``wanted``."""
+        """For each hash, True if a name in ``wanted`` has it."""
         for name in self.wanted:
             first = np.frombuffer(name[:4] + bytes(4), "<u8")
             self.may_be_wanted[_hash(first, np.array([len(name)]))] = True
         self.digits = 0
         self.crlf = False
         self.labels = [np.zeros(0, np.intp)]
-        """The lines whose names may be labels, a block's in each item."""
+        """The numbers of the lines whose names may be labels, one array for each block."""
         self.runs: list[tuple[int, str | None]] = []
         self.address = _Column(np.uint64, _LINES)
         self.letter = _Column(np.uint8, _LINES)
@@ -151,16 +154,16 @@ class _KallsymsParser:
     def parse(
         self, blocks: Iterator[LineBlock], progress: Callable[[int], None] | None
     ) -> Kallsyms | None:
-        """Return the text of ``blocks``; None if there are none."""
+        """Parse all ``blocks``; return None if there are none."""
         generation: Generation | None = None
         for buffer, start, end, present in blocks:
             self._take_block(np.frombuffer(buffer, np.uint8, end - start + PAD, start))
             if progress is not None:
                 progress(end - start)
             if generation is None or self._has_only_kernel:
-                # The kernel prints up to a page ahead of what is read. So it may have printed
-                # the first bracket before the generation of that bracket's block was asked
-                # for: the generation of the block before counts.
+                # The kernel prints up to a page more than has been read. So it may have printed
+                # the first bracket before the generation of that bracket's block was taken.
+                # The generation of the block before it is the right one.
                 generation = present
         if generation is None:
             return None
@@ -192,12 +195,13 @@ class _KallsymsParser:
         is_kernel = kernels[np.searchsorted(first, lines, "right") - 1]
         name, strings = self.name.filled[lines], self.strings.filled
         ignored = np.zeros(len(lines), np.bool_)
+        # The kernel's own lines, then the modules'.
         for kernel, chosen in ((True, is_kernel), (False, ~is_kernel)):
             ignored[chosen] = find_labels(strings, name[chosen], kernel)
         return lines[ignored]
 
     def _take_block(self, text: U8) -> None:
-        """Parse a block; if it is refused, parse it once more with the usual spelling.
+        """Parse a block; if it is refused, rewrite it in the usual spelling and parse that.
 
         Raises:
             KallsymsError: it has a line that is not kallsyms.
@@ -211,6 +215,7 @@ class _KallsymsParser:
                 return
             except KallsymsError as error:
                 refused = error
+
         plain = text[:-PAD].tobytes()
         usual = respelled(plain, self.crlf)
         if refused is not None and usual == plain:
@@ -218,16 +223,19 @@ class _KallsymsParser:
         self._take(np.frombuffer(bytearray(usual) + bytes(PAD), np.uint8))
 
     def _take(self, text: U8) -> None:
-        """Parse whole lines; ``text`` has PAD more bytes after the last one.
+        """Parse whole lines and append them to the columns.
+
+        ``text`` has PAD more bytes after the last line.
 
         Raises:
-            KallsymsError: as for :meth:`_take_block`; then no line has been added.
+            KallsymsError: a line is not kallsyms; then no line has been appended.
         """
         starts, ends = line_bounds(text)
         if (ends - starts).max() > LONGEST:
             raise too_long(self.path)
         if not self.digits or not self.lines:
             self.digits = address_digits(text)
+
         lines = split_lines(text, starts, ends, self.digits)
         address, bad = parse_heads(lines)
         self._refuse(bad, lines)
@@ -241,19 +249,22 @@ class _KallsymsParser:
 
         tail = find_tails(lines, length, first, PFX_PREFIX)
         tail[changed] = False  # the names of a linker file lie in its own part of the strings
-        tail[1:] &= ~tail[:-1]  # no tail of a tail
+        tail[1:] &= ~tail[:-1]  # no tail of a tail, as in __pfx___pfx_a, __pfx_a, a
         self._store(lines, name_ends, tail, address)
 
     def _store(self, lines: Lines, name_ends: Index, tail: Mask, address: U64) -> None:
         """Append the lines to the columns.
 
-        A name that is a ``tail`` lies in the string of the name before, and both end there::
+        A name that is a ``tail`` has no string of its own. It is the end of the string of the
+        name before::
 
             strings:   ... _ _ p f x _ b e t a NUL g a m m a NUL
             offsets:       ^ __pfx_beta            ^ gamma
                                        ^ beta
         """
         lines.text[name_ends] = 0
+
+        # Where each name goes: the tails take no room.
         room = name_ends - lines.names + 1
         offsets = np.cumsum(np.where(tail, 0, room))
         added = int(offsets[-1])
@@ -272,7 +283,16 @@ class _KallsymsParser:
         self.address.extend(count)[:] = address
 
     def _note_landmarks(self, lines: Lines, first: U64, length: Index, address: U64) -> None:
-        """Keep the addresses of the landmarks in these lines; the first of each name counts."""
+        """Keep the addresses of the landmarks in these lines; the first of each name counts.
+
+        Only the few names whose hash is that of a landmark are compared.
+
+        Args:
+            lines: the lines of a block.
+            first: the first eight bytes of each name.
+            length: the length of each name.
+            address: the address in each line.
+        """
         maybe = self.may_be_wanted[_hash(first, length)]
         for line in np.flatnonzero(maybe).tolist():
             start, end = int(lines.names[line]), int(lines.names[line] + length[line])
@@ -281,10 +301,11 @@ class _KallsymsParser:
                 self.landmarks.setdefault(name.decode(), int(address[line]))
 
     def _find_modules(self, lines: Lines) -> tuple[Index, Index]:
-        """Note the runs of lines with one bracket.
+        """Append the runs of lines with one bracket to ``runs``.
 
-        Returns the end of each line's name, and the lines whose bracket differs from that of
-        the line before; the first line is one of them.
+        Returns:
+            The end of each line's name, and the lines whose bracket is another one than that of
+            the line before; the first line is one of them.
 
         Raises:
             KallsymsError: a bracket is malformed.
@@ -309,6 +330,7 @@ class _KallsymsParser:
         return name_ends, changed
 
     def _add_run(self, line: int, module: str | None) -> None:
+        """Start a run at ``line`` of the block, unless the last run has the same bracket."""
         if not self.runs or self.runs[-1][1] != module:
             self.runs.append((self.lines + line, module))
 
@@ -339,6 +361,6 @@ def _empty(reader: ReaderThread) -> KallsymsError:
 
 
 def _hash(first: U64, length: Index) -> U64:
-    """Return a number below _HASHES for each name, from its length and first four bytes."""
+    """Return a hash below _HASHES for each name, from its length and its first four bytes."""
     key = (first << np.uint64(32)) + length.view(np.uint64)
     return (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)

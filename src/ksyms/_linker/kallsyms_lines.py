@@ -1,6 +1,6 @@
-r"""The lines of a block of kallsyms text, split, checked and converted all at once.
+r"""Functions that split, check and convert all lines of a block of kallsyms text at once.
 
-kernel/kallsyms.c, s_show, prints one symbol a line (``\t`` and bracket for a module's only)::
+kernel/kallsyms.c, s_show, prints one symbol a line (a tab and a bracket only for a module's)::
 
     ffffffffc02f82c0 t v9fs_mount\t[9p]\n
     |               | |         |     |
@@ -42,7 +42,7 @@ _HEADS: Final = {
     )
     for narrow, digits in enumerate((16, 8))
 }
-"""The dtype of the first bytes of a line, by the number of its address' digits.
+"""The dtype of the first bytes of a line, by the number of digits of its address.
 
 ``high`` and ``low`` are eight digits each, ``before`` and ``after`` the spaces around the
 letter, ``name`` is the name's first byte and ``first`` its first eight::
@@ -56,6 +56,7 @@ letter, ``name`` is the name's first byte and ``first`` its first eight::
 
 
 def _digit_pairs() -> npt.NDArray[np.uint16]:
+    """Return the table :data:`PAIRS`."""
     digit = np.full(256, 1 << 8, np.uint16)
     digit[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
     pairs: npt.NDArray[np.uint16] = digit << np.uint16(4) | digit[:, None]
@@ -65,18 +66,20 @@ def _digit_pairs() -> npt.NDArray[np.uint16]:
 PAIRS: Final = _digit_pairs()
 """The value of two hexadecimal digits, by their two bytes as a little-endian word.
 
-``PAIRS[int.from_bytes(b"1f", "little")]`` is 0x1f. Other bytes have a bit above the lowest 8.
+``PAIRS[int.from_bytes(b"1f", "little")]`` is 0x1f. For other bytes the item has a bit set above
+the lowest 8.
 """
 _NO_PAIRS: Final = np.uint64(0xFF00FF00FF00FF00)
-"""The bits that mark other bytes, in four values of :data:`PAIRS` side by side."""
+"""The bits that are set for other bytes, in four items of :data:`PAIRS` as one word."""
 
 
 class Lines(NamedTuple):
-    """The lines of a block, one item a line; offsets are into ``text``.
+    """The lines of a block.
 
-    ``text`` (uint8) has PAD more bytes after the last line, ``windows`` are its windows.
-    ``starts`` and ``ends`` are the offsets of the first byte and of the newline, ``names`` that
-    of the name; ``heads`` has the dtype of :data:`_HEADS` for ``digits`` digits.
+    ``text`` (uint8) has PAD more bytes after the last line; ``windows`` are its windows. The
+    other arrays have one item for each line: ``starts`` and ``ends`` are the offsets in
+    ``text`` of its first byte and of its newline, ``names`` is the offset of its name, and
+    ``heads`` has its first bytes with the dtype of :data:`_HEADS` for ``digits``.
     """
 
     text: U8
@@ -103,7 +106,7 @@ def line_bounds(text: U8) -> tuple[Index, Index]:
 
 
 def split_lines(text: U8, starts: Index, ends: Index, digits: int) -> Lines:
-    """Return the lines within the given bounds."""
+    """Return the lines of ``text``, whose bounds are those of :func:`line_bounds`."""
     windows = byte_gather.windows_of(text)
     heads = windows[starts].view(_HEADS[digits])
     names = starts + (digits + 3)  # the address, a space, the letter, a space
@@ -118,14 +121,15 @@ def parse_heads(lines: Lines) -> tuple[U64, Mask]:
     low = _parse_hexadecimal(heads["low"], bad)
     if lines.digits == 8:
         return low, bad
-    # Nearly always all the addresses of a block have the same upper half, which is parsed once.
+
+    # Nearly always all addresses of a block have the same upper half; then it is parsed once.
     high = heads["high"]
     upper = _parse_hexadecimal(high[:1] if (high == high[0]).all() else high, bad)
     return upper << np.uint64(32) | low, bad
 
 
 def _parse_hexadecimal(digits: U64, bad: Mask) -> U64:
-    """Return the values of words of eight digits; mark in ``bad`` those with other bytes.
+    """Return the values of words of eight digits; set ``bad`` for those with other bytes.
 
     For the digits ``81000010``::
 
@@ -150,8 +154,8 @@ def find_brackets(lines: Lines) -> tuple[Index, Mask] | None:
     """
     text, starts, ends = lines.text, lines.starts, lines.ends
     body = text[: ends[-1]]
-    # Each line has two spaces and a newline, but for the last newline; a bracket has a tab
-    # before it. Any other blank or control character is part of a name.
+    # Each line has two spaces and a newline, and body ends before the last newline: 3n - 1
+    # bytes for n lines. A bracket has a tab before it. More such bytes are parts of names.
     extra = np.count_nonzero(body <= SPACE) - (3 * len(ends) - 1)
     if not extra:
         return None
@@ -172,9 +176,10 @@ def find_brackets(lines: Lines) -> tuple[Index, Mask] | None:
 
 
 def _find_damage(lines: Lines, body: U8, name_ends: Index) -> Mask:
-    """Return a mask of the damaged lines of a block with blanks or control characters in names.
+    """Return a mask of the damaged lines of a block.
 
-    A name may have such bytes. Signs of damage are
+    It is called for a block with blanks or control characters in names. A name may have such
+    bytes. These are signs of damage:
 
     - a NUL;
     - the end of an address (four digits are enough) and a letter within a line, where another
@@ -187,7 +192,7 @@ def _find_damage(lines: Lines, body: U8, name_ends: Index) -> Mask:
     bad: Mask = (last == RETURN) | ((last == CLOSING) & (name_ends == ends))
     bad[np.searchsorted(ends, np.flatnonzero(body == 0))] = True
 
-    # A letter between two spaces: each undamaged line has one, before its name.
+    # One byte between two spaces. Each line has one, its letter; a second can be another's.
     space = body == SPACE
     gaps = np.flatnonzero(space[:-2] & space[2:] & ~space[1:-1])
     if len(gaps) > len(ends):
@@ -200,7 +205,7 @@ def _find_damage(lines: Lines, body: U8, name_ends: Index) -> Mask:
 
 
 def bracket_changes(lines: Lines, name_ends: Index) -> Index:
-    """Return the lines whose bracket differs from that of the line before, and the first."""
+    """Return the lines whose bracket differs from the line before, the first line included."""
     width = lines.ends - name_ends
     changed = np.ones(len(width), np.bool_)
     changed[1:] = width[1:] != width[:-1]
@@ -212,10 +217,15 @@ def bracket_changes(lines: Lines, name_ends: Index) -> Index:
 
 
 def find_tails(lines: Lines, length: Index, first: U64, prefix: bytes) -> Mask:
-    """Return a mask of the names that are the name before without ``prefix`` (six bytes).
+    """Return a mask of the names that equal the name before them without its ``prefix``.
 
-    So it is for ``beta`` after ``__pfx_beta``. ``first`` has the names' first eight bytes, as
-    little-endian words, and ``length`` their lengths.
+    For the prefix ``__pfx_``, ``beta`` after ``__pfx_beta`` is such a name.
+
+    Args:
+        lines: the lines of a block.
+        length: the length of each name.
+        first: the first eight bytes of each name, as a little-endian word.
+        prefix: six bytes.
     """
     names = lines.names
     tail = np.zeros(len(names), np.bool_)

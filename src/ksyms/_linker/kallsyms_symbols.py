@@ -22,6 +22,7 @@ from .kallsyms import Kallsyms
 
 
 def _letters_to_info() -> U8:
+    """Return the table :data:`LETTER_INFO`."""
     table = np.zeros(256, np.uint8)
     for letter in range(256):
         char = chr(letter)
@@ -51,7 +52,7 @@ def with_role(symbols: Symbols, role: U8) -> Symbols:
     """Return ``symbols`` with the given roles (uint8, one for each symbol).
 
     ELF has no type for a symbol that is listed but names no address. Such symbols, except the
-    absolute ones, become STT_NOTYPE, which readers of ELF files do not take for a function.
+    absolute ones, get STT_NOTYPE, so that readers of ELF files do not take them for functions.
     """
     if all_name(role):
         return symbols._replace(role=role)
@@ -61,7 +62,7 @@ def with_role(symbols: Symbols, role: U8) -> Symbols:
     silent = role == Role.SILENT
     info[silent] &= 0xF0  # STT_NOTYPE is 0
     exact = symbols.exact
-    if exact.any():  # a silent symbol has size 1 or 0, also if a file has another
+    if exact.any():  # a debug file's size is not used for a silent symbol, which has 1 or 0
         exact = exact & ~silent
     return symbols._replace(info=info, role=role, exact=exact)
 
@@ -69,7 +70,7 @@ def with_role(symbols: Symbols, role: U8) -> Symbols:
 def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     """Return the symbols of several runs of lines, as one table with its own strings.
 
-    ``name`` becomes an offset into these strings::
+    The offsets of the names are changed to offsets into these strings::
 
         runs       lines 0-1           lines 5-6
         strings    a NUL bc NUL        d NUL e NUL     of the text: at 0 and 20
@@ -79,7 +80,7 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     if len(lines) == 1:
         return _table(text, lines[0], *_run(text, lines[0]))
 
-    # With arrays, since a text edited by hand can have as many runs as lines.
+    # No loop over the runs: a text edited by hand can have as many runs as lines.
     starts = np.array([part.start for part in lines], np.int64)
     count = np.array([part.stop for part in lines], np.int64) - starts
     total = np.cumsum(count)
@@ -90,6 +91,7 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
     parts = [text.strings[a:b] for a, b in zip(begins.tolist(), ends.tolist())]
     strings = np.concatenate([np.zeros(0, np.uint8), *parts])
     length = ends - begins
+    # The distance by which the strings of each run are moved.
     moved = np.repeat(np.cumsum(length) - length - begins, count)
     name = (text.name[rows] + moved).astype(np.uint32)
 
@@ -98,9 +100,10 @@ def symbol_table(text: Kallsyms, lines: list[slice]) -> Symbols:
 
 
 def _run(text: Kallsyms, lines: slice) -> tuple[U32, U8, Index]:
-    """Return a run's names, its strings, and the numbers of its ignored lines.
+    """Return the name offsets of a run, its strings, and the numbers of its ignored lines.
 
-    The names of a run lie together in the text's strings.
+    The strings of a run are one piece of the text's strings. The offsets and the numbers are
+    counted from the start of the run.
     """
     start = int(text.name[lines.start])
     last = lines.stop == len(text.address)

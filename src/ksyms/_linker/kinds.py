@@ -1,6 +1,6 @@
-"""The kinds of memory, as far as the letters of symbols and the names of sections tell.
+"""The kinds of memory, by the letters of symbols and the names of sections.
 
-A kind is an index into :data:`KINDS`; :data:`UNKNOWN` says that there is no evidence.
+A kind is an index into :data:`KINDS`, or :data:`UNKNOWN` if there is no evidence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ UNKNOWN: Final = -1
 
 
 def _letters_to_kind() -> I8:
-    # A module's letters are from kernel/module/kallsyms.c, elf_type; the kernel's from nm.
+    """Return the table :data:`LETTER_KIND`."""
+    # elf_type in kernel/module/kallsyms.c makes a module's letters, and nm makes the kernel's.
     table = np.full(256, UNKNOWN, np.int8)
     for kind, letters in enumerate(("tT", "rRnN", "dDgGV", "bBsS")):
         for letter in letters:
@@ -31,8 +32,8 @@ def _letters_to_kind() -> I8:
 LETTER_KIND: Final = _letters_to_kind()
 """The kind by kallsyms' letter (int8, 256)."""
 
-# The kind of a module's section by the start of its name, for sections without symbols. Each
-# such name is used by one macro, with fixed flags (scripts/module.lds.S, include/linux).
+# The kind of a module's section by the start of its name, for sections without symbols. Each of
+# these names is used by one macro, with fixed flags (scripts/module.lds.S, include/linux).
 _SECTION_KINDS: Final = (
     (".data", DATA),
     (".bss", BSS),
@@ -62,14 +63,14 @@ def section_kinds(sections: Sections) -> list[int]:
 
 
 def fill_kinds(file: I32, kind: I8, section: Mask, begins: Mask) -> I8:
-    """Return the kind of each mark, with those filled in that the evidence leaves open.
+    """Return the kind of each mark, also of those without evidence.
 
-    - A symbol's is its own, if it is known.
-    - A mark that starts an allocation has the kind of the first symbol in it.
-    - Other sections, and symbols of unknown kind, have that of the mark before them, so that no
-      region ends before a symbol of it does.
+    - A symbol keeps its kind, if it is known.
+    - A mark that starts an allocation gets the kind of the first symbol in it.
+    - Other sections, and symbols of unknown kind, get the kind of the mark before them. So a
+      region does not end within a symbol.
 
-    For the marks of one file, in which ``[`` starts an allocation::
+    In these marks of one file, ``[`` is the start of an allocation::
 
         mark      [.text  f     .L1   .exit.text  g     [.rodata  r
         evidence  text    text  -     text        text  -         rodata
@@ -84,23 +85,24 @@ def fill_kinds(file: I32, kind: I8, section: Mask, begins: Mask) -> I8:
     kind = kind.copy()
     files = np.flatnonzero(file[1:] != file[:-1]) + 1
 
-    # The start of an allocation: the first symbol before the next start or file.
+    # The start of an allocation: the kind of the first symbol before the next start or file.
     at = np.flatnonzero(begins)
     symbol = first_after(np.flatnonzero(~section & (kind != UNKNOWN)), at, len(kind))
     end = np.minimum(first_after(at, at, len(kind)), first_after(files, at, len(kind)))
     inside = symbol < end
     kind[at[inside]] = kind[symbol[inside]]
 
+    # Other sections are filled in below; a start that is left without a kind is read-only data.
     first = np.append(True, file[1:] != file[:-1])
     kind[section & ~begins & ~first] = UNKNOWN
     kind[begins & ~first & (kind == UNKNOWN)] = RODATA
 
-    # All others: the mark before in the same file, else the mark after, else data.
+    # All others: the kind of the mark before in the same file, or of the mark after, or data.
     at, known = np.flatnonzero(kind == UNKNOWN), np.flatnonzero(kind != UNKNOWN)
     before, after = last_before(known, at), first_after(known, at, len(kind))
     has_before = (before >= 0) & (before >= last_before(files, at))
     has_after = after < first_after(files, at, len(kind))
-    # Without a mark before or after, these are other files' kinds, and are not used.
+    # If there is no mark before or after, this reads another file's kind, which is not used.
     before_kind, after_kind = kind[before], kind[np.minimum(after, len(kind) - 1)]
     chosen = np.where(has_before, before_kind, after_kind)
     kind[at] = np.where(has_before | has_after, chosen, DATA)
@@ -108,29 +110,37 @@ def fill_kinds(file: I32, kind: I8, section: Mask, begins: Mask) -> I8:
 
 
 def one_kind_an_address(address: U64, file: I32, kind: I8, known: Mask) -> I8:
-    """Return the kinds, with one kind for all marks of one file at one address.
+    """Return the kinds, with the same kind for all marks of one file at one address.
 
-    It is text if a symbol there is text, else the kind of the first symbol whose kind is known
-    (``known``), else that of the first mark.
+    It is text if a symbol there is text, else the kind of the first symbol of known kind, else
+    the kind of the first mark.
+
+    Args:
+        address: the marks, sorted.
+        file: the linker file's id of each mark.
+        kind: the kind of each mark.
+        known: a mask of the marks whose kind is known from a symbol.
     """
     new = np.append(True, (address[1:] != address[:-1]) | (file[1:] != file[:-1]))
     firsts, group = np.flatnonzero(new), np.cumsum(new) - 1
     if len(firsts) == len(kind):
         return kind
+
+    # In each group, sort the marks of known kind to the front and take the first.
     chosen: I8 = kind[np.lexsort((~known, group))[firsts]]
     chosen[np.logical_or.reduceat(known & (kind == TEXT), firsts)] = TEXT
     return chosen.take(group)
 
 
 def first_after(ascending: Index, at: Index, end: int) -> Index:
-    """Return the first of ``ascending`` above each of ``at``; ``end`` if there is none."""
+    """Return the first item of ``ascending`` above each of ``at``, or ``end``."""
     after = np.searchsorted(ascending, at, "right")
     found: Index = np.append(ascending, end)[after]
     return found
 
 
 def last_before(ascending: Index, at: Index) -> Index:
-    """Return the last of ``ascending`` at or below each of ``at``; -1 if there is none."""
+    """Return the last item of ``ascending`` at or below each of ``at``, or -1."""
     before = np.searchsorted(ascending, at, "right")
     found: Index = np.append(-1, ascending)[before]
     return found

@@ -1,6 +1,6 @@
 """Labels: mapping symbols and the assembler's local labels.
 
-kallsyms lists them, and the kernel's lookup of the name of an address ignores them.
+kallsyms lists them, but the kernel ignores them when it looks up the name of an address.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ if TYPE_CHECKING:
     from .._arrays import U8, U32, U64, Index, Mask
 
 _STARTS_LABEL: Final = np.array([chr(c) in "$.L" for c in range(256)])
-"""True for the bytes with which the names of labels start."""
+"""True for the bytes with which the name of a label can start."""
 _CODE_OR_DATA: Final = np.frombuffer(b"adtx", np.uint8)
 
 
 def may_be_labels(first: U8, eight: U64) -> Index:
-    """Return the rows whose names start with ``$``, ``.L`` or ``L0``: few, but all labels.
+    """Return the rows that may be labels: those whose names start with ``$``, ``.L`` or ``L0``.
+
+    All labels are among them. They are few, so :func:`find_labels` has little to do.
 
     Args:
         first: the first byte of each name (uint8).
-        eight: its first eight bytes as a little-endian word (uint64).
+        eight: the first eight bytes of each name, as a little-endian word (uint64).
     """
     rows = np.flatnonzero(_STARTS_LABEL.take(first))
+    # The first two bytes of these names.
     two = (eight[rows] & np.uint64(0xFFFF)).astype("<u2").view("S2")
     found: Index = rows[(two == b".L") | (two == b"L0") | (two.astype("S1") == b"$")]
     return found
@@ -33,7 +36,7 @@ def may_be_labels(first: U8, eight: U64) -> Index:
 def find_labels(strings: U8, name: U32, own: bool) -> Mask:
     """Return a mask of the symbols that the kernel ignores when it names an address.
 
-    They are not functions or variables but
+    They are neither functions nor variables, but
 
     - mapping symbols, which mark changes between code and data: ``$x``, ``$d.1`` (ELF for the
       Arm 64-bit Architecture and RISC-V ELF psABI, "Mapping symbols");
@@ -41,16 +44,16 @@ def find_labels(strings: U8, name: U32, own: bool) -> Mask:
       0x01.
 
     In a module the kernel ignores ``.L*``, ``L0*`` and ``$*`` (include/linux/module_symbol.h,
-    is_mapping_symbol). Before Linux kernel commit ff09f6fd2972 ("modpost, kallsyms: Treat add
-    '$'-prefixed symbols as mapping symbols") (in v6.6) it ignored of ``$*`` only ``$a``,
-    ``$x``, ``$t`` and ``$d``, alone or followed by a dot, and before 6.4 it did not ignore
-    ``L0*``. The present rule is used for all versions, since no other symbols had such names
-    then.
+    is_mapping_symbol). This rule is used for all versions, since no other symbols had such
+    names before. (Before Linux kernel commit ff09f6fd2972 ("modpost, kallsyms: Treat add
+    '$'-prefixed symbols as mapping symbols") (in v6.6) the kernel ignored ``$a``, ``$x``,
+    ``$t`` and ``$d``, alone or followed by a dot, and no other ``$*``. Before 6.4 it did not
+    ignore ``L0*``.)
 
-    For the kernel's own symbols there is no rule in the kernel, since scripts/mksysmap leaves
-    the labels out of its table. Here only names that no C compiler makes count: ``.L*``;
-    ``$a``, ``$d``, ``$t`` and ``$x``, alone or followed by a dot and more; and ``$xrv*``. A
-    function called ``L0pin`` is a function.
+    For its own symbols the kernel has no rule, since scripts/mksysmap leaves labels out of its
+    table. Here only names that no C compiler makes are labels: ``.L*``; ``$a``, ``$d``, ``$t``
+    and ``$x``, alone or followed by a dot and more; and ``$xrv*``. So a function of the kernel
+    can be called ``L0pin``.
 
     Args:
         strings: the names, each with its terminating NUL (uint8).
@@ -60,13 +63,14 @@ def find_labels(strings: U8, name: U32, own: bool) -> Mask:
     Returns:
         One bool for each item of ``name``.
     """
-    # The bytes after a name's end can be anything, and those after the last one do not exist.
+    # Bytes after a name's NUL do not matter. After the last name, the last byte is repeated.
     first, second, third, fourth = (strings.take(name + n, mode="clip") for n in range(4))
 
     local = (first == ord(".")) & (second == ord("L"))
     dollar = first == ord("$")
     if not own:
         return np.asarray(local | dollar | ((first == ord("L")) & (second == ord("0"))))
+
     code = np.isin(second, _CODE_OR_DATA) & ((third == 0) | (third == ord(".")))
     code |= (second == ord("x")) & (third == ord("r")) & (fourth == ord("v"))
     return np.asarray(local | (dollar & code))

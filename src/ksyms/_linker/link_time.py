@@ -1,4 +1,4 @@
-"""The kernel's link addresses, from which KASLR moved it by the slide."""
+"""The kernel's link addresses; with KASLR it runs at these plus the slide."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class LinkTime(NamedTuple):
 def read_link_time(root: Root, release: str | None, now: dict[str, int]) -> LinkTime | None:
     """Return the link addresses from a System.map; None if none can be trusted.
 
-    A System.map has no build-id. It is trusted if its name has ``release``, and all section
-    boundaries in it differ from their addresses ``now`` by one slide; ``_text``, ``_stext`` and
-    ``_etext`` must be among them::
+    A System.map has no build-id. It is trusted if ``release`` is in its path, and all section
+    boundaries in it have the same distance to their addresses ``now``, which is the slide.
+    ``_text``, ``_stext`` and ``_etext`` must be among them::
 
         System.map                   now                          difference
         ffffffff81000000 T _text     ffffffff9a000000 T _text     0x19000000
         ffffffff82001ed2 T _etext    ffffffff9b001ed2 T _etext    0x19000000
 
-    Debian installs a System.map that holds a sentence and no symbols, which is skipped.
-    A kernel's image has no other addresses.
+    Debian installs a System.map that holds a sentence and no symbols, which is skipped. If
+    ``root`` is a kernel image, the addresses ``now`` are link addresses themselves.
     """
     if root.linked and {"_text", "_stext"} <= now.keys():
         return LinkTime(now["_text"], now["_stext"], root.path)

@@ -1,4 +1,4 @@
-"""The linker files of a kernel, in load order, from its text files."""
+"""The linker files of a kernel, in load order, from its files in /proc and /sys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Linker:
         btf: True to read the kernel's and the modules' BTF too.
         data: the contents of the text or the archive, if they have been read already and cannot
             be read again, as from a pipe.
-        files: the files that a kernel's image stands for, by their names (:mod:`~.._images`).
+        files: the files that were made from a kernel image, by name (:mod:`~.._images`).
 
     Raises:
         SourceError: ``root`` is neither a directory nor an archive.
@@ -50,9 +50,9 @@ class Linker:
     """The remedy in the error if the files change during every try."""
 
     reads_late: Final = False
-    """True if tables are read while they are copied.
+    """True if the tables are read only while they are copied into the snapshot.
 
-    Here everything that can change is read before.
+    This linker reads everything that can change before that.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Linker:
 
     @property
     def watched(self) -> bool:
-        """True if the kernel reports every change, so that a snapshot is valid until then."""
+        """True if the kernel reports every change; a snapshot is then valid until the next."""
         return self._watch.whole
 
     def generation(self) -> Generation:
-        """Return the value that changes when the linker files change."""
+        """Return the present generation, a value that changes when the linker files change."""
         return self._watch.generation()
 
     def read(self) -> Reading:
@@ -126,7 +126,7 @@ class Linker:
                 "Save the whole of /proc/kallsyms with cat, and change nothing in it.",
             )
 
-        # The lines that can change came before the watch had started.
+        # The first lines that can change were read before the watch had started.
         if text.generation is NOT_WATCHING:
             return self.read()
 
@@ -138,7 +138,7 @@ class Linker:
         return Reading(text, lines, programs, newcomers)
 
     def moved(self, reading: Reading) -> list[str]:
-        """Return the changes since ``reading`` began, in words; empty if there are none."""
+        """Return the changes since the start of ``reading``, in words; empty if none."""
         before, now = reading.text.generation, self.generation()
         if before == now and not self._watch.unsure and not reading.newcomers:
             return []
@@ -160,7 +160,7 @@ class Linker:
         return words or [f"{what} came and went" for what in reading.newcomers]
 
     def files(self, reading: Reading) -> Files:
-        """Return the linker files of ``reading``; the rest, such as sysfs, is read now.
+        """Return the linker files of ``reading``; sysfs and the other files are read now.
 
         Raises:
             KallsymsError: a file such as /proc/modules is not what the kernel prints.
@@ -172,7 +172,7 @@ class Linker:
         return assemble(raw, reading.text, later, self.root, self._exact_sizes)
 
     def tables(self, reading: Reading) -> None:
-        """Return None: a text has no ELF tables, which the driver's layout copies."""
+        """Return None: the freebsd layout copies ELF tables, and a text has none."""
 
     @cached_property
     def _raw_files(self) -> RawFileReader:

@@ -1,4 +1,4 @@
-"""The machine that a kallsyms text is of, from the names and addresses in it alone."""
+"""The machine of a kallsyms text, by nothing but the names and addresses in it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from .._typing import Final, NamedTuple
 
 
 class Machine(NamedTuple):
-    """A machine as ``uname -m`` calls it, and its number in ELF headers (``e_machine``).
+    """A machine: its name in ``uname -m``, and its number in ELF headers (``e_machine``).
 
-    ``name`` is None if several are possible; ``number`` is None if it follows from the name.
+    ``name`` is None if several are possible; ``number`` is None if it follows from ``name``.
     """
 
     name: str | None
@@ -44,7 +44,7 @@ _NAMES: Final[tuple[tuple[int, Machine, tuple[str, ...]], ...]] = (
     (32, _ARM, ("vector_swi", "do_DataAbort", "arm_syscall")),
     (32, _I386, ("__ia32_sys_read", "entry_INT80_32", "startup_32", "i386_start_kernel")),
 )
-"""For a number of address bits and a machine, names that no other such machine has."""
+"""For a number of address bits and a machine: names that no other machine of these bits has."""
 
 _RANGES: Final[tuple[tuple[int, int, Machine], ...]] = (
     # arch/loongarch/include/asm/addrspace.h, CACHE_BASE
@@ -70,10 +70,10 @@ MACHINE_LANDMARKS: Final = frozenset(name for _, _, names in _NAMES for name in 
 
 
 def machine_of(bits: int, landmarks: dict[str, int]) -> Machine:
-    """Return the machine that a text is of.
+    """Return the machine of a kallsyms text.
 
     Args:
-        bits: the number of bits of its addresses, 32 or 64.
+        bits: the number of bits of the addresses, 32 or 64.
         landmarks: addresses of the kernel's own symbols by name.
 
     Returns:
@@ -93,5 +93,5 @@ def machine_of(bits: int, landmarks: dict[str, int]) -> Machine:
             found -= {_X86}
 
     if len(found) > 1:
-        found -= {_POWER}  # ppc64 is the more exact answer
+        found -= {_POWER}  # "ppc64" is more exact than "ppc64 or ppc64le"
     return found.pop() if len(found) == 1 else NO_MACHINE

@@ -1,4 +1,4 @@
-"""The marks: addresses that are evidence of whose the memory is, and of which kind.
+"""The marks: addresses of which the linker file, and mostly the kind of memory, is known.
 
 Each symbol outside of the known regions is a mark, and so is each start of a module's section.
 """
@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 
 class Marks(NamedTuple):
-    """The marks of all linker files, sorted by address, one item each.
+    """The marks of all linker files, sorted by address.
 
+    Each array has one item for each mark:
+
+    - ``address``: its address
     - ``file``: the id of its linker file
     - ``kind``: an index into :data:`~.kinds.KINDS`
-    - ``gap``: the number of known regions that start at or below the mark
+    - ``gap``: the number of known regions that start at or below the mark, which is the same
+      for all marks between two of them
     - ``begins``: True if an allocation of the file starts at the mark
     - ``adjoins``: True if the file's next mark is in the same allocation
     - ``end``: the end of the section that starts at the mark, 0 if it is not known
@@ -48,10 +52,10 @@ class Marks(NamedTuple):
 
 
 class _FileMarks(NamedTuple):
-    """The marks of one linker file, sections first; the fields are those of :class:`Marks`.
+    """The marks of one linker file, first the sections and then the symbols.
 
     ``section`` is True for the start of a section. ``label`` is True for a label, which is no
-    evidence of the memory's kind.
+    evidence of the memory's kind. The other fields are those of :class:`Marks`.
     """
 
     address: U64
@@ -75,14 +79,14 @@ def find_marks(
         named_to: as for :func:`~.regions.inferred_regions`.
     """
     columns = list(zip(*(_marks_of(file, known, image, named_to) for file in files)))
-    # Each file's columns are given back as soon as all of them are one.
+    # pop() frees the files' arrays of each field as soon as these are joined.
     address, file, kind, section, adjoins, end, label = (
         np.concatenate(columns.pop(0)) for _ in range(len(columns))
     )
     if not len(address):
         return Marks(address, file, kind, file, adjoins, adjoins, end)
 
-    # By address; at one address by file, and a section before its first symbol.
+    # Sort by address, then by file; a section comes before a symbol at its start.
     order = np.lexsort((~section, file, address))
     address, file, kind = address[order], file[order], kind[order]
     section, adjoins = section[order], adjoins[order]
@@ -91,15 +95,17 @@ def find_marks(
     known_kind = ~section & (kind != UNKNOWN)
     near = near_the_mark_before(files, address, file)
 
+    # The marks at which an allocation starts: sections, and labels that may be in another one.
     begins = section & (on_fresh_pages(address, file, adjoins) | ~near)
-    # In an allocation that holds all of a module, the kernel's lookup knows the end of the
-    # text, and not the ends of the other parts.
+    # In a module's one allocation the kernel's lookup knows the end of the text, and no others.
+    # So there only a section after the text is taken for a start.
     begins &= ~adjoins | ~near | after_text(file, kind, known_kind)
     begins |= doubtful_labels(address, file, kind, known_kind, label[order] & ~near)
 
     kind = fill_kinds(file, kind, section, begins)
     kind = one_kind_an_address(address, file, kind, known_kind)
 
+    # Marks in one allocation adjoin, and so do marks near to each other, unless one starts.
     begins &= ~adjoins
     adjoins |= np.append((near & ~begins)[1:], False)
     return Marks(address, file, kind, gap, begins, adjoins, end[order])
@@ -108,7 +114,7 @@ def find_marks(
 def _marks_of(
     file: RegionInput, known: tuple[Region, ...], image: tuple[int, int], named_to: int
 ) -> _FileMarks:
-    """Return the marks of one linker file, in the order of its sections and symbols."""
+    """Return the marks of one linker file. The arguments are those of :func:`find_marks`."""
     if file.id == KERNEL_ID:
         address, kind, adjoins = _kernel_symbols(file, known, image, named_to)
         label = np.zeros(len(address), np.bool_)
@@ -131,18 +137,19 @@ def _marks_of(
 def _kernel_symbols(
     file: RegionInput, known: tuple[Region, ...], image: tuple[int, int], named_to: int
 ) -> tuple[U64, I8, Mask]:
-    """Return address, kind and ``adjoins`` of the kernel's symbols outside of known regions.
+    """Return the address, the kind and ``adjoins`` of each of the kernel's marks.
 
-    A symbol at a known region's end belongs to that region, unless the kernel names the
-    addresses after it by that symbol.
+    They are the symbols outside of the known regions. A symbol at the end of a known region
+    belongs to that region, unless the kernel names the addresses after it by this symbol. The
+    arguments are those of :func:`find_marks`.
     """
     address, letter = file.address, file.letter
     named = address < np.uint64(named_to)
     outside = ~within(address, known, end=True) | (named & ~within(address, known))
     address, kind = address[outside], LETTER_KIND[letter[outside]]
 
-    # A symbol of the linker script between the sections can have any letter, so only the
-    # letters of code are evidence; the others count as data.
+    # Symbols of the linker script between sections can have any letter. So only letters of code
+    # are evidence, and all other symbols are taken to be data.
     ends = np.array([region.end for region in known], np.uint64)
     kind = np.where((kind > TEXT) | np.isin(address, ends), DATA, kind)
     return address, kind, (address >= image[0]) & (address < image[1])

@@ -15,11 +15,11 @@ _NUMBER: Final = re.compile("-?[0-9]{1,18}", re.ASCII)
 _MOST: Final = 1 << 15
 """The most modules that are accepted.
 
-It is half the number of sections that a 16-bit section number allows, and each module has at
-least one in a snapshot.
+It is half the number of sections that a 16-bit section number allows. Each module has at least
+one section in a snapshot.
 """
 PSEUDO: Final = ("__builtin__ftrace", "bpf", "__builtin__kprobes")
-"""Names in kallsyms' brackets that are not modules.
+"""Names in kallsyms' brackets that are not those of modules, in the kernel's order.
 
 They are printed by kernel/kallsyms.c, get_ksymbol_ftrace_mod, get_ksymbol_bpf and
 get_ksymbol_kprobe.
@@ -30,8 +30,9 @@ class Module(NamedTuple):
     """One line of /proc/modules (kernel/module/procfs.c, m_show).
 
     ``size`` (bytes) is that of the core allocation up to Linux 6.3, and the sum of all
-    allocations since 6.4. ``address`` is that of the core allocation, or of its text, and 0 if
-    it is hidden. ``refcount`` is None if the kernel cannot unload modules.
+    allocations since 6.4. ``address`` is that of the core allocation up to 6.3, and that of
+    the text since; it is 0 if it is hidden. ``refcount`` is None if the kernel cannot unload
+    modules.
     """
 
     name: str
@@ -92,10 +93,10 @@ def parse_modules(text: bytes) -> dict[str, Module]:
 
 
 def refuse_many(count: int, path: str) -> None:
-    """Check that ``count``, the number of modules in the file ``path``, is plausible.
+    """Check the number of modules in a file.
 
     Raises:
-        KallsymsError: it is more than :data:`_MOST`.
+        KallsymsError: ``count`` is more than :data:`_MOST`; the error names the file ``path``.
     """
     if count > _MOST:
         raise KallsymsError(
@@ -105,6 +106,11 @@ def refuse_many(count: int, path: str) -> None:
 
 
 def _module(line: str) -> Module:
+    """Parse a line of /proc/modules.
+
+    Raises:
+        ValueError: it is not such a line.
+    """
     name, size, refcount, dependants, state, address, *taint = line.split()
     if size.startswith("-"):
         raise ValueError("its size is below 0")
@@ -143,9 +149,9 @@ def parse_number(text: str) -> int:
 
 
 def read_sections(root: Root, name: str) -> tuple[tuple[int, str], ...]:
-    """Return the start and the name of each section of module ``name`` in sysfs, by start.
+    """Return the start and the name of each section of module ``name`` in sysfs, sorted.
 
-    Empty if one of the files does not hold an address, since then the others cannot be trusted.
+    Empty if one of the files does not hold an address: then the others cannot be trusted.
     """
     found = []
     directory = f"sys/module/{name}/sections"

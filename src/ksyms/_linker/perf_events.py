@@ -1,14 +1,14 @@
 """perf's events of symbols outside modules: BPF programs, ftrace and kprobe trampolines.
 
-The kernel writes them into the ring of the CPU on which they happen
-(include/uapi/linux/perf_event.h):
+The kernel writes a record of each event into the ring of the CPU on which it happens
+(include/uapi/linux/perf_event.h). Two types of records are read:
 
-- PERF_RECORD_KSYMBOL when a symbol comes or goes: since Linux kernel commit 76193a94522f
-  ("perf, bpf: Introduce PERF_RECORD_KSYMBOL") (in v5.1), for trampolines since 5.9. That of a
-  BPF program which goes is written before its symbols are removed from kallsyms.
-- PERF_RECORD_TEXT_POKE when code is written: since Linux kernel commit e17d43b93e54 ("perf: Add
-  perf text poke event") (in v5.9). It is needed for kprobes: when one goes there is no
-  PERF_RECORD_KSYMBOL, but its code is erased.
+- PERF_RECORD_KSYMBOL: a symbol came or went. The kernel writes it since Linux kernel commit
+  76193a94522f ("perf, bpf: Introduce PERF_RECORD_KSYMBOL") (in v5.1), for trampolines since
+  5.9. When a BPF program goes, it is written before the symbols are removed from kallsyms.
+- PERF_RECORD_TEXT_POKE: code was written. The kernel writes it since Linux kernel commit
+  e17d43b93e54 ("perf: Add perf text poke event") (in v5.9). It is needed for kprobes: when one
+  goes there is no PERF_RECORD_KSYMBOL, but its code is erased.
 """
 
 from __future__ import annotations
@@ -53,10 +53,16 @@ _POKE_BODY: Final = struct.Struct("=QHH")
 _POSITION: Final = struct.Struct("=Q")
 _POSITIONS: Final = struct.Struct("=QQ")
 _LARGEST: Final = mmap.PAGESIZE + 64
-"""The most bytes of a record that counts: that of a trampoline has a page of code."""
+"""The most bytes of a record that matters: the record of a trampoline has a page of code."""
 
 
 class _Ring(NamedTuple):
+    """The ring buffer of one CPU.
+
+    ``pages`` is the mapping, whose first page has the positions. The records are in the
+    ``size`` bytes at ``offset``.
+    """
+
     fd: int
     pages: mmap.mmap
     offset: int
@@ -66,9 +72,9 @@ class _Ring(NamedTuple):
 class KernelEvents:
     """The events of all CPUs, from construction until :meth:`close`.
 
-    ``seen`` is the number of events that concern symbols. Events that the kernel had to drop
-    count as one, since any change can be among them. ``leaving`` are the addresses of the
-    BPF programs that were about to go; kallsyms may still list them.
+    ``seen`` is the number of events so far that concern symbols. Events that the kernel had to
+    drop count as one, since any change can be among them. ``leaving`` are the addresses of the
+    BPF programs that are about to go: kallsyms may still list them.
 
     Raises:
         OSError: the kernel has no such events, or this process lacks the privilege.
@@ -95,7 +101,7 @@ class KernelEvents:
         self._cpus.close()
 
     def drain(self) -> int:
-        """Read the records that have come since the last call; return :attr:`seen`."""
+        """Read the new records of all rings; return the number of events so far."""
         for ring in self._rings.values():
             for kind, body in _records(ring):
                 if kind != _RECORD_TEXT_POKE or _is_whole(body):
@@ -105,6 +111,7 @@ class KernelEvents:
         return self.seen
 
     def _note(self, address: int, length: int, kind: int, flags: int) -> None:
+        """Record in ``leaving`` that the symbol at ``address`` came or went."""
         if flags & _UNREGISTER:
             self.leaving.add(address)
         else:
@@ -113,7 +120,7 @@ class KernelEvents:
     def follow(self) -> None:
         """Open rings for CPUs that have come online.
 
-        That counts as an event, since the events of these CPUs until now are lost.
+        A CPU that has come counts as an event, since its events up to now are lost.
         """
         online = self._cpus.value()
         if online == self._online:
@@ -128,13 +135,13 @@ class KernelEvents:
 def _records(ring: _Ring) -> Iterator[tuple[int, bytes]]:
     """Yield the type and the body of each record in a ring, and remove them from it.
 
-    If the ring has no room for a record, the kernel drops it, and writes PERF_RECORD_LOST only
+    If the ring has no room for a record, the kernel drops it. It writes PERF_RECORD_LOST only
     before the next record that fits (kernel/events/ring_buffer.c, __perf_output_begin), which
-    may never come. So an empty PERF_RECORD_LOST is yielded here if the room that was left may
-    have been too small for a record::
+    may never come. So an empty PERF_RECORD_LOST is yielded here if the free room may have been
+    too small for a record::
 
         |....[ record ][ record ][ record ]....|
-             begin                        head     room = size - (head - begin)
+             ^begin                       ^head    room = size - (head - begin)
     """
     head, begin = _POSITIONS.unpack_from(ring.pages, _HEAD)
 
@@ -145,9 +152,10 @@ def _records(ring: _Ring) -> Iterator[tuple[int, bytes]]:
             break  # the kernel writes no such record; without this the loop might not end
         yield kind, _bytes(ring, tail + _HEADER.size, size - _HEADER.size)
         tail += size
+
     _POSITION.pack_into(ring.pages, _HEAD + 8, head)
-    # Records that came while these were read may still have seen the old tail, so the room is
-    # computed from it and from the head as it is now.
+    # Until the new tail was written the kernel had only the room up to the old one. So the room
+    # is computed from the old tail, and from the head as it is now.
     (latest,) = _POSITION.unpack_from(ring.pages, _HEAD)
     if ring.size - (latest - begin) <= _LARGEST:
         yield _RECORD_LOST, b""
@@ -156,15 +164,16 @@ def _records(ring: _Ring) -> Iterator[tuple[int, bytes]]:
 def _is_whole(body: bytes) -> bool:
     """Return True if a text poke created or erased code, False if it changed existing code.
 
-    Jump labels and the tracer's calls are patched into code that stays; to load a module takes
-    hundreds of such pokes. Code is created if the old length is 0, and erased if the new one
-    is.
+    Code is created if its old length is 0, and erased if its new length is 0. Jump labels and
+    the calls of the tracer are changed in code that stays, hundreds of times for each module
+    that is loaded.
     """
     _, before, after = _POKE_BODY.unpack_from(body)
     return not before or not after
 
 
 def _bytes(ring: _Ring, position: int, length: int) -> bytes:
+    """Return ``length`` bytes of a ring, which can go on at its start."""
     start = position % ring.size
     first = ring.pages[ring.offset + start : ring.offset + min(start + length, ring.size)]
     return first + ring.pages[ring.offset : ring.offset + length - len(first)]
@@ -180,7 +189,13 @@ def _cpus(text: str) -> list[int]:
 
 
 def _open(cpu: int) -> _Ring:
+    """Open the ring of a CPU.
+
+    Raises:
+        OSError: the kernel has no such events, or this process lacks the privilege.
+    """
     perf_event_open = system_call(_PERF_EVENT_OPEN)
+    # struct perf_event_attr: type, size and config, and the flags at 40.
     attr = bytearray(_ATTR_SIZE)
     struct.pack_into("=IIQ", attr, 0, _PERF_TYPE_SOFTWARE, _ATTR_SIZE, _PERF_COUNT_SW_DUMMY)
     struct.pack_into("=Q", attr, 40, _KSYMBOL | _TEXT_POKE)

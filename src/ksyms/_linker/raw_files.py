@@ -35,25 +35,27 @@ if TYPE_CHECKING:
     from .root import Root
 
 _SEPARATE: Final = (6, 4)
-"""The Linux version since which a module's code and data are allocated separately.
+"""The Linux version since which a module's code and data are separate allocations.
 
-It is that of commit ac3b43283923 ("module: replace module_layout with module_memory").
+It is that of Linux kernel commit ac3b43283923 ("module: replace module_layout with
+module_memory").
 """
 _PACKED: Final = (6, 13)
-"""The Linux version since which a module's code can lie right before another module's.
+"""The Linux version since which the code of two modules can lie side by side.
 
-It is that of commit 2e45474ab14f ("execmem: add support for cache of large ROX pages").
+It is that of Linux kernel commit 2e45474ab14f ("execmem: add support for cache of large ROX
+pages").
 """
 
 
 class RawFile(NamedTuple):
-    """A linker file as it was read.
+    """A linker file as it was read, before its regions are inferred.
 
-    ``freed`` (bool, one item for each symbol) marks functions in freed memory; None if there
-    are none. ``freed_at`` is the first line of the module's second run, in which they are
-    listed, and 0 if there is only one run. ``symtab_copy`` is that of
-    :class:`~.region_input.RegionInput`. ``stops`` are addresses at which a symbol ends though
-    no other starts there.
+    ``freed`` is a mask of the symbols that are freed functions; None if there are none.
+    ``freed_at`` is the first line of the module's second run of lines, in which they are
+    listed, and 0 if there is only one run. ``symtab_copy`` is as in
+    :class:`~.region_input.RegionInput`. ``stops`` are addresses at which a symbol ends, though
+    no other symbol starts there.
     """
 
     name: str
@@ -70,13 +72,21 @@ class RawFile(NamedTuple):
     stops: tuple[int, ...] = ()
 
     def region_input(self, number: int, release: str | None) -> RegionInput:
-        """Return the evidence for its regions, as linker file ``number``, on a ``release``."""
+        """Return the evidence for the regions of this file.
+
+        Symbols that have no address in memory are left out, and labels have the letter 0.
+
+        Args:
+            number: the id of the linker file.
+            release: the kernel's release.
+        """
         address, letter = self.symbols.address, self.symbols.letter
         in_memory = self.symbols.role < Role.ABSOLUTE
         if self.freed is not None:
             in_memory &= ~self.freed
         if (labels := self.symbols.role == Role.LABEL).any():
             letter = np.where(labels, np.uint8(0), letter)
+
         if not in_memory.all():
             address, letter = address[in_memory], letter[in_memory]
         return RegionInput(
@@ -93,14 +103,17 @@ class RawFile(NamedTuple):
 
 
 class RawFiles(NamedTuple):
-    """The linker files of a reading: the kernel, the modules in load order, the groups."""
+    """The linker files of a reading: the kernel, the modules in load order, then the groups.
+
+    The groups are those of :data:`~.modules.PSEUDO`.
+    """
 
     host: Host
     files: list[RawFile]
 
 
 class RawFileReader:
-    """Reads what sysfs and the notes have on the linker files of a reading.
+    """Makes the raw files of a reading, and adds the modules' facts from sysfs.
 
     A module's sections in sysfs are read once for each instance of the module, and kept for
     later readings.
@@ -116,12 +129,12 @@ class RawFileReader:
         self._sections: dict[str, tuple[int | None, tuple[tuple[int, str], ...]]] = {}
 
     def read(self, reading: Reading) -> RawFiles:
-        """Return the linker files of ``reading``, with the facts from sysfs now."""
+        """Return the raw files of ``reading``; sysfs is read now."""
         host = read_host(self.root, reading.text.digits, reading.text.landmarks)
         return RawFiles(host, list(self._files(reading, host)))
 
     def initializing(self, reading: Reading) -> set[str]:
-        """Return the names of the modules that have an init section in memory."""
+        """Return the names of the modules whose init sections the kernel has not freed yet."""
         return {
             file.name
             for file in self._modules(reading)
@@ -137,7 +150,7 @@ class RawFileReader:
 
         modules = text.generation.modules
         files = {file.name: file for file in self._modules(reading)}
-        # kallsyms lists modules as /proc/modules does, the newest first.
+        # Both kallsyms and /proc/modules list the newest module first; load order is reversed.
         unlisted = [name for name in reversed(files) if name not in modules]
         for name in (*modules, *unlisted):
             file, module = files[name], modules.get(name)
@@ -156,7 +169,7 @@ class RawFileReader:
                 yield _group(name, symbols, programs)
 
     def _modules(self, reading: Reading) -> list[RawFile]:
-        """Return the modules in the text's order, then those that only /proc/modules has."""
+        """Return the modules in the order of the text, then those without a line in it."""
         text, lines = reading.text, reading.lines
         modules, landmarks = text.generation.modules, text.landmarks
         image = Range(landmarks.get("_stext", 0), landmarks.get("_end", 0))
@@ -183,7 +196,10 @@ class RawFileReader:
         ]
 
     def _sysfs(self, name: str) -> tuple[tuple[int, str], ...]:
-        """Return the sections of module ``name`` in sysfs, read once for each instance."""
+        """Return the start and the name of each section of module ``name`` in sysfs.
+
+        They are read once for each instance of the module, which is known by its inode.
+        """
         instance = self.root.inode(f"sys/module/{name}")
         kept, sections = self._sections.get(name, (None, ()))
         if instance is None or kept != instance:
@@ -193,12 +209,12 @@ class RawFileReader:
 
 
 def _group(name: str, symbols: Symbols, programs: BpfSymbols | None) -> RawFile:
-    """Return the file of symbols that the kernel lists like a module's (:data:`PSEUDO`).
+    """Return the raw file of a group: symbols that the kernel lists like a module's.
 
-    ``programs`` has what is known of the BPF programs if it is theirs. Each symbol of the
-    others ends at the end of its page: a trampoline of ftrace lies in pages of its own
-    (arch/x86/kernel/ftrace.c, create_trampoline), and so do the instructions of kprobes
-    (kernel/kprobes.c, __get_insn_slot).
+    For the group ``bpf``, ``programs`` has the sizes. A symbol of another group ends at the end
+    of its page: a trampoline of ftrace lies in pages of its own (arch/x86/kernel/ftrace.c,
+    create_trampoline), and so do the instructions of kprobes (kernel/kprobes.c,
+    __get_insn_slot).
     """
     if programs is not None:
         return RawFile(name, programs.symbols, programs=programs)
@@ -209,9 +225,10 @@ def _group(name: str, symbols: Symbols, programs: BpfSymbols | None) -> RawFile:
 def _symtab_copy_size(file: RawFile, bits: int) -> int:
     """Return the size in bytes of the kernel's copy of a module's symbol table.
 
-    It has for each symbol, and for the empty symbol 0, a row (24 bytes, or 16 for 32 bits), the
-    name with a NUL, and the letter (kernel/module/kallsyms.c, layout_symtab). Freed functions
-    are not in it; their share of the names is estimated by their number.
+    For each symbol, and for the empty symbol 0, the copy has a row (24 bytes, or 16 if ``bits``
+    is 32), the name with a NUL, and the letter (kernel/module/kallsyms.c, layout_symtab). Freed
+    functions are not in the copy. The size of their names is estimated, as if all names had the
+    same length.
     """
     own = len(file.symbols.address)
     if file.freed is not None:

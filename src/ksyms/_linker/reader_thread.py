@@ -1,7 +1,7 @@
 """A thread that reads a text while another parses it, in blocks of whole lines.
 
-A read() of ``/proc/kallsyms`` gives 4 KB at most, and a seek makes the kernel print it anew:
-reading is most of what a snapshot costs. The thread starts before everything else, so that the
+A read() of ``/proc/kallsyms`` gives 4 KB at most, and a seek makes the kernel print it anew, so
+reading takes most of a snapshot's time. The thread starts before everything else, so that the
 kernel prints while numpy is still being imported. Nothing here needs numpy.
 
 Buffers circulate between the two threads, through three queues::
@@ -16,16 +16,16 @@ Buffers circulate between the two threads, through three queues::
       +--------------------------------------------------- _free.put(buffer)
 
 While a buffer is being read into, the text in it ends at its first zero byte, since no text has
-a zero byte. So the parser sees how far the reader is without any lock. If the reader had to
-report it, it would wait for Python's global lock longer than it reads. A buffer that is partly
-filled, after one that ended within the line of ``alpha``::
+a zero byte. So the parser sees without a lock how far the reader has come. If the reader had to
+report that, it would wait for Python's global lock longer than it reads. This buffer is partly
+filled, and the buffer before it ended within the line of ``alpha``::
 
     |          ...f0 t al | pha NEWLINE ...00 t beta NEWLINE ...10 t ga | 0 0 0 0 0 0 | PAD |
                ^          ^                                  ^          ^
                start      _HEADROOM                          end        _filled()
 
-The rest of the buffer before, ``...f0 t al``, is copied before the text, so the block from
-``start`` to ``end`` is whole lines in one piece.
+The rest of the previous buffer, ``...f0 t al``, is copied to the bytes before the text. So the
+block from ``start`` to ``end`` has whole lines, in one piece.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ _HEADROOM: Final = 2 * LONGEST
 _BUFFER: Final = 1 << 18
 """Bytes of text that a buffer holds."""
 _PARSED_EARLY: Final = 1 << 17
-"""The fewest new bytes of a live text that are parsed while more are read."""
+"""The fewest new bytes of a live text that are parsed before their buffer is full."""
 _POLL: Final = 0.0005
-"""Seconds between two checks for that many new bytes of a live text."""
+"""Seconds between two checks for new bytes of a live text."""
 _LIFE_CHECK: Final = 1.0
-"""Seconds between two checks that the thread still lives."""
+"""Seconds between two checks that the thread still runs."""
 _FEW: Final = 2
-"""The number of buffers for a file, which is read as fast as it is parsed."""
+"""The number of buffers for a text in a file, which is read as fast as it is parsed."""
 _MANY: Final = 24
 """The number of buffers for a text that the kernel prints, which is the slowest step."""
 _PFX_LINE: Final = b" " + PFX_PREFIX
@@ -91,7 +91,7 @@ class _StartedBuffer(NamedTuple):
 
 
 class _BufferPart(NamedTuple):
-    """Text from ``start`` to ``end`` of ``buffer``; ``done`` if the buffer has no more."""
+    """Text from ``start`` to ``end`` of ``buffer``; ``done`` is True for its last part."""
 
     buffer: mmap.mmap
     start: int
@@ -149,7 +149,7 @@ class ReaderThread:
     # -- the parser's side --
 
     def blocks(self) -> Iterator[LineBlock]:
-        """Yield the text; a block is valid until the next is asked for.
+        """Yield the text in blocks; each is valid until the next one is taken.
 
         The end of a block depends on how quickly the text comes, but it is never between a
         ``__pfx_`` name and the name after it.
@@ -194,7 +194,7 @@ class ReaderThread:
         return LineBlock(bytearray(rest + bytes(PAD)), 0, len(rest), generation)
 
     def _parts(self) -> Iterator[_BufferPart]:
-        """Yield each buffer's text: as it fills if the text is live, else once it is full."""
+        """Yield the text of each buffer, whole, or in parts of _PARSED_EARLY bytes and more."""
         length = _BUFFER
         while length == _BUFFER:
             started = self._next_started()
@@ -216,7 +216,10 @@ class ReaderThread:
                     start = end
 
     def _next_started(self) -> _StartedBuffer | Exception:
-        """Return the next buffer; without a thread, read into it first."""
+        """Return the next buffer, or the error of the reader.
+
+        If there is no thread, the buffer is read here.
+        """
         if self._thread is None:
             try:
                 if (buffer := self._take_buffer()) is not None:
@@ -246,26 +249,27 @@ class ReaderThread:
     # -- the reader's side --
 
     def _run(self) -> None:
+        """Read the text to its end, or until the parser stops; this runs in the thread."""
         with self._source:
             try:
                 while (buffer := self._take_buffer()) is not None and self._fill(buffer):
                     pass
-            except Exception as error:  # raised by the parser's side, wherever it waits
+            except Exception as error:  # the parser raises it, from the queue that it waits at
                 self._started.put(error)
                 self._ended.put(error)
 
     def _take_buffer(self) -> mmap.mmap | None:
-        """Return a buffer to read into, all zeros; None after the exit."""
+        """Return a buffer to read into, all zeros; None once the thread is to stop."""
         if self._stopped:
             return None
         if self._free.empty() and self._still_to_make:
             self._still_to_make -= 1
-            # Not from malloc, which would not return it: 24 buffers are as large as an image.
+            # Not by malloc, which keeps freed memory: 24 buffers are as large as an image.
             return anonymous_mmap(_HEADROOM + _BUFFER + PAD)
         return self._free.get()
 
     def _fill(self, buffer: mmap.mmap) -> bool:
-        """Read on into ``buffer``; return False at the end of the text."""
+        """Read the next text into ``buffer``; return False at the end of the text."""
         self._started.put(_StartedBuffer(buffer, self._ask()))
         length = more = 0
         with memoryview(buffer)[_HEADROOM : _HEADROOM + _BUFFER] as view:

@@ -2,17 +2,17 @@
 
 There are three kinds of evidence, the strongest first: the kernel's own boundaries
 (``boundaries.py``), the starts of modules' sections in sysfs, and the letters of the symbols.
-The boundaries give *known* regions. Each symbol outside of them, and each start of a section,
-is a *mark* (``marks.py``). The marks of all files are sorted by address, and a run of marks of
-one file and one kind is a region, so no region extends into another file's::
+The boundaries give the *known* regions. Each symbol outside of them is a *mark*, and so is each
+start of a section (``marks.py``). The marks of all files are sorted by address. A run of marks
+of one file and one kind is a region, so no region extends into another file's::
 
     mark      0x1000   0x1100   0x1200   0x4000   0x4080   0x6000
     file      alpha    alpha    alpha    alpha    alpha    beta
     kind      text     text     text     data     data     text
     region    [alpha].text               [alpha].data      [beta].text
 
-A module's region ends at the end of its allocation (``allocations.py``), or at the start of a
-symbol of another kind.
+A module's region ends with its allocation (``allocations.py``), or where a symbol of another
+kind starts.
 """
 
 from __future__ import annotations
@@ -40,27 +40,29 @@ def inferred_regions(
     landmarks: dict[str, int],
     named_to: int = 0,
 ) -> dict[int, tuple[Region, ...]]:
-    """Return the regions that the boundaries do not give, by file id, sorted by address.
+    """Return the regions that are not known but inferred, by file id, sorted by address.
 
-    With these, each symbol of ``files`` lies in a known region of the kernel or in a region of
+    After this, each symbol of ``files`` lies in a known region of the kernel, or in a region of
     its own file, or at the end of one.
 
     Args:
         files: the linker files.
         known: the result of :func:`~.boundaries.known_regions`.
         landmarks: addresses of the kernel's own symbols by name.
-        named_to: the address up to which the kernel names the addresses between known regions,
-            each by the symbol before it; 0 if it does not.
+        named_to: the address up to which the kernel also names the addresses between known
+            regions, each by the symbol before it; 0 if it does not name these.
     """
     image = (known[0].start, max(known[-1].end, landmarks.get("_end", 0))) if known else (0, 0)
     marks = find_marks(files, known, image, named_to)
     if not len(marks.address):
         return {}
 
+    # The first and the last mark of each region.
     starts = _starts_region(marks, known)
     first = np.flatnonzero(starts)
     last = np.append(first[1:], len(starts)) - 1
 
+    # The second region of one name in a file gets the suffix .2, and so on.
     by_id = {file.id: file for file in files}
     names: dict[int, Counter[str]] = {file.id: Counter() for file in files}
     names[KERNEL_ID].update(region.name for region in known)
@@ -105,13 +107,14 @@ def _run_to_region(
 
     Its end is the first of these that applies, but never past the next mark or known region:
 
-    1. ``_end``, if that is the last mark: nothing of the kernel's follows
-    2. the end of a section, from the module's debug file
-    3. for a kernel's or a module's one allocation: the file's next mark, or its own end
-    4. for data and bss: the end of the page that the copy of the symbol table ends on
-    5. the end of the page that holds the last mark
+    1. ``_end``, if the last mark is this symbol: no memory of the kernel follows it
+    2. the end of a section that starts in it, from the module's debug file
+    3. if the last mark is in the kernel's image, or in a module's one allocation: the file's
+       next mark there, or else the end of the image or of the allocation
+    4. for data and bss: the end of the page on which the copy of the symbol table ends
+    5. the end of the page of the last mark
     """
-    # The region may not reach past the next known region or the next mark.
+    # The limit of its end: the next known region or the next mark.
     gap = int(marks.gap[first])
     barrier = known[gap].start if gap < len(known) else LAST_ADDRESS
     if gap and int(marks.address[first]) < known[gap - 1].end:
@@ -121,6 +124,7 @@ def _run_to_region(
     next_mark = int(marks.address[last + 1]) if has_next else barrier
     limit = min(barrier, next_mark)
 
+    # Its end, by the rules in their order.
     section_end = int(marks.end[first : last + 1].max())
     kind = KINDS[marks.kind[first]]
     goes_on, end, inferred = False, page_end(final), True
@@ -149,7 +153,7 @@ def _run_to_region(
 
 
 def _name_of(file: RegionInput, start: int, kind: Kind, landmarks: dict[str, int]) -> str:
-    """Return the name of a region that starts at ``start``, before numbers tell it apart."""
+    """Return the name of a region of ``file`` that starts at ``start``, without a number."""
     if file.id != KERNEL_ID:
         return f"[{file.name}].{kind}"
     is_init = landmarks.get("__init_begin", 1) <= start < landmarks.get("__init_end", 0)

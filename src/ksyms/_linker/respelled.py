@@ -1,7 +1,7 @@
-"""Unusual spellings of kallsyms lines, rewritten as a kernel of today prints them.
+"""Unusual spellings of kallsyms lines, rewritten in the usual spelling of today's kernels.
 
-They are rare, so nothing here is fast. kallsyms.py parses the text, and refuses lines that are
-still malformed.
+They are rare, so this is not made to be fast. ``kallsyms.py`` parses the result, and refuses
+lines that are still malformed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _SPACED: Final = re.compile(
 
 
 def respelled(lines: bytes, crlf: bool) -> bytes:
-    r"""Return whole ``lines`` as a kernel of today prints them; their number is the same.
+    r"""Return whole ``lines`` in the usual spelling; their number stays the same.
 
-    - ``(null)`` becomes an address of zero. Linux 4.15 printed the addresses with ``%px``,
-      which prints a null pointer so, right-justified (lib/vsprintf.c, pointer; until 4.16).
-    - A NUL in place of a letter becomes ``?``, unknown. Linux 5.19-rc printed it for symbols of
-      modules whose letter it did not keep.
+    - ``(null)`` becomes an address of zero. Linux 4.15 printed addresses with ``%px``, which
+      until 4.16 printed a null pointer in that way, right-justified (lib/vsprintf.c, pointer).
+    - A NUL in place of the letter becomes ``?``, the letter for unknown. Linux 5.19-rc printed
+      a NUL for symbols of modules whose letter it had not kept.
     - Spaces before a bracket, in a line without a tab, become a tab: terminals and editors
       replace tabs by spaces.
-    - If ``crlf`` is True, a carriage return before the line feed is removed. In other texts it
-      is not, since it can be the last byte of a name; such a line is refused later.
+    - If ``crlf`` is True, a carriage return before the line feed is removed. Otherwise it
+      stays, since it could be the last byte of a name; such a line is refused later.
     """
     if crlf:
         lines = lines.replace(b"\r\n", b"\n")

@@ -1,13 +1,12 @@
-"""The roles of the symbols in kallsyms: which of them the kernel's own lookup can find.
+"""The roles of the symbols in kallsyms: which of them the kernel finds for an address.
 
-/proc/kallsyms lists more symbols than the lookup finds (kernel/kallsyms.c,
-kallsyms_lookup_buildid). The lookup asks in this order:
+/proc/kallsyms lists more symbols than the kernel's lookup can find (kernel/kallsyms.c,
+kallsyms_lookup_buildid). The lookup searches in this order:
 
-1. for an address in the kernel's image, the kernel's own symbols;
-2. for any other, the live modules;
-3. BPF programs;
-4. the init functions of modules that ftrace remembers, though their memory was freed
-   (``freed_functions.py``).
+1. the kernel's own symbols, for an address in the kernel's image;
+2. the modules, for any other address;
+3. the BPF programs;
+4. the freed functions of modules, which ftrace remembers (``freed_functions.py``).
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
     from .files import Lists, Region
 
 _STATIC_DATA: Final = b"bdr"
-"""Letters of static data; a kernel that lists its data has symbols with some of them."""
+"""Letters of static data; a kernel that lists its data has symbols with such letters."""
 
 
 def kernel_listing(letter: U8, landmarks: dict[str, int]) -> Lists:
-    """Return ``functions`` if the kernel lists its functions only, else ``all``.
+    """Return ``functions`` if the kernel lists only its functions, else ``all``.
 
-    Without CONFIG_KALLSYMS_ALL a kernel lists the symbols of its text (scripts/kallsyms.c,
-    symbol_valid) and some that the linker defines, but neither ``_end`` nor static data.
+    A kernel without CONFIG_KALLSYMS_ALL lists the symbols of its text (scripts/kallsyms.c,
+    symbol_valid) and some symbols of the linker script, but neither ``_end`` nor static data.
 
     Args:
         letter: the letters of the kernel's own symbols (uint8).
@@ -47,9 +46,13 @@ def kernel_listing(letter: U8, landmarks: dict[str, int]) -> Lists:
 def named_ranges(listed: Lists, landmarks: dict[str, int]) -> list[Range]:
     """Return the ranges of addresses that the kernel names by its own symbols.
 
-    They are those of include/linux/kallsyms.h, is_ksym_addr and is_kernel_inittext, and of
-    include/asm-generic/sections.h, __is_kernel and __is_kernel_text. All addresses are returned
-    if the symbols that bound the ranges are missing.
+    They are those of is_ksym_addr and is_kernel_inittext in include/linux/kallsyms.h, and of
+    __is_kernel and __is_kernel_text in include/asm-generic/sections.h. If the symbols at their
+    ends are missing, the result is one range of all addresses.
+
+    Args:
+        listed: the result of :func:`kernel_listing`.
+        landmarks: addresses of the kernel's own symbols by name.
     """
     bounds = (("_stext", "_end"), ("__init_begin", "__init_end"))
     if listed == "functions":
@@ -69,11 +72,17 @@ def kernel_roles(
     known: tuple[Region, ...],
     landmarks: dict[str, int],
 ) -> U8:
-    """Return the roles of the kernel's own symbols (uint8, one a symbol).
+    """Return the roles of the kernel's own symbols (uint8, one for each symbol).
 
-    A symbol with the letter ``A`` outside of every known region is absolute. Before Linux 6.15,
-    per-CPU symbols of x86-64 are offsets from 0 and not addresses; in a System.map their
-    letters are those of data.
+    A symbol with the letter ``A`` is absolute if it is outside of all known regions. Before
+    Linux 6.15 the per-CPU symbols of x86-64 are absolute too: they are offsets from 0, which
+    have letters of data in a System.map.
+
+    Args:
+        symbols: the kernel's own symbols.
+        listed: the result of :func:`kernel_listing`.
+        known: the known regions.
+        landmarks: addresses of the kernel's own symbols by name.
     """
     address = symbols.address
     absolute = (symbols.letter | np.uint8(0x20)) == ord("a")
@@ -102,24 +111,24 @@ def module_roles(
     sections: tuple[tuple[int, str], ...],
     image: Range,
 ) -> U8:
-    """Return the roles of a module's symbols (uint8, one a symbol).
+    """Return the roles of a module's symbols (uint8, one for each symbol).
 
-    kallsyms lists a module's whole symbol table while the module is being loaded, and that of a
-    livepatch always (kernel/module/kallsyms.c, add_kallsyms). The letters are those of
-    elf_type() there:
+    While a module is being loaded, kallsyms lists its whole symbol table; for a livepatch it
+    always does (kernel/module/kallsyms.c, add_kallsyms). The letters are those of elf_type() in
+    that file:
 
-    - ``a``: files' names and per-CPU variables, whose values are not addresses
+    - ``a``: names of files and per-CPU variables, whose values are not addresses
     - ``u``: undefined symbols, at the kernel's addresses
     - ``?``, ``n``: symbols of sections that are not loaded into memory
-    - ``w``, ``v``: weak symbols, also undefined ones, which are at the kernel's addresses or 0
+    - ``w``, ``v``: weak symbols; undefined ones are at the kernel's addresses, or at 0
 
     Args:
         symbols: the module's symbols.
         module: its line of /proc/modules, if there is one.
         sections: the start and the name of each section in sysfs, sorted.
-        image: the range of the kernel's own symbols.
+        image: the range of the kernel's own addresses, [_stext, _end).
     """
-    letter = symbols.letter | np.uint8(0x20)  # "?" stays: 0x3f has the bit
+    letter = symbols.letter | np.uint8(0x20)  # in lower case; "?" (0x3f) has this bit already
     absolute = letter == ord("a")
     undefined = (letter == ord("u")) | (letter == ord("?")) | (letter == ord("n"))
 
@@ -130,6 +139,7 @@ def module_roles(
         )
         undefined |= weak & (inside | (symbols.address == 0))
 
+    # A livepatch (TAINT_LIVEPATCH) still lists the init functions that were freed.
     if module is not None and "K" in module.taint:
         undefined |= ~absolute & in_freed_init(symbols.address, sections, module)
 

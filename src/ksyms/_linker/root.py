@@ -1,4 +1,4 @@
-"""The root from which a kernel's files are read: ``/``, a saved copy, or an archive."""
+"""The root, from which all files of a kernel are read: ``/``, a saved copy, or an archive."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 _KALLSYMS: Final = "proc/kallsyms"
 SMALL: Final = 8 << 20
-"""The most bytes of a file of a root; /proc/modules and /proc/iomem have a tenth of it."""
+"""The most bytes of most files; /proc/modules and /proc/iomem have a tenth of that."""
 LARGE: Final = 64 << 20
-"""The most bytes of a System.map and of BTF; the kernel's own have a tenth of it."""
+"""The most bytes of a System.map and of BTF; those of a kernel have a tenth of that."""
 
 
 class Root:
     """The files of a kernel, and the reasons why some could not be read.
 
-    ``absent`` has the reason, in words, by the name of each file that was asked for and could
-    not be read. A saved copy is not trusted: no symbolic link leads out of it
+    ``absent`` has, by name, the reason for each file that could not be read, in words. A saved
+    copy is not trusted: symbolic links that lead out of it are not followed
     (:mod:`~.._beneath`), and only regular files are opened.
 
     Args:
         path: a directory, or a tar archive with one ``proc/kallsyms`` somewhere in it.
-        kallsyms: the path of a kallsyms text alone; then there is no root, and all other files
-            are absent.
+        kallsyms: the path of a kallsyms text alone; then ``path`` is not read, and all other
+            files are absent.
         data: the contents of the text or the archive, if they have been read already. An
             archive that comes through a pipe is read here, once.
-        files: the files that a kernel's image at ``path`` stands for, by their names
+        files: the files that were made from a kernel image at ``path``, by name
             (:mod:`~.._images`).
 
     Raises:
@@ -66,21 +66,23 @@ class Root:
         self._archive: Archive | None = None
         self._kept: dict[str, bytes | None] = {}
         self.live = kallsyms is None and os.path.realpath(path) == "/"
-        """True if this is the running kernel."""
+        """True if the root is that of the running kernel."""
         self.prints = self.live or (self.alone and is_running(self.kallsyms))
-        """True if the running kernel prints the text."""
+        """True if the running kernel prints the text, also if only the text was given."""
         self.saved: int | None = None
-        """The time when ``ksyms collect`` saved the files, in seconds since 1970, if known."""
+        """The time at which ``ksyms collect`` ran, in seconds since 1970, if known."""
         self.linked = files is not None
-        """True if the addresses are those that the kernel was linked for."""
+        """True if the addresses are link addresses, as in a kernel image."""
         self._text: bytes | None = None
-        """The contents of a text that cannot be read again."""
+        """The contents of the text, if they have been read already."""
+
         if files is not None:
             self._archive = _image(files)
             return
         self._text = data
         if self.alone or os.path.isdir(path):
             return
+
         if data is None and os.path.exists(path) and is_stream(path):
             try:
                 data = read_stream(path)
@@ -114,9 +116,9 @@ class Root:
             raise unreadable_text(self.kallsyms, error) from None
 
     def keep(self, names: Iterable[str]) -> None:
-        """Read the files ``names``, and keep the contents of each for the next :meth:`read`.
+        """Read the files ``names`` ahead, each for the next call of :meth:`read`.
 
-        Only for files that do not change, when there is time to read them ahead.
+        This is for files that do not change.
         """
         self._kept.clear()
         self._kept.update((name, self.read(name)) for name in names)
@@ -145,17 +147,17 @@ class Root:
         return data
 
     def _why(self, name: str) -> str:
-        """Return why ``name`` is not among the files that were read once."""
+        """Return the reason why the archive, or the image, does not have the file ``name``."""
         if not self.linked:
             return "it is not in the archive"
         return NO_MODULES if name == "proc/modules" else "it is not in the image"
 
     def open(self, name: str) -> int:
-        """Open the file ``name`` of a directory for reading; return its descriptor.
+        """Open the file ``name`` for reading; return its descriptor.
 
         Raises:
-            OSError: there is no such file, or it cannot be opened.
-            ValueError: it is not a regular file of a saved copy.
+            OSError: there is no such file, it cannot be opened, or the root is no directory.
+            ValueError: in a saved copy, it is not a regular file.
         """
         if self._archive is not None or self.alone:
             raise os_error(errno.ENOENT)
@@ -169,7 +171,7 @@ class Root:
         return None if data is None else data.decode("utf-8", "replace").strip()
 
     def fact(self, name: str) -> str | None:
-        """Return the text of an optional file, whose absence is not recorded in ``absent``."""
+        """Return the contents of an optional file as text; do not record it in ``absent``."""
         known = name in self.absent
         text = self.text(name)
         if not known:
@@ -194,9 +196,10 @@ class Root:
             return []
 
     def inode(self, name: str) -> int | None:
-        """Return the inode number of ``name``; in sysfs each new instance of it has another.
+        """Return the inode number of ``name``.
 
-        None if it does not exist, or if this is a saved copy, which does not change.
+        In sysfs a module that is loaded again has another one. None if there is no such file,
+        or if the root is not that of the running kernel, since then nothing changes.
         """
         if not self.live:
             return None
@@ -210,18 +213,21 @@ class Root:
         self.absent[name] = reason(error)
 
     def name_of(self, name: str) -> str:
-        """Return the path of ``name``, which errors show too."""
+        """Return the path of the file ``name``, as it is shown in errors too."""
         return os.path.join(self.path, name)
 
 
 def unreadable_text(path: str, error: OSError | ValueError) -> SourceError:
-    """Return the error for a text of symbols that cannot be read."""
+    """Return the error for a kallsyms text that cannot be read."""
     remedy = "Mount /proc, or name a saved copy with --root or --kallsyms."
     return unreadable(path, error, remedy)
 
 
 def _read_all(fd: int, most: int) -> bytes:
-    """Read at most ``most`` + 1 bytes of an open file, and close it."""
+    """Return at most ``most`` + 1 bytes of an open file, and close it.
+
+    The one byte more shows the caller that the file is too large.
+    """
     with open(fd, "rb", buffering=0) as file:
         parts, left = list[bytes](), most + 1
         while left > 0 and (part := file.read(min(left, 1 << 16))):
@@ -231,6 +237,7 @@ def _read_all(fd: int, most: int) -> bytes:
 
 
 def _image(files: dict[str, bytes]) -> Archive:
+    """Return an archive of the files of a kernel image."""
     from .archive import Archive
 
     return Archive.of(files)

@@ -1,4 +1,4 @@
-"""System calls that the C library has no function for, called by their numbers."""
+"""System calls for which the C library has no function, called by their numbers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .._errors import os_error
 
 
 def system_call(numbers: dict[str, int]) -> Callable[..., int]:
-    """Return a system call as a function that returns its result, or raises an OSError.
+    """Return a system call as a function, which returns its result or raises an OSError.
 
     Args:
-        numbers: the number of the call by ``uname -m`` (asm/unistd.h of each machine).
+        numbers: the call's number on each machine, by ``uname -m`` (asm/unistd.h).
 
     Raises:
-        OSError: its number on this machine is not known (ENOSYS).
+        OSError: the number on this machine is not known (ENOSYS).
     """
     number = numbers.get(os.uname().machine)
     if number is None:

@@ -1,15 +1,15 @@
 """The kernel's events of modules that are loaded and unloaded, from a netlink socket.
 
 The kernel sends ``add@/module/NAME`` once a module is Live (kernel/module/main.c,
-do_init_module; before Linux 5.11 in sysfs.c, mod_sysfs_setup), and ``remove@/module/NAME``
+do_init_module; before Linux 5.11 in sysfs.c, mod_sysfs_setup). It sends ``remove@/module/NAME``
 before a module's symbols are removed from kallsyms (free_module). Since 5.11 it sends neither
-for a module whose init fails; the text itself is the evidence then
+for a module whose init fails; then the text of kallsyms has the only evidence
 (:func:`~.reading.find_newcomers`).
 """
 
 from __future__ import annotations
 
-import _socket  # to import socket takes longer than all the kernel's work for these events
+import _socket  # the module socket takes longer to import than the kernel to send the events
 import ctypes
 import errno
 import fcntl
@@ -20,15 +20,16 @@ from .._typing import Final
 from .host import INITIAL_USER_NS
 
 _KOBJECT_UEVENT: Final = 15  # NETLINK_KOBJECT_UEVENT, include/uapi/linux/netlink.h
-_FROM_KERNEL: Final = 1  # the group that the kernel sends to
+_FROM_KERNEL: Final = 1  # the multicast group to which the kernel sends
 _ATTACH_FILTER: Final = 26  # SO_ATTACH_FILTER, include/uapi/asm-generic/socket.h
 _GET_USERNS: Final = 0xB701  # NS_GET_USERNS, include/uapi/linux/nsfs.h
 _BEGINS: Final = (b"add@/module/", b"remove@/module/")
 _ENOUGH: Final = 512
-"""Bytes of a message that are read: a module's name has at most 56."""
+"""The number of bytes of a message that are read; a module's name has at most 56."""
 _MOST: Final = 4096
-"""The most messages that are read by one call, more than the socket's buffer holds."""
+"""The most messages that one call reads, which is more than the socket's buffer holds."""
 _UNTOLD: Final = "a module"
+"""The words for events that the kernel had to drop."""
 
 # include/uapi/linux/bpf_common.h: BPF_LD | BPF_B | BPF_ABS, BPF_JMP | BPF_JEQ, BPF_RET.
 _INSTRUCTION: Final = struct.Struct("=HBBI")
@@ -40,7 +41,7 @@ _RETURN: Final = 0x06
 class ModuleEvents:
     """The events of modules, from construction until :meth:`close`.
 
-    ``seen`` has the number of events by what came or went, in words, such as
+    ``seen`` has the number of events so far by what came or went, in words, such as
     ``{"module dummy": 1}``. Events that the kernel had to drop count as one of "a module".
 
     Raises:
@@ -57,7 +58,7 @@ class ModuleEvents:
         )
         try:
             _attach(self._socket, starting(*_BEGINS))
-            self._socket.bind((0, _FROM_KERNEL))  # after the filter: no event passes it by
+            self._socket.bind((0, _FROM_KERNEL))  # after the filter, so that all are filtered
         except BaseException:
             self._socket.close()
             raise
@@ -67,7 +68,7 @@ class ModuleEvents:
         self._socket.close()
 
     def drain(self) -> dict[str, int]:
-        """Read the events that have come since the last call; return :attr:`seen`."""
+        """Read the new events; return the numbers of events so far, as in ``seen``."""
         for _ in range(_MOST):
             try:
                 message, (port, _group) = self._socket.recvfrom(_ENOUGH)
@@ -78,15 +79,16 @@ class ModuleEvents:
                     raise
                 self._count(_UNTOLD)
                 continue
-            # A process with CAP_NET_ADMIN may send to the group too, but has a port other than
-            # 0 (netlink_sendmsg).
+            # The kernel's port is 0. A process with CAP_NET_ADMIN can send to the group
+            # too, but from another port (netlink_sendmsg).
             if port == 0:
                 name = message.partition(b"\0")[0].rpartition(b"/")[2]
                 self._count(f"module {name.decode('utf-8', 'surrogateescape')}")
-        self._count(_UNTOLD)  # a sender floods the socket: stop, and count as if some were lost
+        self._count(_UNTOLD)  # somebody floods the socket: stop, as if events were lost
         return self.seen
 
     def _count(self, what: str) -> None:
+        """Count one event of ``what``."""
         # A new dict, since generations keep the old one.
         self.seen = {**self.seen, what: self.seen.get(what, 0) + 1}
 
@@ -95,7 +97,7 @@ def _is_told() -> bool:
     """Return True if the kernel sends events of modules to this thread's network namespace.
 
     Since Linux kernel commit a3498436b3a0 ("netns: restrict uevents") (in v4.18) it sends them
-    to the namespaces that the initial user namespace owns (lib/kobject_uevent.c,
+    only to network namespaces that the initial user namespace owns (lib/kobject_uevent.c,
     uevent_net_init). A kernel without user or network namespaces has only the initial ones.
     """
     user, net = "/proc/thread-self/ns/user", "/proc/thread-self/ns/net"
@@ -113,11 +115,11 @@ def _is_told() -> bool:
 
 
 def starting(*beginnings: bytes) -> bytes:
-    """Return a classic BPF program that accepts messages which start with given bytes.
+    """Return a classic BPF program that accepts messages with one of the ``beginnings``.
 
-    Without a filter, other events fill the socket: each new network namespace makes some, for
-    example. A load after the end of a message ends the program, and the message is dropped. For
-    the ``beginnings`` ``add`` and ``rem``::
+    Without a filter, other events fill the socket: for example, each new network namespace
+    causes some. If a message is too short, a load past its end ends the program, and the
+    message is dropped. For the beginnings ``add`` and ``rem`` the program is::
 
         load byte 0; if it is not "a" go to rem
         load byte 1; if it is not "d" go to rem
@@ -129,11 +131,12 @@ def starting(*beginnings: bytes) -> bytes:
     """
     program = b""
     for beginning in beginnings:
+        # The number of instructions from here to the next beginning.
         left = 2 * len(beginning) + 1
         for at, byte in enumerate(beginning):
             left -= 2
             program += _INSTRUCTION.pack(_LOAD, 0, 0, at)
-            program += _INSTRUCTION.pack(_EQUAL, 0, left, byte)  # else to the next beginning
+            program += _INSTRUCTION.pack(_EQUAL, 0, left, byte)  # if not, jump over them
         program += _INSTRUCTION.pack(_RETURN, 0, 0, 0xFFFFFFFF)
     return program + _INSTRUCTION.pack(_RETURN, 0, 0, 0)
 
