@@ -1,7 +1,7 @@
 """The image under construction: the copy pass writes it from start to end.
 
-The residue is the number of bytes of the image that are not written yet: of those that the size
-pass counted (freebsd-ksyms.c, KSYMS_EMIT and ``to_resid``).
+The residue is the number of bytes that the size pass counted and the copy pass has not written
+yet (freebsd-ksyms.c, KSYMS_EMIT and ``to_resid``).
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def symbol_sizes(
     size[sizeless] = 0
     role = columns.role[rows]
     if not all_name(role):
-        # The kernel names no address by such a symbol. One byte at most keeps tools from naming
-        # the bytes after it by it.
+        # The kernel names no address by such a symbol. With one byte at most, no tool names the
+        # addresses after it by it.
         silent = role == Role.SILENT
         size[silent] = np.minimum(size[silent], 1)
 

@@ -169,7 +169,7 @@ class SymbolFile:
         return name
 
     def _section_bytes(self, number: int | None) -> memoryview:
-        """Return the bytes of the section with the index ``number``; none for None."""
+        """Return the bytes of the section with the index ``number``; b"" for None."""
         if number is None:
             return memoryview(b"")
         return self.image.contents(self.image.sections[number])
