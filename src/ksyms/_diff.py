@@ -385,8 +385,8 @@ def _match_agreeing(
 ) -> list[Match]:
     """Match the symbols that agree in ``evidence``; remove them from ``old`` and ``new``.
 
-    ``when`` gets the numbers of symbols on both sides that have the same traits. If it returns
-    True, these are matched in the order of their addresses.
+    ``when`` gets two counts: of the old and of the new symbols that have the same traits. If it
+    returns True, these are matched in the order of their addresses.
     """
     found: tuple[dict[Hashable, list[int]], ...] = defaultdict(list), defaultdict(list)
     for traits, indices in zip((old, new), found):

@@ -74,8 +74,8 @@ def one_slip(one: bytes, other: bytes) -> bool:
     """Return True if two names differ by one typo at most.
 
     A typo is one character more, less or changed, or two neighbours swapped. Names shorter than
-    :data:`_SHORT` are never taken for typos. For example, these have three characters in common
-    at the start and three at the end, and two are swapped between::
+    :data:`_SHORT` are never taken for typos. For example, these two have three characters in
+    common at the start and three at the end, and the two between are swapped::
 
         sch ed ule
         sch de ule
