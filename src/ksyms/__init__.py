@@ -7,14 +7,15 @@
     snapshot = ksyms.snapshot()          # of this kernel, now
     snapshot.write("kernel.elf")
 
-    table = ksyms.load("kernel.elf")     # anywhere, any time later
+    table = ksyms.load("kernel.elf")     # on any machine, at any later time
     table.lookup(0xFFFFFFFF81000000)
     table.find("schedule")
 
     with ksyms.open("/dev/ksyms") as handle:   # served by ksyms serve
         handle.table.find("schedule")
 
-Importing ksyms imports nothing heavy: a name's module is imported when it is first used.
+Importing ksyms imports nothing heavy: the module of a name is imported when the name is first
+used.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ _ROOMS: Final = {
     "load": ("_symbols", "load"),
     "open": ("_handle", "open_handle"),
 }
-"""The module of each name, and the name's own name there."""
+"""The module that has each name of the package, and what it is called there."""
 
 
 def snapshot(
@@ -99,17 +100,17 @@ def snapshot(
         ksyms.snapshot(kernel="vmlinux", modules=[("dummy.ko", 0xFFFFFFFFC0100000)])
 
     Args:
-        root: the directory that holds the kernel's ``proc`` and ``sys``: ``/`` for the
-            running kernel, or the saved files of another machine; or an archive of them.
+        root: the directory that has the kernel's ``proc`` and ``sys``: ``/`` for the running
+            kernel, or the saved files of another machine; or an archive of them.
         layout: ``linux``, the layout that the tools of Linux open (docs/format.md), or
-            ``freebsd``, the one of FreeBSD's driver (docs/driver.md).
-        kallsyms: a saved kallsyms text by itself; ``root`` is then not read.
-        debug_dirs: directories that are searched for a vmlinux and modules' files with exact
+            ``freebsd``, the layout of FreeBSD's driver (docs/driver.md).
+        kallsyms: a saved kallsyms text by itself; ``root`` is not read then.
+        debug_dirs: directories in which to look for a vmlinux and modules' files with exact
             sizes, before the usual ones below ``root``.
-        kernel: the kernel's own file, ELF or an image such as a vmlinuz; ``root`` is then
-            not read.
-        modules: with ``kernel``: each module's ELF file, and the address it was loaded to, or a
-            mapping of an object file's section names to their addresses.
+        kernel: the kernel's own file, an ELF file or an image such as a vmlinuz; ``root`` is
+            not read then.
+        modules: with ``kernel``, the ELF file of each module, and the address to which it was
+            loaded, or a mapping of an object file's section names to their addresses.
         btf: put the kernel's and the modules' types (BTF) into the image too, if the kernel
             shows them; only in the ``linux`` layout, and not with ``kernel``.
 
@@ -123,8 +124,8 @@ def snapshot(
         KallsymsError: the text is no kallsyms, or was cut short.
         MovedError: the symbols moved during each of three tries.
         LayoutError: the symbols are more than the layout can express.
-        ValueError: there is no such layout, or ``modules`` without ``kernel``, or ``btf`` with
-            ``kernel`` or another layout.
+        ValueError: there is no such layout; or ``modules`` are given without ``kernel``, or
+            ``btf`` with ``kernel`` or with another layout.
     """
     import os
 
@@ -152,7 +153,7 @@ def snapshot(
 
 
 def _module_file(path: str, loaded_to: int | Mapping[str, int]) -> ModuleFile:
-    """Return a module's file with its address, or with its sections' addresses."""
+    """Return a module's file with its address, or with the addresses of its sections."""
     from ._linker.elf_table import ModuleFile
 
     if isinstance(loaded_to, int):
@@ -161,7 +162,7 @@ def _module_file(path: str, loaded_to: int | Mapping[str, int]) -> ModuleFile:
 
 
 def _resolve(name: str) -> object:
-    """Import the module that has ``name``, and keep its value under that name here.
+    """Return the value of ``name``: import its module, and keep the value in this one.
 
     Raises:
         AttributeError: the package has no such name.

@@ -1,4 +1,4 @@
-"""The types of this package's arrays."""
+"""The types of the package's numpy arrays."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ I8 = npt.NDArray[np.int8]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 Index = npt.NDArray[np.intp]
-"""Numbers of rows."""
+"""Indices of rows."""
 Mask = npt.NDArray[np.bool_]

@@ -1,8 +1,8 @@
-"""Files below a directory that another user filled, whose links cannot lead out of it.
+"""Files below a directory whose contents another user made; no link leads out of it.
 
 Paths are resolved as if the directory were ``/`` (chroot(2)): an absolute link starts there,
 and ``..`` ends there. openat2(2) does so since Linux 5.6. If the kernel lacks it, or a filter
-of system calls refuses it, each name is opened by itself.
+of system calls refuses it, the names of a path are opened one by one.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ def open_regular(root: str, path: str) -> int:
     """Open the regular file ``path`` below the directory ``root`` for reading.
 
     Raises:
-        OSError: there is none, or it cannot be opened; ELOOP for links without an end.
-        ValueError: it is a FIFO, a device or the like. It is not opened, since an open can wait
-            for ever, or have an effect on a device. Or there is a NUL in its name.
+        OSError: there is no such file, or it cannot be opened; ELOOP for links without an end.
+        ValueError: it is not a regular file, or there is a NUL in its name.
     """
+    # Check the type before it is opened: to open a FIFO can wait for ever, and to open a device
+    # can have effects.
     top = _open_top(root)
     try:
         fd = _open(top, path, os.O_PATH)
@@ -47,7 +48,7 @@ def open_regular(root: str, path: str) -> int:
     finally:
         os.close(top)
     try:
-        refuse_irregular(os.fstat(fd).st_mode)  # it can have been replaced in between
+        refuse_irregular(os.fstat(fd).st_mode)  # another file can have the name by now
     except ValueError:
         os.close(fd)
         raise
@@ -58,7 +59,7 @@ def names_in(root: str, path: str) -> list[str]:
     """Return the names in the directory ``path`` below ``root``.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the directory cannot be read.
         ValueError: there is a NUL in its name.
     """
     top = _open_top(root)
@@ -73,10 +74,10 @@ def names_in(root: str, path: str) -> list[str]:
 
 
 def refuse_irregular(mode: int) -> None:
-    """Refuse any file but a regular one, by its ``st_mode``.
+    """Check that a file is a regular one, by its ``st_mode``.
 
     Raises:
-        ValueError: it is another; the message names its type.
+        ValueError: it is not; the message names its type.
     """
     if not stat.S_ISREG(mode):
         kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "a device")
@@ -88,6 +89,7 @@ def _open_top(root: str) -> int:
 
 
 def _open(top: int, path: str, flags: int) -> int:
+    """Open ``path`` below the directory that ``top`` is open on; return a descriptor."""
     if "\0" in path:
         raise ValueError("embedded null byte")  # the message of os.open()
     if _has_openat2():
@@ -96,7 +98,7 @@ def _open(top: int, path: str, flags: int) -> int:
 
 
 class _How(ctypes.Structure):
-    """struct open_how, include/uapi/linux/openat2.h."""
+    """The struct open_how (include/uapi/linux/openat2.h)."""
 
     _fields_ = (
         ("flags", ctypes.c_uint64),
@@ -107,7 +109,7 @@ class _How(ctypes.Structure):
 
 @cache
 def _has_openat2() -> bool:
-    """Return True if the kernel has the call and no filter refuses it (seccomp, with EPERM)."""
+    """Return True if the kernel has openat2(2) and no filter refuses it (seccomp, EPERM)."""
     if os.uname().machine == "alpha":
         return False
     try:
@@ -140,13 +142,16 @@ def _openat2(top: int, path: str, flags: int) -> int:
 
 
 def walk(top: int, path: str, flags: int) -> int:
-    """Open ``path`` below the directory that ``top`` is open on, one name after the other.
+    """Open ``path`` below the directory that ``top`` is open on, name by name.
+
+    Returns:
+        A descriptor.
 
     Raises:
         OSError: it cannot be opened.
     """
     steps = Steps(path)
-    places = [os.dup(top)]  # the directories on the way, to which .. returns
+    places = [os.dup(top)]  # the directories from ``top`` to the current one, for ..
     try:
         while steps:
             step = steps.pop()
@@ -165,14 +170,14 @@ def walk(top: int, path: str, flags: int) -> int:
                 if stat.S_ISLNK(mode):
                     target = os.readlink("", dir_fd=fd)
                     steps.follow(target)
-                    while target.startswith("/") and len(places) > 1:  # it starts at the top
+                    while target.startswith("/") and len(places) > 1:  # back to ``top``
                         os.close(places.pop())
                     continue
             finally:
                 os.close(fd)
             if steps:
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            flags |= os.O_NOFOLLOW | os.O_CLOEXEC  # it can be a link by now
+            flags |= os.O_NOFOLLOW | os.O_CLOEXEC  # a link can have the name by now
             return os.open(step, flags, dir_fd=places[-1])
         return os.open(".", flags | os.O_CLOEXEC, dir_fd=places[-1])
     finally:

@@ -1,8 +1,9 @@
 """Many strings of a text copied or compared at once, in windows of 48 bytes.
 
-numpy takes as long to move eight bytes at an odd address as to move sixty-four. So each string
-is copied in one window, whatever its length, and the few longer ones in several. With windows
-of 8 bytes, ``ab`` and ``wxyz`` are copied next to each other like this::
+numpy takes as long to copy eight bytes at an odd address as to copy sixty-four. So a string of
+up to 48 bytes is copied with a whole window, whatever its length, and a longer one with
+several. For example, with windows of 8 bytes, ``ab`` and ``wxyz`` are copied next to each other
+like this::
 
     text:    a b NUL . . . . . .     w x y z NUL . . .
     first:   [a b NUL . . . . .]                             window of the first string
@@ -24,22 +25,25 @@ from ._typing import Final
 Windows = npt.NDArray[np.void]
 
 WINDOW: Final = 48
-"""Bytes of a window: 99 of 100 names have fewer."""
+"""The bytes of a window: 99 of 100 names have fewer."""
 _MASKS: Final = np.tri(WINDOW + 1, WINDOW, -1, np.uint8).view("<u8") * np.uint64(0xFF)
-"""``_MASKS[n]`` keeps the first n bytes of a window, as six words: with n = 3
+"""``_MASKS[n]`` keeps the first n bytes of a window, as six words: for n = 3 it is
 ``0x0000000000ffffff 0 0 0 0 0``."""
 
 
 def windows_of(text: U8) -> Windows:
-    """Return the window that starts at each byte of ``text``, but for the last 47 bytes."""
+    """Return the window that starts at each byte of ``text``, except at the last 47 bytes."""
     return np.ndarray((len(text) - WINDOW + 1,), f"V{WINDOW}", text, strides=(1,))
 
 
 def joined(text: Windows, starts: Index, length: Index) -> U8:
-    """Return the ``length`` bytes at each of ``starts``, one string behind the other."""
+    """Return the ``length`` bytes at each of ``starts``, one string after the other."""
+    # ``windows`` is the number of windows of each string. ``within`` has for each window its
+    # offset in its string.
     windows = -(-length // WINDOW)
     first = np.cumsum(windows) - windows
     within = (np.arange(int(windows.sum())) - first.repeat(windows)) * WINDOW
+    # Copy the windows in order, each over the surplus of the one before.
     begins = np.cumsum(length) - length
     out = np.empty(int(length.sum()) + WINDOW, np.uint8)
     windows_of(out)[begins.repeat(windows) + within] = text[starts.repeat(windows) + within]
@@ -67,10 +71,10 @@ def _equal_windows(one: Windows, other: Windows, length: Index) -> Mask:
 def gather_strings(
     text: Windows, starts: Index, length: Index, out: Windows, offsets: Index
 ) -> None:
-    """Copy the ``length`` bytes at each of ``starts`` to its offset in ``out``.
+    """Copy the ``length`` bytes at each of ``starts`` to the offset of its row in ``out``.
 
-    The offsets ascend, without gaps. Each row overwrites the surplus bytes of the window of the
-    row before, since numpy assigns in the order of the indices.
+    The offsets ascend, without gaps between the strings. Each row overwrites the surplus bytes
+    of the window of the row before, since numpy assigns in the order of the indices.
     """
     out[offsets] = text[starts]
     for rows, offset in _later_windows(length):

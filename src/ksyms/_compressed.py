@@ -1,4 +1,4 @@
-"""Files that may be compressed: most machines' modules, and files that people send."""
+"""Files that may be compressed, such as modules, and snapshots that people send."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
 COMPRESSED: Final = (".xz", ".zst", ".gz")
 """The suffixes of compressed files, for searches of directories."""
 LARGEST: Final = 1 << 30
-"""Limit of the bytes that are read of a stream, and of :func:`most_of`."""
+"""Limit on the bytes that are read from a stream, and on the result of :func:`most_of`."""
 _SMALL: Final = 64 << 20
 _TIMES: Final = 16
-"""Largest ratio of a file's unpacked size to its packed one: kernels have 3 to 8."""
+"""Largest ratio of a file's unpacked size to its packed size: kernels have 3 to 8."""
 _FRAMES: Final = 4096
-"""Largest number of consecutive frames that hold nothing."""
+"""Limit on the number of frames, if all of them are empty."""
 _FRAME: Final = 16
-"""Bytes that a frame must hold on average, beyond :data:`_FRAMES` frames without any."""
-_DICTIONARY: Final = 160 << 20  # bytes for xz, of whose levels the 9th takes 65 MiB
+"""The average number of bytes of a frame with which a file can have any number of frames."""
+_DICTIONARY: Final = 160 << 20  # bytes of memory for xz: its level 9 needs 65 MiB
 _PIECE: Final = 1 << 20
 _PATIENCE: Final = 5  # seconds to wait for a FIFO's first byte
-_HEAD: Final = 6  # bytes by which the compression is known
-_PACKED: Final = 1 << 11  # bytes unpacked at once: zstd may make 32,768 times as much of them
+_HEAD: Final = 6  # bytes from which the compression is recognised
+_PACKED: Final = 1 << 11  # bytes unpacked at once: zstd can make 32,768 times as many of them
 
 
 class FollowedError(ValueError):
-    """The file has a whole frame, and behind it what is none, such as a device tree."""
+    """A whole frame is followed by bytes that are no frame, such as a device tree."""
 
 
 def contents(path: str, copy: bool = False) -> bytes | mmap.mmap:
-    """Return the file's bytes, unpacked; a plain file is mapped, or copied for ``copy``.
+    """Return the bytes of a file, unpacked; a plain file is mapped, or copied with ``copy``.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no regular file, is damaged, is larger unpacked than :func:`most_of`
-        its size, or was truncated while it was copied.
+        OSError: the file cannot be read.
+        ValueError: it is no regular file, or is damaged, or its unpacked size is above
+            :func:`most_of` its size, or it was truncated while it was copied.
     """
     # Without O_NONBLOCK, open() of a FIFO waits for a writer.
     return contents_of(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), copy)
@@ -89,7 +89,7 @@ def contents_of(fd: int, copy: bool = False) -> bytes | mmap.mmap:
 def most_of(size: int) -> int:
     """Return the largest unpacked size of a compressed file of ``size`` bytes.
 
-    A few bytes can claim to stand for terabytes.
+    Without a limit, a few packed bytes could fill the memory.
     """
     return min(LARGEST, _SMALL + _TIMES * size)
 
@@ -98,9 +98,9 @@ def pieces_of(file: BinaryIO) -> Iterator[bytes]:
     """Yield the bytes of an open file, unpacked, in pieces.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or larger than :data:`LARGEST`, or unpacked larger than four
-            times :func:`most_of` its size.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged, or larger than :data:`LARGEST`, or its unpacked size is
+            above four times :func:`most_of` its size.
     """
     packed = compression(file.read(_HEAD))
     size = file.seek(0, os.SEEK_END)
@@ -111,10 +111,12 @@ def pieces_of(file: BinaryIO) -> Iterator[bytes]:
 
 
 def is_packed(path: str) -> bool:
-    """Return True if ``path`` is a compressed regular file; a pipe could not be read again.
+    """Return True if ``path`` is a compressed regular file.
+
+    A pipe is not examined, since its first bytes could not be read again.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     if not os.path.isfile(path):
         return False
@@ -123,7 +125,7 @@ def is_packed(path: str) -> bool:
 
 
 def is_running(path: str) -> bool:
-    """Return True if ``path`` is the running kernel's own text, by any name."""
+    """Return True if ``path`` is the running kernel's /proc/kallsyms, by any name."""
     try:
         return os.path.samefile(path, "/proc/kallsyms")
     except (OSError, ValueError):
@@ -131,7 +133,7 @@ def is_running(path: str) -> bool:
 
 
 def is_stream(path: str) -> bool:
-    """Return True if the file's size does not give its length: a pipe, or a file of /proc.
+    """Return True if a file's size is not that of its contents: a pipe, or a file of /proc.
 
     Raises:
         OSError: there is no such file.
@@ -143,21 +145,21 @@ def is_stream(path: str) -> bool:
 
 
 def read_stream(path: str) -> bytes:
-    """Read a stream to its end: it can be read once only.
+    """Return the bytes of a stream, read to its end; it can be read once only.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: as :func:`open_stream`, or it is larger than :data:`LARGEST`.
+        ValueError: as :func:`open_stream`, or it has more bytes than :data:`LARGEST`.
     """
     with open(open_stream(path), "rb", buffering=0) as file:
         return _joined(limited(iter(lambda: file.read(_PIECE), b""), LARGEST, ""))
 
 
 def open_stream(path: str) -> int:
-    """Open a file that may be a stream.
+    """Open a file that may be a stream; return a descriptor.
 
-    A pipe without a name may take any time to deliver its first byte. A FIFO with a name in a
-    directory, which may have no writer at all, must do so within :data:`_PATIENCE`.
+    The first byte of a pipe without a name can take any time. A FIFO with a name in a directory
+    may have no writer at all, so its first byte must come within :data:`_PATIENCE` seconds.
 
     Raises:
         OSError: it cannot be opened.
@@ -177,7 +179,10 @@ def open_stream(path: str) -> int:
 
 
 def _begins(fd: int) -> bool:
-    """Return True if a FIFO delivers; a pipe without a name had a writer from the start."""
+    """Return True if a pipe's first byte comes in time.
+
+    A pipe without a name is not waited for: it has had a writer.
+    """
     if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
         return True
     ready = select.poll()
@@ -189,7 +194,7 @@ def unpacked(data: bytes) -> bytes:
     """Return ``data``, unpacked if it is compressed.
 
     Raises:
-        ValueError: it is damaged, or is larger unpacked than :func:`most_of` its size.
+        ValueError: it is damaged, or its unpacked size is above :func:`most_of` its size.
     """
     packed = compression(data[:_HEAD])
     if packed is None:
@@ -198,13 +203,13 @@ def unpacked(data: bytes) -> bytes:
 
 
 def compression(head: bytes) -> str | None:
-    """Return the compression of a file by its first six bytes or more, None for none."""
+    """Return the compression of a file by its first six bytes or more, None if it has none."""
     if head.startswith(b"\xfd7zXZ\0"):  # The .xz File Format, 2.1.1.1
         return "xz"
     if head.startswith(b"\x1f\x8b"):  # RFC 1952, 2.3.1
         return "gzip"
     if head.startswith(b"BZh") and head[4:6] in (b"1A", b"\x17r"):
-        return "bzip2"  # its compress.c: a digit, then the first of pi's or sqrt(pi)'s digits
+        return "bzip2"  # its compress.c: a digit, then the first digits of pi or of sqrt(pi)
     # RFC 8878, 3.1.1; a skippable frame, 3.1.2, may come before.
     if head.startswith(b"\x28\xb5\x2f\xfd") or head[1:4] == b"\x2a\x4d\x18":
         return "zstd"
@@ -212,7 +217,7 @@ def compression(head: bytes) -> str | None:
 
 
 def limited(pieces: Iterator[bytes], most: int, how: str = " unpacked") -> Iterator[bytes]:
-    """Yield ``pieces``, which may have ``most`` bytes in all.
+    """Yield ``pieces``, which may have at most ``most`` bytes in all.
 
     Raises:
         ValueError: they have more.
@@ -226,6 +231,7 @@ def limited(pieces: Iterator[bytes], most: int, how: str = " unpacked") -> Itera
 
 
 def _joined(pieces: Iterator[bytes]) -> bytes:
+    """Return all ``pieces``, one after the other."""
     found = io.BytesIO()  # getvalue() makes no copy, as b"".join() of a list would
     for piece in pieces:
         found.write(piece)
@@ -233,7 +239,7 @@ def _joined(pieces: Iterator[bytes]) -> bytes:
 
 
 def _unpacked(file: BinaryIO, packed: str) -> Iterator[bytes]:
-    """Yield the unpacked contents, by small reads: read() allocates its result first."""
+    """Yield the unpacked contents of an open file, which are read in small parts."""
     unpacker = Unpacker(packed)
     while piece := file.read(_PACKED):
         yield from unpacker.feed(piece)
@@ -251,13 +257,16 @@ class Unpacker:
         self._begin, self._wrong = _MAKERS[packed]()
         self._frame = self._begin()
         self._ended = False
-        self._room = _FRAME * _FRAMES  # a frame costs time even if it is empty
+        # Each frame costs _FRAME bytes of room, since even an empty one takes time. Its
+        # contents give room back.
+        self._room = _FRAME * _FRAMES
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the bytes that can be unpacked now that ``data`` has come.
+        """Yield the bytes that can be unpacked once ``data``, the next packed bytes, have come.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: they are damaged, or there are too many empty frames.
+            FollowedError: they come after a whole frame, and are no frame.
         """
         while data:
             follows = self._ended
@@ -269,7 +278,7 @@ class Unpacker:
                 self._room -= _FRAME
                 if self._room < 0:
                     raise ValueError(f"it has more than {_FRAMES} frames that hold nothing")
-            begins = True
+            begins = True  # until the frame has accepted a part of the data
             try:
                 for found in _pieces(self._frame, data):
                     begins = False
@@ -283,17 +292,20 @@ class Unpacker:
             data = self._frame.unused_data if self._ended else b""
 
     def end(self) -> None:
-        """Note that no more data comes.
+        """Check that the last frame is complete; the caller has no more data.
 
         Raises:
-            ValueError: a frame is not complete.
+            ValueError: it is not.
         """
         if not self._ended:
             raise ValueError("it ends before what is compressed in it does")
 
 
 def _pieces(frame: Any, data: bytes) -> Iterator[bytes]:
-    """Yield the frame's bytes; those of bzip2, where 45 bytes make 45 MB, in pieces."""
+    """Yield the bytes that ``frame`` unpacks from ``data``.
+
+    They come in pieces where they can be many: with bzip2, 45 bytes can make 45 MB.
+    """
     if not hasattr(frame, "needs_input"):  # zlib and zstandard have no such limit
         yield frame.decompress(data)
         return
@@ -303,14 +315,14 @@ def _pieces(frame: Any, data: bytes) -> Iterator[bytes]:
 
 
 def first_frame(data: bytes, packed: str) -> Iterator[bytes]:
-    """Unpack the frame that ``data`` begins with; what follows it is no matter.
+    """Yield the unpacked bytes of the frame at the start of ``data``.
 
     Args:
-        data: a frame, and anything.
-        packed: one of :data:`KINDS`; ``lzma`` is what LZMA_Alone writes.
+        data: a frame, and any bytes after it.
+        packed: the compression, one of :data:`KINDS`; ``lzma`` is the format LZMA_Alone.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the frame is damaged.
     """
     begin, wrong = _MAKERS[packed]()
     frame = begin()
@@ -352,9 +364,9 @@ def _lzma() -> _Maker:
 def _zstd() -> _Maker:
     import zstandard
 
-    # Make it once: with a large window that takes longer than to unpack a small frame.
+    # Make it once: with a large window, making it takes longer than unpacking a small frame.
     unpacker = zstandard.ZstdDecompressor()
-    # Not stream_reader, which accepts a truncated file as whole.
+    # stream_reader is not used: it accepts a truncated file as a whole one.
     return unpacker.decompressobj, zstandard.ZstdError
 
 
@@ -366,4 +378,4 @@ _MAKERS: Final = {
     "zstd": _zstd,
 }
 KINDS: Final = frozenset(_MAKERS)
-"""The names of what can be unpacked."""
+"""The names of the compressions that can be unpacked."""

@@ -1,7 +1,7 @@
 """The differences between two symbol tables, of two boots or of two builds.
 
-Two boots of one build do not differ: the symbols of a section move together, and that distance
-is subtracted first. docs/changed.md has the rules.
+Two boots of one build do not differ: all symbols of a section move by one distance, which is
+subtracted first. docs/changed.md has the rules.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from typing import Final, NamedTuple
 from ._symbols import Symbol, SymbolTable, is_mark, slide_between
 
 _PAGE: Final = 4096
-"""The unit in which a part of a module moves.
+"""The unit in bytes in which a part of a module moves.
 
 Since Linux kernel commit ac3b43283923 ("module: replace module_layout with module_memory") (in
 v6.4) each part of a module has pages of its own.
 """
 _LOOK: Final = 8
-"""Number of symbols examined on either side of one for a neighbour with another name."""
-# Compilers number static variables and copies of functions: foo.12, foo.isra.0, .LC7.
+"""The number of symbols on either side of one that are examined for a neighbour's name."""
+# The numbers that compilers add to static variables and copies of functions: foo.12,
+# foo.isra.0, .LC7.
 _NUMBER: Final = re.compile(r"(?<=\.LC)\d+$|(?<=.)\.\d+(?=\.|$)")
-# Sections of one name are numbered by address, so a boot can number them differently.
+# The number of a section among those of one name. It is given by address, and so can differ
+# between two boots.
 _SECOND: Final = re.compile(r"(?<=.)\.\d+$")
 
 _NAME, _ADDRESS, _SIZE, _BEFORE, _AFTER = range(5)
@@ -39,19 +41,22 @@ _EVIDENCE: Final = (
     (_SIZE, _BEFORE),
     (_SIZE, _AFTER),
 )
-"""Traits that tell symbols of one name apart, the strongest combination first."""
+"""Combinations of traits that tell symbols of one name apart, the strongest first.
+
+A trait is an index into :data:`_Traits`. _BEFORE and _AFTER are the names of neighbours.
+"""
 
 Group = tuple[str | None, str | None]
 """A module (None: the kernel) and a section's name (None: absolute symbols)."""
 Match = tuple[int, int]
-"""The index of a symbol among the old side's symbols, and among the new side's."""
+"""The index of a symbol on the old side, and that of the same symbol on the new side."""
 
 
 class Pair(NamedTuple):
     """A symbol in the old table and in the new one.
 
-    ``by`` is the number of bytes by which it grew, or moved up within its section; None if it
-    moved to another section.
+    ``by`` is the number of bytes by which it grew, or by which it moved up within its section;
+    None if it moved to another section.
     """
 
     old: Symbol
@@ -60,11 +65,12 @@ class Pair(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The differences; each list is ordered by address.
+    """The differences between two tables; each list is ordered by address.
 
-    ``slide`` is the distance in bytes from the kernel's addresses in the old table to those in
+    ``slide`` is the number of bytes from the kernel's addresses in the old table to those in
     the new one; None if a table has no ``_stext``. ``modules_went`` and ``modules_appeared``
-    have the symbols of each module that only one table has; the other lists leave these out.
+    have the symbols of each module that only one table has. The other lists do not include
+    these symbols.
     """
 
     slide: int | None
@@ -77,18 +83,18 @@ class Comparison(NamedTuple):
 
     @property
     def different(self) -> bool:
-        """Return True if anything differs; a slide alone is not a difference."""
+        """True if anything differs; a slide alone is not a difference."""
         return any(self[1:])
 
 
 class _Side(NamedTuple):
-    """A table's symbols that name an address, ordered by address.
+    """The symbols of one table that name an address, ordered by address.
 
     ``sized`` is True for each symbol whose size can be compared. ``modules`` has the indices of
-    each module's symbols, the kernel's under None. ``listed`` has the names that kallsyms
-    lists like modules (bpf, __builtin__ftrace), whose symbols are made at run time, anywhere.
-    ``builds`` has the other modules with their build-ids. ``starts`` has the lowest start of
-    the sections of each name.
+    each module's symbols, and those of the kernel's under None. ``listed`` has the groups that
+    kallsyms lists like modules (bpf, __builtin__ftrace), whose symbols are made at run time, at
+    any address. ``builds`` has the names of linker files with their build-ids. ``starts`` has
+    the lowest start of the sections of each name.
     """
 
     symbols: list[Symbol]
@@ -100,9 +106,10 @@ class _Side(NamedTuple):
 
 
 class _Slides(NamedTuple):
-    """The distances from the old side to the new one, in bytes.
+    """The distances in bytes from addresses of the old side to those of the new side.
 
-    ``kernel`` is the kernel's (None if unknown), ``groups`` has that of each group's symbols.
+    ``kernel`` is the kernel's slide (None if unknown); ``groups`` has the distance of each
+    group.
     """
 
     kernel: int | None
@@ -118,13 +125,14 @@ def compare(old: SymbolTable, new: SymbolTable) -> Comparison:
     """
     sides = one, other = _read_side(old), _read_side(new)
 
-    # Leave out the modules that only one table has. The symbols of those whose files are the
-    # same neither move within a section nor change in size, nor do those made at run time.
+    # Leave out the modules that only one table has. ``fixed`` are those whose symbols are not
+    # compared by address and size: both tables have the same file, by its build-id, or the
+    # symbols are made at run time.
     went, appeared = _modules_only_in(one, other), _modules_only_in(other, one)
     listed = one.listed | other.listed
     fixed = listed | {module for module, _ in one.builds & other.builds}
 
-    # Match symbols in the same section, first where a name is unique: that gives the slides.
+    # Match symbols in the same section. Unique names come first: they give the slides.
     groups = _group_by_name(one, went, listed), _group_by_name(other, appeared, listed)
     matches = _match_unique(*groups)
     slides = _measure_slides(sides, matches, slide_between(old, new))
@@ -137,7 +145,7 @@ def compare(old: SymbolTable, new: SymbolTable) -> Comparison:
     for there in groups[1].values():
         left[1].extend(there)
 
-    # Match the rest in whatever section, and compare the two of each match.
+    # Match the rest in other sections, and compare the two symbols of each match.
     elsewhere, *unmatched = _match_across_sections(sides, left, slides.kernel)
     pairs = [(one.symbols[at], other.symbols[to]) for at, to in matches]
     moved = [Pair(*pair, by) for pair in pairs if (by := _distance(*pair, slides, fixed))]
@@ -166,12 +174,12 @@ def compare(old: SymbolTable, new: SymbolTable) -> Comparison:
 
 @cache
 def group_of(module: str | None, section: str | None) -> Group:
-    """Return the group that a symbol is compared in: all sections of one name in its module."""
+    """Return the group in which a symbol is compared: a module's sections of one name."""
     return module, section and _SECOND.sub("", section)
 
 
 def _read_side(table: SymbolTable) -> _Side:
-    """Return the symbols of ``table`` that are compared, and what is known of them."""
+    """Return the symbols of ``table`` that are compared, with their modules and sections."""
     files = table.facts.get("files", ())
     symbols = [symbol for symbol in table if _names_an_address(symbol)]
     modules: dict[str | None, list[int]] = defaultdict(list)
@@ -204,7 +212,7 @@ def _names_an_address(symbol: Symbol) -> bool:
 
 
 def _known_ends(table: SymbolTable) -> dict[str | None, int]:
-    """Return the end of each section whose end the note says is not inferred."""
+    """Return the end of each section that is not inferred, by the note."""
     known = {
         region.get("section")
         for file in table.facts.get("files", ())
@@ -215,12 +223,14 @@ def _known_ends(table: SymbolTable) -> dict[str | None, int]:
 
 
 def _comparable_sizes(symbols: Sequence[Symbol], ends: dict[str | None, int]) -> list[bool]:
-    """Return for each symbol if its size depends on its own section only.
+    """Return a list that is True for each symbol whose size depends on its own section only.
 
-    This holds for an exact size, and for one inferred from the next symbol of the section or
-    from the section's known end. Any other size reaches to the next module, or to the end of
-    the page.
+    That is an exact size, or one inferred from the next symbol of the section or from the
+    section's known end. Any other size extends to the next module, or to the end of a page, and
+    so can change though the symbol did not.
     """
+    # Go down in address. ``following`` has two addresses for each section: that of the last
+    # symbol that the loop came to, and the next higher one, at which such a symbol should end.
     following: dict[str | None, tuple[int, int]] = {}
     sized = []
     for symbol in reversed(symbols):
@@ -235,17 +245,22 @@ def _comparable_sizes(symbols: Sequence[Symbol], ends: dict[str | None, int]) ->
 
 
 def _modules_only_in(one: _Side, other: _Side) -> list[str | None]:
-    """Return the modules that only ``one`` has, ordered by their first address."""
+    """Return the modules that only ``one`` has, ordered by their first symbols."""
     return [module for module in one.modules if module and module not in other.modules]
 
 
 Key = tuple[str | None, str | None, str]
+"""A module, a section's name, and a symbol's name without compilers' numbers."""
 
 
 def _group_by_name(
     side: _Side, without: Iterable[str | None], listed: set[str | None]
 ) -> dict[Key, list[int]]:
-    """Return the indices of the symbols of each group and name, without compilers' numbers."""
+    """Return the indices of the symbols of each key.
+
+    Symbols of the modules ``without`` are left out. Symbols that are made at run time have no
+    section in their keys.
+    """
     groups: dict[Key, list[int]] = defaultdict(list)
     for module, indices in side.modules.items():
         if module in without:
@@ -262,7 +277,7 @@ def _without_number(name: str) -> str:
 
 
 def _match_unique(old: dict[Key, list[int]], new: dict[Key, list[int]]) -> list[Match]:
-    """Match names that one symbol has on either side, and take these out of the groups."""
+    """Match the names that only one symbol has on each side; remove them from both dicts."""
     keys = [key for key, here in old.items() if len(here) == 1 == len(new.get(key, ()))]
     return [(old.pop(key)[0], new.pop(key)[0]) for key in keys]
 
@@ -270,9 +285,10 @@ def _match_unique(old: dict[Key, list[int]], new: dict[Key, list[int]]) -> list[
 def _measure_slides(
     sides: tuple[_Side, _Side], matches: Iterable[Match], kernel: int | None
 ) -> _Slides:
-    """Return how far each group moved: as far as most of its symbols, or else as its start.
+    """Return the distance of each group: that of most of its symbols, or else of its start.
 
-    The start alone is not enough: an inferred section begins with its first known symbol.
+    The start comes second, since an inferred section starts at its first known symbol, which
+    can be another one on each side.
     """
     one, other = sides
     counts: dict[Group, Counter[int]] = defaultdict(Counter)
@@ -292,10 +308,11 @@ def _measure_slides(
 
 
 _Traits = tuple[Hashable, ...]
+"""Properties of a symbol that are compared with those of others."""
 
 
 def _slide_of(symbol: Symbol, slides: _Slides) -> int | None:
-    """Return the distance of an old symbol's group from the old side to the new one."""
+    """Return the distance in bytes of an old symbol's group; None if unknown."""
     other = slides.kernel if symbol.module is None else None
     return slides.groups.get(group_of(symbol.module, symbol.section), other)
 
@@ -310,7 +327,8 @@ def _match_same_name(
         old    exit, init, open
         new    exit, init, open, init, read
 
-    The first has the neighbours that ``init`` had, so it is that; the second appeared.
+    The first ``init`` has the neighbours that the old one had, so it is the same symbol; the
+    second one appeared.
 
     Returns:
         The matches, and the indices of the old and the new symbols that match no other.
@@ -324,7 +342,8 @@ def _match_same_name(
     for evidence in _EVIDENCE:
         if old and new:
             matches += _match_agreeing(old, new, evidence)
-    # Symbols that nothing tells apart are matched in the order of their addresses.
+
+    # Match symbols that no trait tells apart in the order of their addresses.
     matches += _match_agreeing(old, new, (_NAME, _SIZE), _always)
     matches += _match_agreeing(old, new, (_NAME,))
     matches += _match_agreeing(old, new, (), _single)
@@ -332,7 +351,10 @@ def _match_same_name(
 
 
 def _traits(side: _Side, at: int, slide: int) -> _Traits:
-    """Return the traits (see _EVIDENCE) that tell a symbol from others of its name."""
+    """Return the traits of the symbol with the index ``at`` (:data:`_EVIDENCE`).
+
+    ``slide`` is added to its address. A symbol that is made at run time only has its name.
+    """
     symbol = side.symbols[at]
     base = _without_number(symbol.name)
     if symbol.module in side.listed:
@@ -348,9 +370,9 @@ def _traits(side: _Side, at: int, slide: int) -> _Traits:
 
 
 def _neighbour(base: str, symbols: Iterable[Symbol]) -> str | None:
-    """Return the first name that does not contain ``base``.
+    """Return the first name that does not contain ``base``, without its number; else None.
 
-    ``__pfx_base`` and ``base.cold`` come and go with ``base``, and tell nothing.
+    ``__pfx_base`` and ``base.cold`` come and go with ``base``, so they are no evidence.
     """
     return next((_without_number(s.name) for s in symbols if base not in s.name), None)
 
@@ -361,10 +383,10 @@ def _match_agreeing(
     evidence: tuple[int, ...],
     when: Callable[[int, int], bool] = int.__eq__,
 ) -> list[Match]:
-    """Match symbols of ``old`` and ``new`` that agree in ``evidence``, and take them out.
+    """Match the symbols that agree in ``evidence``; remove them from ``old`` and ``new``.
 
-    ``when`` gets the number of symbols on either side that have the same traits, and returns
-    True if these are to be matched, in the order of their addresses.
+    ``when`` gets two counts: of the old and of the new symbols that have the same traits. If it
+    returns True, these are matched in the order of their addresses.
     """
     found: tuple[dict[Hashable, list[int]], ...] = defaultdict(list), defaultdict(list)
     for traits, indices in zip((old, new), found):
@@ -391,10 +413,10 @@ def _single(here: int, there: int) -> bool:
 def _match_across_sections(
     sides: tuple[_Side, _Side], left: tuple[list[int], list[int]], kernel: int | None
 ) -> tuple[list[Match], list[int], list[int]]:
-    """Match symbols in ``left`` that are in another section of their module now.
+    """Match symbols in ``left`` that are in another section of their module on the new side.
 
-    Such a symbol lies where the kernel's slide puts it (one file can know more sections than
-    the other), or is the only one left of its name.
+    Two symbols match if they are one kernel slide apart (one table can have more sections than
+    the other), or are the only ones left of their name.
 
     Returns:
         The matches, and the indices of the old and the new symbols that match no other.
@@ -407,7 +429,7 @@ def _match_across_sections(
 
 
 def _slid_addresses(side: _Side, indices: Iterable[int], slide: int) -> dict[int, _Traits]:
-    """Return the name, module and slid address of each symbol."""
+    """Return the name, the module and the address plus ``slide`` of each symbol, by index."""
     return {
         at: (symbol.name, symbol.module, symbol.address + slide)
         for at in sorted(indices)
@@ -416,17 +438,21 @@ def _slid_addresses(side: _Side, indices: Iterable[int], slide: int) -> dict[int
 
 
 def _moved_with_kernel(old: Symbol, new: Symbol, kernel: int | None) -> bool:
-    """Return True if a symbol of the kernel moved as far as the kernel."""
+    """Return True if a symbol of the kernel moved by the kernel's slide."""
     return old.module is None and new.address - old.address == kernel
 
 
 def _distance(old: Symbol, new: Symbol, slides: _Slides, fixed: set[str | None]) -> int:
-    """Return by how many bytes a symbol moved up within its section."""
+    """Return the number of bytes by which a symbol moved up within its section.
+
+    Return 0 if it did not move, or if that cannot be known.
+    """
     slide = _slide_of(old, slides)
     if slide is None or old.module in fixed:
         return 0
     if old.module is not None and old.section is None:
         return 0  # a per-CPU variable: its offset differs from boot to boot
+    # Parts of a module move by whole pages.
     by = new.address - old.address - slide
     return by if old.module is None or by % _PAGE else 0
 
@@ -434,7 +460,8 @@ def _distance(old: Symbol, new: Symbol, slides: _Slides, fixed: set[str | None])
 def _sizes_differ(old: Symbol, new: Symbol) -> bool:
     """Return True if two sizes contradict each other.
 
-    An inferred size is the room that a symbol has: its exact size may be smaller, not larger.
+    An inferred size extends to what follows the symbol. So the exact size can be smaller, but
+    not larger.
     """
     if old.exact == new.exact:
         return old.size != new.size

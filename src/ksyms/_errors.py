@@ -28,9 +28,9 @@ class KsymsError(Exception):
     """The error that every ksyms call raises when it cannot do its work.
 
     ``errno`` is what the driver's call would return. ``what`` is one sentence on what is wrong,
-    ``remedy`` one on what to do about it. Both are for people: characters in names that a
-    terminal would obey are escaped (:func:`~ksyms._printable.printable`). Bytes of a path that
-    are not UTF-8 stay, as :func:`os.fsdecode` has them.
+    ``remedy`` is one on what to do about it. Both are for people: characters that a terminal
+    would obey are escaped (:func:`~ksyms._printable.printable`). Bytes of a path that are not
+    UTF-8 are kept as :func:`os.fsdecode` converts them.
     """
 
     errno: int = _errno.EIO
@@ -43,12 +43,15 @@ class KsymsError(Exception):
             self.errno = errno
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Return how pickle and copy make the error again, with its attributes and notes."""
+        """Return what pickle and copy need to make the error again, with all attributes."""
         return _made, (type(self), self.args), self.__dict__
 
 
 def _made(kind: type[KsymsError], args: tuple[object, ...]) -> KsymsError:
-    """Make an error of ``kind`` with ``args``, without ``__init__``: its attributes follow."""
+    """Return an error of ``kind`` with ``args``; pickle sets its attributes afterwards.
+
+    ``__init__`` is not called, since its arguments are not ``args``.
+    """
     return kind.__new__(kind, *args)
 
 
@@ -113,7 +116,7 @@ class ServeError(KsymsError):
 
 
 def unreadable(path: str, error: OSError | ValueError, remedy: str) -> SourceError:
-    """Return the error for a file of symbols that cannot be read, with the system's errno."""
+    """Return the error for a file with symbols that cannot be read, with the system's errno."""
     return SourceError(
         f"{path} cannot be read: {reason(error)}.",
         remedy,
@@ -122,19 +125,19 @@ def unreadable(path: str, error: OSError | ValueError, remedy: str) -> SourceErr
 
 
 def os_error(number: int) -> OSError:
-    """Return the error of a system call that failed with an errno, with the system's words."""
+    """Return an OSError with the errno ``number`` and the system's words for it."""
     return OSError(number, os.strerror(number))
 
 
 def lacks_room(error: OSError) -> bool:
-    """Return True if this process, or the machine, has no room for another open file."""
+    """Return True if this process or the machine can have no more open files."""
     return error.errno in (_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM)
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Return the system's own words for ``error``, without its path or number.
+    """Return the system's words for ``error``, without its path and number.
 
-    A ValueError, which Python raises for a NUL in a path, has words of its own.
+    For a ValueError, which Python raises for a NUL in a path, they are its message.
     """
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)

@@ -1,4 +1,4 @@
-"""The device, or a file, opened from Python."""
+"""The device or a stored image, opened from Python."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ._symbols import SymbolTable, load
 
 
 class Handle:
-    """An open ``ksyms``, ``vmlinux`` or stored image: a context manager.
+    """The open device ``ksyms``, a served ``vmlinux``, or a stored image: a context manager.
 
-    Its contents never change, even if the kernel's symbols do. Its attributes are ``path``, and
-    ``size`` in bytes.
+    Its contents never change, even if the kernel's symbols do. ``path`` is its name, and
+    ``size`` its size in bytes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -52,7 +52,9 @@ class Handle:
 
     @property
     def address(self) -> int:
-        """The address in this process' memory at which the snapshot is mapped (KIOCGADDR).
+        """The address in this process' memory at which the image is mapped (KIOCGADDR).
+
+        It is 0 if the image is empty.
 
         Raises:
             SourceError: it cannot be mapped.
@@ -64,7 +66,7 @@ class Handle:
 
     @property
     def table(self) -> SymbolTable:
-        """The symbols, as :func:`ksyms.load` returns them.
+        """The symbol table of the image, as :func:`ksyms.load` returns it.
 
         Raises:
             ImageError: it is no image with a symbol table.
@@ -74,11 +76,11 @@ class Handle:
         return self._table
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
-        """Return ``length`` bytes from ``offset``, fewer at the end; all that follow for None.
+        """Return ``length`` bytes at ``offset``, or fewer at the end; for None all up to there.
 
         Raises:
             SourceError: EFAULT, if ``offset`` is negative or past the end; or the errno of
-            read().
+                read().
         """
         if not 0 <= offset <= self.size:
             raise SourceError(
@@ -104,7 +106,7 @@ class Handle:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close it; a table from :attr:`table` stays valid as long as it is held."""
+        """Close the device or file; a table from :attr:`table` stays valid."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd, self._map, self._table = -1, None, None
@@ -123,9 +125,14 @@ class Handle:
 
 
 def _size(fd: int) -> int:
+    """Return the size in bytes of an open device or file.
+
+    Raises:
+        OSError: EINVAL: it is neither the device nor a regular file.
+    """
     status = os.fstat(fd)
     try:
-        # fstat() has no size for a character device.
+        # Ask the device itself: fstat() has no size for a character device.
         word = fcntl.ioctl(fd, KIOCGSIZE, bytes(8))
         return int.from_bytes(word, sys.byteorder)
     except OSError:
@@ -151,10 +158,11 @@ def open_handle(path: str | os.PathLike[str]) -> Handle:
             handle.table.lookup(0xFFFFFFFF81000000)
 
     Args:
-        path: such as ``/dev/ksyms``, a served ``vmlinux``, or a file.
+        path: ``/dev/ksyms`` or where else the device is served, a served ``vmlinux``, or a
+            file that ksyms wrote.
 
     Raises:
-        SourceError: it cannot be opened: EBUSY, if this process has the device open;
+        SourceError: it cannot be opened: EBUSY, if this process has the device open already;
             EACCES, if this process may not see addresses.
     """
     return Handle(path)

@@ -1,4 +1,4 @@
-"""Memory that goes back to the system as soon as it is released, unlike malloc's."""
+"""Memory that goes back to the system as soon as it is released, unlike that of malloc()."""
 
 from __future__ import annotations
 

@@ -12,20 +12,22 @@ from ._paths import UntrustedError, descend, trusts
 from ._typing import Final
 
 _KEEP_NOTHING: Final = tuple(os.makedev(1, minor) for minor in (3, 5, 7))
-"""/dev/null, zero and full, which may have any owner, as in a container: they keep nothing."""
+"""/dev/null, zero and full. They keep no data, so any owner is accepted, as in a container."""
 
 
 def write_whole(path: str, data: memoryview) -> int | None:
     """Write ``data`` to ``path``, which never names a half-written file.
 
     Only the owner can read a new file, since kernel addresses are secrets. It replaces any file
-    or link of that name. A device or a pipe that root or the caller owns is written to as it
-    is. So is a descriptor (``/dev/stdout``, ``/dev/fd/N``), whose number is then returned; else
-    None.
+    or link of that name. A device or a pipe that root or the caller owns is written to
+    directly, and so is an open descriptor (``/dev/stdout``, ``/dev/fd/N``).
+
+    Returns:
+        The number of the descriptor, if ``path`` names one; else None.
 
     Raises:
         OutputError: the path cannot be written to, or its file system is full, or another user
-            could redirect the data; nothing is left there.
+            could redirect the data; no new file is left there.
     """
     try:
         return _write(path, data)
@@ -45,7 +47,12 @@ def write_whole(path: str, data: memoryview) -> int | None:
 
 
 def _write(path: str, data: memoryview) -> int | None:
-    """Write a file of this name, or to the descriptor, device or pipe that has it."""
+    """Write as :func:`write_whole` does.
+
+    Raises:
+        OSError: the path cannot be written to.
+        ValueError: another user could redirect the data, or there is a NUL in the path.
+    """
     parent, name = os.path.split(path)
     named = name not in ("", ".", "..")
     directory = descend(parent if named else path)
@@ -71,9 +78,10 @@ def _write(path: str, data: memoryview) -> int | None:
 
 
 def _descriptor(directory: int, link: str) -> int | None:
-    """Return the descriptor that is a link of /proc/self/fd, or of /dev to one there.
+    """Return the number of the descriptor that ``link`` in ``directory`` stands for.
 
-    None for any other link.
+    That is a link in /proc/self/fd, or one in /dev to such a link: ``/dev/stdout`` links to
+    ``/proc/self/fd/1``. None for any other link.
     """
     if _is(directory, "/dev"):
         target = os.readlink(link, dir_fd=directory)
@@ -91,14 +99,15 @@ def _is(directory: int, path: str) -> bool:
 
 
 def _put(fd: int, data: memoryview) -> None:
-    # Buffered, since write() may take only a part.
+    # A buffered file writes all of it; one write() may write only a part.
     with open(fd, "wb", closefd=False) as file:
         file.write(data)
 
 
 def _put_into(directory: int, name: str, data: memoryview) -> None:
     """Write into a device or a pipe, if root or the caller owns it."""
-    # O_PATH: check it before an open that can act on a device, or wait for a pipe's reader.
+    # Open it by O_PATH for the checks: any other open can have an effect on a device, or wait
+    # for a pipe's reader.
     found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         status = os.fstat(found)
@@ -118,11 +127,12 @@ def _put_into(directory: int, name: str, data: memoryview) -> None:
 
 
 def _replace(directory: int, name: str, data: memoryview) -> None:
-    """Make the regular file ``name`` and replace the file or link that has the name.
+    """Write a new regular file ``name``, which replaces any file or link of that name.
 
-    The file has no name until it is whole, so SIGKILL leaves no file. It has a
-    scratch name between two system calls if the name is taken, and all the time if the file
-    system cannot make files without a name. Every end but SIGKILL removes the scratch name.
+    The new file has no name until it is whole, so that SIGKILL leaves no part of it. If the
+    name is taken, the file has a scratch name between two system calls. If the file system
+    cannot make files without a name, it has the scratch name from the start. Unless the process
+    is ended by SIGKILL, the scratch name is removed.
     """
     scratch = f".ksyms.{os.urandom(8).hex()}"  # as by tempfile, whose import takes as long
     try:
@@ -145,23 +155,25 @@ def _replace(directory: int, name: str, data: memoryview) -> None:
 
 
 def _begun(directory: int, scratch: str) -> tuple[int, bool]:
-    """Create a file; return its descriptor, and True if it has no name.
+    """Create a file without a name, or else one called ``scratch``.
 
-    Otherwise its name is ``scratch``.
+    Returns:
+        Its descriptor, and True if it has no name.
     """
     writing = os.O_WRONLY | os.O_CLOEXEC
     try:
         fd = os.open(".", writing | os.O_TMPFILE, 0o600, dir_fd=directory)
     except OSError:
-        # The file system cannot; for any other reason the next open fails too.
+        # The file system may have no O_TMPFILE. For any other reason the next open fails too.
         pass
     else:
-        if os.path.exists(f"/proc/self/fd/{fd}"):  # needed to give it a name
+        if os.path.exists(f"/proc/self/fd/{fd}"):  # _link() needs it
             return fd, True
         os.close(fd)
     return os.open(scratch, writing | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory), False
 
 
 def _link(fd: int, directory: int, name: str) -> None:
-    # With dst_dir_fd this is linkat(2), which follows /proc's link to the open file.
+    """Give the open file ``fd`` a name."""
+    # With dst_dir_fd this is linkat(2), which follows the link in /proc to the open file.
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=directory, follow_symlinks=True)

@@ -1,8 +1,8 @@
 """Paths that no other user can redirect: they are opened one name at a time.
 
-Each call with a path resolves it anew, so a user who may write to a directory on the way can
-replace things in between; an open descriptor stays on what it was opened on. The owner decides:
-root and the caller are trusted, other users are not.
+Each system call with a path resolves it anew. So a user who can write to a directory on the way
+can replace names there between two calls. An open descriptor stays on its file. Root and the
+caller are trusted; a file or a link of any other owner is not.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from contextlib import suppress
 from ._typing import Final
 
 LINKS: Final = 40
-"""Largest number of links on the way (include/linux/namei.h, MAXSYMLINKS)."""
+"""Limit on the links on the way (include/linux/namei.h, MAXSYMLINKS)."""
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Steps:
-    """The names of a path from first to last; a link's target takes the place of the link.
+    """The names of a path that are left, from first to last, while the path is followed.
 
-    For example, where ``b`` links to ``../c``::
+    The target of a link takes the place of the link. For example, if ``b`` links to ``../c``::
 
         Steps("a/b/d")      a, b, d
-        after a, b          d
+        pop(), pop()        d
         follow("../c")      .., c, d
     """
 
@@ -37,7 +37,7 @@ class Steps:
         return bool(self._left)
 
     def pop(self) -> str:
-        """Remove the first name that is left, and return it."""
+        """Return the first name that is left, and remove it."""
         return self._left.pop()
 
     def follow(self, target: str) -> None:
@@ -55,14 +55,15 @@ class Steps:
 def _names(path: str) -> list[str]:
     """Return the names in ``path``, the last one first.
 
-    A slash at the end of the path requires a directory, and is a "." behind its last name.
+    A slash at the end of the path requires a directory, so it stands for a "." after the last
+    name.
     """
     names = [name for name in reversed(path.split("/")) if name]
     return [".", *names] if path.endswith("/") else names
 
 
 class UntrustedError(ValueError):
-    """Another user can redirect the path; the message names the part of it and the user."""
+    """Another user can redirect a path; the message has the part of the path and the user."""
 
     errno = errno.EPERM
 
@@ -73,9 +74,10 @@ def trusts(status: os.stat_result) -> bool:
 
 
 def judge(name: str, status: os.stat_result) -> None:
-    """Require that no other user can change the file or directory ``name``, or its contents.
+    """Check that no other user can change the file or directory ``name``, or its contents.
 
-    In a sticky directory every user can create names, but only their owners can change them.
+    A sticky directory is accepted: every user can create names in it, but only their owners can
+    change them.
 
     Raises:
         UntrustedError: another user can.
@@ -92,9 +94,9 @@ def descend(path: str, *, alone: bool = False, make: int | None = None) -> int:
 
     Args:
         path: the directory; "" is the current one.
-        alone: every directory on the way, from ``/`` on, must pass :func:`judge`, so that no
-            other user can redirect the path later either.
-        make: the mode with which missing directories are made; None makes none.
+        alone: True to require that every directory on the way, from ``/`` on, passes
+            :func:`judge`, so that no other user can redirect the path later either.
+        make: the mode with which missing directories are made; None to make none.
 
     Raises:
         OSError: there is no such directory.
@@ -126,10 +128,10 @@ def descend(path: str, *, alone: bool = False, make: int | None = None) -> int:
 
 
 def judge_file(path: str) -> None:
-    """Require that no other user can change the regular file ``path``, or replace it.
+    """Check that no other user can change the regular file ``path``, or replace it.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no such file.
         UntrustedError: another user can; or it is no regular file, or the path is relative.
     """
     if not path.startswith("/"):
@@ -159,13 +161,14 @@ def place(fd: int) -> str:
 
 
 def _open_step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
-    """Open the directory ``name`` in ``at``; if it is a link, return its target instead.
+    """Open the directory ``name`` in ``at``; if ``name`` is a link, read its target instead.
 
     Returns:
-        A descriptor and None, or -1 and the target.
+        A descriptor and None, or -1 and the target of the link.
     """
     try:
-        # Only with O_DIRECTORY an automount is mounted (fs/namei.c, follow_automount).
+        # O_DIRECTORY is needed: without it an automount is not mounted (fs/namei.c,
+        # follow_automount).
         return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at), None
     except FileNotFoundError:
         if make is None:
@@ -182,7 +185,8 @@ def _open_step(at: int, name: str, make: int | None) -> tuple[int, str | None]:
         if not trusts(status):
             raise _foreign_link(os.path.join(place(at), name), status)
         if status.st_dev == _procfs():
-            # The text of a procfs link is for people; only the kernel can follow it.
+            # The target that readlink() gives for a link of procfs can be no path. Let the
+            # kernel follow the link.
             return os.open(name, _DIRECTORY, dir_fd=at), None
         return -1, os.readlink("", dir_fd=link)
     finally:
@@ -194,6 +198,7 @@ def _foreign_link(path: str, status: os.stat_result) -> UntrustedError:
 
 
 def _procfs() -> int | None:
+    """Return the device number of the procfs at /proc, None if there is none."""
     try:
         return os.lstat("/proc/self").st_dev
     except FileNotFoundError:

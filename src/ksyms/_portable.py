@@ -1,8 +1,8 @@
-"""The portable file: a snapshot packed by zstd, with its facts readable without unpacking.
+"""The portable file: a snapshot packed by zstd, whose facts can be read without unpacking it.
 
-By RFC 8878: a skippable frame (3.1.2), which every reader of zstd ignores, with the content of
-``.note.ksyms``; then a frame (3.1.1) of exactly the ELF image. So ``zstd -d`` gives the image,
-and ``ksyms info`` reads the first frame only.
+It has two frames of RFC 8878. The first is a skippable frame (3.1.2), which every reader of
+zstd ignores, with the descriptor of ``.note.ksyms``. The second (3.1.1) is the packed ELF
+image. So ``zstd -d`` gives the image, and ``ksyms info`` reads the first frame only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from ._typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ._note.facts import NoteFacts
 
-_MAGIC: Final = 0x184D2A5B  # one of the sixteen; zstd's own tools use 0x184D2A50 and ...5E
-_FRAME: Final = struct.Struct("<II")  # magic, bytes that follow
+# One of the sixteen of skippable frames; zstd's own tools use 0x184D2A50 and 0x184D2A5E.
+_MAGIC: Final = 0x184D2A5B
+_FRAME: Final = struct.Struct("<II")  # the magic number, the number of bytes that follow
 _NAME: Final = _note.NAME + b" "
 """The first bytes of the skippable frame, before the version, a line end and the JSON."""
 _LARGEST: Final = _note.LARGEST + 64  # including the name and the version
 _LEVEL: Final = 19
-"""zstd's level: 9 makes a file a sixth larger in a twentieth of the time, 22 none smaller."""
+"""zstd's level: 9 makes files a sixth larger in a twentieth of the time, 22 none smaller."""
 _PIECE: Final = 1 << 20
 
 
@@ -55,12 +56,12 @@ def pack(image: memoryview, progress: Callable[[int], None] | None = None) -> by
 
 
 def read_header_facts(path: str) -> NoteFacts | None:
-    """Return the facts in a portable file's first frame; None if it is no portable file.
+    """Return the facts in the first frame of a portable file; None for any other file.
 
     Raises:
         ImageError: the file starts like a portable one, but its first frame is not whole.
         NoteError: the facts are not valid, or are of another version.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     if not os.path.isfile(path):
         return None
@@ -69,7 +70,7 @@ def read_header_facts(path: str) -> NoteFacts | None:
 
 
 def header_facts(data: bytes, label: str) -> NoteFacts | None:
-    """Return the facts of :func:`read_header_facts` from the ``data`` of a file.
+    """Return the facts that :func:`read_header_facts` returns, from the bytes of a file.
 
     Raises:
         ImageError, NoteError: as :func:`read_header_facts`.
@@ -78,6 +79,7 @@ def header_facts(data: bytes, label: str) -> NoteFacts | None:
 
 
 def _read_header(file: io.BufferedIOBase, label: str) -> NoteFacts | None:
+    """Return the facts in the first frame of a portable file; None for any other file."""
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size or _FRAME.unpack(head)[0] != _MAGIC:
         return None
@@ -96,17 +98,21 @@ def _read_header(file: io.BufferedIOBase, label: str) -> NoteFacts | None:
 
 
 def check_matches(header: NoteFacts, note: Mapping[str, object], label: str) -> None:
-    """Refuse a portable file whose first frame and image have different facts.
+    """Check that the first frame and the image of a portable file have the same facts.
 
     Raises:
-        ImageError: they differ.
+        ImageError: they have not.
     """
     if header != note:
         raise _wrong(label, "its first frame has other facts than its image")
 
 
 def _descriptor(image: memoryview) -> bytes:
-    """Return the content of the image's note."""
+    """Return the descriptor of the image's note.
+
+    Raises:
+        ImageError: the image has no note.
+    """
     elf = read_image(image, "the image")
     names = elf.section_names()
     if _note.SECTION not in names:

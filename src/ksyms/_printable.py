@@ -1,8 +1,7 @@
-r"""Text for people, with characters escaped that a terminal obeys or does not show.
+r"""Text for people, in which characters that a terminal obeys or does not show are escaped.
 
-Names and facts come from files, which can have any bytes. Escapes are readelf's for control
-characters, ``^[``, and ``\u202e`` for others. Output for programs, such as JSON, is not
-escaped.
+Names and facts come from files, which can have any bytes. Control characters are escaped as by
+readelf, ``^[``, and others like ``\u202e``. Output for programs, such as JSON, is not escaped.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ _NO_SHAPES: Final = (
     *((0x115F, 0x11FF), (0x2800, 0x2800), (0x3164, 0x3164), (0xD7B0, 0xD7FB)),
     (0xFFA0, 0xFFA0),
 )
-"""Letters without a shape of their own: fillers, the Hangul letters that join the one before
-them, and the blank of Braille. Marks, which join any character, are known by their category.
+"""Letters without a shape of their own: fillers, Hangul letters that join the letter before
+them, and the blank of Braille. Marks, which join any character, are recognised by category.
 """
 _BLANKS: Final = re.compile(r"\A +| +\Z| {2,}")
 _STRAY: Final = range(0xDC80, 0xDD00)
-"""Characters that ``surrogateescape`` makes of bytes that are not UTF-8."""
+"""Characters into which ``surrogateescape`` converts bytes that are not UTF-8."""
 
 
 def printable(text: str, stray: bool = True) -> str:
-    r"""Return ``text`` on one line, with each character escaped that has no shape of its own.
+    r"""Return ``text`` on one line; characters without a shape of their own are escaped.
 
-    Those are characters that Python calls not printable (controls, line ends, changes of the
-    writing direction, those without width, surrogates, unassigned ones), marks that join the
-    character before them (accents), and letters that show nothing. An ASCII control character
-    becomes ``^[``, a byte that is not UTF-8 ``\xff``, any other ``\u202e`` or ``\U000e0001``. A
-    backslash is not escaped: the result is to be read, and cannot be converted back. If
-    ``stray`` is False, bytes that are not UTF-8 stay, as surrogates.
+    These are the characters that Python calls not printable (controls, line ends, changes of
+    the writing direction, those without width, surrogates, unassigned ones), marks that join
+    the character before them (accents), and letters that show nothing. An ASCII control
+    character becomes ``^[``, a byte that is not UTF-8 ``\xff``, any other character ``\u202e``
+    or ``\U000e0001``. A backslash is not escaped: the result is for people, and cannot be
+    converted back. If ``stray`` is False, bytes that are not UTF-8 are kept, as surrogates.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -39,16 +38,16 @@ def printable(text: str, stray: bool = True) -> str:
 
 
 def word(name: str) -> str:
-    r"""Return a name as one word: as :func:`printable`, and with blanks as ``\x20``."""
+    r"""Return a name as one word: as by :func:`printable`, with ``\x20`` for each blank."""
     if name.isascii() and name.isidentifier():  # most are; this takes a third of the time
         return name
     return printable(name).replace(" ", r"\x20")
 
 
 def blanks_shown(text: str) -> str:
-    r"""Return ``text`` with blanks as ``\x20`` where two are adjacent, or one is at an end.
+    r"""Return ``text`` with ``\x20`` for blanks next to each other or at an end.
 
-    Otherwise they would look like the blanks between columns.
+    As blanks they would look like those between columns.
     """
     return _BLANKS.sub(lambda found: r"\x20" * len(found[0]), text) if " " in text else text
 

@@ -1,7 +1,7 @@
-"""Small files of /proc and sysfs that are read often, and so kept open.
+"""Small files of /proc and sysfs that are read often, and are kept open for that.
 
-They print anew for each read from their start (fs/seq_file.c, seq_read_iter; fs/kernfs/file.c).
-An open file saves the lookup of the path, which is most of a read's time.
+The kernel prints such a file anew for each read from its start (fs/seq_file.c, seq_read_iter;
+fs/kernfs/file.c). An open file saves the lookup of its path, which is most of the time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class ProcFile:
         self._fd = -1
 
     def value(self) -> bytes:
-        """Return the content of a file of one value, now.
+        """Return the present contents of a file with one value, of at most 4096 bytes.
 
         Raises:
             OSError: it cannot be opened or read.
@@ -25,7 +25,7 @@ class ProcFile:
         return os.pread(self._opened(), 4096, 0)
 
     def text(self) -> bytes:
-        """Return the content of a file of any length, now, from start to end.
+        """Return the present contents of a file of any length.
 
         Raises:
             OSError: it cannot be opened or read.
@@ -44,6 +44,7 @@ class ProcFile:
             self._fd = -1
 
     def _opened(self) -> int:
+        """Return the descriptor of the file; open it if it is not open."""
         if self._fd < 0:
             self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         return self._fd

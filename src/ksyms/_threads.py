@@ -1,4 +1,4 @@
-"""Threads that either start or are refused, even if memory runs out."""
+"""Threads that either start or are refused with an error, even if memory runs out."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ._typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LOOK: Final = 0.05  # seconds between tests for a thread that ended before it began
+_LOOK: Final = 0.05  # seconds between checks for a thread that ended before it called ``run``
 
 
 def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
-    """Start a thread that calls ``run``; the end of the process does not wait for it.
+    """Start a thread that calls ``run``; the process can end before the thread does.
 
-    threading.Thread.start() waits for the thread to report that it runs. A thread that has a
-    stack but no memory for its first call never reports, and start() never returns (seen with
-    CPython 3.11, and RLIMIT_AS a few KiB above what such a stack takes). This function also
-    notices such a thread's end.
+    threading.Thread.start() waits until the thread reports that it runs. A thread that has a
+    stack, but no memory for its first call, never reports, so that start() never returns. (This
+    was observed with CPython 3.11 and an RLIMIT_AS of a few KiB more than such a stack takes.)
+    This function notices that such a thread has ended.
 
     Returns:
-        A lock that is held until ``run`` has ended in any way.
+        A lock that is held until ``run`` has returned or raised an error.
 
     Raises:
-        ServeError: EAGAIN: no thread can be started, or there is no memory for it.
+        ServeError: EAGAIN: no thread can be started, or it has no memory.
     """
     if not _can_end():
         raise _refused()
@@ -45,9 +45,9 @@ def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
         finally:
             ended.release()
 
-    # Only the thread refers to this partial, until it ends; then ``alive`` is dead. A function
-    # by itself would not do: CPython 3.11 keeps one that it had no memory to call (ceval.c,
-    # _PyEval_Vector), but frees the partial that calls it.
+    # After ``del call`` only the thread refers to the partial. So the weak reference ``alive``
+    # is dead once the thread has ended. ``body`` itself would not do: CPython 3.11 keeps a
+    # function that it had no memory to call (ceval.c, _PyEval_Vector), but frees the partial.
     call = partial(body)
     alive = ref(call)
     try:
@@ -58,17 +58,19 @@ def begin(run: Callable[..., object], *arguments: object) -> _thread.LockType:
     while not begun.acquire(timeout=_LOOK):
         if alive() is None:
             if begun.acquire(blocking=False):
-                break  # it began, and has ended since
+                break  # it called ``run``, and has ended since
             raise _refused()
     return ended
 
 
 @cache
 def _can_end() -> bool:
-    """Return True if a thread can end: glibc then loads an unwinder, or aborts the process.
+    """Return True if a thread can end.
 
-    Its message is "libgcc_s.so.1 must be installed for pthread_exit to work" (nptl/unwind.c),
-    also if there is no memory to load it. So it is loaded here, before the first thread.
+    When a thread ends, glibc loads the unwinder libgcc_s.so.1. If it cannot, even for lack of
+    memory, it aborts the process with the message "libgcc_s.so.1 must be installed for
+    pthread_exit to work" (nptl/unwind.c). So the unwinder is loaded here, before the first
+    thread starts.
     """
     try:
         ctypes.CDLL("libgcc_s.so.1")

@@ -1,8 +1,9 @@
-"""Names of ``typing`` for what a lookup imports: typing takes as long as Python's start.
+"""Names of ``typing`` for the modules that a lookup imports, without the import of typing.
 
-For mypy these are typing's own. At run time most are None, since no annotation is evaluated.
-But :class:`NamedTuple` makes a :func:`collections.namedtuple`, and a :class:`TypedDict` keeps
-its annotations, from which ``_note`` makes a schema.
+That import takes as long as Python's start. For mypy the names are those of typing. At run time
+most of them are None, since annotations are not evaluated. But :class:`NamedTuple` makes a
+:func:`collections.namedtuple`, and a :class:`TypedDict` keeps its annotations, from which
+``_note`` makes a schema.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ else:
     Any = BinaryIO = Final = Literal = NotRequired = None
 
     def overload(function):
-        """Return the function unchanged; of several, the last definition is used."""
+        """Return ``function`` unchanged: of several definitions, the last one is used."""
         return function
 
     class _Fields(type):
-        """A metaclass that makes a named tuple of a class whose annotations are its fields."""
+        """A metaclass that makes a named tuple, whose fields are a class's annotations."""
 
         def __new__(cls, name, bases, body):
             if not bases:
@@ -57,7 +58,7 @@ else:
             return made
 
     class NamedTuple(metaclass=_Fields):
-        """:class:`typing.NamedTuple` for files with annotations from ``__future__``."""
+        """A :class:`typing.NamedTuple` for files with annotations from ``__future__``."""
 
     class TypedDict(dict):
-        """:class:`typing.TypedDict`, whose classes make dicts and have annotations."""
+        """A :class:`typing.TypedDict`: its subclasses make dicts, and keep annotations."""

@@ -1,4 +1,4 @@
-"""The ELF structures, with which snapshots are written and symbol tables are read."""
+"""The ELF structures, for writing snapshots and for reading symbol tables."""
 
 from . import constants
 from .file import FileData

@@ -63,7 +63,7 @@ STT_TLS: Final = 6
 
 NT_GNU_BUILD_ID: Final = 3
 
-# uname's machine (include/uapi/linux/utsname.h) to e_machine.
+# The keys are machine names as in struct new_utsname (include/uapi/linux/utsname.h).
 MACHINES: Final[dict[str, int]] = {
     "i386": 3,
     "i486": 3,
@@ -90,13 +90,13 @@ EM_386: Final = 3
 EM_PPC64: Final = 21
 EM_ARM: Final = 40
 _FAMILIES: Final = {EM_386: "i386", EM_ARM: "arm"}
-"""Machines whose name depends on the processor, and not on the kernel's file."""
+"""Machines for which ``uname -m`` depends on the processor: the name of their family."""
 
 
 def machine_name(number: int, elf_class: int, data: int) -> str | None:
-    """Return the machine as ``uname -m`` has it, by the fields of an ELF header.
+    """Return the machine as in ``uname -m``, from fields of an ELF header.
 
-    Of i386 and arm it is the family. None if the machine is not known.
+    For i386 and arm it is the name of the family. None if the machine is unknown.
 
     Args:
         number: the ``e_machine``.
@@ -118,5 +118,5 @@ def machine_name(number: int, elf_class: int, data: int) -> str | None:
 
 
 def st_info(binding: int, kind: int) -> int:
-    """Return a binding (STB_*) and a type (STT_*) in one byte (ELF*_ST_INFO)."""
+    """Return the byte with a binding (STB_*) and a type (STT_*), as by ELF*_ST_INFO."""
     return (binding << 4) | (kind & 0xF)

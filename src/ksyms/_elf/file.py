@@ -1,7 +1,7 @@
-"""An ELF file on disk, read as needed and never mapped.
+"""An ELF file on disk, whose bytes are read as they are needed.
 
-If a file is mapped and another process truncates it, the reader gets SIGBUS. Here a short read
-is an error.
+It is not mapped: if another process truncates a mapped file, the reader gets SIGBUS. Here a
+short read is an error.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from .._errors import ImageError, SourceError, reason
 
 
 class FileData:
-    """The bytes of an open file, as :class:`~.reader.Data`; its length is never cached."""
+    """The bytes of an open file, as :class:`~.reader.Data`; its length is asked each time."""
 
     def __init__(self, path: str) -> None:
         """Open ``path``.
 
         Raises:
-            SourceError: it cannot be opened.
+            SourceError: the file cannot be opened.
             ImageError: it is not a regular file.
         """
         self.path = path
         try:
-            # Before open(): to open a device can have effects.
+            # Check this before open(), since opening a device can have effects.
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise ImageError(f"{path} is not a regular file.", "Name an ELF file.")
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

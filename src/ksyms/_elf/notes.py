@@ -1,6 +1,6 @@
-"""ELF notes: name, type, descriptor, each padded to four bytes.
+"""ELF notes: a name, a type and a descriptor, padded to four bytes.
 
-The source is System V ABI, "Note Section". Linux pads to four bytes in both classes
+Source: System V ABI, "Note Section". Linux pads to four bytes in both classes
 (include/linux/elfnote.h), also in ``/sys/kernel/notes``.
 """
 
@@ -14,7 +14,7 @@ from .structs import Buffer, Format, Nhdr
 
 
 class Note(NamedTuple):
-    """One note; ``name`` without its terminating NUL."""
+    """One note; ``name`` is without the NUL after it."""
 
     name: bytes
     type: int
@@ -45,7 +45,7 @@ def parse_notes(data: Buffer, fmt: Format) -> list[Note]:
 
 
 def pack_note(note: Note, fmt: Format) -> bytes:
-    """Return the note's bytes, padded to a multiple of four."""
+    """Return the bytes of the note, padded to a multiple of four."""
     name = note.name + b"\0"
     header = fmt.nhdr.pack(Nhdr(len(name), len(note.desc), note.type))
     return (
@@ -56,7 +56,7 @@ def pack_note(note: Note, fmt: Format) -> bytes:
 
 
 def build_id(notes: Iterable[Note]) -> bytes | None:
-    """Return the GNU build-id's bytes, or None if no note has one."""
+    """Return the bytes of the GNU build-id, None if no note has one."""
     for note in notes:
         if note.name == b"GNU" and note.type == NT_GNU_BUILD_ID:
             return note.desc

@@ -1,4 +1,4 @@
-"""An ELF image's header and sections, with every offset checked before it is used."""
+"""The header and the sections of an ELF image; every offset is checked before it is used."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 
 _MAX_OVERLAP: Final = 16
-"""Limit on the total length of the names in a table, as a multiple of its size.
+"""Limit on the total length of the names in a string table, as a multiple of the table's size.
 
-Names can share bytes; a damaged table could make a million names of one long string.
+Names can share bytes, so a damaged file could make a million long names of one string.
 """
 
 
@@ -47,8 +47,9 @@ class ElfFile(NamedTuple):
     """An ELF file: its header, its section headers, its bytes.
 
     ``data`` is the whole file, not a copy; ``label`` is its name in errors. The header's
-    ``e_shstrndx`` is the index itself, even if the file has it in section 0. ``stored`` has the
-    sections with bytes in the file, by number: a few, among thousands of regions.
+    ``e_shstrndx`` is the true index, even if the file has it in section 0. ``stored`` has the
+    sections that have bytes in the file, by index: in a snapshot they are few among thousands
+    of regions.
     """
 
     label: str
@@ -59,16 +60,19 @@ class ElfFile(NamedTuple):
     stored: Mapping[int, Shdr] = {}
 
     def contents(self, section: Shdr) -> memoryview:
-        """Return a section's bytes, a view if :attr:`data` is one; none for SHT_NOBITS."""
+        """Return the bytes of a section, as a view if :attr:`data` is one.
+
+        A section of type SHT_NOBITS has none.
+        """
         if section.sh_type in (SHT_NOBITS, SHT_NULL):
             return memoryview(b"")
         return memoryview(self.data[section.sh_offset : section.sh_offset + section.sh_size])
 
     def string(self, section: Shdr, offset: int) -> bytes:
-        """Return the NUL-terminated string at ``offset`` of a string table.
+        """Return the string at ``offset`` in a string table, without the NUL after it.
 
-        The string at the very end of a table is empty. An empty table has such a string (gABI,
-        "String Table"), and so has one that follows others in the driver's image.
+        At the end of the table, after its last byte, the string is empty: so an empty table has
+        the empty string (gABI, "String Table"), also after other tables in the driver's image.
 
         Raises:
             ImageError: ``offset`` is outside the table, or the string has no NUL.
@@ -77,7 +81,7 @@ class ElfFile(NamedTuple):
         parts: list[bytes] = []
         at = offset
         while at < size:
-            # 64 bytes at a time: names are short, tables are long.
+            # Read 64 bytes at a time: names are short, tables are long.
             step = min(size - at, 64)
             part = bytes(self.data[section.sh_offset + at : section.sh_offset + at + step])
             name, end, _ = part.partition(b"\0")
@@ -90,11 +94,11 @@ class ElfFile(NamedTuple):
         raise self.wrong(f"a string at offset {offset} of its string table has no end")
 
     def names_at(self, strtab: Shdr, starts: Iterable[int]) -> dict[int, bytes]:
-        """Return the string at each of ``starts`` of a string table.
+        """Return the strings at ``starts`` in a string table, by their offsets.
 
         Raises:
-            ImageError: as :meth:`string`, or the strings overlap so much that they are longer
-                than :data:`_MAX_OVERLAP` allows.
+            ImageError: as :meth:`string`; or the strings share so many bytes that they are
+                longer than :data:`_MAX_OVERLAP` allows.
         """
         table = bytes(self.contents(strtab))
         left = _MAX_OVERLAP * (len(table) + 4096)
@@ -113,10 +117,10 @@ class ElfFile(NamedTuple):
     def notes(self) -> Iterator[list[Note]]:
         """Yield the notes of each SHT_NOTE section that can be parsed.
 
-        Notes that are padded to eight bytes cannot.
+        Sections whose notes are padded to eight bytes are left out.
 
         Raises:
-            ImageError: the sections overlap, so that they are larger than the file.
+            ImageError: the sections overlap, so that together they are larger than the file.
         """
         left = len(self.data)
         for section in self.stored.values():
@@ -131,11 +135,13 @@ class ElfFile(NamedTuple):
                 continue
 
     def section_names(self) -> list[str]:
-        """Return the names of all sections; they are empty if the file has none (SHN_UNDEF).
+        """Return the names of all sections.
+
+        They are empty if the file has no names of sections (``e_shstrndx`` is SHN_UNDEF).
 
         Raises:
-            ImageError: a name lies outside the table of section names, or they overlap so much
-                that they are longer than :data:`_MAX_OVERLAP` allows.
+            ImageError: a name lies outside of the table of section names, or they share so many
+                bytes that they are longer than :data:`_MAX_OVERLAP` allows.
         """
         if not self.header.e_shstrndx:
             return [""] * len(self.sections)
@@ -154,10 +160,12 @@ class ElfFile(NamedTuple):
         return names
 
     def section_name(self, number: int) -> str:
-        """Return the name of one section. For many, :meth:`section_names` has a limit.
+        """Return the name of one section.
+
+        For many sections use :meth:`section_names`, which has a limit.
 
         Raises:
-            ImageError: it lies outside the table of section names, or has no NUL.
+            ImageError: the name lies outside of the table of section names, or has no NUL.
         """
         if not self.header.e_shstrndx:
             return ""
@@ -169,7 +177,7 @@ class ElfFile(NamedTuple):
         return name.decode("utf-8", "surrogateescape")
 
     def is_called(self, section: Shdr, name: str) -> bool:
-        """Return True if ``section`` has that name."""
+        """Return True if ``section`` is called ``name``."""
         if not self.header.e_shstrndx:
             return False
         wanted, start = name.encode() + b"\0", section.sh_name
@@ -177,7 +185,7 @@ class ElfFile(NamedTuple):
         return bytes(table[start : start + len(wanted)]) == wanted
 
     def wrong(self, what: str) -> ImageError:
-        """Return the error for a field of this image that is wrong."""
+        """Return the error for a wrong field of this image, which ``what`` describes."""
         return ImageError(
             f"{self.label} is not an ELF image that can be read: {what}.",
             "Name another file, or copy it again from where it was made.",
@@ -185,15 +193,16 @@ class ElfFile(NamedTuple):
 
 
 def read_image(data: Data, label: str) -> ElfFile:
-    """Read an ELF file's header and section headers.
+    """Return an ELF file, with its header and section headers read and checked.
 
     Args:
-        data: the whole file; a view is of format ``B``.
+        data: the whole file; a view has the format ``B``.
         label: the file's name in errors, usually its path.
 
     Raises:
         ImageError: the file is not an ELF file, or a field of it is wrong.
     """
+    # The format is replaced below; until then the image only makes errors.
     image = ElfFile(label, data, elf_format(ELFCLASS64, ELFDATA2LSB), _NO_HEADER)
     head = bytes(data[:64])
     if len(head) < EI_NIDENT or head[:4] != ELFMAG:
@@ -214,7 +223,11 @@ _NO_HEADER = Ehdr(b"", *(0,) * 13)
 
 
 def _read_sections(image: ElfFile) -> ElfFile:
-    """Return ``image`` with its section headers, and the true ``e_shstrndx``."""
+    """Return ``image`` with its section headers and the true ``e_shstrndx``.
+
+    Raises:
+        ImageError: a field of a header is wrong.
+    """
     header, fmt, size = image.header, image.format, len(image.data)
     if not header.e_shoff:
         if header.e_shnum:
@@ -225,20 +238,22 @@ def _read_sections(image: ElfFile) -> ElfFile:
     if header.e_shoff + fmt.shdr.size > size:
         raise image.wrong(f"e_shoff is {header.e_shoff} in a file of {size} bytes")
 
-    # A count above 0xfeff is in section 0 (gABI, "ELF Header", e_shnum).
+    # If there are more than 0xfeff sections, section 0 has their count (gABI, "ELF Header",
+    # e_shnum).
     first = fmt.shdr.unpack(image.data[header.e_shoff : header.e_shoff + fmt.shdr.size])
     count = header.e_shnum or first.sh_size
     end = header.e_shoff + count * fmt.shdr.size
     if end > size:
         raise image.wrong(f"e_shnum is {count}, and the file ends before the last of them")
 
-    # Copy the table, so that nothing can change it, and unpack the sections that have bytes.
+    # Copy the table, so that nothing can change it after this check. Unpack the sections that
+    # have bytes in the file.
     table = bytes(image.data[header.e_shoff : end])
     kinds = enumerate(fmt.shdr.column("sh_type").iter_unpack(table))
     with_bytes = [n for n, (kind,) in kinds if kind not in (SHT_NOBITS, SHT_NULL)]
     stored = {n: fmt.shdr.unpack(table, n * fmt.shdr.size) for n in with_bytes}
 
-    # An index above 0xfeff is in section 0 too; then e_shstrndx is SHN_XINDEX, 0xffff.
+    # If the index of the names is above 0xfeff, section 0 has it, and e_shstrndx is SHN_XINDEX.
     names = first.sh_link if header.e_shstrndx == SHN_XINDEX else header.e_shstrndx
     if names >= count:
         raise image.wrong(f"e_shstrndx is {names} of {count} sections")

@@ -1,8 +1,9 @@
 """The ELF structures of both classes (32 and 64 bits) and both byte orders.
 
-Each structure is a typed tuple; a :class:`Format` packs and unpacks the tuples of one
-class and byte order with :mod:`struct`, and has the symbol's dtype for whole tables.
-The source is System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header".
+Each structure is a named tuple. The :class:`Format` of one class and byte order packs these
+tuples into bytes and unpacks them with :mod:`struct`, and has a numpy dtype for whole tables.
+
+Source: System V ABI, "ELF Header", "Sections", "Symbol Table", "Program Header".
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=tuple[Any, ...])
 
     class _Of(Generic[T]):
-        """Base class for mypy alone: ``Structure[Shdr]`` packs and unpacks Shdr."""
+        """A base class for mypy: ``Structure[Shdr]`` packs and unpacks Shdr."""
 
 else:
-    # typing takes as long to import as Python to start. ``_Of[T]`` has to be a class when
-    # Structure is defined: it is object, as the item 0 of a list.
+    # The import of typing takes as long as Python's start. Without it, ``_Of[T]`` must still be
+    # a class when Structure is defined. So ``_Of`` is a list and T is 0: ``_Of[T]`` is object.
     T, _Of = 0, [object]
 
 Buffer = bytes | bytearray | memoryview
 
 
 class Ehdr(NamedTuple):
-    """The file header, after ``e_ident``."""
+    """The file header."""
 
     e_ident: bytes
     e_type: int
@@ -52,7 +53,7 @@ class Ehdr(NamedTuple):
 
 
 class Phdr(NamedTuple):
-    """A program header: one segment."""
+    """A program header, which describes a segment."""
 
     p_type: int
     p_flags: int
@@ -80,7 +81,7 @@ class Shdr(NamedTuple):
 
 
 class Sym(NamedTuple):
-    """A symbol."""
+    """A row of ``.symtab``: a symbol."""
 
     st_name: int
     st_info: int
@@ -100,7 +101,8 @@ class Nhdr(NamedTuple):
 
 _Fields = tuple[tuple[str, str], ...]
 
-# "N" stands for the class's address and offset width.
+# The names and struct codes of fields. "N" stands for an address or offset of the class: 4 or 8
+# bytes.
 _EHDR: _Fields = (
     ("e_ident", "16s"),
     ("e_type", "H"),
@@ -129,7 +131,7 @@ _SHDR: _Fields = (
     ("sh_addralign", "N"),
     ("sh_entsize", "N"),
 )
-# The two classes order these two differently (gABI figures 4-16 and 5-1).
+# The fields of these two structures have another order in each class (gABI figures 4-16, 5-1).
 _PHDR: dict[int, _Fields] = {
     ELFCLASS32: (
         ("p_type", "I"),
@@ -174,7 +176,7 @@ _NHDR: _Fields = (("n_namesz", "I"), ("n_descsz", "I"), ("n_type", "I"))
 
 
 class Structure(_Of[T]):
-    """A structure in one class and byte order: packs tuples into bytes and unpacks them."""
+    """A structure of one class and byte order: packs its tuple into bytes and unpacks it."""
 
     def __init__(self, make: type[T], fields: _Fields, order: str, wide: bool) -> None:
         self.names = tuple(name for name, _ in fields)
@@ -185,15 +187,15 @@ class Structure(_Of[T]):
         self._columns: dict[str, Struct] = {}
         # T is a NamedTuple, which no bound of a type variable can express.
         self._tuple: Callable[[tuple[Any, ...]], T] = partial(tuple.__new__, make)
-        # The position in the file of each of the tuple's fields: Phdr and Sym have their fields
-        # in another order in one of the classes.
+        # Find the position in the file of each field of the tuple: in one of the classes Phdr
+        # and Sym have their fields in another order.
         in_tuple = make._fields  # type: ignore[attr-defined] # which a NamedTuple has
         positions = [self.names.index(name) for name in in_tuple]
         if positions != sorted(positions):
             self._tuple = lambda row: make(*(row[position] for position in positions))
 
     def pack(self, value: T) -> bytes:
-        """Return the structure's bytes."""
+        """Return the bytes of ``value``."""
         return self._struct.pack(*(getattr(value, name) for name in self.names))
 
     def unpack(self, data: Buffer, offset: int = 0) -> T:
@@ -201,13 +203,13 @@ class Structure(_Of[T]):
         return self._tuple(self._struct.unpack_from(data, offset))
 
     def unpack_all(self, data: Buffer) -> Iterator[T]:
-        """Yield every structure of a table whose length is a multiple of :attr:`size`."""
+        """Yield every structure in ``data``, whose length is a multiple of :attr:`size`."""
         return map(self._tuple, self._struct.iter_unpack(data))
 
     def column(self, name: str) -> Struct:
         """Return a struct of the same size that unpacks one field and skips the others.
 
-        For ``sh_type`` of a 64-bit section header that is ``<4xI56x``.
+        For example, it is ``<4xI56x`` for ``sh_type`` of a 64-bit section header.
         """
         if name not in self._columns:
             at = self.names.index(name)
@@ -218,7 +220,7 @@ class Structure(_Of[T]):
 
     @property
     def dtype(self) -> np.dtype[np.void]:
-        """The structure as a packed structured dtype, for whole tables."""
+        """The structure as a numpy dtype with fields, without padding, for whole tables."""
         import numpy as np
 
         kinds = {"B": "u1", "H": "u2", "I": "u4", "Q": "u8", "16s": "S16"}
@@ -228,7 +230,7 @@ class Structure(_Of[T]):
 
 
 class StructTable(Sequence[T]):
-    """A table of structures, each unpacked when it is asked for.
+    """A table of structures, each of which is unpacked when it is read.
 
     The length of ``data`` is a multiple of the structure's size.
     """
@@ -251,7 +253,7 @@ class StructTable(Sequence[T]):
 
 
 class Format(NamedTuple):
-    """Every structure of one class (ELFCLASS*) and byte order (ELFDATA2*)."""
+    """The structures of one class (ELFCLASS*) and byte order (``data``, ELFDATA2*)."""
 
     elf_class: int
     data: int
@@ -263,7 +265,7 @@ class Format(NamedTuple):
 
     @property
     def byteorder(self) -> Literal["little", "big"]:
-        """``"little"`` or ``"big"``, as :func:`int.from_bytes` takes it."""
+        """The byte order, "little" or "big", as :func:`int.from_bytes` takes it."""
         return "little" if self.data == ELFDATA2LSB else "big"
 
 

@@ -1,4 +1,4 @@
-"""The section headers of an ELF image's symbol table and of that table's strings."""
+"""The section headers of an ELF image's symbol table and of its string table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from .structs import Shdr
 
 
 class SymtabHeaders(NamedTuple):
-    """The section headers of ``.symtab`` and its string table; ``number`` is .symtab's."""
+    """The section headers of ``.symtab`` and its string table.
+
+    ``number`` is the index of ``.symtab`` among the sections.
+    """
 
     number: int
     symtab: Shdr
@@ -17,10 +20,10 @@ class SymtabHeaders(NamedTuple):
 
 
 def find_symtab(image: ElfFile) -> SymtabHeaders | None:
-    """Return the image's symbol table, or None (gABI: at most one SHT_SYMTAB).
+    """Return the image's symbol table; None if it has none (gABI: at most one SHT_SYMTAB).
 
     Raises:
-        ImageError: its entries have another size than the format's, or its ``sh_link`` is not a
+        ImageError: the size of its rows is not that of the format, or its ``sh_link`` is not a
             string table.
     """
     found = ((n, s) for n, s in image.stored.items() if s.sh_type == SHT_SYMTAB)
@@ -45,8 +48,9 @@ def find_symtab(image: ElfFile) -> SymtabHeaders | None:
 def is_driver_image(image: ElfFile) -> bool:
     """Return True for an image of FreeBSD's ``/dev/ksyms``, or of ksyms' ``freebsd`` layout.
 
-    In such an image ``st_shndx`` is the number of a section of another file. It is recognised
-    by its four section headers, none of them of memory (freebsd-ksyms.c, ksyms_snapshot).
+    In such an image ``st_shndx`` is the index of a section in another file. The image is
+    recognised by its four section headers, of which none is that of code or data
+    (freebsd-ksyms.c, ksyms_snapshot).
     """
     kinds = [SHT_NULL, SHT_SYMTAB, SHT_STRTAB, SHT_STRTAB]
     return (

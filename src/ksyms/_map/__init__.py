@@ -1,4 +1,4 @@
-"""The kernel's address space as a picture: the survey, and the page that shows it."""
+"""The kernel's address space as a picture: the survey of it, and the page that shows it."""
 
 from .page import render
 from .survey import ModuleTotal, Section, Survey, survey

@@ -1,8 +1,8 @@
-"""The map page: one HTML file with its data in it, which makes no request.
+"""The map's page: one HTML file with its data in it, which makes no request.
 
-Names come from a kernel's files and may contain anything. The HTML contains none of them: the
-data is base64, and the script puts names on the page as text only. The policy in the page's
-head allows no request, and no script or style except the page's own, by their hashes.
+Names come from a kernel's files and can contain anything. None of them is in the HTML: the data
+is base64, and the script puts names on the page as text only. The policy in the page's head
+allows no request, and no script or style except the page's own, by their hashes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SCRIPT: Final = (
 )
 """The files of the page's script, in the order in which they are joined.
 
-They are the body of one function. A function in them may use names of a later file; a statement
-outside of a function, only names of earlier ones.
+Together they are the body of one function. A function in them can use names of any file; a
+statement outside of a function can use names of its own and of earlier files only.
 """
 _FACTS: Final = ("release", "machine", "build_id", "boot_id", "time")
 _EXACT_NUMBERS: Final = 1 << 53
-"""The limit below which JavaScript's numbers are exact."""
+"""JavaScript's integers are exact below this."""
 
 
 def render(found: Survey) -> bytes:
@@ -56,7 +56,7 @@ def render(found: Survey) -> bytes:
 
 
 def read_script() -> str:
-    """Return the page's own script, of all its files."""
+    """Return the page's own script, joined from its files."""
     parts = "\n".join(_read(f"script/{name}.js") for name in _SCRIPT)
     return f'\n(async () => {{\n"use strict";\n\n{parts}}})();\n'
 
@@ -71,10 +71,11 @@ def _digest(text: str) -> str:
 
 
 def _page_data(found: Survey) -> dict[str, Any]:
-    """Return what the script reads: sections as rows, and their symbols as columns.
+    """Return the data that the script reads: sections as rows, and their symbols as columns.
 
-    Addresses are hexadecimal, for JavaScript's numbers are exact below 2**53 only; a symbol's
-    address is given as its offset in the section.
+    Symbols are in the order of the sections. Addresses of sections are hexadecimal strings,
+    since JavaScript's integers are exact below 2**53 only. The address of a symbol is an offset
+    into its section. Sizes are in bytes.
     """
     sized = [symbol for section in found.sections for symbol in section.symbols]
     symbols = [row.symbol for row in sized]

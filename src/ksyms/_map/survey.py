@@ -1,7 +1,8 @@
 """A kernel's address space: sections, modules, symbols and gaps, each with its size in bytes.
 
 Each byte of a section is counted for one symbol at most, the one that ``SymbolTable.lookup``
-names for its address: that symbol's *own* bytes. So the parts of a section add up to it.
+returns for its address. The bytes of a symbol that are counted for it are its *own* bytes. So
+the own bytes of all symbols and the bytes in no symbol add up to the size of the section.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from .._symbols import Symbol, SymbolTable, is_mark, link_slide
 from .._symbols.section_of_symbol import module_of_section
 
 FEW: Final = 5
-"""Least number of symbols in a group; smaller groups are not shown apart."""
+"""The number of symbols that make a group; fewer are not shown as one."""
 
 _LIMIT: Final = 1 << 52
-"""Largest total of the sections in bytes: JavaScript counts in floating point."""
+"""Limit on the total size of the sections in bytes: JavaScript adds in floating point."""
 
-# A group is named by the symbols' first word, without the prefixes of the kernel's macros.
+# The first word of a symbol's name, which names its group: without "__pfx_", and without
+# underscores, dots and dollar signs before it.
 _WORD: Final = re.compile(r"(?:__pfx_)?[_.$]*([^_.]*)")
 
 
 class SizedSymbol(NamedTuple):
-    """A symbol with its share of the section.
+    """A symbol with its own bytes and its group.
 
-    ``own`` is the number of bytes that :func:`own_sizes` counts for it; ``group`` the first
-    word of its name, "" if fewer than FEW symbols of the section share it.
+    ``own`` is the number of its own bytes, from :func:`own_sizes`. ``group`` is the first word
+    of its name, or "" if fewer than :data:`FEW` symbols of the section share that.
     """
 
     symbol: Symbol
@@ -39,11 +41,11 @@ class SizedSymbol(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section, its ``address`` and ``size`` in bytes, and its symbols by address.
+    """A section with its symbols, ordered by address.
 
-    ``exact`` is False if its end was inferred (docs/format.md, "The end of a region").
-    ``kind`` is text, rodata, data, bss or percpu. ``unnamed`` is the number of bytes in no
-    symbol.
+    ``module`` is None for the kernel. ``kind`` is text, rodata, data, bss or percpu. ``size``
+    is in bytes. ``exact`` is False if the end was inferred (docs/format.md, "The end of a
+    region"). ``unnamed`` is the number of bytes in no symbol.
     """
 
     name: str
@@ -62,7 +64,7 @@ class Section(NamedTuple):
 
 
 class ModuleTotal(NamedTuple):
-    """A module: the total ``size`` of its sections in bytes, and its number of symbols."""
+    """A module with the total ``size`` of its sections in bytes and its number of symbols."""
 
     name: str
     size: int
@@ -70,7 +72,10 @@ class ModuleTotal(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Addresses between two sections; ``size`` in bytes."""
+    """The addresses between two sections: from ``address`` on, ``size`` bytes.
+
+    ``before`` and ``after`` are the names of the sections.
+    """
 
     address: int
     size: int
@@ -81,8 +86,10 @@ class Gap(NamedTuple):
 class Survey(NamedTuple):
     """A kernel's address space.
 
-    ``sections`` are ordered by address. ``elsewhere`` is the number of symbols in no section,
-    such as absolute ones. ``slide`` is the kernel's KASLR offset in bytes, None if unknown.
+    ``label`` is the name of the file, ``facts`` are those of its note, and ``bits`` is the
+    width of an address. ``slide`` is the number of bytes from link addresses to those of this
+    boot, None if unknown. ``sections`` are ordered by address. ``elsewhere`` is the number of
+    symbols in no section, such as absolute ones.
     """
 
     label: str
@@ -99,7 +106,7 @@ class Survey(NamedTuple):
 
     @property
     def modules(self) -> list[ModuleTotal]:
-        """The modules that have a section, in the order of addresses."""
+        """The modules that have a section, ordered by their first section's address."""
         sizes: Counter[str] = Counter()
         symbols: Counter[str] = Counter()
         for section in self.sections:
@@ -124,11 +131,11 @@ class Survey(NamedTuple):
 
 
 def survey(table: SymbolTable) -> Survey:
-    """Survey the address space of ``table``.
+    """Return the survey of the address space of ``table``.
 
     Raises:
-        ImageError: no section of it is in the kernel's memory, or they are larger than a
-            machine's.
+        ImageError: the table has no section in the kernel's memory, or its sections are larger
+            than the memory of any machine.
         NoteError: its ``.note.ksyms`` is not whole.
     """
     inferred = _inferred_ends(table.facts)
@@ -137,7 +144,7 @@ def survey(table: SymbolTable) -> Survey:
         table.sections, table.section_flags, _symbols_by_section(table)
     ):
         if not size:
-            continue  # nor have its symbols any bytes
+            continue  # its symbols have no bytes either
         sized = _add_own_sizes(table, symbols, address + size)
         module = next((s.module for s in symbols), None) or module_of_section(name)
         kind = _kind(name, flags)
@@ -153,7 +160,11 @@ def survey(table: SymbolTable) -> Survey:
 
 
 def _check(table: SymbolTable, sections: list[Section]) -> None:
-    """Refuse a table without a section in memory, or with more than a machine's memory."""
+    """Check that a table has sections in memory, and that they are not too large.
+
+    Raises:
+        ImageError: it has none, or they are larger than the memory of any machine.
+    """
     total = sum(section.size for section in sections)
     if not total:
         what = "no section of it is in memory"
@@ -173,7 +184,7 @@ def _inferred_ends(facts: dict[str, Any]) -> set[str]:
 
 
 def _kind(name: str, flags: int) -> str:
-    """Return a section's kind: by its flags for code and read-only data, else by its name."""
+    """Return the kind of a section: code or read-only data by its flags, else by its name."""
     if flags & elf.SHF_EXECINSTR:
         return "text"
     if not flags & elf.SHF_WRITE:
@@ -184,9 +195,9 @@ def _kind(name: str, flags: int) -> str:
 
 
 def _symbols_by_section(table: SymbolTable) -> list[list[Symbol]]:
-    """Return the named symbols of each of the table's sections, ordered by address.
+    """Return the symbols with a name in each section of the table, ordered by address.
 
-    A symbol that could be in several sections of one name is left out.
+    A symbol that can be in several sections of one name is left out.
     """
     sections = table.sections
     by_name: dict[str | None, list[int]] = {}
@@ -214,7 +225,7 @@ def _add_own_sizes(table: SymbolTable, symbols: list[Symbol], end: int) -> list[
 
 
 def _put_answer_first(table: SymbolTable, symbols: list[Symbol]) -> list[Symbol]:
-    """Return the symbols, at each address the one that ``lookup`` returns before the others."""
+    """Return the symbols by address, at each address first the one that ``lookup`` returns."""
     ordered: list[Symbol] = []
     for same in _group_by_address(symbols):
         if len(same) > 1:
@@ -225,7 +236,7 @@ def _put_answer_first(table: SymbolTable, symbols: list[Symbol]) -> list[Symbol]
 
 
 def _group_by_address(symbols: Sequence[Symbol]) -> Iterator[list[Symbol]]:
-    """Yield the symbols of each address together."""
+    """Yield the symbols of each address as a list; ``symbols`` are ordered by address."""
     at = 0
     while at < len(symbols):
         stop = at + 1
@@ -236,23 +247,25 @@ def _group_by_address(symbols: Sequence[Symbol]) -> Iterator[list[Symbol]]:
 
 
 def own_sizes(symbols: Sequence[Symbol], end: int) -> list[int]:
-    """Return the number of bytes below ``end`` that each symbol has as its own.
+    """Return the number of own bytes of each symbol, up to the address ``end``.
 
-    A byte belongs to the nearest symbol before it that reaches it. ``symbols`` are ordered by
-    address; of several at one address the first one has the bytes.
+    A byte belongs to the symbol with the highest start that contains it. ``symbols`` are
+    ordered by address; of several at one address the first one has the bytes.
 
-    For example, ``b`` lies within ``a``, so ``a`` has 0x20 + 0x10 bytes of its own::
+    For example, ``b`` lies within ``a``, so ``a`` has 0x20 + 0x10 own bytes::
 
         a  |0x00 ................ 0x40|
         b             |0x20 . 0x30|
     """
     own = [0] * len(symbols)
     ends = [s.address + (0 if is_mark(s) else s.size) for s in symbols]
-    reaching: list[int] = []  # indices of symbols that reach ``at``, the nearest last
+    # The indices of the symbols that started at or before ``at``. The byte at ``at`` belongs to
+    # the last of them that has not ended.
+    reaching: list[int] = []
     at = 0
 
     def hand_out(until: int) -> None:
-        """Give the bytes from ``at`` to before ``until`` to the nearest that reach them."""
+        """Count the bytes from ``at`` to before ``until`` for the symbols they belong to."""
         nonlocal at
         while reaching and at < until:
             reach = min(until, ends[reaching[-1]])

@@ -1,4 +1,4 @@
-"""``.note.ksyms``: the note with a snapshot's facts, on its kernel, boot and linker files."""
+"""``.note.ksyms``: the note with facts about a snapshot's kernel, boot and linker files."""
 
 from .note import (
     BTF_ALIGN,

@@ -1,7 +1,7 @@
-"""The facts in ``.note.ksyms``: version 1 of its members and their types.
+"""The facts in ``.note.ksyms``: the members of version 1, and their types.
 
-mypy checks the facts that are written against these classes, and :mod:`.schema` those that are
-read. docs/format.md has the source of each member.
+mypy checks the facts that are written against these classes; :mod:`.schema` checks those that
+are read. docs/format.md has the source of each member.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .schema import Address, Count, RefCount
 
 NO_MODULES: Final = "a kernel image has no modules"
-"""The reason in ``absent`` for the ``/proc/modules`` of a kernel that does not run."""
+"""The reason in ``absent`` why a kernel image has no ``/proc/modules``."""
 
 
 class Addresses(TypedDict):
@@ -23,13 +23,13 @@ class Addresses(TypedDict):
 
 
 class LinkTimeFacts(Addresses):
-    """The addresses of the same symbols at link time, and the file that has them."""
+    """The link addresses of the same symbols, and the file that they are from."""
 
     source: str | None
 
 
 class RangeFacts(TypedDict):
-    """A region of a linker file: [start, end)."""
+    """A region of a linker file, from ``start`` to before ``end``."""
 
     section: str
     start: Address
@@ -54,7 +54,8 @@ class ModuleFacts(TypedDict):
 class ProgramFacts(TypedDict):
     """A function of a BPF program; ``ksyms collect`` writes the same members.
 
-    ``lines`` has for each source file offsets into the function and line numbers, in turn.
+    ``lines`` has for each source file an offset into the function in bytes, the line number,
+    the next offset, and so on.
     """
 
     address: Address
@@ -68,7 +69,7 @@ class ProgramFacts(TypedDict):
 
 
 class FileFacts(TypedDict):
-    """A linker file; ``names`` is the offset in ``.strtab`` at which its names start."""
+    """A linker file; ``names`` is the offset in ``.strtab`` of its first name."""
 
     id: Count
     name: str
@@ -86,17 +87,17 @@ class FileFacts(TypedDict):
 
 
 class SizeFacts(TypedDict):
-    """The number of exact sizes, and the rule for all others in words."""
+    """The number of symbols with an exact size, and the rule for all other sizes in words."""
 
     exact: Count
     inferred: str
 
 
 class WriterFacts(TypedDict):
-    """The version of ksyms that wrote the file, and the time.
+    """The version of ksyms that wrote the file, and the time at which it did.
 
-    ``saved`` is present if the symbols are not those of the running kernel. It is the time at
-    which their files were saved, if known.
+    ``saved`` is there only if the symbols are not those of the running kernel. It is the time
+    at which their files were saved, or None if that is unknown.
     """
 
     ksyms: str
@@ -105,7 +106,7 @@ class WriterFacts(TypedDict):
 
 
 class NoteFacts(WriterFacts):
-    """The whole content of ``.note.ksyms``."""
+    """All the facts in ``.note.ksyms``."""
 
     release: str | None
     version: str | None

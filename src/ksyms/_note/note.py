@@ -1,7 +1,7 @@
-"""The note ``.note.ksyms``: its section, its version, and how it is packed and read.
+"""The note ``.note.ksyms``: its section, its version, and the functions that pack and read it.
 
-It is one ELF note. Its name is ``ksyms``, its type the version of the descriptor, and its
-descriptor a JSON object in UTF-8, whose members are in ``facts.py``.
+It is one ELF note. Its name is ``ksyms``, its type is the version of the descriptor, and its
+descriptor is a JSON object in UTF-8, whose members are in ``facts.py``.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
 NAME: Final = b"ksyms"
 LARGEST: Final = 32 << 20
-"""The most bytes of facts that are read; a kernel with a thousand modules has a fiftieth."""
+"""Limit on the bytes of a descriptor; that of a thousand modules has a fiftieth of them."""
 _CONTAINERS: Final = 1 << 18
-"""The most lists and objects in facts that are read: each of 65,263 regions can be one."""
+"""Limit on the lists and objects in a descriptor: each of 65,263 regions can be one."""
 VERSION: Final = 1
 SECTION: Final = ".note.ksyms"
 LETTERS: Final = ".ksyms.letters"
 BTF: Final = ".BTF"
-BTF_ALIGN: Final = 4  # BTF is words of 32 bits
+BTF_ALIGN: Final = 4  # BTF consists of words of 32 bits
 LETTERS_RUN: Final = 8
 """Bytes of a run in ``.ksyms.letters``: two words, its first symbol's number and its letter."""
 EXACT: Final = 0x80
 """The bit of a letter in ``.ksyms.letters`` that marks an exact ``st_size``."""
 PFX_PREFIX: Final = b"__pfx_"
-"""The prefix of the symbol for the padding before a function (since Linux 6.2).
+"""The prefix in the name of the padding before a function (since Linux 6.2).
 
-In ``.strtab`` the function's name is the tail of that symbol's string.
+In ``.strtab`` the function's name is the tail of the padding's name: ``foo`` of ``__pfx_foo``.
 """
 SHARING_PREFIXES: Final = (PFX_PREFIX, b"__ksymtab_", b"__")
-"""The prefixes that a name without a string of its own can have in another name's string.
+"""The prefixes in a string after which another symbol's name can start, as its tail.
 
-Images written until November 2026 have the last two; those written since have the first only.
+Images written until November 2026 have the last two; those written since have only the first.
 """
 
 
 def btf_section(module: str | None) -> str:
-    """Return the name of the section with a module's BTF; None stands for the kernel."""
+    """Return the name of the section with the BTF of ``module``; None stands for the kernel."""
     return BTF if module is None else f"[{module}]{BTF}"
 
 
 def pack(facts: NoteFacts, fmt: Format) -> bytes:
-    """Return the bytes of the note that holds ``facts``."""
+    """Return the bytes of a note with ``facts``."""
     import json
 
     desc = json.dumps(facts, separators=(",", ":"), ensure_ascii=True).encode()
@@ -53,10 +53,10 @@ def pack(facts: NoteFacts, fmt: Format) -> bytes:
 
 
 def check(data: Buffer, fmt: Format, label: str) -> Note:
-    """Return the note in ``data``, of a version that this reader knows.
+    """Return the note called ``ksyms`` in ``data``; check its version.
 
     Raises:
-        NoteError: it is of another version, or not a whole note named ``ksyms``.
+        NoteError: this reader does not know the version, or no whole note has that name.
     """
     try:
         notes = [note for note in parse_notes(data, fmt) if note.name == NAME]
@@ -119,7 +119,7 @@ def read(desc: bytes, label: str) -> NoteFacts:
 
 
 def _backward_range(facts: NoteFacts) -> str | None:
-    """Return an error in words if a range ends before it starts, else None."""
+    """Return a sentence on the first range that ends before it starts, None if none does."""
     for file in facts["files"]:
         for region in file["ranges"]:
             if int(region["start"], 16) > int(region["end"], 16):

@@ -4,12 +4,12 @@ A schema is made of the annotations of a TypedDict. For example::
 
     class Range(TypedDict):                 {
         section: str                            "section": str,
-        start: Address                          "start": is_address,
-        lines: NotRequired[list[Count]]         "lines?": [is_count],
+        start: Address                          "start": _is_address,
+        lines: NotRequired[list[Count]]         "lines?": [_is_count],
                                             }
 
-A member with ``?`` may be missing, ``*`` stands for every member that an object has, and a list
-has one schema for all its items.
+A member with ``?`` may be missing. ``*`` stands for every member that an object has: it is the
+schema of a ``dict[str, ...]``. A list has one schema for all its items.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Address = str
 Count = int
 """An unsigned number of at most 64 bits."""
 RefCount = int
-"""A number that the kernel keeps in an int; it is negative while a module is unloaded."""
+"""A module's reference count, an int of the kernel; negative while the module is unloaded."""
 
 _DIGITS: Final = frozenset("0123456789abcdef")
 
@@ -66,12 +66,12 @@ _RULES: Final[dict[str, Rule]] = {
     "Count": is_count,
     "RefCount | None": _is_refcount_or_none,
 }
-"""The rule for each annotation that is not an object, a list or a dict."""
+"""The rule for each annotation that is not a TypedDict, a list or a dict."""
 
 
 @cache
 def schema_of(objects: type) -> dict[str, Any]:
-    """Return the schema of a TypedDict whose annotations are strings (``__future__``)."""
+    """Return the schema of a TypedDict; ``__future__`` makes its annotations strings."""
     schema = {}
     for cls in reversed(objects.__mro__):
         for member, annotation in getattr(cls, "__annotations__", {}).items():
@@ -84,7 +84,7 @@ def schema_of(objects: type) -> dict[str, Any]:
 
 
 def _schema(annotation: str, names: dict[str, Any]) -> Schema:
-    """Return the schema of an annotation; ``names`` has the TypedDicts that it may name."""
+    """Return the schema of an annotation; ``names`` has the TypedDicts that it can name."""
     if annotation in _RULES:
         return _RULES[annotation]
     if annotation.startswith("list["):
@@ -95,27 +95,28 @@ def _schema(annotation: str, names: dict[str, Any]) -> Schema:
 
 
 def has(value: object, schema: Schema) -> bool:
-    """Return True if ``value`` has all members of ``schema``, and each is of its type."""
+    """Return True if ``value`` has all members of ``schema``, each of its type."""
     return mismatch(value, schema, "it") is None
 
 
 def _obeys(value: object, rule: Rule) -> bool:
+    """Return True if ``value`` is of the rule's type, or its function returns True for it."""
     if isinstance(rule, (type, tuple)):
         return isinstance(value, rule)
     return rule(value)
 
 
 def mismatch(value: object, schema: Schema, name: str) -> str | None:
-    """Return the first difference between ``value``, called ``name``, and ``schema``, in words.
+    """Return a sentence on the first difference between ``value`` and ``schema``.
 
-    None if there is no difference. Members that the schema does not have are ignored. For
-    example ``"size is missing, or of another type"``.
+    For example, it is ``size is missing, or of another type``. None if there is no difference.
+    Members that the schema does not have are ignored. ``name`` is the name of ``value``.
     """
     if isinstance(schema, dict):
         if not isinstance(value, dict):
             return f"{name} is no object"
         parts = [
-            (value.get(key, ...), kind, key)
+            (value.get(key, ...), kind, key)  # ... is of no type that a schema has
             for member, kind in schema.items()
             for key in (value if member == "*" else [member.rstrip("?")])
             if key in value or not member.endswith("?")

@@ -1,7 +1,7 @@
-"""The image under construction: the copy pass writes it front to back.
+"""The image under construction: the copy pass writes it from start to end.
 
-The residue is the number of bytes that the size pass counted and that are not written yet
-(freebsd-ksyms.c, KSYMS_EMIT and ``to_resid``).
+The residue is the number of bytes that the size pass counted and the copy pass has not written
+yet (freebsd-ksyms.c, KSYMS_EMIT and ``to_resid``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ class ResidueError(Exception):
 
 
 class Emitter:
-    """A writer of exactly ``size`` bytes, into a new image or into ``image``, a part of one."""
+    """A writer of exactly ``size`` bytes.
+
+    It writes into ``image``, which is a part of another emitter's, or into a new image.
+    ``residue`` is the number of bytes that are left.
+    """
 
     def __init__(self, size: int, image: npt.NDArray[np.uint8] | None = None) -> None:
         self.image = _zeros(size) if image is None else image
@@ -53,7 +57,7 @@ class Emitter:
         return self.image[start : start + length]
 
     def emit(self, data: bytes | npt.NDArray[np.uint8]) -> None:
-        """Write ``data`` next.
+        """Write ``data`` into the next bytes of the image.
 
         Raises:
             ResidueError: the image has no room left for it.
@@ -77,8 +81,8 @@ class Emitter:
 def _zeros(size: int) -> npt.NDArray[np.uint8]:
     """Return ``size`` zero bytes, in huge pages if the system has them.
 
-    The first touch of each page of 4 KB takes 0.7 to 2.6 us in the kernel; to write the 170
-    symbols of a page takes about as long (docs/performance.md).
+    The first access to a page of 4 KB takes 0.7 to 2.6 us in the kernel. Writing the 170
+    symbols of the page takes about as long (docs/performance.md).
     """
     import numpy as np
 
@@ -88,6 +92,6 @@ def _zeros(size: int) -> npt.NDArray[np.uint8]:
     memory = np.frombuffer(room, np.uint8)
     start = -memory.ctypes.data % _HUGE
     with suppress(OSError):  # a kernel without CONFIG_TRANSPARENT_HUGEPAGE
-        # Rounded: at most half a huge page is wasted, or half of one stays in small pages.
+        # Round to whole huge pages: at most half of one is wasted, or left in small pages.
         room.madvise(mmap.MADV_HUGEPAGE, start, (size + _HUGE // 2) // _HUGE * _HUGE)
     return memory[start : start + size]

@@ -1,10 +1,10 @@
 """The ``freebsd`` layout: the image that FreeBSD's driver writes, byte for byte.
 
-Source: freebsd-ksyms.c, ``struct ksyms_hdr``, ksyms_snapshot and ksyms_add. Header, two
-empty program headers, four section headers, the section names; then the linker files'
-symbol tables one after the other, then their string tables in the same order. Its known
-flaws are kept (docs/driver.md): ``st_shndx`` is a section of the file that the symbol comes
-from, ``sh_info`` a count, and the segments are empty.
+Source: freebsd-ksyms.c, ``struct ksyms_hdr``, ksyms_snapshot and ksyms_add. The parts are, in
+this order: the header, two empty program headers, four section headers, the section names, the
+symbol tables of all linker files, their string tables. The driver's known flaws are kept
+(docs/driver.md): ``st_shndx`` is a section of the file that the symbol comes from, ``sh_info``
+is the number of all symbols, and the segments are empty.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _NAMES: Final = b"\0.symtab\0.strtab\0.shstrtab\0\0"
 class FreebsdSizes(NamedTuple):
     """The result of the size pass (``struct tsizes``).
 
-    ``total`` is the image's size in bytes, ``rows`` the length of the symbol table with the
-    symbol 0 of each file, ``strings`` the string table's size in bytes.
+    ``total`` is the image's size in bytes, ``rows`` the number of rows in the symbol table with
+    the symbol 0 of each file, ``strings`` the string table's size in bytes.
     """
 
     total: int
@@ -45,16 +45,16 @@ class FreebsdSizes(NamedTuple):
 
     @property
     def symbols(self) -> int:
-        """The number of symbols without symbol 0 of the image."""
+        """The number of rows, without symbol 0 of the image."""
         return max(self.rows - 1, 0)
 
     @property
     def facts(self) -> None:
-        """The note's facts: the layout has no note."""
+        """None: the layout has no note."""
 
 
 def gather(source: Source[Reading], reading: Reading) -> FileTables:
-    """Return the tables to copy: those of ELF files, or tables made from a text."""
+    """Return the tables to copy: those of ELF files, or tables that are made from a text."""
     tables = source.tables(reading)
     if tables is not None:
         return tables
@@ -69,10 +69,10 @@ def gather(source: Source[Reading], reading: Reading) -> FileTables:
 
 
 def size(tables: FileTables) -> FreebsdSizes:
-    """Count symbols and bytes of strings (size pass: ksyms_size_calc).
+    """Count the symbols and the bytes of their strings (size pass: ksyms_size_calc).
 
     Raises:
-        LayoutError: they are more than the fields of the image's class can hold.
+        LayoutError: there are more than the fields of the image's class can hold.
     """
     sizes = [table.sizes() for table in tables.files]
     rows, strings = sum(s for s, _ in sizes), sum(s for _, s in sizes)
@@ -87,7 +87,9 @@ def size(tables: FileTables) -> FreebsdSizes:
 
 
 def copy(tables: FileTables, sizes: FreebsdSizes, out: Emitter) -> None:
-    """Write the image (copy pass: ksyms_snapshot, ksyms_add), from tables read once more.
+    """Write the image into ``out`` (copy pass: ksyms_snapshot, ksyms_add).
+
+    Tables of ELF files are read again for it.
 
     Raises:
         ResidueError: the tables no longer have the sizes that the size pass found.
@@ -96,7 +98,7 @@ def copy(tables: FileTables, sizes: FreebsdSizes, out: Emitter) -> None:
     out.emit(_header(tables, sizes))
     symbols = out.part(sizes.rows * fmt.sym.size)
     strings = out.part(sizes.strings)
-    shift = 0
+    shift = 0  # where the strings of the next linker file start
     for table in tables.files:
         for block in table.blocks(BLOCK):
             block["st_name"] += np.uint32(shift)
@@ -109,9 +111,9 @@ def copy(tables: FileTables, sizes: FreebsdSizes, out: Emitter) -> None:
 
 
 class _LinkerFileTables:
-    """A linker file's tables, made from kallsyms.
+    """The tables of a linker file, made from kallsyms.
 
-    Symbol 0 comes first, and a NUL in the strings, as in every ELF file.
+    As in every ELF file, symbol 0 comes first, and the strings start with a NUL.
     """
 
     def __init__(
@@ -144,18 +146,18 @@ class _LinkerFileTables:
 
 
 def _long(fmt: Format) -> int:
-    """Return ``sizeof(long)``, which is also the alignment of a structure with a long."""
+    """Return ``sizeof(long)`` in bytes, which is also the alignment of ``struct ksyms_hdr``."""
     return 8 if fmt.elf_class == elf.ELFCLASS64 else 4
 
 
 def _header_size(fmt: Format) -> int:
-    """Return ``sizeof(struct ksyms_hdr)``: the compiler pads it to its widest member."""
+    """Return ``sizeof(struct ksyms_hdr)``; the compiler pads it for its widest member."""
     size = fmt.ehdr.size + 2 * fmt.phdr.size + 4 * fmt.shdr.size + len(_NAMES)
     return size + -size % _long(fmt)
 
 
 def _header(tables: FileTables, sizes: FreebsdSizes) -> bytes:
-    """Return ``struct ksyms_hdr``; the fields that the driver leaves zero are zero."""
+    """Return the bytes of ``struct ksyms_hdr``; fields that the driver leaves zero are zero."""
     fmt = tables.format
     phoff = fmt.ehdr.size
     shoff = phoff + 2 * fmt.phdr.size

@@ -1,4 +1,4 @@
-"""One snapshot shared by all readers, as long as the kernel's symbols do not move."""
+"""One snapshot that all readers share for as long as the kernel's symbols do not move."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ Kept = TypeVar("Kept")
 
 
 class Latest(Generic[Kept]):
-    """The snapshot of the present: the last one while nothing has moved, else a new one.
+    """The current snapshot: the last one if nothing has moved since, else a new one.
 
     NetBSD's ksymsopen shares a snapshot in the same way. If the kernel denies a part of the
-    generation (``linker.watched``), a change can be missed, so each snapshot is a new one. Any
-    thread may call the methods.
+    generation (``linker.watched`` is False), a change can be missed, so no snapshot is shared.
+    Any thread may call the methods.
 
     Args:
         linker: the source of the symbols.
-        keep: called with a new snapshot; its result is kept and returned.
+        keep: called with each new snapshot; its result is kept and returned.
+
+    Attributes:
+        taken: the number of snapshots that were taken.
+        shared: True if the last snapshot is shared until something moves.
+        generation: the generation of the last snapshot, None before the first.
     """
 
     def __init__(self, linker: Linker, keep: Callable[[Snapshot], Kept]) -> None:
@@ -40,11 +45,14 @@ class Latest(Generic[Kept]):
 
     @property
     def missing(self) -> dict[str, str]:
-        """The files that could not be read, and why."""
+        """The files that could not be read, and the reason of each."""
         return self._linker.root.absent
 
     def current(self) -> Kept | None:
-        """Return the last snapshot if nothing has moved since, else None, without waiting."""
+        """Return the last snapshot if nothing has moved since, else None.
+
+        Return None too, without waiting, while another thread calls a method.
+        """
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -53,10 +61,10 @@ class Latest(Generic[Kept]):
             self._lock.release()
 
     def get(self) -> Kept:
-        """Return the snapshot of the present; take a new one if needed.
+        """Return the current snapshot; take a new one if something has moved.
 
         Raises:
-            KsymsError: it cannot be taken.
+            KsymsError: the snapshot cannot be taken.
         """
         with self._lock:
             unmoved = self._unmoved()
@@ -71,6 +79,7 @@ class Latest(Generic[Kept]):
             return kept
 
     def _unmoved(self) -> Kept | None:
+        """Return the last snapshot if it is shared and nothing has moved since, else None."""
         if self._last is None:
             return None
         if moved := self._linker.moved(self._last[1]):

@@ -1,8 +1,8 @@
-"""The ``linux`` layout: an ELF file that nm, gdb, addr2line, perf and elfutils read.
+"""The ``linux`` layout: an ELF file that nm, gdb, addr2line, perf and elfutils can read.
 
-docs/format.md has every field and the source of its value. The parts, in the file's order:
+docs/format.md has every field and the source of its value. The parts are, in this order: the
 header, program headers, ``.symtab``, ``.strtab``, ``.ksyms.letters``, ``.notes``,
-``.notes.kernel``, ``.note.ksyms``, the files' BTF, ``.shstrtab``, section headers.
+``.notes.kernel``, ``.note.ksyms``, the BTF of linker files, ``.shstrtab``, section headers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class LinuxSizes(NamedTuple):
     """The result of the size pass.
 
     ``total`` is the image's size in bytes, ``symbols`` the number of symbols without symbol 0.
-    ``headers`` are the bytes before ``.symtab``, ``tail`` those after ``.strtab``, in parts.
+    ``headers`` are the bytes before ``.symtab``, without padding; ``tail`` are the bytes after
+    ``.strtab``, in parts.
     """
 
     total: int
@@ -59,12 +60,13 @@ def gather(source: Source[Reading], reading: Reading) -> Files:
 
 
 def size(files: Files) -> LinuxSizes:
-    """Count everything in the image, and make all the headers from the counts (size pass).
+    """Count all parts of the image, and make the headers from the counts (size pass).
 
     Raises:
         LayoutError: there are more sections than an ELF file can number, or an address that
-            its class cannot express.
+            the file's class cannot express.
     """
+    # Count regions and symbols.
     fmt = files.host.format
     index = index_regions(files.files)
     order = order_symbols(files.files)
@@ -77,6 +79,7 @@ def size(files: Files) -> LinuxSizes:
     strings = len(_NO_NAME) + sum(len(file.symbols.strings) for file in files.files)
     facts = note_facts(files, len(_NO_NAME))
 
+    # Place the sections one after the other.
     table = SectionTable(fmt, fmt.ehdr.size + len(segments) * fmt.phdr.size)
     for region in index.regions:
         table.add_region(region)
@@ -92,6 +95,7 @@ def size(files: Files) -> LinuxSizes:
         *table.close(),
     )
 
+    # Make the file header: the section headers are the last part.
     section_headers = table.offset
     ehdr = Ehdr(
         e_ident=elf.ELFMAG
@@ -123,7 +127,7 @@ def size(files: Files) -> LinuxSizes:
 
 
 def copy(files: Files, sizes: LinuxSizes, out: Emitter) -> None:
-    """Write headers, the files' symbols and strings, notes, section headers (copy pass)."""
+    """Write the image's parts into ``out``, in the order of the file (copy pass)."""
     out.emit(sizes.headers)
     out.emit(bytes(-len(sizes.headers) % SECTION_ALIGN))
     row = sizes.format.sym
@@ -137,9 +141,9 @@ def copy(files: Files, sizes: LinuxSizes, out: Emitter) -> None:
 
 
 def _check_limits(index: RegionIndex, btf_sections: int, fmt: Format) -> None:
-    """Check that an ELF file can have as many sections and as high addresses.
+    """Check that an ELF file can number all sections and express all addresses.
 
-    Sixteen section numbers are reserved for the sections that are neither regions nor BTF.
+    Sixteen section numbers are kept for the sections that are neither regions nor BTF.
 
     Raises:
         LayoutError: it cannot.
@@ -159,6 +163,7 @@ def _check_limits(index: RegionIndex, btf_sections: int, fmt: Format) -> None:
 
 
 def _segment(region: Region, fmt: Format) -> bytes:
+    """Return the program header of a region, which has no bytes in the file."""
     return fmt.phdr.pack(
         Phdr(
             p_type=elf.PT_LOAD,
@@ -174,7 +179,7 @@ def _segment(region: Region, fmt: Format) -> bytes:
 
 
 def _add_letters(files: Files, order: SymbolOrder, table: SectionTable) -> tuple[bytes, ...]:
-    """Add the section of letters; return the padding before it, and its bytes."""
+    """Add the section of letters; return the padding before it and its bytes."""
     word = "<u4" if table.format.byteorder == "little" else ">u4"
     data = letter_runs(files.files, order).astype(word).tobytes()
     zeros = table.pad(4)
@@ -183,10 +188,10 @@ def _add_letters(files: Files, order: SymbolOrder, table: SectionTable) -> tuple
 
 
 def _add_notes(files: Files, facts: NoteFacts, table: SectionTable) -> tuple[bytes, ...]:
-    """Add the sections of notes; return the padding before each, and its bytes.
+    """Add the sections of notes; return the padding before each and its bytes.
 
-    Only the build-id is SHT_NOTE, since elfutils and others parse every SHT_NOTE of an
-    executable and do not expect the kernel's Xen notes there.
+    Only the section with the build-id has the type SHT_NOTE: elfutils and others parse every
+    SHT_NOTE of an executable, and do not expect the kernel's Xen notes there.
     """
     others = list(files.host.notes)
     build_id = [n for n in others if (n.name, n.type) == (b"GNU", elf.NT_GNU_BUILD_ID)][:1]
@@ -206,7 +211,7 @@ def _add_notes(files: Files, facts: NoteFacts, table: SectionTable) -> tuple[byt
 
 
 def _add_btf(files: Files, table: SectionTable) -> tuple[bytes, ...]:
-    """Add a section for each file's BTF; return the padding before each, and its bytes."""
+    """Add a section for the BTF of each linker file; return their padding and bytes."""
     parts = []
     for file in files.files:
         if file.btf is not None:

@@ -23,9 +23,10 @@ from .symbol_columns import count_true
 
 
 def note_facts(files: Files, names_start: int) -> NoteFacts:
-    """Return the facts of ``files``; their names start at ``names_start`` in ``.strtab``.
+    """Return the facts of ``files``.
 
-    The facts of two snapshots of one kernel can differ in ``time`` and reference counts.
+    ``names_start`` is the offset in ``.strtab`` of the first name. The facts of two snapshots
+    of one generation can differ in ``time`` and in reference counts.
     """
     host, marks, linked = files.host, files.landmarks, files.link_time
     writer: WriterFacts = {"ksyms": __version__, "time": _time(time.time())}
@@ -61,11 +62,12 @@ def note_facts(files: Files, names_start: int) -> NoteFacts:
 
 
 def _time(seconds: float) -> str:
+    """Return a time since the epoch in UTC, such as ``2026-11-28T18:00:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _name_starts(files: Files, names_start: int) -> Iterator[int]:
-    """Return the offset in ``.strtab`` at which each file's names start."""
+    """Return the offsets in ``.strtab`` at which the names of the linker files start."""
     return accumulate((len(file.symbols.strings) for file in files.files), initial=names_start)
 
 
@@ -92,6 +94,7 @@ def _file_facts(file: LinkerFile, names_start: int) -> FileFacts:
 
 
 def _kind(file: LinkerFile) -> str:
+    """Return "kernel", "module", or "listed" for a group that kallsyms lists like a module."""
     if file.id == KERNEL_ID:
         return "kernel"
     return "listed" if file.name in PSEUDO else "module"

@@ -1,4 +1,4 @@
-"""The section headers of the ``linux`` layout, and the offsets of the sections' bytes."""
+"""The section headers of the ``linux`` layout, and the offsets of the sections in the file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,21 @@ _FLAGS: Final = {
 
 
 class SectionTable:
-    """Section headers in the order in which they are added.
+    """The section headers, in the order in which they are added, and the section names.
 
     Args:
         fmt: the image's format.
-        start: the offset in the file after the program headers.
+        start: the offset in the file at which the program headers end.
+
+    Attributes:
+        headers: the section headers so far; the first is ELF's section 0.
+        names: the contents of ``.shstrtab`` so far.
     """
 
     def __init__(self, fmt: Format, start: int) -> None:
         self.format = fmt
         self.offset = start + -start % SECTION_ALIGN
-        """The offset in the file of the next section's bytes."""
+        """The offset in the file at which the next section starts."""
         self.headers = [Shdr()]
         self.names = bytearray(1)
 
@@ -51,7 +55,7 @@ class SectionTable:
     def add(
         self, name: str, kind: int, size: int, align: int, entry: int = 0, info: int = 0
     ) -> int:
-        """Add a section with ``size`` bytes, next in the file; return its number."""
+        """Add a section of ``size`` bytes at :attr:`offset`; return its index."""
         assert self.offset % align == 0
         self.headers.append(
             Shdr(
@@ -68,17 +72,17 @@ class SectionTable:
         return len(self.headers) - 1
 
     def link(self, section: int, to: int) -> None:
-        """Set the ``sh_link`` of ``section``."""
+        """Set the ``sh_link`` of ``section`` to the index of another section."""
         self.headers[section] = self.headers[section]._replace(sh_link=to)
 
     def pad(self, align: int) -> bytes:
-        """Advance to the next multiple of ``align``; return the zeros up to there."""
+        """Advance :attr:`offset` to a multiple of ``align``; return the zero bytes up to it."""
         zeros = bytes(-self.offset % align)
         self.offset += len(zeros)
         return zeros
 
     def close(self) -> tuple[bytes, bytes]:
-        """Add ``.shstrtab``; return its bytes, and the zeros up to the section headers."""
+        """Add ``.shstrtab``; return its bytes, and the zero bytes up to the section headers."""
         name = self._add_name(".shstrtab")
         size = len(self.names)
         self.headers.append(
@@ -94,6 +98,7 @@ class SectionTable:
         return bytes(self.names), self.pad(SECTION_ALIGN)
 
     def _add_name(self, name: str) -> int:
+        """Add ``name`` to :attr:`names`; return its offset there."""
         offset = len(self.names)
         self.names += name.encode("utf-8", "surrogateescape") + b"\0"
         return offset

@@ -1,4 +1,4 @@
-"""Snapshots: size pass, copy pass, and the check that both saw one moment."""
+"""Snapshots: the size pass, the copy pass, and the check that both are of one generation."""
 
 from __future__ import annotations
 
@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 
 
 class _Moment(Protocol):
-    """The input of the passes: linker files, or their tables, of one generation."""
+    """The input of both passes: the linker files of one generation, or their tables."""
 
     @property
     def generation(self) -> Generation: ...
 
 
 class _Sizes(Protocol):
-    """The result of a size pass: bytes of the image, symbols without symbol 0, the note."""
+    """The result of a size pass.
+
+    ``total`` is the size of the image in bytes, ``symbols`` the number of symbols without
+    symbol 0, ``facts`` the contents of the note (None if there is none).
+    """
 
     @property
     def total(self) -> int: ...
@@ -51,28 +55,28 @@ Sizes = TypeVar("Sizes", bound=_Sizes)
 
 
 class Layout(Protocol[Gathered, Sizes]):
-    """The layout of an image: a module with the driver's two passes."""
+    """The layout of an image: a Python module with the driver's two passes."""
 
     def gather(self, source: Source[Reading], reading: Reading, /) -> Gathered:
-        """Return the input of the passes."""
+        """Return the input of both passes."""
 
     def size(self, gathered: Gathered, /) -> Sizes:
-        """Return the size of the image, and of its parts (size pass)."""
+        """Return the sizes of the image and of its parts (size pass)."""
 
     def copy(self, gathered: Gathered, sizes: Sizes, out: Emitter, /) -> None:
         """Write the image into ``out`` (copy pass)."""
 
 
 LAYOUTS: Final = ("linux", "freebsd")
-"""The layouts, as the API and the command line name them."""
+"""The names of the layouts in the API and on the command line."""
 
 
 class Snapshot:
     """The kernel's symbols of one moment, as one ELF image that never changes.
 
     ``generation`` is the generation at that moment. ``symbols`` is the number of symbols in the
-    image, without symbol 0; ``facts`` are those of its note (docs/format.md), None in the
-    ``freebsd`` layout, which has no note::
+    image, without symbol 0. ``facts`` are the contents of its note (docs/format.md); they are
+    None in the ``freebsd`` layout, which has no note. For example::
 
         snapshot = ksyms.snapshot()
         snapshot.write("kernel.elf")
@@ -93,16 +97,16 @@ class Snapshot:
 
     @property
     def image(self) -> memoryview:
-        """The whole ELF file: a read-only view of format ``B``."""
+        """The bytes of the whole ELF file: a read-only view of format ``B``."""
         return self._image.data
 
     def portable(self, progress: Callable[[int], None] | None = None) -> bytes:
-        """Return the image packed: a zstd file that starts with the facts (docs/format.md).
+        """Return the portable file: the facts, then the packed image (docs/format.md).
 
         ``progress`` is called with the number of bytes each time some have been packed.
 
         Raises:
-            ImageError: the image is of the ``freebsd`` layout, which has no note.
+            ImageError: the image has no note, as in the ``freebsd`` layout.
         """
         return _portable.pack(self.image, progress)
 
@@ -120,18 +124,18 @@ class Snapshot:
 
 
 def take_chosen(given: Input, layout: str = "linux") -> Snapshot:
-    """Take a snapshot, as :func:`take` does, of what a user named.
+    """Take a snapshot of the input that a user named, as :func:`take` does.
 
     Raises:
-        SourceError: it cannot be opened.
-        ImageError: it is no source of symbols.
+        SourceError: the input cannot be opened.
+        ImageError: the input is no source of symbols.
     """
     with choose_source(given).open(given) as source:
         return take(source, layout)
 
 
 def take(source: Source[Reading], layout: str = "linux") -> Snapshot:
-    """Take a snapshot of ``source``'s files, all of one generation.
+    """Take a snapshot of the linker files of ``source``, all of one generation.
 
     Args:
         source: the source of the symbols.
@@ -139,16 +143,16 @@ def take(source: Source[Reading], layout: str = "linux") -> Snapshot:
 
     Raises:
         ValueError: there is no such layout.
-        MovedError: the files moved during every one of :data:`TRIES` tries.
-        KsymsError: an error of ``source``: its files cannot be read at all.
+        MovedError: the files moved during each of :data:`TRIES` tries.
+        KsymsError: the source cannot be read at all.
     """
     return take_reading(source, layout)[0]
 
 
 def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapshot, Reading]:
-    """Take a snapshot as :func:`take` does; return it with the reading that it is of.
+    """Take a snapshot as :func:`take` does; return it with its reading.
 
-    While ``source.moved(reading)`` is empty, the snapshot is still of the present.
+    The snapshot is current as long as ``source.moved(reading)`` returns an empty list.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"no layout is called {layout!r}; there is {', '.join(LAYOUTS)}")
@@ -161,6 +165,7 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
         if moved:
             continue
 
+        # A source that reads late has read its tables during the passes: ask it once more.
         try:
             snapshot = _lay_out(source, reading, layout)
             moved = source.moved(reading) if source.reads_late else []
@@ -173,7 +178,7 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
         except ResidueError as error:
             moved = [f"the symbol tables ({error})"]
         except KsymsError:
-            # The reader may have seen half of one file and half of another.
+            # The error may only be that a file was replaced while it was read.
             moved = source.moved(reading) if source.reads_late else []
             if not moved:
                 raise
@@ -190,7 +195,7 @@ def take_reading(source: Source[Reading], layout: str = "linux") -> tuple[Snapsh
 
 
 def _log_facts(facts: NoteFacts) -> None:
-    """Log which files the facts and the sizes are from, and why others were not used."""
+    """Log the files that facts and sizes are from, and why others were not used."""
     decided("the kernel is %s, for %s", facts["release"], facts["machine"])
     decided("addresses at link time are from %s", facts["link_time"]["source"] or "nowhere")
     for file in facts["files"]:
@@ -203,10 +208,10 @@ def _log_facts(facts: NoteFacts) -> None:
 
 
 def _lay_out(source: Source[Reading], reading: Reading, layout: str) -> Snapshot:
-    """Run the passes of ``layout``.
+    """Return a snapshot in ``layout``.
 
-    The layouts need numpy. So they are imported here, after the text has been read, since the
-    thread that reads it starts before numpy is imported.
+    The layouts are imported here, after the text has been read: they need numpy, whose import
+    must not delay the thread that reads the text.
     """
     if layout == "linux":
         from . import linux
@@ -220,6 +225,11 @@ def _lay_out(source: Source[Reading], reading: Reading, layout: str) -> Snapshot
 def _two_passes(
     source: Source[Reading], reading: Reading, layout: Layout[Gathered, Sizes]
 ) -> Snapshot:
+    """Run the size pass and the copy pass of ``layout``; return the snapshot.
+
+    Raises:
+        ResidueError: the passes do not agree on the size.
+    """
     gathered = layout.gather(source, reading)
     sizes = layout.size(gathered)
     out = Emitter(sizes.total)

@@ -1,7 +1,7 @@
-"""The symbols of several linker files as columns: one array a field, one item a symbol.
+"""The symbols of several linker files as columns: an array for each field, by symbol.
 
 Most fields of most files have one value for all symbols. ``np.broadcast_to`` makes such a
-column of a single item, which takes no memory, and no pass is made over it.
+column from a single item. It takes no memory, and no pass is made over it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ Item = TypeVar("Item", bound=np.generic)
 class SymbolColumns(NamedTuple):
     """The symbols of a group of linker files, sorted by address.
 
-    ``name`` is an offset into the strings of the whole group, ``file_id`` the id of the
-    symbol's linker file; the other fields are those of :class:`~.._linker.Symbols`.
+    ``name`` is an offset into the strings of all files of the group, one after the other;
+    ``file_id`` is the id of the symbol's linker file. The other fields are those of
+    :class:`~.._linker.Symbols`.
     """
 
     address: U64
@@ -42,15 +43,19 @@ class SymbolColumns(NamedTuple):
 
 
 def groups_of(files: tuple[LinkerFile, ...]) -> tuple[tuple[LinkerFile, ...], ...]:
-    """Return the kernel, whose table is large and usually sorted, and all the other files.
+    """Return two groups of ``files``: the kernel, and all others.
 
-    The groups are processed one after the other, so the memory of one is freed before the next.
+    The kernel's table is large and usually sorted by address. The groups are processed one
+    after the other, so that the memory for one is freed before the next.
     """
     return files[:1], files[1:]
 
 
 def group_columns(group: tuple[LinkerFile, ...], by_address: I32 | None) -> SymbolColumns:
-    """Return the symbols of ``group``; ``by_address`` sorts them, None if they are sorted."""
+    """Return the symbols of ``group`` sorted by address.
+
+    ``by_address`` is the permutation that sorts them, or None if they are sorted already.
+    """
     tables = [file.symbols for file in group]
     shifts = accumulate((len(table.strings) for table in tables), initial=0)
     names = [t.name + np.uint32(shift) if shift else t.name for t, shift in zip(tables, shifts)]
@@ -69,13 +74,16 @@ def group_columns(group: tuple[LinkerFile, ...], by_address: I32 | None) -> Symb
 def sorted_column(
     parts: list[npt.NDArray[Item]], dtype: type[Item], by_address: I32 | None
 ) -> npt.NDArray[Item]:
-    """Return the files' ``parts`` of one column, joined and sorted."""
+    """Return one column of a group: the ``parts`` of its files, joined, then sorted."""
     column = joined(parts, dtype)
     return column if by_address is None or is_constant(column) else column[by_address]
 
 
 def joined(parts: list[npt.NDArray[Item]], dtype: type[Item]) -> npt.NDArray[Item]:
-    """Return the parts one after the other; a single part, or a constant, is not copied."""
+    """Return the parts, one after the other, as one array.
+
+    A single part is not copied, nor are parts with one constant value.
+    """
     if len(parts) == 1:
         return parts[0]
     if parts and all(is_constant(p) and len(p) and p[0] == parts[0][0] for p in parts):
@@ -84,12 +92,12 @@ def joined(parts: list[npt.NDArray[Item]], dtype: type[Item]) -> npt.NDArray[Ite
 
 
 def is_constant(column: npt.NDArray[Item]) -> bool:
-    """Return True if one item in memory stands for all of them (``np.broadcast_to``)."""
+    """Return True if one item in memory stands for all items (``np.broadcast_to``)."""
     return column.strides == (0,)
 
 
 def count_true(mask: Mask) -> int:
-    """Count the true items of ``mask``; a constant one is not scanned."""
+    """Return the number of True items in ``mask``; a constant mask is not scanned."""
     if is_constant(mask):
         return len(mask) * bool(mask[:1].any())
     return int(np.count_nonzero(mask))

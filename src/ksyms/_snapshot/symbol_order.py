@@ -1,4 +1,4 @@
-"""The order of the symbols in ``.symtab``: locals, then all others, each half by address."""
+"""The order of the symbols in ``.symtab``: local symbols, then all others, each by address."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from .symbol_columns import (
 class SymbolOrder(NamedTuple):
     """The permutations that sort symbols by address.
 
-    ``groups`` has one for each of :func:`~.symbol_columns.groups_of`, None if that group is
-    sorted already. ``disjoint`` is True if no symbol of one group lies among another group's:
-    then the sorted groups, one after the other, are sorted as a whole.
+    ``groups`` has one for each group of :func:`~.symbol_columns.groups_of`, or None if that
+    group is sorted already. ``disjoint`` is True if all symbols of a group have higher
+    addresses than those of the group before it, or the same: then the sorted groups, one after
+    the other, are sorted as a whole.
     """
 
     groups: tuple[I32 | None, ...]
@@ -50,7 +51,7 @@ def order_symbols(files: tuple[LinkerFile, ...]) -> SymbolOrder:
 
 
 def is_local(info: U8) -> Mask:
-    """Return a mask of the symbols that belong to the first half of the table (STB_LOCAL)."""
+    """Return a mask of the local symbols (STB_LOCAL), which are the first half of the table."""
     local: Mask = info >> 4 == elf.STB_LOCAL
     return local
 
@@ -58,12 +59,14 @@ def is_local(info: U8) -> Mask:
 def letter_runs(files: tuple[LinkerFile, ...], order: SymbolOrder) -> U32:
     """Return the rows of ``.ksyms.letters``: one for each run of symbols with one letter.
 
-    A row is the number of the run's first symbol, and its letter; the last row is the number
-    of symbols, and 0. A section has one letter for its locals and one for all others, so a
-    kernel has some hundred runs. For example, symbol 0 and then t, t, T::
+    A row has the number of the run's first symbol, and the letter, with the bit of an exact
+    size. The last row has the number of symbols, and 0. Local symbols of a section usually have
+    one letter, and all others another, so a kernel has some hundred runs. For example, the rows
+    for symbol 0 and the letters t, t, T are::
 
         0 0    1 't'    3 'T'    4 0
     """
+    # Collect the letters of the two halves, group by group.
     halves: tuple[list[U8], list[U8]] = ([], [])
     addresses: tuple[list[U64], list[U64]] = ([], [])
     for group, by_address in zip(groups_of(files), order.groups):
@@ -80,11 +83,13 @@ def letter_runs(files: tuple[LinkerFile, ...], order: SymbolOrder) -> U32:
                 address = sorted_column([t.address for t in tables], np.uint64, by_address)
                 half_addresses.append(address.compress(chosen))
 
+    # Put them into the order of the table.
     ordered = [np.concatenate(half) for half in halves]
     if not order.disjoint:
         merges = [np.argsort(np.concatenate(half), kind="stable") for half in addresses]
         ordered = [half[merge] for half, merge in zip(ordered, merges)]
 
+    # Find the first symbol of each run.
     letters = np.concatenate([np.zeros(1, np.uint8), *ordered])
     firsts = np.flatnonzero(np.append(True, letters[1:] != letters[:-1]))
     rows = np.zeros((len(firsts) + 1, 2), np.uint32)

@@ -15,8 +15,8 @@ from .symbol_columns import I32, U16, U32, U64, Index, Mask, SymbolColumns, is_c
 class RegionIndex(NamedTuple):
     """The regions of all linker files, by address. Region ``i`` is section ``i + 1``.
 
-    ``starts`` and ``ends`` (uint64) are the regions' bounds, ``file_ids`` (uint32) the ids of
-    the linker files that they belong to.
+    ``starts`` and ``ends`` (uint64) are the bounds of the regions, and ``file_ids`` (uint32)
+    the ids of the linker files that own them.
     """
 
     regions: tuple[Region, ...]
@@ -26,7 +26,7 @@ class RegionIndex(NamedTuple):
 
 
 def index_regions(files: tuple[LinkerFile, ...]) -> RegionIndex:
-    """Return the regions of ``files`` by address."""
+    """Return the regions of ``files``, sorted by start, then by end."""
     pairs = sorted(
         ((region, file.id) for file in files for region in file.regions),
         key=lambda pair: (pair[0].start, pair[0].end),
@@ -40,9 +40,9 @@ def index_regions(files: tuple[LinkerFile, ...]) -> RegionIndex:
 
 
 def find_regions(columns: SymbolColumns, index: RegionIndex) -> I32:
-    """Return the region of each symbol, as a position in ``index`` (int32).
+    """Return the region of each symbol, as its index in ``index`` (int32).
 
-    An absolute or undefined symbol has any region, or -1.
+    An absolute or undefined symbol can have any region, or -1.
 
     Raises:
         LayoutError: a symbol that has an address is in no region of its file.
@@ -51,9 +51,9 @@ def find_regions(columns: SymbolColumns, index: RegionIndex) -> I32:
     if not len(region):
         return region
 
-    # Symbols of one file in one region follow each other, at ascending addresses. If the last
-    # of such a run is not past the region's end, none is, so a few hundred symbols are checked
-    # in place of all.
+    # Symbols of one file in one region form a run at ascending addresses. If the last of them
+    # is not past the region's end, none is. So only the last symbol of each run is checked: a
+    # few hundred symbols instead of all.
     changes = region[1:] != region[:-1]
     if not is_constant(columns.file_id):
         changes |= columns.file_id[1:] != columns.file_id[:-1]
@@ -62,6 +62,8 @@ def find_regions(columns: SymbolColumns, index: RegionIndex) -> I32:
     if not doubtful.any():
         return region
 
+    # Check every symbol of a run whose last symbol is outside, and search the symbol's file for
+    # another region.
     rows = np.flatnonzero(np.repeat(doubtful, np.diff(last, prepend=-1)))
     has_address = columns.role[rows] < Role.ABSOLUTE
     rows = rows[_is_outside(columns, region, rows, index) & has_address]
@@ -72,7 +74,7 @@ def find_regions(columns: SymbolColumns, index: RegionIndex) -> I32:
 
 
 def section_numbers(columns: SymbolColumns, region: I32, rows: slice) -> U16:
-    """Return ``st_shndx`` of ``rows``."""
+    """Return the ``st_shndx`` of each of ``rows``; ``region`` is from :func:`find_regions`."""
     number = region[rows].astype(np.uint16)
     number += np.uint16(1)
     role = columns.role[rows]
@@ -85,7 +87,10 @@ def section_numbers(columns: SymbolColumns, region: I32, rows: slice) -> U16:
 def _last_started(address: U64, index: RegionIndex) -> I32:
     """Return for each of the sorted addresses the last region that starts at or before it.
 
-    -1 stands for an address before the first region.
+    -1 stands for no region. For example, with regions that start at 0x10 and 0x30::
+
+        address     0x0    0x10    0x20    0x40
+        region      -1     0       0       1
     """
     first_rows = np.searchsorted(address, index.starts)
     return np.repeat(
@@ -95,9 +100,9 @@ def _last_started(address: U64, index: RegionIndex) -> I32:
 
 
 def _is_outside(columns: SymbolColumns, region: I32, rows: Index, index: RegionIndex) -> Mask:
-    """Return a mask of the ``rows`` that are not in their region.
+    """Return a mask of those of ``rows`` that are not in the region that they have.
 
-    They have no region (-1), are past its end, or are of another file than the region.
+    Such a symbol has no region (-1), is past the region's end, or is of another linker file.
     """
     own = region[rows]
     outside = own < 0
@@ -108,7 +113,7 @@ def _is_outside(columns: SymbolColumns, region: I32, rows: Index, index: RegionI
 
 
 def _search_file(index: RegionIndex, address: int, file_id: int) -> int:
-    """Return the last region of a file that holds ``address``, or ends or starts at it.
+    """Return the index of the last region of a file that contains ``address`` or ends at it.
 
     Raises:
         LayoutError: the file has no such region.

@@ -1,9 +1,8 @@
 """``.symtab`` of the ``linux`` layout: its rows, written in blocks.
 
-The rows are written in blocks, as the driver's are (256 symbols there). A block stays in the
-processor's cache, and peak memory stays near the size of the image. The order of
-the rows is in ``symbol_order.py``, their sections in ``symbol_sections.py``, their sizes in
-``symbol_sizes.py``.
+The driver writes blocks too, of 256 symbols. A block stays in the processor's cache, and peak
+memory stays near the size of the image. ``symbol_order.py`` has the order of the rows,
+``symbol_sections.py`` their sections, and ``symbol_sizes.py`` their sizes.
 """
 
 from __future__ import annotations
@@ -32,14 +31,21 @@ BLOCK: Final = 1 << 13
 
 
 class _Halves(NamedTuple):
-    """The table's locals and its other symbols; the next row of each is at ``cursors``."""
+    """The two halves of the table: local symbols, then all others.
+
+    ``cursors`` has the row of ``table`` that is written next in each half.
+    """
 
     table: npt.NDArray[np.void]
     cursors: list[int]
 
 
 class _Group(NamedTuple):
-    """The symbols of a group of linker files, with what their sections and sizes need."""
+    """The symbols of a group of linker files, sorted by address.
+
+    ``bounds`` has the addresses at which they can end, and ``region`` the region of each, as
+    from :func:`find_regions`.
+    """
 
     columns: SymbolColumns
     bounds: SizeBounds
@@ -53,14 +59,14 @@ def write_symbols(
     order: SymbolOrder,
     table: npt.NDArray[np.void],
 ) -> None:
-    """Write all symbols into ``table``, locals first, both halves by address.
+    """Write all symbols into ``table``: local symbols, then all others, each by address.
 
     Args:
-        files: the linker files; the strings of each follow those of the one before.
-        strings_start: the offset in the string table of the first file's strings.
+        files: the linker files; their strings are in this order, without gaps.
+        strings_start: the offset in the string table at which the first file's strings start.
         index: the regions of ``files``.
         order: the order of the symbols of ``files``.
-        table: the table without symbol 0, of the format's dtype.
+        table: the rows after symbol 0, of the format's dtype.
 
     Raises:
         LayoutError: a symbol is in no region of its file.
@@ -71,6 +77,7 @@ def write_symbols(
         _write_group(_prepare(group, by_address, index), strings_start, index, halves)
         strings_start += sum(len(file.symbols.strings) for file in group)
 
+    # Each group was written by address. If groups overlap, sort each half as a whole.
     if order.disjoint:
         return
     for half in (slice(0, locals_), slice(locals_, len(table))):
@@ -79,7 +86,7 @@ def write_symbols(
 
 
 def file_sections_and_sizes(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U64]]:
-    """Return ``st_shndx`` and ``st_size`` of each file's symbols, in the file's own order.
+    """Return the ``st_shndx`` and ``st_size`` of each file's symbols, in the file's own order.
 
     Raises:
         LayoutError: a symbol is in no region of its file.
@@ -91,17 +98,20 @@ def file_sections_and_sizes(files: tuple[LinkerFile, ...]) -> list[tuple[U16, U6
         rows = slice(0, len(region))
         section = section_numbers(columns, region, rows)
         size = symbol_sizes(columns, bounds, region, rows, index)
+
+        # Undo the sort by address, and divide the group into its files.
         if by_address is not None:
             back = np.argsort(by_address)
             section, size = section[back], size[back]
         ends = np.cumsum([len(file.symbols.address) for file in group])[:-1]
         found += zip(np.split(section, ends), np.split(size, ends))
-    return found[: len(files)]
+    return found[: len(files)]  # without the empty item of a group of no files
 
 
 def _prepare(
     group: tuple[LinkerFile, ...], by_address: I32 | None, index: RegionIndex
 ) -> _Group:
+    """Return the symbols of ``group``, sorted by the permutation ``by_address``."""
     columns = group_columns(group, by_address)
     return _Group(columns, size_bounds(group, columns), find_regions(columns, index))
 
@@ -129,11 +139,11 @@ def _write_rows(symbols: npt.NDArray[np.void], local: Mask, halves: _Halves) -> 
     for half, chosen in enumerate((np.flatnonzero(local), np.flatnonzero(~local))):
         room = slice(halves.cursors[half], halves.cursors[half] + len(chosen))
         halves.cursors[half] = room.stop
-        # mode="clip": in any other mode numpy takes into a copy of ``out`` first, which it
-        # needs to leave ``out`` as it was if an index is refused.
+        # In any mode but "clip" numpy writes to a copy of ``out`` first, to leave ``out`` as it
+        # was if an index is out of range.
         _as_raw_rows(symbols).take(chosen, out=_as_raw_rows(halves.table[room]), mode="clip")
 
 
 def _as_raw_rows(symbols: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Return a view of the same rows without fields: numpy moves fields one by one."""
+    """Return a view of the same rows without fields, since numpy copies fields one by one."""
     return symbols.view(np.dtype((np.void, symbols.itemsize)))

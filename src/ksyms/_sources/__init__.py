@@ -1,6 +1,6 @@
-"""Where symbols come from: each kind of source, and the choice among them.
+"""Where symbols come from: the kinds of sources, and the choice among them.
 
-A new kind is a file here with a class of :class:`~.kind.SourceKind`, and a row of
+To add a kind, add a file with a subclass of :class:`~.kind.SourceKind`, and a row in
 :data:`~.choose.KINDS`.
 """
 

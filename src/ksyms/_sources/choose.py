@@ -1,4 +1,4 @@
-"""The choice of a source: one table, asked from its first row on."""
+"""The choice of a source: the first kind in a table that recognises an input."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KINDS = [
     ("ksyms._sources.kernel_image", "KernelImage"),
     ("ksyms._sources.elf_file", "ElfFileOnDisk"),
 ]
-"""The module and the class of each kind; an input is of the first that recognises it.
+"""The module and the class of each kind; an input is of the first kind that recognises it.
 
-A module is imported when its kind is first asked.
+A module is imported when the search comes to its row.
 """
 
 
@@ -29,8 +29,8 @@ def choose_source(given: Input) -> SourceKind:
     """Return the kind of source that the input is.
 
     Raises:
-        SourceError: it cannot be opened.
-        ImageError: it is of no kind, or cannot be read.
+        SourceError: the input cannot be opened.
+        ImageError: the input is of no kind, or cannot be read.
     """
     for module, name in KINDS:
         kind: SourceKind = getattr(import_module(module), name)()

@@ -1,4 +1,4 @@
-"""The source that is an ELF file with symbols, and the ELF files of modules."""
+"""The source that is an ELF file with symbols, maybe together with modules' ELF files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ElfFileOnDisk(SourceKind):
-    """A kernel's ELF file with its modules' files, or any ELF file to look symbols up in."""
+    """A kernel's ELF file with its modules' files; or any ELF file, for lookups in it."""
 
     words = "an ELF file"
 
@@ -35,6 +35,6 @@ class ElfFileOnDisk(SourceKind):
         """Return the file itself: its symbols need no snapshot.
 
         Raises:
-            ImageError: a field of it is wrong.
+            ImageError: a field of the file is wrong.
         """
         return read_image(memoryview(given.contents), given.path)

@@ -1,4 +1,4 @@
-"""A file or a directory that a user named, from which symbols are to come."""
+"""A file or a directory that a user named as a source of symbols."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Input:
 
     Args:
         path: its name.
-        argument: the argument that named it: :data:`ANY`, :data:`ROOT`, :data:`KALLSYMS` or
-            :data:`KERNEL`.
+        argument: the argument by which the user named it: :data:`ANY`, :data:`ROOT`,
+            :data:`KALLSYMS` or :data:`KERNEL`.
         modules: with :data:`KERNEL`, the modules' ELF files.
         debug: directories in which to look for files with exact sizes, before the usual ones;
             None to infer all sizes from the text.
@@ -57,19 +57,19 @@ class Input:
         self.progress = progress
         self._copy = copy
         self.followed: FollowedError | None = None
-        """The error of a packed file with other bytes behind it, once it has been read."""
+        """The error for a packed file that other bytes follow, after it was read; else None."""
         self._stream: bytes | None = None
 
     @cached_property
     def contents(self) -> bytes | mmap.mmap:
-        """The bytes of the file, unpacked; a plain file is mapped.
+        """The bytes of the file, unpacked; a file that is not packed is mapped.
 
-        If it is ``followed`` by other bytes, which only a kernel image can be, they are the
-        file's bytes as they are.
+        Only a kernel image can be packed with other bytes after it, such as a device tree. Then
+        the result is the file's bytes, not unpacked, and :attr:`followed` is set.
 
         Raises:
-            SourceError: it cannot be opened.
-            ImageError: it is damaged, or too large.
+            SourceError: the file cannot be opened.
+            ImageError: the file is damaged, or too large.
         """
         try:
             if self._is_stream():
@@ -88,21 +88,21 @@ class Input:
 
     @property
     def plain(self) -> bytes | mmap.mmap:
-        """The contents, but nothing of a file that is ``followed`` by other bytes."""
+        """The contents; b"" for a packed file that other bytes follow."""
         contents = self.contents
         return contents if self.followed is None else b""
 
     @property
     def once(self) -> bytes | None:
-        """The contents if they were unpacked, or come from a stream; None if mapped."""
+        """The contents if they were unpacked or came from a stream; None if they are mapped."""
         contents = self.contents
         return contents if isinstance(contents, bytes) else None
 
     def header_facts(self) -> NoteFacts | None:
-        """Return the facts in a portable file's header; None if it is no portable file.
+        """Return the facts in the first frame of a portable file; None for any other file.
 
         Raises:
-            ImageError: the header is not whole.
+            ImageError: the first frame is not whole.
         """
         if self._stream is not None:
             return _portable.header_facts(self._stream, self.path)
@@ -110,18 +110,19 @@ class Input:
         return None if self.once is None else read_header_facts(self.path)
 
     def _is_stream(self) -> bool:
+        """Return True if the file can be read once only, from start to end."""
         try:
             return is_stream(self.path)
         except (OSError, ValueError):  # ValueError: a NUL in the name
-            return False  # opening it reports the reason
+            return False  # contents() reports the reason
 
 
 def read_header_facts(path: str) -> NoteFacts | None:
-    """Return the facts in a portable file's header; None if it is no portable file.
+    """Return the facts in the first frame of a portable file; None for any other file.
 
     Raises:
         SourceError: the file cannot be opened.
-        ImageError: the header is not whole.
+        ImageError: the first frame is not whole.
     """
     try:
         return _portable.read_header_facts(path)

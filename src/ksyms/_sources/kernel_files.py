@@ -1,4 +1,4 @@
-"""Sources that are a kernel's text files: running, saved, or a kallsyms text alone."""
+"""Sources that are a kernel's text files: those of /proc, saved ones, or one kallsyms text."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def open_kernel_files(
     data: bytes | None = None,
     files: dict[str, bytes] | None = None,
 ) -> Linker:
-    """Return the source that reads a kernel's text files; the arguments are Linker's."""
+    """Return the source that reads a kernel's text files; it has the arguments of Linker."""
     from .._linker import Linker
 
     return Linker(root, kallsyms, progress, debug, btf, data, files)
 
 
 class RunningKernel(SourceKind):
-    """The running kernel: ``/``, or its kallsyms by any name."""
+    """The running kernel, named by ``/`` or by any path of its kallsyms."""
 
     words = "the running kernel"
 
@@ -60,7 +60,7 @@ class SavedRoot(SourceKind):
     words = "a machine's saved files"
 
     def recognise(self, given: Input) -> bool:
-        """Return True for what ``--root`` names, and for a tar."""
+        """Return True for any input of ``--root``, and for a tar."""
         if given.argument == ROOT:
             return True
         return given.argument == ANY and given.plain[_TAR] == b"ustar"
@@ -69,7 +69,7 @@ class SavedRoot(SourceKind):
         """Return the source.
 
         Raises:
-            SourceError: it is neither a directory nor an archive that can be read.
+            SourceError: the input is neither a directory nor an archive that can be read.
         """
         data = given.once if given.argument == ANY else None
         return open_kernel_files(
@@ -83,13 +83,13 @@ class KallsymsText(SourceKind):
     words = "a kallsyms text"
 
     def recognise(self, given: Input) -> bool:
-        """Return True for what ``--kallsyms`` names, and for a file with such a first line."""
+        """Return True for any input of ``--kallsyms``, and for a file that starts like one."""
         if given.argument == KALLSYMS:
             return True
         return given.argument == ANY and re.match(_TEXT, given.plain) is not None
 
     def open(self, given: Input) -> Linker:
-        """Return the source; of a text that was found to be one, BTF is not asked for."""
+        """Return the source; BTF is read only with a text that ``--kallsyms`` names."""
         found = given.argument == ANY
         return open_kernel_files(
             "/",

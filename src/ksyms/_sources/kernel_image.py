@@ -1,4 +1,4 @@
-"""The source that is a kernel image: what the kernel would have in /proc and /sys if it ran."""
+"""The source that is a kernel image: it stands for the files that its kernel has in /proc."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class KernelImage(SourceKind):
-    """A kernel image, such as a vmlinuz, or anything that has one in it."""
+    """A kernel image, such as a vmlinuz, or a file that contains one."""
 
     words = "a kernel image"
 
@@ -23,10 +23,10 @@ class KernelImage(SourceKind):
         self._files: dict[str, bytes] | None = None
 
     def recognise(self, given: Input) -> bool:
-        """Return True if a kernel's symbols can be read from it, and no ``.symtab`` has any.
+        """Return True if a kernel's symbols can be read from it, and it has no ``.symtab``.
 
         Raises:
-            ImageError: it begins as an image does, and has no symbols that can be read.
+            ImageError: it starts like an image, but no symbols can be read from it.
         """
         if given.argument == KERNEL:
             from .._images import files_at
@@ -40,7 +40,7 @@ class KernelImage(SourceKind):
         """Return the source.
 
         Raises:
-            ImageError: modules were named too.
+            ImageError: the user named modules too.
         """
         if given.modules:
             raise ImageError(
@@ -53,7 +53,11 @@ class KernelImage(SourceKind):
 
 
 def _files_in(given: Input) -> dict[str, bytes] | None:
-    """Return the files that the image stands for; None if it is none."""
+    """Return the files that a kernel image stands for, by name; None if it is no such image.
+
+    Raises:
+        ImageError: it is an image, but it is damaged or has no kallsyms.
+    """
     data, label = given.contents, given.path
     is_elf = data[: len(elf.ELFMAG)] == elf.ELFMAG
     if is_elf and _has_symtab(given):
@@ -79,4 +83,4 @@ def _has_symtab(given: Input) -> bool:
     try:
         return find_symtab(read_image(memoryview(given.contents), given.path)) is not None
     except ImageError:
-        return True  # who reads it says why
+        return True  # the code that reads its symbols reports the field

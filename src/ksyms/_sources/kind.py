@@ -1,4 +1,4 @@
-"""The base of all kinds of sources."""
+"""The base class of all kinds of sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SourceKind:
-    """A kind of source; ``words`` says which, for the log."""
+    """A kind of source; ``words`` is its name in the log."""
 
     words: str
 
@@ -19,13 +19,13 @@ class SourceKind:
         """Return True if the input is of this kind.
 
         Raises:
-            SourceError: it cannot be opened.
-            ImageError: it cannot be read.
+            SourceError: the input cannot be opened.
+            ImageError: the input cannot be read.
         """
         raise NotImplementedError
 
     def open(self, given: Input) -> Source[Any]:
-        """Return the source, whose readings only it looks into.
+        """Return the source that the input is.
 
         Raises:
             KsymsError: the input is damaged.
@@ -33,9 +33,9 @@ class SourceKind:
         raise NotImplementedError
 
     def image(self, given: Input) -> ElfFile | None:
-        """Return the input if its symbols can be asked as they are; None if not.
+        """Return the input as an ELF file if its symbols need no snapshot; None if they do.
 
         Raises:
-            ImageError: a field of it is wrong.
+            ImageError: a field of the file is wrong.
         """
         return None

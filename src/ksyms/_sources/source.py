@@ -1,4 +1,4 @@
-"""The protocol of all sources of linker files."""
+"""The protocol that every source of linker files has."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ Reading = TypeVar("Reading")
 class Source(Protocol[Reading]):
     """A source of linker files: a kernel's text files, or ELF files on disk.
 
-    A ``Reading`` is the state that the source read when a try started: the text of kallsyms, or
-    the times and sizes of ELF files. Only the source itself looks into it. A source is a
-    context manager, which closes what it holds open.
+    A ``Reading`` is what the source read when a try started: the text of kallsyms, or the times
+    and sizes of ELF files. Only the source itself uses its contents. A source is a context
+    manager, which closes the files that it has open.
     """
 
     @property
     def remedy(self) -> str:
-        """Advice for a user whose files keep moving, in one sentence."""
+        """Advice to a user whose files keep moving, in one sentence."""
 
     @property
     def reads_late(self) -> bool:
-        """True if tables are read during the copy pass; else all was read before it."""
+        """True if tables are read during the copy pass, and not all of them before it."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def read(self) -> Reading:
-        """Read what must be of one moment; a try starts with it."""
+        """Read what must be of one generation; each try starts with this call."""
 
     def moved(self, reading: Reading, /) -> list[str]:
-        """Return the changes since ``reading``, in words; empty if there are none."""
+        """Return the changes since ``reading``, each in words; [] if there are none."""
 
     def files(self, reading: Reading, /) -> Files:
         """Return the linker files, each with its regions."""
 
     def tables(self, reading: Reading, /) -> FileTables | None:
-        """Return the symbol tables that the files have; None if they are made of a text."""
+        """Return the symbol tables in the files; None if the source is a text and has none."""

@@ -1,4 +1,4 @@
-"""Addresses as a program passes them, integers of any type, converted to an array of uint64."""
+"""Conversion of the addresses that a program passes, integers of any type, to uint64."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ def to_uint64(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
 
     Returns:
         The array, and a mask of the same shape that is True for a negative integer, one of more
-        than 64 bits, and an item that a masked array hides. The array is arbitrary there. The
-        mask is None if there is nothing to mark.
+        than 64 bits, and an item that a masked array hides. Where the mask is True, the array
+        has any number. The mask is None if no item is marked.
 
     Raises:
-        TypeError: they are not all integers.
+        TypeError: the items are not all integers.
     """
     array: npt.NDArray[Any] = np.asarray(given)
     if not array.size:
         return np.zeros(array.shape, np.uint64), None
     if not hasattr(given, "dtype") and _may_be_converted(array):
-        # numpy makes doubles of Python's integers if some of them need bit 63.
+        # numpy converts Python's integers to doubles if some of them need bit 63. Convert them
+        # one by one instead.
         array = np.array(given, dtype=object)
     kind = array.dtype.kind
     if kind == "O":
@@ -44,14 +45,14 @@ def to_uint64(given: npt.ArrayLike) -> tuple[U64, Bools | None]:
     if isinstance(given, np.ma.MaskedArray):
         hidden = np.ma.getmaskarray(given)
         nowhere = hidden if nowhere is None else hidden | nowhere
-    # A negative integer becomes another address here; the mask discards its answer.
+    # A negative integer becomes an address here, but the mask marks it.
     return array.astype(np.uint64, copy=False), nowhere
 
 
 def _may_be_converted(array: npt.NDArray[Any]) -> bool:
-    """Return True if numpy may have converted other types in ``array``.
+    """Return True if numpy may have converted items of other types in ``array``.
 
-    It makes doubles of large integers, and 0 and 1 of booleans among integers.
+    It converts large integers to doubles, and booleans among integers to 0 and 1.
     """
     return array.dtype.kind == "f" or (array.dtype.kind in "iu" and bool((array <= 1).any()))
 
@@ -70,6 +71,11 @@ def _convert_objects(array: npt.NDArray[Any]) -> tuple[U64, Bools | None]:
 
 
 def _to_int(value: object) -> int:
+    """Return ``value`` as an int.
+
+    Raises:
+        TypeError: it is no integer; a boolean is none.
+    """
     if type(value) is int:
         return value
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):

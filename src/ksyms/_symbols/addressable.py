@@ -1,9 +1,9 @@
-"""The rule which symbols can name an address, for one symbol and for all at once.
+"""The rule for symbols that can name an address, applied to one symbol and to all at once.
 
-A symbol cannot if it is undefined, absolute or common; if it is ELF's own (a section, a file)
-or thread-local; or if it has no type. In a snapshot every symbol without a type is one that
-names nothing. In any other ELF file an assembler's label can lack a type and still name code:
-there only mapping symbols and compilers' labels are left out, by their names.
+A symbol cannot name an address if it is undefined, absolute or common; if it stands for a
+section or a file, or is thread-local; or if it is a label. In a snapshot every symbol without a
+type is treated like a label. In any other ELF file a symbol without a type can be one that
+names code written in assembler: there labels are recognised by their names.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from .symbol_file import SymbolFile
 
 UNNAMED: Final = (elf.STT_SECTION, elf.STT_FILE, elf.STT_TLS)
-"""Types of symbols that are not at an address of the kernel's."""
+"""Types of symbols that are at no address in the kernel's memory."""
 _NOWHERE: Final = (elf.SHN_UNDEF, elf.SHN_ABS, elf.SHN_COMMON)
 _MARKS: Final = tuple(mark.encode() for mark in MARKS)
 
 
 def can_name_address(file: SymbolFile, sym: Sym) -> bool:
-    """Return True if the symbol of a row can name an address."""
+    """Return True if the symbol in the row ``sym`` of ``file`` can name an address."""
     kind = sym.st_info & 0xF
     if sym.st_shndx in _NOWHERE or kind in UNNAMED:
         return False
@@ -38,21 +38,22 @@ def can_name_address(file: SymbolFile, sym: Sym) -> bool:
 
 
 def addressable_symbols(file: SymbolFile, sectioned: SectionedSymbols | None) -> SymbolSpans:
-    """Return the columns of all symbols that can name an address.
+    """Return the columns of all symbols of ``file`` that can name an address.
 
-    ``sectioned`` has the symbols by section, if the file is neither a snapshot nor an image in
-    the driver's layout: then only those in a section of the kernel's memory count.
+    ``sectioned`` has the symbols by section. It is None if the file is a snapshot or an image
+    in the driver's layout. In any other file a symbol must also be in a section that is in the
+    kernel's memory.
     """
     import numpy as np
 
-    # Keep symbols with an address and a type that can have one.
+    # Keep symbols that have an address, and a type that allows one.
     rows = file.array[1:]
     kind = rows["st_info"] & 0xF
     good = ~np.isin(rows["st_shndx"], _NOWHERE) & ~np.isin(kind, UNNAMED)
     if sectioned is not None:
         good &= np.isin(np.arange(1, len(rows) + 1), sectioned.numbers())
 
-    # Drop symbols without a type: all of a snapshot's, and those with a mark's name.
+    # Of the symbols without a type, drop those with the name of a label; in a snapshot all.
     number = np.flatnonzero(good)
     untyped = number[kind[number] == elf.STT_NOTYPE]
     if not file.is_snapshot:
@@ -71,7 +72,7 @@ def addressable_symbols(file: SymbolFile, sectioned: SectionedSymbols | None) ->
 
 
 def _has_mark(file: SymbolFile, starts: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-    """Return for each of ``starts``, offsets in the strings, if a mark begins there."""
+    """Return a mask of the ``starts``, offsets in the strings, where a label's name starts."""
     import numpy as np
 
     strings = np.frombuffer(file.strings, np.uint8)

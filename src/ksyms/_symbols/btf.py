@@ -1,7 +1,7 @@
 """C prototypes from BTF, the type information that the kernel carries.
 
-Source: Documentation/bpf/btf.rst and include/uapi/linux/btf.h, of Linux 6.18. A defect for
-which the kernel's own reader (kernel/bpf/btf.c) refuses a BTF is refused here too, if a
+Source: Documentation/bpf/btf.rst and include/uapi/linux/btf.h, of Linux 6.18. If the kernel's
+own reader (kernel/bpf/btf.c) refuses a BTF for a defect, this module refuses it too, unless no
 prototype depends on it.
 """
 
@@ -33,7 +33,7 @@ _WORDS: Final[dict[int, tuple[int, int]]] = {
     **dict.fromkeys((_STRUCT, _UNION, _DATASEC, _ENUM64), (3, 3)),
     **dict.fromkeys((_ENUM, _FUNC_PROTO), (3, 2)),
 }
-"""Each kind's length in 32-bit words: its fixed part, and each of its ``vlen`` members."""
+"""The length of each kind in 32-bit words: of its fixed part, and of each ``vlen`` member."""
 
 _QUALIFIERS: Final = {_VOLATILE: "volatile", _CONST: "const", _RESTRICT: "restrict"}
 _PLAIN: Final = {_INT: "", _FLOAT: "", _TYPEDEF: "", _STRUCT: "struct ", _UNION: "union "} | {
@@ -41,27 +41,28 @@ _PLAIN: Final = {_INT: "", _FLOAT: "", _TYPEDEF: "", _STRUCT: "struct ", _UNION:
     _ENUM64: "enum ",
 }
 _BODIES: Final = (_STRUCT, _UNION, _ENUM, _ENUM64)
-"""Kinds that have a body in C, and so may have no name."""
+"""Kinds that have a body in C, so that they need no name."""
 _KERNEL_TAGS: Final = ("user", "rcu", "percpu")
-"""Type tags that the kernel writes as ``__user`` (include/linux/compiler_types.h)."""
-# An identifier, or a type such as "long unsigned int": names go to terminals unescaped.
+"""Type tags that the kernel writes like ``__user`` (include/linux/compiler_types.h)."""
+# An identifier, or a type such as "long unsigned int". No other names are accepted, since names
+# go to terminals unescaped.
 _NAME: Final = re.compile(rb"[A-Za-z_.$][\w.$]*(?: [\w.$]+)*", re.ASCII)
 _TAG: Final = re.compile(rb"[ !#-\[\]-~]+")
 _LONGEST: Final = 512
-"""Longest name in bytes (KSYM_NAME_LEN, include/linux/kallsyms.h)."""
+"""Limit on a name's length in bytes (KSYM_NAME_LEN, include/linux/kallsyms.h)."""
 _DEEPEST: Final = 64
-"""Greatest depth of types within types; the kernel allows 32 (MAX_RESOLVE_DEPTH)."""
+"""Limit on the depth of types within types; the kernel allows 32 (MAX_RESOLVE_DEPTH)."""
 _MOST: Final = 4096
-"""Largest number of types in one prototype, so that a cycle of types ends."""
+"""Limit on the number of types in one prototype, so that a cycle of types ends."""
 
 
 class Btf:
     """The types of one BTF, parsed when a function is first looked up.
 
     Args:
-        data: the section.
-        wrong: makes the error from a description of the defect.
-        base: the kernel's BTF, which a module's extends.
+        data: the bytes of the section.
+        wrong: returns the error for a defect that is described in words.
+        base: the kernel's BTF, which the BTF of a module extends; None for the kernel's own.
     """
 
     def __init__(
@@ -79,9 +80,9 @@ class Btf:
 
     @property
     def whole(self) -> bool:
-        """True if the BTF stands by itself, or its base is here.
+        """True if the BTF is the kernel's, or is a module's and the kernel's is given.
 
-        A module's types and strings continue the kernel's, so its strings do not start with the
+        A module's types and strings continue the kernel's, so its strings do not start with an
         empty one (tools/lib/bpf/btf.c, btf_new_empty).
         """
         if self._base is not None:
@@ -94,8 +95,8 @@ class Btf:
     def prototypes(self, name: str) -> list[str]:
         """Return the different prototypes of the functions called ``name`` in this BTF.
 
-        There are several if static functions share the name. BTF does not say which function
-        has which of them.
+        There are several if static functions share the name. BTF does not say which prototype
+        belongs to which function.
 
         Raises:
             ImageError: a field of the BTF is wrong.
@@ -104,7 +105,10 @@ class Btf:
         return list(dict.fromkeys(self._function(number, name) for number in numbers))
 
     def _read(self) -> dict[bytes, list[int]]:
-        """Parse the types in one pass, once; return the functions' type numbers by name."""
+        """Return the type numbers of the functions by name.
+
+        The types are parsed at the first call, in one pass.
+        """
         if self._functions is not None:
             return self._functions
         if self._base is not None:
@@ -113,6 +117,8 @@ class Btf:
             self._first_string = self._base._first_string + len(self._base._strings)
         self._words, self._strings = self._read_parts()
 
+        # Find the first word of each type. ``fixed`` and ``each`` have the words of a kind: of
+        # its fixed part, and of each member.
         words, starts = self._words, array("I")
         found: dict[int, list[int]] = {}
         fixed = [_WORDS.get(kind, (0, 0))[0] for kind in range(32)]
@@ -137,7 +143,7 @@ class Btf:
         return functions
 
     def _find_parts(self) -> tuple[memoryview, memoryview, str]:
-        """Return the bytes of the types and of the strings, and the byte order as in struct."""
+        """Return the bytes of the types, those of the strings, and struct's byte order."""
         data = memoryview(self._data)
         order = "<" if bytes(data[:2]) == _MAGIC.to_bytes(2, "little") else ">"
         if len(data) < struct.calcsize(order + _HEADER):
@@ -154,10 +160,10 @@ class Btf:
         return data[types : types + types_size], data[strings : strings + strings_size], order
 
     def _read_parts(self) -> tuple[array[int], bytes]:
-        """Return the types as 32-bit words, and the strings."""
+        """Return the types as 32-bit words, and the strings, each with a NUL after it."""
         types, strings, order = self._find_parts()
         text = bytes(strings)
-        # The kernel's strings start with the empty one; a module can be without strings.
+        # The kernel's strings start with an empty one; a module can have no strings.
         if not text.endswith(b"\0") and (text or self._base is None):
             raise self._wrong("the last string of its BTF has no end")
         if self._base is None and not text.startswith(b"\0"):
@@ -168,7 +174,11 @@ class Btf:
         return words, text
 
     def _string_bytes(self, offset: int) -> bytes:
-        """Return the string at ``offset``, which may be one of the base's."""
+        """Return the string at ``offset``, which may be in the base.
+
+        Raises:
+            ImageError: there is none, or it is too long.
+        """
         at = offset - self._first_string
         if at < 0 and self._base is not None:
             return self._base._string_bytes(offset)
@@ -178,10 +188,10 @@ class Btf:
         return self._strings[at:end]
 
     def _string(self, offset: int, form: re.Pattern[bytes] = _NAME) -> str:
-        """Return the string at ``offset``, an empty one for no name.
+        """Return the string at ``offset``; "" stands for no name.
 
         Raises:
-            ImageError: it does not have that ``form``.
+            ImageError: it does not match ``form``.
         """
         text = self._string_bytes(offset)
         if text and not form.fullmatch(text):
@@ -192,9 +202,9 @@ class Btf:
         """Look up a type by its number.
 
         Returns:
-            The :class:`Btf` that has it; the index of its first word there; its kind; its
-            ``kind_flag`` (bit 31) with its ``vlen`` (bits 0 to 15); its third word, which is
-            its size or the type that it refers to.
+            The :class:`Btf` that has it; the index of its first word there; its kind; one word
+            with its ``kind_flag`` (bit 31) and its ``vlen`` (bits 0 to 15); its third word,
+            which is its size or the number of the type that it refers to.
         """
         owner: Btf = self
         while number < owner._first and owner._base is not None:
@@ -207,6 +217,7 @@ class Btf:
         return owner, at, info >> 24 & 31, info & 0x8000FFFF, owner._words[at + 2]
 
     def _function(self, number: int, name: str) -> str:
+        """Return the prototype of the function ``name``, which is type ``number``."""
         *_, proto = self._type(number)
         if self._type(proto)[2] != _FUNC_PROTO:
             raise self._wrong(f"type {proto} of its BTF is a function's type, but no prototype")
@@ -231,9 +242,9 @@ class _Writer:
     def declare(self, number: int, inner: str) -> str:
         """Return the declaration of ``inner`` as a variable or function of type ``number``.
 
-        C writes a type around the name that it declares. So this goes from the outermost type
-        to the innermost, and ``inner`` grows at both ends. A pointer to an array, called
-        ``p``::
+        C writes a type around the name that it declares. So the loop follows the types, each of
+        which refers to the next, and ``inner`` grows at both ends. For example, ``p`` is a
+        pointer to an array of three int::
 
             PTR      *p
             ARRAY    (*p)[3]
@@ -266,13 +277,15 @@ class _Writer:
                 break
             number = target
         self._depth -= 1
+
+        # Write the innermost type: qualifiers before its name, type tags after it.
         base = "void" if not number else self._type_name(owner._words[at], kind, size)
         before = [word for word in words if not word.startswith("__")]
         after = [word for word in words if word.startswith("__")]
         return " ".join([*before, base, *after, *([inner] if inner else [])])
 
     def _parameters(self, owner: Btf, at: int, count: int) -> str:
-        """Return the parameters of the function type whose first word is at ``at``."""
+        """Return the ``count`` parameters in C of the function type that starts at ``at``."""
         parts = []
         first = at + 3
         for word in range(first, first + 2 * count, 2):
@@ -300,7 +313,7 @@ class _Writer:
         return prefix + (text or "{...}")
 
     def _tag(self, name: int, size: int) -> str:
-        """Return a type tag as in C: ``__user``, or an attribute."""
+        """Return a type tag in C: a word such as ``__user``, or an attribute."""
         text = self._string(name, _TAG)
         if size >> 31:  # kind_flag: any attribute, since Linux 6.14
             return f"__attribute__(({text}))"
@@ -309,6 +322,11 @@ class _Writer:
         return f'__attribute__((btf_type_tag("{text}")))'
 
     def _count_type(self) -> None:
+        """Count one more type of the declaration.
+
+        Raises:
+            ImageError: there are too many, or too many within each other.
+        """
         self._left -= 1
         if self._left < 0 or self._depth > _DEEPEST:
             raise self._wrong("a type in its BTF has no end")

@@ -1,7 +1,7 @@
-"""Lookup of single addresses, by bisection: it needs no numpy, and nothing built beforehand.
+"""Lookup of single addresses by bisection, without numpy and without an index.
 
-A snapshot has its symbols in two runs, each sorted by address: the local ones, then all others.
-Any other file's symbols are sorted once, when the first address is looked up.
+A snapshot has its symbols in two runs, each sorted by address: the local symbols, then all
+others. The symbols of any other file are sorted once, when the first address is looked up.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from .sectioned import SectionedSymbols
 
 LAST: Final = (1 << 64) - 1
-"""The last address."""
+"""The highest address of 64 bits."""
 _NESTED: Final = 64
-"""Largest number of symbols with a size that are examined for one that encloses others."""
+"""Limit on the symbols that a search passes on its way down to one that encloses them."""
 
 
 class AddressSearch:
-    """The symbols of ``file``, sorted by address.
+    """A search among the symbols of ``file`` by address.
 
-    ``sectioned`` has them by section, if the file is neither a snapshot nor an image in the
-    driver's layout.
+    ``sectioned`` has the symbols by section. It is None if the file is a snapshot or an image
+    in the driver's layout.
     """
 
     def __init__(self, file: SymbolFile, sectioned: SectionedSymbols | None) -> None:
@@ -39,17 +39,17 @@ class AddressSearch:
 
     @cached_property
     def order(self) -> Sequence[int]:
-        """The numbers of all symbols, by address."""
+        """The numbers of all symbols, sorted by address."""
         return sorted(range(1, len(self._values)), key=self._values.__getitem__)
 
     def ordered(self, numbers: Iterable[int]) -> list[int]:
-        """Return ``numbers`` by their symbols' addresses; of one address, in their order."""
+        """Return ``numbers`` sorted by the address of the symbol, then by the number."""
         return sorted(sorted(numbers), key=self._values.__getitem__)
 
     def find(self, address: int) -> int:
-        """Return the number of the symbol that ``address`` lies in, or 0.
+        """Return the number of the symbol that ``address`` lies in, or 0 if there is none.
 
-        Of several symbols at one address it is the first in kallsyms.
+        If several symbols start at one address, the first of them in kallsyms is returned.
         """
         if address > LAST:
             return 0
@@ -60,14 +60,15 @@ class AddressSearch:
         for run in self._runs():
             for number in self._nearest(run, address):
                 sym = self._file.row(number)
-                # The largest address is the nearest; the smallest st_name is kallsyms' first.
+                # The highest start is the nearest. Of one start, the symbol that comes first
+                # in kallsyms has the smallest st_name.
                 key = (-sym.st_value, sym.st_name, number)
                 if best is None or key < best:
                     best = key
         return best[2] if best is not None else 0
 
     def numbers_at(self, address: int) -> list[int]:
-        """Return the numbers of the symbols that start at ``address``, as in kallsyms.
+        """Return the numbers of the symbols that start at ``address``, in kallsyms' order.
 
         Symbols that can name no address are left out.
         """
@@ -79,7 +80,7 @@ class AddressSearch:
         return found
 
     def following(self, address: int) -> int | None:
-        """Return the next address above ``address`` at which a symbol starts, or None.
+        """Return the lowest address above ``address`` at which a symbol starts, or None.
 
         Symbols that can name no address are left out.
         """
@@ -93,7 +94,7 @@ class AddressSearch:
         return min(found, default=None)
 
     def _runs(self) -> Sequence[Sequence[int]]:
-        """Return the numbers of all symbols, in one or two sequences sorted by address."""
+        """Return the numbers of all symbols, in one or two runs, each sorted by address."""
         return self._halves if self._file.is_snapshot else (self.order,)
 
     def _count_up_to(self, run: Sequence[int], address: int) -> int:
@@ -103,10 +104,11 @@ class AddressSearch:
         return bisect_right(run, address, key=self._values.__getitem__)
 
     def _nearest(self, run: Sequence[int], address: int) -> Iterator[int]:
-        """Yield those symbols of ``run``, at the nearest address, that ``address`` lies in.
+        """Yield the numbers of the innermost symbols of ``run`` that contain ``address``.
 
-        The search goes down from ``address``. Symbols that end before it are passed, up to a
-        limit, for one may follow that encloses them::
+        They all start at one address, the nearest. The search goes down from ``address``. It
+        passes symbols that end before ``address``, up to :data:`_NESTED` of them, since a
+        symbol further down may enclose them::
 
             a    |----------------------|
             b          |----|
@@ -124,7 +126,8 @@ class AddressSearch:
                 return
             if not can_name_address(file, sym):
                 continue
-            # In a file whose symbols are not sorted, the address can be the smaller one.
+            # In a damaged snapshot, whose symbols are not sorted, ``address`` can be below
+            # st_value.
             if sym.st_value == address or 0 <= address - sym.st_value < sym.st_size:
                 found = sym.st_value
                 yield number
@@ -132,7 +135,7 @@ class AddressSearch:
                 passed += 1
 
     def _starting(self, run: Sequence[int], address: int) -> Iterator[int]:
-        """Yield those symbols of ``run`` that start at ``address`` and can name it."""
+        """Yield the numbers of those in ``run`` that start at ``address`` and can name it."""
         if isinstance(run, range):
             at = bisect_left(self._values, address, run.start, run.stop) - run.start
         else:

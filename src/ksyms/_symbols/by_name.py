@@ -1,4 +1,4 @@
-"""Lookup by name: a scan of the strings for the first names, an index of all for more."""
+"""Lookup by name: the first names by scans of the strings, later ones by an index."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from .name_index import NameHashes
 
 FINDS: Final = 48
-"""The number of scans for a name that take as long as numpy's import and the index of names."""
+"""The number of scans that take as long as importing numpy and making the index of names."""
 _RANK: Final = {elf.STB_WEAK: 1, elf.STB_LOCAL: 2}
 """The order in which a linker prefers bindings; a global symbol has 0."""
 
 
 class NameSearch:
-    """The names of the symbols of ``file``."""
+    """A search among the names of the symbols of ``file``."""
 
     def __init__(self, file: SymbolFile) -> None:
         self._file = file
         self._asked = 0
 
     def find(self, name: bytes) -> list[tuple[int, Sym]]:
-        """Return number and row of the symbols called ``name``, but undefined ones."""
+        """Return the number and the row of each symbol called ``name``, if it is defined."""
         if not name or 0 in name:
             return []
         self._asked += 1
@@ -54,12 +54,12 @@ class NameSearch:
 
     @property
     def scans(self) -> bool:
-        """True if a scan for a name is quicker than an index of all."""
+        """True as long as scans for single names take less time than an index of all names."""
         return self._asked <= FINDS and "numpy" not in sys.modules
 
     @cached_property
     def is_lto(self) -> bool:
-        """True if the kernel was compiled with clang's LTO, by the names that it makes."""
+        """True if the file has names that only clang's LTO makes."""
         from .printed import is_lto
 
         return is_lto(bytes(self._file.strings))
@@ -69,16 +69,19 @@ class NameSearch:
         """The index of all names, by number."""
         from .name_index import index_names
 
-        _ = self.is_lto  # now, so that the first name that is not found need not wait
+        _ = self.is_lto  # test it now, so that the first name that is not found need not wait
         return index_names(self._file.strings, self._file.array["st_name"])
 
     def starts_of(self, name: bytes, end: bytes = b"\0") -> list[int]:
-        """Return the offsets in the strings at which ``name + end`` can start a name."""
+        """Return the offsets in the strings at which a name can start with ``name + end``.
+
+        With the default ``end`` the whole name is ``name``.
+        """
         strings = bytes(self._file.strings)
         return [
             start
             for start in _occurrences(strings, name + end)
-            # In a snapshot a name is a whole string, or what follows a known prefix in one.
+            # In a snapshot a name is a whole string, or the rest of one after a known prefix.
             if not self._file.is_snapshot
             or strings[start - 1] == 0
             or strings.endswith(_note.SHARING_PREFIXES, 0, start)
@@ -102,7 +105,7 @@ class NameSearch:
 
     @cached_property
     def numbers(self) -> dict[str, list[int]]:
-        """The numbers of the symbols of each name, but of undefined ones.
+        """The numbers of the defined symbols of each name.
 
         Raises:
             ImageError: a name has no end, or names overlap so much that together they are far
@@ -127,7 +130,10 @@ class NameSearch:
 def choose_like_linker(
     found: list[tuple[int, Sym]], file: SymbolFile, sections: SymbolSections
 ) -> Sym | None:
-    """Return the row that a linker takes of the symbols of one name; None if it takes none."""
+    """Return the row that a linker would choose from ``found``, the symbols of one name.
+
+    :meth:`SymbolTable.find_best` has the order. Return None if a linker would choose none.
+    """
     rows = [sym for _, sym in found if sym.st_shndx != elf.SHN_COMMON]
     rows = [sym for sym in rows if sym.st_info & 0xF not in UNNAMED]
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from .sectioned import SectionedSymbols
 
 _MANY: Final = 1 << 16
-"""The number of addresses after which buckets are made, which takes as long as their search."""
+"""Make buckets once this many addresses were looked up: that takes as long as the lookups."""
 
 
 class SpanSearch:
-    """The spans of the symbols of ``file``, and the buckets that find them faster.
+    """A search of addresses in the spans of the symbols of ``file``.
 
     Args:
         file: the symbols' file.
@@ -43,12 +43,12 @@ class SpanSearch:
 
     @cached_property
     def spans(self) -> Spans:
-        """The number of the symbol of each address, as spans."""
+        """The spans: the number of the symbol of each address."""
         return make_spans(addressable_symbols(self._file, self._sectioned))
 
     @cached_property
     def buckets(self) -> Buckets | None:
-        """The spans by parts of the address; None if the symbols reach too far for that."""
+        """The buckets of the spans; None if the symbols are too far apart for them."""
         try:
             return Buckets(self.spans)
         except ValueError:
@@ -64,22 +64,25 @@ class SpanSearch:
         return self.spans.number.take(self._find_spans(addresses))
 
     def find_positions(self, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return the position, by address, of the symbol that each address lies in.
+        """Return for each address the index of its symbol among all symbols by address.
 
-        If there is none, it is the number of all symbols, which is one past the last position.
+        For an address in no symbol it is the number of all symbols, one past the last index.
         """
         return self._positions.take(self._find_spans(addresses))
 
     @cached_property
     def _positions(self) -> npt.NDArray[np.int64]:
-        """The position by address of each span's symbol."""
+        """The index of each span's symbol among all symbols by address."""
         numbers = np.fromiter(self._by_address.order, np.int64)
         positions = np.full(len(numbers) + 1, len(numbers), np.int64)
         positions[numbers] = np.arange(len(numbers))
         return positions[self.spans.number]
 
     def _find_spans(self, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return the index of each address's span; by buckets once enough were looked up."""
+        """Return the index of the span that holds each address.
+
+        Buckets are used once :data:`_MANY` addresses were looked up.
+        """
         self._looked_up += addresses.size
         buckets = self.buckets if self._looked_up >= _MANY else None
         return (buckets or self.spans).find(addresses)

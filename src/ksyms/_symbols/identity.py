@@ -1,4 +1,4 @@
-"""The identity of a kernel's or a module's ELF file, read from what is in the file."""
+"""The identity of a kernel's or a module's ELF file, read from the file itself."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def build_id_of(image: ElfFile) -> str | None:
 
 
 def machine_of(image: ElfFile) -> str | None:
-    """Return the machine as in uname -m, by ``e_machine``; None if it is unknown."""
+    """Return the machine as in uname -m, from the file's header; None if it is unknown."""
     header = image.header
     return elf.machine_name(header.e_machine, image.format.elf_class, image.format.data)
 
 
 def module_of(image: ElfFile) -> str | None:
-    """Return the name of the module that the file is; None if it is not a module."""
+    """Return the name of the module whose file this is; None if it is not a module's."""
     found = _find_section(image, _THIS_MODULE)
     if found is None:
         return None
@@ -63,7 +63,7 @@ def release_of(image: ElfFile, symbols: Callable[[str], list[tuple[int, int]]]) 
             return _first_word(text[len(_BANNER) :])
     for section, value in symbols("init_uts_ns"):
         text = _read_bytes_at(image, section, value)
-        # A reference count comes before the name until Linux 5.11.
+        # Until Linux 5.11 a reference count comes before the name.
         start = text.find(_SYSNAME, 0, 16)
         if start >= 0:
             return _first_word(text[start + 2 * _FIELD :])
@@ -71,13 +71,16 @@ def release_of(image: ElfFile, symbols: Callable[[str], list[tuple[int, int]]]) 
 
 
 def _first_word(text: bytes) -> str | None:
-    """Return the first word of ``text``, up to a space or NUL; None if it is not in ASCII."""
+    """Return the first word of ``text``, up to a space or NUL; None if it is not ASCII."""
     word = text[:_LONGEST].partition(b"\0")[0].split(b" ")[0]
     return word.decode("utf-8", "replace") if word.isascii() and word else None
 
 
 def _read_bytes_at(image: ElfFile, number: int, value: int) -> bytes:
-    """Return a section's bytes from a symbol's value on; b"" if they are not in the file."""
+    """Return the bytes at the value of a symbol in section ``number``, a few hundred at most.
+
+    Return b"" if they are not in the file.
+    """
     section = image.stored.get(number)
     if section is None:
         return b""
@@ -92,7 +95,10 @@ def _find_section(image: ElfFile, name: str) -> Shdr | None:
 
 
 def _read_modinfo(image: ElfFile) -> dict[bytes, bytes]:
-    """Return a module's ``.modinfo`` by tag (include/linux/moduleparam.h, __MODULE_INFO)."""
+    """Return the values in a module's ``.modinfo`` by their names; {} if it has none.
+
+    Source: include/linux/moduleparam.h, __MODULE_INFO.
+    """
     section = _find_section(image, _MODINFO)
     text = bytes(image.contents(section)) if section is not None else b""
     pairs = (part.partition(b"=") for part in text.split(b"\0"))

@@ -1,6 +1,6 @@
-"""The identity of a file: its kernel's release, its machine, its build-ids.
+"""The identity of a file: the release of its kernel, its machine, its build-ids.
 
-A snapshot's note has them. Any other file is examined for them (identity.py).
+The note of a snapshot has them. In any other file, identity.py looks for them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from .symbol_file import SymbolFile
 
 
 class KernelIdentity:
-    """The release, the machine and the build-ids of ``file``, each read at its first use.
+    """The release, the machine and the build-ids of ``file``, each read when it is first used.
 
-    ``names`` searches the file's names: the release is in variables of the kernel's.
+    ``names`` searches the file's names, for a vmlinux has its release in two variables.
 
     Each attribute raises a NoteError if the file's note is not whole.
     """
@@ -53,7 +53,7 @@ class KernelIdentity:
 
     @cached_property
     def build_ids(self) -> dict[str, str | None]:
-        """The build-id of each linker file by its name, which is ``kernel`` for the kernel."""
+        """The build-id of each linker file by its name; the kernel's name is ``kernel``."""
         if self._file.is_snapshot:
             return {file["name"]: file["build_id"] for file in self._file.facts["files"]}
         from .identity import module_of

@@ -1,4 +1,4 @@
-"""Each symbol's letter, stored in ``.ksyms.letters`` as runs of symbols with the same one."""
+"""The letter of each symbol, from the runs of symbols with one letter in ``.ksyms.letters``."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from .._typing import Literal
 
 
 class Letters:
-    """The letters of ``count`` symbols, each with the bit of an exact size, by symbol index.
+    """The letters of ``count`` symbols by number, each with a bit that marks an exact size.
 
     The runs are searched as they are in ``data``. After as many lookups as there are runs, they
-    are expanded to one byte a symbol. For five symbols with the letters t, t, T, T, d::
+    are expanded to one byte for each symbol. For example, the letters t, t, T, T, d of symbols
+    1 to 5 are stored as five runs::
 
-        begin      0    1    3    5    6     symbol 0 has no letter; 6 is the count with it
-        letter     0    t    T    d    0
+        first      0    1    3    5    6     symbol 0 has no letter
+        letter     0    t    T    d    0     the last run only has ``count``, 6
 
     Args:
-        data: the section, in the image's ``byteorder``.
-        byteorder: the image's.
-        count: the number of symbols.
-        wrong: makes the error from a description of the defect.
+        data: the bytes of the section.
+        byteorder: the image's byte order.
+        count: the number of symbols, with symbol 0.
+        wrong: returns the error for a defect that is described in words.
 
     Raises:
         ImageError: the runs are not of ``count`` symbols.
@@ -51,7 +52,7 @@ class Letters:
             raise wrong(f"{_note.LETTERS} is not of {count} symbols")
 
     def of(self, number: int) -> int:
-        """Return the letter of the symbol with the index ``number``."""
+        """Return the letter of a symbol, with the bit :data:`_note.EXACT`; 0 for no letter."""
         if self._all:
             return self._all[number]
         self._left -= 1
@@ -65,6 +66,7 @@ class Letters:
 
 
 def _words(data: memoryview, byteorder: Literal["little", "big"]) -> Sequence[int]:
+    """Return the 32-bit words in ``data``; a view if they have this machine's byte order."""
     if byteorder == sys.byteorder:
         return data.cast("I")
     return struct.unpack(f"{'<' if byteorder == 'little' else '>'}{len(data) // 4}I", data)

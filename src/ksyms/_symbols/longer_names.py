@@ -1,6 +1,6 @@
-"""Lookup by the word that a kernel prints, where clang's LTO made the symbol's name longer.
+"""Lookup by the word that a kernel prints for a symbol whose name clang's LTO made longer.
 
-``printed.py`` has the rules of one name. Here they are applied to all names of a file.
+``printed.py`` has the rules for one name. This module applies them to all names of a file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class LongerNames:
-    """The names of ``file`` that its kernel may print shorter.
+    """The names of ``file`` that its kernel may shorten when it prints them.
 
-    ``names`` searches the file's names; ``identity`` has the kernel's release, which decides by
-    which rule they are shortened.
+    ``names`` searches the file's names. ``identity`` has the kernel's release, which decides by
+    which rule the kernel shortens them.
     """
 
     def __init__(self, file: SymbolFile, names: NameSearch, identity: KernelIdentity) -> None:
@@ -33,14 +33,14 @@ class LongerNames:
     def printed(self, name: bytes) -> bytes:
         """Return the word that the kernel prints for ``name``."""
         word = printed(name, self._rules)
-        # Some rules cut at any dot, but a kernel without LTO prints names with a dot whole.
+        # Some rules cut a name at any dot, but a kernel without LTO does not shorten names.
         return word if word == name or self._names.is_lto else name
 
     def numbers_meant(self, word: bytes) -> set[int]:
         """Return the numbers of the symbols that a text of the kernel can mean by ``word``.
 
-        Symbols that only one of several possible rules shortens to ``word`` count if there are
-        no others.
+        If several rules are possible, a symbol that only some of them shorten to ``word`` is
+        included only if there is no other symbol.
         """
         found = {number for number, _ in self._names.find(word)}
         reasons = self._reasons(word)
@@ -50,7 +50,7 @@ class LongerNames:
     def numbers_made_of(self, word: bytes) -> list[int]:
         """Return the numbers of the symbols whose longer names LTO made of ``word``.
 
-        They are those with the best reason only.
+        Of several symbols, only those with the best reason (``printed.py``) are returned.
         """
         reasons = self._reasons(word)
         best = min(reasons.values(), default=None)
@@ -58,20 +58,20 @@ class LongerNames:
 
     @cached_property
     def _rules(self) -> tuple[Rule, ...]:
-        """The rules by which the kernel shortens a name, if it has CONFIG_LTO_CLANG."""
+        """The rules by which the kernel may shorten a name, if it has CONFIG_LTO_CLANG."""
         return rules_of(self._identity.release)
 
     def _reasons(self, wanted: bytes) -> dict[int, int]:
-        """Return the numbers of symbols that may be printed as ``wanted``, with the reason."""
+        """Return the reason of each symbol that may be printed as ``wanted``, by number."""
         if not wanted.translate(None, b"_.$").isalnum():
             return {}
         if not self._names.scans:
             return dict(self._words.get(wanted, ())) if self._names.is_lto else {}
 
-        # Scan the strings for longer names: those with a dot or a dollar sign after the word.
+        # Scan the strings for longer names: they have a dot or a dollar sign after the word.
         strings = self._file.strings
         starts = self._names.starts_of(wanted, b".")
-        if b"$" in bytes(strings):  # seldom true, and quick to test
+        if b"$" in bytes(strings):  # seldom true, and faster than a scan
             starts += self._names.starts_of(wanted, b"$")
         if not starts or not self._names.is_lto:
             return {}
@@ -93,10 +93,10 @@ class LongerNames:
 
     @cached_property
     def _words(self) -> dict[bytes, list[tuple[int, int]]]:
-        """The numbers and reasons for each word that the kernel may print for a longer name."""
+        """The symbols, as numbers and reasons, for which the kernel may print each word."""
         import numpy as np
 
-        # Find the first sign and the NUL at or after the start of each name.
+        # Find the first dot or dollar sign, and the first NUL, after the start of each name.
         strings = bytes(self._file.strings)
         text = np.frombuffer(strings, np.uint8)
         signs = np.flatnonzero((text == ord(".")) | (text == ord("$")))
@@ -107,7 +107,7 @@ class LongerNames:
             for offsets in (signs, nuls)
         )
 
-        # A name can be a longer one if a dot or a dollar sign comes before its NUL.
+        # A name can be shortened if a dot or a dollar sign comes before its NUL.
         longer = (sign < end) & (end - start < LONGEST)
         longer &= self._file.array["st_shndx"] != elf.SHN_UNDEF
 

@@ -19,18 +19,20 @@ U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
 _BLOCK: Final = 1 << 14
-"""Names hashed at once: few enough to stay in a cache."""
+"""The number of names that are hashed at once: their hashes stay in a processor's cache."""
 
 
 class NameHashes(NamedTuple):
-    """The hashes of all names, each with its symbol's index.
+    """The hashes of all names, each with the number of its symbol.
 
-    ``keys`` (uint64, ascending) have a name's hash, whose lowest ``bits`` bits are replaced by
-    the symbol's index. Those that have ``n`` in the bits from ``shift`` on are at
-    ``begins[n]`` to before ``begins[n + 1]``::
+    ``keys`` (uint64, ascending) has a key for each symbol: the hash of its name, in which the
+    symbol's number replaces the lowest ``bits`` bits::
 
         bit 63           shift                bits              0
-            |      n       |   rest of hash    |  symbol index  |
+            |      n       |   rest of hash    | symbol number  |
+
+    ``begins`` says where to search: the keys whose bits from ``shift`` up are ``n`` are
+    ``keys[begins[n]:begins[n + 1]]``.
     """
 
     keys: memoryview
@@ -39,7 +41,7 @@ class NameHashes(NamedTuple):
     shift: int
 
     def find(self, name: bytes) -> list[int]:
-        """Return the indices of all symbols that may be called ``name``, ascending."""
+        """Return the numbers of all symbols that may be called ``name``, ascending."""
         keys, bits, begins, shift = self
         wanted = name_hashes.hash_of(name) >> bits << bits
         first = wanted >> shift
@@ -52,9 +54,9 @@ class NameHashes(NamedTuple):
 
 
 def index_names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> NameHashes:
-    """Make the index of symbols whose names start at ``starts``, offsets in ``strings``.
+    """Return the index of the symbols whose names start at ``starts``, offsets in ``strings``.
 
-    A start outside of the strings, and a name without an end, get some hash.
+    A start outside of the strings, and a name without an end, get an arbitrary hash.
     """
     before = name_hashes.SIZE
     text = np.frombuffer(bytes(before) + strings, np.uint8)
@@ -80,7 +82,10 @@ def index_names(strings: memoryview, starts: npt.NDArray[np.uint32]) -> NameHash
 
 
 class _Ends:
-    """The ends of the strings in ``text``, by a bit for each byte, which is set for a NUL."""
+    """A search for the ends of strings in ``text``, by a bitmap of its bytes.
+
+    The bitmap has one bit for each byte, which is set for a NUL.
+    """
 
     def __init__(self, text: U8) -> None:
         self._text = text
@@ -88,16 +93,20 @@ class _Ends:
         self._words = np.ndarray(len(bits) - 7, "<u8", bits, 0, (1,))
 
     def find(self, start: Index, tries: int = 8) -> Index:
-        """Return the offset of the end of the string at each of ``start``.
+        """Return the offset of the first NUL at or after each of ``start``.
 
-        It is that of the first NUL, or the text's length if there is none. For ``vfs`` and a
-        NUL, the word is ``...1000`` in binary: bit 3 is the lowest that is set, so the end is
-        ``start + 3``.
+        If there is none, it is the length of the text. For example, at the start of ``vfs`` and
+        a NUL the bitmap is ``...1000`` in binary. Bit 3 is the lowest that is set, so the end
+        is ``start + 3``.
+
+        ``tries`` is the number of further words that are searched for the end of a long string.
         """
-        # A word starts at a whole byte of bits, so it has 57 bits or more from ``start`` on.
+        # A word starts at a whole byte of the bitmap, up to 7 bits before the bit of ``start``.
+        # So it has at least 57 bits from ``start`` on.
         word = self._words[start >> 3] >> (start & 7).astype(np.uint64)
         word &= -word  # the lowest bit that is set, a power of two
-        # A double has its exponent, plus 1023, in the upper 12 bits: the number of that bit.
+        # Convert that power of two to a double. Its upper 12 bits are its exponent plus 1023,
+        # and the exponent is the number of that bit.
         end: Index = start + (word.astype(np.float64).view(np.int64) >> 52) - 1023
         far = np.flatnonzero(word == 0)
         if len(far) and tries:
@@ -108,5 +117,5 @@ class _Ends:
 
     @cached_property
     def _nuls(self) -> Index:
-        """The offsets of all NULs: for strings that are longer than many words."""
+        """The offsets of all NULs, for strings that are longer than many words."""
         return np.append(np.flatnonzero(self._text == 0), len(self._text))

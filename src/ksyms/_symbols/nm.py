@@ -20,9 +20,10 @@ _COFF_LETTERS: Final = {".drectve": "i", ".edata": "e", ".idata": "i", ".pdata":
 
 
 def letter(sym: Sym, section: Shdr | None, name: str) -> str:
-    """Return nm's letter of ``sym``.
+    """Return the letter that nm prints for ``sym``.
 
-    ``section`` is the symbol's, called ``name``; None if it is in none.
+    ``section`` is the header of the symbol's section, and ``name`` the section's name. They are
+    None and "" for a symbol in no section.
     """
     binding, kind = sym.st_info >> 4, sym.st_info & 0xF
     weak = binding == elf.STB_WEAK
@@ -45,7 +46,7 @@ def letter(sym: Sym, section: Shdr | None, name: str) -> str:
 
 
 def _section_letter(section: Shdr, name: str) -> str:
-    """Return the letter of a local symbol in a section."""
+    """Return the letter of a local symbol in ``section``, which is called ``name``."""
     for start, found in _COFF_LETTERS.items():
         if name.startswith(start) and (name[len(start) :] or "$")[0] in ".$0123456789":
             return found

@@ -1,12 +1,13 @@
 """The names that Linux prints for symbols that clang's LTO gave a longer name.
 
-To distinguish static functions of one name, LTO makes ``foo.llvm.123`` of ``foo``, and with CFI
-``foo.HASH`` or ``foo$HASH`` (32 hexadecimal digits). ``foo.HASH.cfi_jt`` and ``foo.cfi_jt`` are
-entries of CFI's jump table, and ``foo.cfi`` is the function whose entry is ``foo``.
+To tell static functions of one name apart, LTO renames ``foo`` to ``foo.llvm.123``, and with
+CFI to ``foo.HASH`` or ``foo$HASH`` (32 hexadecimal digits). ``foo.HASH.cfi_jt`` and
+``foo.cfi_jt`` are entries of CFI's jump table, and ``foo.cfi`` is the function whose entry in
+that table is ``foo``.
 
-/proc/kallsyms has these names. For ``%pS`` the kernel shortens them by ``cleanup_symbol_name``
-(kernel/kallsyms.c) if it has CONFIG_LTO_CLANG, in modules too, by a rule that changed five
-times; docs/format.md has the versions.
+/proc/kallsyms lists these names. For ``%pS`` a kernel with CONFIG_LTO_CLANG shortens them by
+``cleanup_symbol_name`` (kernel/kallsyms.c), also in modules. Its rule changed five times;
+docs/format.md has the versions.
 """
 
 from __future__ import annotations
@@ -23,23 +24,26 @@ if TYPE_CHECKING:
     Rule = Callable[[bytes], bytes]
 
 LONGEST: Final = 1 << 10
-"""Bytes of a name that are examined; the kernel's have less than 512 (KSYM_NAME_LEN)."""
+"""Limit on the bytes of a name that are examined; the kernel's limit is 512 (KSYM_NAME_LEN)."""
 _ADDED: Final = rb"\.llvm\.|[.$][0-9a-f]{32}(?![^.])|\.cfi(?:_jt)?(?!.)"
 _LTO: Final = rb"\.(?:llvm\.|cfi(?:_jt)?\0|[0-9a-f]{32}[.\0])|\$[0-9a-f]{32}[.\0]"
-"""Suffixes that only clang's LTO adds, in strings that NUL ends."""
+"""Suffixes that only clang's LTO adds, in strings that each end with a NUL."""
 _DOT: Final = rb"\.(?=[lc0-9a-f][lf0-9a-f])"
 """The start of most of these suffixes and of few other names; a literal is quick to find."""
 _RUST: Final = (b"_R", b"_ZN", b"anon.", b".Lanon.")
-"""Prefixes of rustc's names. It adds ``.llvm.`` to them also in a kernel that gcc compiled."""
+"""Prefixes of rustc's names, to which it adds ``.llvm.`` even in a kernel that gcc compiled."""
 _PADDING: Final = b"__pfx_"
 _JUMP_TABLE: Final = b".cfi_jt"
 
 FUNCTION, JUMP_TABLE, BY_RULE, PERHAPS = range(4)
-"""The reasons why a name has a shorter one, the best first: see :func:`other_words`."""
+"""The reasons why a shorter word stands for a name, the best first (:func:`other_words`)."""
 
 
 def is_lto(strings: bytes) -> bool:
-    """Return True if names, each with a NUL after it, are of a kernel with CONFIG_LTO_CLANG."""
+    """Return True if ``strings``, names that each end with a NUL, are of an LTO kernel.
+
+    That is a kernel with CONFIG_LTO_CLANG.
+    """
     evidence = re.compile(_LTO)
     return any(
         not _is_rust(strings[strings.rfind(b"\0", 0, at) + 1 : match.end()])
@@ -49,9 +53,9 @@ def is_lto(strings: bytes) -> bool:
 
 
 def _find_dots(strings: bytes) -> Iterator[int]:
-    """Yield the offsets of dots that :data:`_LTO` may match.
+    """Yield the offsets of dots at which :data:`_LTO` may match.
 
-    numpy, if it is imported already, finds them in half the time.
+    numpy finds them in half the time, if it is imported already.
     """
     if "numpy" not in sys.modules:
         yield from (match.start() for match in re.finditer(_DOT, strings))
@@ -60,6 +64,8 @@ def _find_dots(strings: bytes) -> Iterator[int]:
 
     text = np.frombuffer(strings, np.uint8)
     dots = np.flatnonzero(text == ord("."))
+    # The second character after the dot is the l of .llvm. or the f of .cfi; or a NUL or a dot
+    # comes after 32 hexadecimal digits.
     second, last = (text.take(dots + behind, mode="clip") for behind in (2, 33))
     likely = (second == ord("l")) | (second == ord("f")) | (last == 0) | (last == ord("."))
     yield from dots[likely].tolist()
@@ -74,7 +80,10 @@ def _find_dollars(strings: bytes) -> Iterator[int]:
 
 
 def strip_suffixes(name: bytes) -> bytes:
-    """Return ``name`` without the suffixes that only clang's LTO and CFI add."""
+    """Return ``name`` without the suffixes that only clang's LTO and CFI add.
+
+    A name that would be empty then is returned whole.
+    """
     match = re.search(_ADDED, name, re.DOTALL)
     return name[: match.start()] or name if match and not _is_rust(name) else name
 
@@ -85,10 +94,11 @@ _RELEASE: Final = re.compile(
 
 
 def rules_of(release: str | None) -> tuple[Rule, ...]:
-    """Return the rules by which an LTO kernel of ``release`` (``uname -r``) shortens names.
+    """Return the rules by which an LTO kernel of ``release`` (``uname -r``) may shorten names.
 
-    There are several if the release does not decide: distributions have ``6.1.0-18`` for all
-    6.1.y, and Android's 5.15 is not mainline's. All are returned for an unknown release.
+    There are several if the release does not decide: a distribution can call any 6.1.y
+    ``6.1.0-18``, and Android's 5.15 differs from mainline's. For an unknown release all rules
+    are returned.
     """
     parts = _RELEASE.match(release or "")
     if parts is None:
@@ -105,22 +115,26 @@ def rules_of(release: str | None) -> tuple[Rule, ...]:
 
 
 def _rule_index(version: tuple[int, int, int]) -> int:
-    """Return the index in :data:`_HISTORY` of the rule of a version."""
+    """Return the index in :data:`_HISTORY` of the rule that a version has."""
     return sum(since <= version for since, _ in _HISTORY) - 1
 
 
 def printed(name: bytes, by: tuple[Rule, ...]) -> bytes:
-    """Return the word that an LTO kernel prints for ``name``; ``name`` if its rules differ."""
+    """Return the word that an LTO kernel prints for ``name``.
+
+    Return ``name`` if the possible rules do not agree.
+    """
     found = {rule(name) for rule in by}
     return found.pop() if len(found) == 1 else name
 
 
 def other_words(name: bytes, by: tuple[Rule, ...]) -> dict[bytes, int]:
-    """Return each other word that an LTO kernel's text can have for ``name``, with the reason.
+    """Return the reason of each other word that a text of an LTO kernel can have for ``name``.
 
-    :data:`FUNCTION`: LTO made the name of the word. :data:`JUMP_TABLE`: the same, and the name
-    is an entry of CFI's jump table. :data:`BY_RULE`: the kernel's only possible rule prints the
-    word. :data:`PERHAPS`: one of several possible rules does.
+    The reasons are: :data:`FUNCTION`, LTO made the name by adding a suffix to the word;
+    :data:`JUMP_TABLE`, the same, and the name is that of an entry of CFI's jump table;
+    :data:`BY_RULE`, the only possible rule shortens the name to the word; :data:`PERHAPS`, one
+    of several possible rules does.
     """
     found = dict.fromkeys((rule(name) for rule in by), BY_RULE if len(by) == 1 else PERHAPS)
     found[strip_suffixes(name)] = JUMP_TABLE if name.endswith(_JUMP_TABLE) else FUNCTION
@@ -196,7 +210,8 @@ _HISTORY: Final = (
     ((6, 4, 7), _at_llvm),
     ((6, 10, 7), _whole),
 )
-"""The rule of each version from the one beside it on; stable versions are included."""
+"""Each rule, and the version that has it first; stable versions are included."""
 _AFTER_RC1: Final = ((6, 5), (6, 11))
 """Versions in which a rule changed after the first release candidate."""
 _ANY: Final = 1 << 16
+"""A patch level above that of any release."""

@@ -1,4 +1,4 @@
-"""BPF programs in a snapshot's note: the program of a symbol, and the lines of its code."""
+"""BPF programs in a snapshot's note: the program of a symbol, and its source lines."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 class Program(NamedTuple):
-    """The BPF program that has a symbol of module ``bpf`` as one of its functions.
+    """A BPF program, and the one of its functions that is a symbol of the module ``bpf``.
 
     ``id``, ``type``, and ``name`` are the program's, as bpftool prints them. ``subprogram`` is
-    the function's number in the program, 0 for its entry, and ``tag`` the function's own.
-    ``lines`` are offset in bytes, source and line, by offset.
+    the function's number in the program, 0 for the program's entry, and ``tag`` is the
+    function's tag. ``lines`` has an offset into the function in bytes, a source file and a line
+    number for each piece of code, sorted by offset.
     """
 
     id: int
@@ -29,7 +30,7 @@ class Program(NamedTuple):
     lines: tuple[tuple[int, str, int], ...]
 
     def line(self, offset: int) -> tuple[str, int] | None:
-        """Return source and line of the code at ``offset`` (bytes), None if unknown."""
+        """Return the source file and line of the code at ``offset`` bytes, None if unknown."""
         after = bisect_right(self.lines, offset, key=lambda line: line[0])
         if not after or not self.lines[after - 1][2]:  # line 0 stands for none
             return None
@@ -37,7 +38,7 @@ class Program(NamedTuple):
 
 
 def read_programs(facts: Mapping[str, Any]) -> dict[int, Program]:
-    """Return the programs in a note's ``facts`` by the address of each function."""
+    """Return the program of each function in a note's ``facts``, by the function's address."""
     return {
         int(function["address"], 16): Program(
             id=function["id"],
@@ -53,7 +54,10 @@ def read_programs(facts: Mapping[str, Any]) -> dict[int, Program]:
 
 
 def record(table: SymbolTable, symbol: Symbol, offset: int) -> dict[str, Any]:
-    """Return the member ``bpf`` of a JSON record on ``symbol``; {} if no program is known."""
+    """Return the member ``bpf`` of the JSON record of ``symbol``; {} if it has no program.
+
+    ``offset`` is the offset into the symbol, in bytes, whose source line is added.
+    """
     program = table.program(symbol)
     if program is None:
         return {}
@@ -64,7 +68,7 @@ def record(table: SymbolTable, symbol: Symbol, offset: int) -> dict[str, Any]:
 
 
 def words(table: SymbolTable, symbol: Symbol, offset: int) -> str:
-    """Return id, type and FILE:LINE of a symbol's program in words; "" if it is unknown."""
+    """Return id, type and FILE:LINE of a symbol's program as text; "" if it has none."""
     program = table.program(symbol)
     if program is None:
         return ""
@@ -74,12 +78,13 @@ def words(table: SymbolTable, symbol: Symbol, offset: int) -> str:
 
 
 def _source_line(program: Program, symbol: Symbol, offset: int) -> tuple[str, int] | None:
-    # The symbol may only be the nearest to an address, and not contain it.
+    """Return the source file and line at ``offset`` into ``symbol``, None if unknown."""
+    # A caller can pass the nearest symbol of an address that lies in no symbol.
     return program.line(offset) if 0 <= offset < symbol.size else None
 
 
 def _read_lines(by_source: Mapping[str, Iterable[int]]) -> tuple[tuple[int, str, int], ...]:
-    """Return :attr:`Program.lines`; each source has offset, line, offset, line, ..."""
+    """Return :attr:`Program.lines`; each source file has offset, line, offset, line, ..."""
     found = []
     for source, numbers in by_source.items():
         each = iter(numbers)

@@ -1,4 +1,4 @@
-"""The C prototypes of functions, by the BTF sections of a file."""
+"""The C prototypes of functions, from the BTF sections of a file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Prototypes:
     def of(self, symbol: Symbol) -> list[str]:
         """Return the different prototypes of functions with the symbol's name.
 
-        [] if the symbol is not a function, or the file has no BTF of its module, or one that
-        cannot be read: symbols are good without it.
+        The result is [] if the symbol is not a function, or the file has no BTF of its module,
+        or that BTF cannot be read: symbols are useful without it.
         """
         types = self._types_of(symbol.module) if symbol.kind == "function" else None
         try:
@@ -34,7 +34,7 @@ class Prototypes:
 
     @property
     def whole(self) -> bool:
-        """True if the file has the kernel's BTF; a module's file only has an extension."""
+        """True if the file has the kernel's BTF; a module's file has only an addition to it."""
         types = self._types_of(None)
         return types is not None and types.whole
 
@@ -57,7 +57,8 @@ class Prototypes:
         """Return the index of the BTF section called ``name``, None if there is none."""
         image = self._file.image
         for number, section in image.stored.items():
-            # A snapshot of ELF files also has the kernel's own section, without its bytes.
+            # A snapshot of ELF files also has the kernel's section of that name as a region,
+            # whose bytes are not in the file.
             placeholder = self._file.is_snapshot and section.sh_flags & elf.SHF_ALLOC
             if section.sh_type != elf.SHT_PROGBITS or not section.sh_size or placeholder:
                 continue

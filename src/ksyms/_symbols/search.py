@@ -12,20 +12,21 @@ from .table import SymbolTable
 
 _TOP: Final = (1 << 64) - 1
 _PADDING: Final = 64
-"""The alignment of functions in bytes: kallsyms' size of one exceeds the exact one by less."""
+"""Alignment of functions in bytes: kallsyms' size exceeds an exact one by less than this."""
 _PAGE: Final = 4096
 MOST: Final = 1024
-"""Largest number of names of one address that are listed.
+"""Limit on the names of one address that are listed.
 
-Kernels have hundreds for one function that stands for all system calls they lack.
+A kernel has hundreds of names for the one function that stands in for all system calls that it
+lacks.
 """
 
 
 def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
     """Yield every symbol that an address from ``start`` to before ``end`` lies in.
 
-    They come by address, each with all symbols that start where it does. A symbol that starts
-    before ``start`` and extends into the range is included.
+    They come in order of address, each together with all symbols that start at its address. A
+    symbol that starts before ``start`` and extends into the range is included.
     """
     import numpy as np
 
@@ -45,7 +46,10 @@ def within(table: SymbolTable, start: int, end: int) -> Iterator[Symbol]:
 
 
 def nearest(table: SymbolTable, address: int) -> tuple[Symbol | None, Symbol | None]:
-    """Return the symbols nearest below and above an ``address`` that lies in no symbol."""
+    """Return the nearest symbols below and above an ``address`` that lies in no symbol.
+
+    None stands for no symbol on that side.
+    """
     import numpy as np
 
     if address > _TOP:
@@ -65,20 +69,20 @@ def nearest(table: SymbolTable, address: int) -> tuple[Symbol | None, Symbol | N
 
 
 def matching(table: SymbolTable, pattern: re.Pattern[str]) -> Iterator[Symbol]:
-    """Return the symbols in whose name ``pattern`` is found, by address."""
+    """Return the symbols whose names ``pattern`` is found in, in order of address."""
     search = pattern.search
     hits = [numbers for name, numbers in table.names.items() if search(name)]
     return table.ordered(number for numbers in hits for number in numbers)
 
 
 def prints_size(table: SymbolTable, symbol: Symbol, size: int) -> bool:
-    """Return True if the kernel can print ``size`` for the symbol.
+    """Return True if the kernel can print ``size``, in bytes, for the symbol.
 
-    The kernel counts up to the next symbol, or to the end of a module's code, which is a page's
-    (kernel/kallsyms.c, get_symbol_pos; kernel/module/kallsyms.c, find_kallsyms_symbol). An
-    inferred size is the same, unless a module's file gave the end of a section. An exact size
-    excludes data after the function (padding, tables among a module's code), and includes
-    symbols within the function.
+    The kernel counts up to the next symbol, or to the end of a module's code, which is the end
+    of a page (kernel/kallsyms.c, get_symbol_pos; kernel/module/kallsyms.c,
+    find_kallsyms_symbol). An inferred size is counted in the same way, unless a module's file
+    gave the end of a section. An exact size can be smaller, without the padding or tables after
+    the function, or larger, if other symbols start within the function.
     """
     if size == symbol.size:
         return True
@@ -93,11 +97,11 @@ def prints_size(table: SymbolTable, symbol: Symbol, size: int) -> bool:
 def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
     """Return the other names of the address of ``symbol``, in the order of kallsyms.
 
-    In an object file all sections start at 0: there only names in the symbol's own section
-    count.
+    In an object file, where all sections start at 0, only names in the symbol's own section are
+    returned.
 
     Raises:
-        ImageError: they are more than :data:`MOST`.
+        ImageError: there are more than :data:`MOST`.
     """
     same = table.beside(symbol)
     if len(same) < 2 or symbol not in same:  # an absolute symbol's value is not an address
@@ -112,7 +116,10 @@ def aliases(table: SymbolTable, symbol: Symbol) -> list[str]:
 
 
 def shared(table: SymbolTable) -> frozenset[int]:
-    """Return the addresses of several symbols: no other address has :func:`aliases`."""
+    """Return the addresses at which two or more symbols start.
+
+    A symbol at any other address has no :func:`aliases`.
+    """
     import numpy as np
 
     values, counts = np.unique(table.rows["st_value"][1:], return_counts=True)

@@ -10,16 +10,16 @@ from .._typing import Final
 from .symbol_file import SymbolFile
 
 _FEW: Final = 64
-"""Number of section names that are read one by one; then all are, which has a limit."""
+"""Read this many names of sections one by one; for more, read all names, within a limit."""
 
 SectionAndModule = tuple[str | None, str | None]
-"""A section's name (None: in no section), and the module's (None: the kernel)."""
+"""The name of a section (None: in no section), and that of its module (None: the kernel)."""
 
 
 class SymbolSections:
-    """The sections and modules of the symbols of ``file``, kept once they are found.
+    """The sections and the modules of the symbols of ``file``.
 
-    ``known`` has what was found, by ``st_shndx``.
+    ``known`` has those that were found already, by ``st_shndx``.
     """
 
     def __init__(self, file: SymbolFile) -> None:
@@ -31,15 +31,16 @@ class SymbolSections:
         """The name of each of the file's sections.
 
         Raises:
-            ImageError: a name of a section is wrong.
+            ImageError: the name of a section is wrong.
         """
         return self._file.image.section_names()
 
     def find(self, index: int, name: int) -> SectionAndModule:
-        """Return the section of an ``st_shndx``, and the module.
+        """Return the section and the module of a symbol.
 
-        A section's name has the module's. For a symbol in no section, it is the module whose
-        range of names contains ``name``, the symbol's ``st_name``.
+        ``index`` is its ``st_shndx``, and ``name`` its ``st_name``. The name of a section has
+        the name of its module. The module of a symbol in no section is known in a snapshot
+        only, by ``name``: the names of a linker file are next to each other in the strings.
 
         Raises:
             ImageError: there is no such section, or its name is wrong.
@@ -54,20 +55,23 @@ class SymbolSections:
         return self.known[index]
 
     def find_all(self, indices: list[int], names: list[int]) -> list[SectionAndModule]:
-        """Return :meth:`find` of each pair of ``st_shndx`` and ``st_name``."""
+        """Return :meth:`find` of each pair of an ``st_shndx`` and an ``st_name``."""
         known = self.known.get
         return [known(index) or self.find(index, at) for index, at in zip(indices, names)]
 
     @cached_property
     def _name_ranges(self) -> tuple[list[int], list[str | None]]:
-        """The offset of each linker file's first name; and the modules, None before them."""
+        """The offset of the first name of each linker file; and the modules.
+
+        The second list is one longer: its first item is for a name before all offsets.
+        """
         files = [file for file in self._file.facts["files"] if "names" in file]
         modules = [None if file["kind"] == "kernel" else file["name"] for file in files]
         return [file["names"] for file in files], [None, *modules]
 
     def _section(self, index: int) -> str | None:
-        """Return the name of the section of an ``st_shndx``, None for no section."""
-        # In the driver's layout the indices are of sections of the original files.
+        """Return the name of the section with the index ``index``, None for no section."""
+        # In the driver's layout an index is that of a section of another file.
         if self._file.is_driver or not elf.SHN_UNDEF < index < elf.SHN_LORESERVE:
             return None
         image = self._file.image
@@ -79,7 +83,7 @@ class SymbolSections:
 
 
 def module_of_section(section: str | None) -> str | None:
-    """Return the module in a section's name, which has it in brackets at its start."""
+    """Return the module in a section's name: ``ext4`` for ``[ext4].text``; None for others."""
     if section is None or section[:1] != "[" or "]" not in section:
         return None
     return section[1 : section.index("]")]

@@ -1,8 +1,8 @@
 """The symbols of an ELF file that is not a snapshot, by section, with their inferred sizes.
 
-Such a file leaves open what a snapshot states. A symbol of size 0 extends to the next one of
-its section, or to the section's end, as in a System.map. Of several symbols at one address the
-one that the kernel prints is chosen (precedence.py). The sections of an object file have no
+Such a file lacks some of what a snapshot has. A symbol of size 0 extends to the next symbol of
+its section, or to the end of the section, as in a System.map. Of several symbols at one address
+the one that the kernel prints is chosen (precedence.py). The sections of an object file have no
 addresses yet and all start at 0: there the sections with code come first.
 """
 
@@ -28,9 +28,9 @@ TOP: Final = 1 << 64
 """The end of the address space."""
 _PERCPU: Final = b".data..percpu"
 _MANY: Final = 64
-"""The number of sections above which symbols at an address are found by one common index."""
+"""With more sections than this, one index finds the symbols at an address in all of them."""
 _NESTED: Final = 64
-"""Largest number of symbols that are examined for one that encloses others."""
+"""Limit on the symbols that a search passes on its way down to one that encloses them."""
 
 NumberedRow = tuple[int, Sym]
 """A symbol's number and its row."""
@@ -39,7 +39,8 @@ NumberedRow = tuple[int, Sym]
 class SectionedSymbols:
     """The symbols of ``file`` by section.
 
-    ``file`` is neither a snapshot nor an image in the driver's layout.
+    ``file`` is neither a snapshot nor an image in the driver's layout. ``unlinked`` is True for
+    an object file or a ``.ko``, whose sections have no addresses yet.
     """
 
     def __init__(self, file: SymbolFile) -> None:
@@ -51,10 +52,10 @@ class SectionedSymbols:
 
     @cached_property
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """The first address of each section in memory, and the one after its last, by index.
+        """The start of each section and the address after its last byte, by section index.
 
-        Sections without memory and thread-local ones are left out. In an object file those with
-        code come first: it is the order in which they are searched.
+        Sections that take no memory are left out, and thread-local ones. The order is that in
+        which the sections are searched: in an object file, those with code come first.
         """
         found = {}
         sections = self._file.image.sections
@@ -74,7 +75,7 @@ class SectionedSymbols:
         return found
 
     def _columns(self) -> tuple[Iterable[int], Iterable[int], Iterable[int]]:
-        """Return ``st_name``, ``st_info`` and ``st_shndx`` of every symbol."""
+        """Return the ``st_name``, the ``st_info`` and the ``st_shndx`` of every symbol."""
         fmt, table = self._file.image.format, self._file.table
         if fmt.elf_class == elf.ELFCLASS64 and fmt.byteorder == sys.byteorder:
             columns = table.cast("I")[::6], table[4::24], table.cast("H")[3::12]
@@ -85,10 +86,10 @@ class SectionedSymbols:
 
     @cached_property
     def _percpu_sizes(self) -> dict[int, int]:
-        """The sizes in bytes of per-CPU sections at address 0, whose symbols are offsets.
+        """The size in bytes of each per-CPU section at address 0, whose symbols are offsets.
 
-        On x86 they were linked at 0 until Linux kernel commit 9d7de2aa8b41 ("x86/percpu/64: Use
-        relative percpu offsets") (in v6.15).
+        On x86 such a section was linked at 0 until Linux kernel commit 9d7de2aa8b41
+        ("x86/percpu/64: Use relative percpu offsets") (in v6.15).
         """
         return {
             index: size
@@ -97,29 +98,31 @@ class SectionedSymbols:
         }
 
     def _is_percpu(self, index: int) -> bool:
-        # Compare the bytes in the file, so that a name without an end raises no error here.
+        # Compare bytes of the file: section_name() raises an error for a name without an end.
         image = self._file.image
         names = image.contents(image.sections[image.header.e_shstrndx])
         start = image.sections[index].sh_name
         return bytes(names[start : start + len(_PERCPU)]) == _PERCPU
 
     def is_in_memory(self, sym: Sym) -> bool:
-        """Return True if a symbol is in one of :attr:`bounds`; others name no address."""
+        """Return True if a symbol is in a section of :attr:`bounds`; others name no address."""
         name, info, _, index, value, _ = sym
         if index not in self.bounds or not name or info & 0xF in UNNAMED:
             return False
+        # In a per-CPU section at 0, a value up to the section's size is an offset.
         return value > self._percpu_sizes.get(index, -1)
 
     @cached_property
     def runs(self) -> dict[int, list[int]]:
-        """The numbers of the symbols in each section of :attr:`bounds`, by address.
+        """The numbers of the symbols in each section of :attr:`bounds`, in order of address.
 
-        Symbol 0 is among them if it is a real one, as in files of vmlinux-to-elf 1.4, which ELF
-        does not allow. Addresses in it resolve to no symbol, and not to an enclosing one.
+        Symbol 0 is included if it is a real symbol. ELF does not allow that, but files of
+        vmlinux-to-elf 1.4 have one. Addresses in it resolve to no symbol, and not to a symbol
+        that encloses it.
         """
         found: dict[int, list[int]] = {index: [] for index in self.bounds}
         add = {index: run.append for index, run in found.items()}.get
-        # The rule of is_in_memory() for all symbols, in a fifth of the time.
+        # Apply the rule of is_in_memory() to all symbols, in a fifth of the time.
         for number, (name, info, index) in enumerate(zip(*self._columns())):
             append = add(index)
             if append is not None and name and info & 0xF not in UNNAMED:
@@ -144,13 +147,15 @@ class SectionedSymbols:
         for index, run in self.runs.items():
             found = self._nearest(index, run, address)
 
-            if self.unlinked:  # the first section that contains the address decides
+            # In an object file the first section that contains the address decides.
+            if self.unlinked:
                 first, stop = self.bounds[index]
                 if found and self._has_bytes(found):
                     return min(found)[0]
                 if first <= address < stop:
                     return 0
 
+            # In any other file the symbols with the highest start are the nearest.
             if not found:
                 continue
             start = found[0][1].st_value
@@ -161,16 +166,20 @@ class SectionedSymbols:
         return self._first(best) if best else 0
 
     def _nearest(self, index: int, run: list[int], address: int) -> list[NumberedRow]:
-        """Return those symbols of a section, at the nearest address, that ``address`` lies in.
+        """Return the innermost symbols of a section that contain ``address``, or [].
 
-        The search goes down from ``address``, to the symbols of one address at a time::
+        They all start at one address, the nearest. The search goes down from ``address``, to
+        the symbols of one address at a time::
 
             a          |----------------------|
             b, c             |----|               c has the size 0: it is as long as b
             address                    ^          passes b and c, and finds a
 
-        If the symbols at the first address below all have the size 0, they extend to the end of
-        the section: no other symbol lies between.
+        If all symbols at the first address below have the size 0, they extend to the end of the
+        section, since no other symbol lies between.
+
+        In an object file, symbols that only mark the end of the section at ``address`` are
+        returned if no other symbol contains it.
         """
         start, stop = self.bounds[index]
         at = bisect_right(run, address, key=self._values.__getitem__)
@@ -190,7 +199,7 @@ class SectionedSymbols:
 
             longest = max(sym.st_size for _, sym in group)
             if not longest and not passed and start <= value < stop:
-                # All are of size 0, and no symbol that names an address lies between.
+                # All have the size 0, and no symbol that names an address lies between.
                 longest = stop - value
 
             if self.unlinked and value == address and not longest:
@@ -203,16 +212,18 @@ class SectionedSymbols:
         return ends
 
     def _has_bytes(self, group: list[NumberedRow]) -> bool:
-        """Return False if the symbols at one address of a section only mark its end."""
+        """Return False if ``group``, symbols at one address, only mark their section's end."""
         sym = group[0][1]
         start, stop = self.bounds[sym.st_shndx]
         return start <= sym.st_value < stop or any(other.st_size for _, other in group)
 
     def _first(self, rows: list[NumberedRow]) -> int:
-        """Return the number of the symbol that is printed, of ``rows`` at one address.
+        """Return the number of the symbol of ``rows`` that is printed.
 
-        They are the symbols that an address lies in, so the longest of those at their address.
-        Their count therefore says which they are, and the answer is kept by it.
+        The rows start at one address, and another address lies in them. So they are the longest
+        of the symbols that start there: of the sizes 8, 8 and 4, an address lies in all three
+        symbols or in the first two. Their start and their count therefore identify them, and
+        the answer is kept under these.
         """
         if len(rows) == 1:
             return rows[0][0]
@@ -224,8 +235,8 @@ class SectionedSymbols:
     def _by_precedence(self, rows: list[NumberedRow]) -> list[int]:
         """Return the numbers of symbols at one address, the one that is printed first.
 
-        Symbols that only mark a section's end come last. In a module's file the first of the
-        table is printed (kernel/module/kallsyms.c, find_kallsyms_symbol).
+        Symbols that only mark the end of a section come last. Of a module's symbols, the first
+        one in the table is printed (kernel/module/kallsyms.c, find_kallsyms_symbol).
         """
         groups: dict[int, list[NumberedRow]] = {}
         for row in rows:
@@ -259,7 +270,7 @@ class SectionedSymbols:
         return self._by_precedence(found) if len(found) > 1 else [n for n, _ in found]
 
     def _starting(self, address: int) -> Iterator[int]:
-        """Yield the numbers of the symbols that start at ``address``, by section."""
+        """Yield the numbers of the symbols that start at ``address``, section by section."""
         if len(self.runs) > _MANY:
             yield from self._starts.get(address, ())
             return
@@ -271,7 +282,7 @@ class SectionedSymbols:
 
     @cached_property
     def _starts(self) -> dict[int, list[int]]:
-        """The numbers of the symbols that start at each address, by section."""
+        """The numbers of the symbols that start at each address, section by section."""
         found: dict[int, list[int]] = {}
         for run in self.runs.values():
             for number in run:
@@ -279,10 +290,11 @@ class SectionedSymbols:
         return found
 
     def size(self, sym: Sym) -> int:
-        """Return the size in bytes of a symbol of ``st_size`` 0; 0 if it only marks an end.
+        """Return the size in bytes of a symbol whose ``st_size`` is 0.
 
-        It is the largest size of the symbols at its address. If all are 0, the symbol extends
-        to the next one of its section, or to the section's end.
+        It is the largest size of the symbols at its address in its section. If all of them are
+        0, the symbol extends to the next symbol of the section, or to the end of the section.
+        The result is 0 for a symbol that only marks an end, or that names no address.
         """
         if not self.is_in_memory(sym) or not can_name_address(self._file, sym):
             return 0
@@ -296,6 +308,8 @@ class SectionedSymbols:
         run = self.runs[index]
         start, stop = self.bounds[index]
         inside = start <= value < stop
+
+        # Find the largest size of the symbols at ``value``, and the start of the next symbol.
         longest = 0
         at = bisect_left(run, value, key=self._values.__getitem__)
         while at < len(run):

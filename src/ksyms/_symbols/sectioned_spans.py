@@ -1,4 +1,4 @@
-"""The symbols of an ELF file that is not a snapshot as columns, from which spans are made."""
+"""The columns from which spans are made, for an ELF file that is not a snapshot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _ONE: Final = np.uint64(1)
 def sectioned_columns(
     sectioned: SectionedSymbols, table: npt.NDArray[np.void], number: Index
 ) -> SymbolSpans:
-    """Return the symbols of the ``table`` that name addresses, by their ``number``."""
+    """Return the columns of the symbols ``number`` of ``table``, which name addresses."""
+    # Add symbol 0 if it is a real one: addresses in it resolve to no symbol.
     if len(table) and 0 in sectioned.runs.get(int(table["st_shndx"][0]), ()):
         number = np.append(np.int64(0), number)
     rows = table[number]
@@ -42,12 +43,16 @@ def _layered(
 ) -> SymbolSpans:
     """Return the columns of an object file, whose sections share addresses, in layers.
 
-    An address belongs to the first section that contains it. If it lies between that section's
-    symbols, it resolves to none: each section has a row for that, without a symbol, which
-    comes after all symbols (``last``) of its address.
+    An address belongs to the first section that contains it. If it lies between the symbols of
+    that section, it resolves to no symbol. For that each section has a row of its own, without
+    a symbol, whose order ``last`` is above that of all symbols. For example, 0x14 is in no
+    symbol of ``.text``, so it resolves to none, and not to ``d``::
+
+        layer 0    .text    0x0 to 0x20     f    0x0 to 0x8
+        layer 1    .data    0x0 to 0x40     d    0x10 to 0x40
     """
-    # Sections are layers, in the order in which they are searched. Symbols that only mark the
-    # end of one come after all of them.
+    # Each section is a layer, in the order in which sections are searched. Symbols that only
+    # mark the end of a section are in layers of their own, after all others.
     indices = list(sectioned.runs)
     layers = np.zeros(elf.SHN_LORESERVE, np.int64)
     layers[indices] = np.arange(len(indices))
@@ -69,12 +74,17 @@ def _layered(
 def _by_precedence(
     sectioned: SectionedSymbols, number: Index, value: U64, has_bytes: Bools
 ) -> Index:
-    """Return for each symbol its rank among those at its address; only these are compared."""
+    """Return the rank of each symbol among those at its address.
+
+    Only symbols that share an address are compared.
+    """
+    # Find the symbols that share an address.
     by_value = np.argsort(value, kind="stable")
     same = value[by_value[1:]] == value[by_value[:-1]]
     shared = np.zeros(len(value), np.bool_)
     shared[by_value[1:][same]] = shared[by_value[:-1][same]] = True
 
+    # Rank them. Symbols that only mark the end of a section come last.
     rivals = np.flatnonzero(shared).tolist()
     columns = zip(rivals, number[rivals].tolist(), has_bytes[rivals].tolist())
     keys = {at: (not own, *sectioned.precedence_key(symbol)) for at, symbol, own in columns}
@@ -86,17 +96,17 @@ def _by_precedence(
 def _infer_sizes(
     sectioned: SectionedSymbols, section: Index, value: U64, stated: U64
 ) -> tuple[U64, Bools]:
-    """Infer the sizes that are 0.
+    """Return the sizes of symbols in bytes, inferred where the stated size is 0.
 
-    In a section from 0x1000 to 0x1100, for example::
+    For example, in a section from 0x1000 to 0x1100::
 
         value     0x1000    0x1040    0x1040    0x1100
         stated    0         0         0x10      0
         size      0x40      0x10      0x10      0         the last marks the section's end
 
     Returns:
-        ``stated``, with the size that :meth:`SectionedSymbols.size` infers instead of each 0;
-        and an array that is False for symbols that only mark a section's end.
+        ``stated``, in which the size that :meth:`SectionedSymbols.size` infers replaces each 0;
+        and an array that is False for symbols that only mark the end of a section.
     """
     if not len(value):
         return stated, np.zeros(0, np.bool_)
@@ -109,8 +119,8 @@ def _infer_sizes(
     longest = np.maximum.reduceat(stated[by], firsts)
     start, own = value[by[firsts]], section[by[firsts]]
 
-    # Find the first and last address of the section of each group. Not the address after the
-    # last, which can be 2^64.
+    # Find the first and the last address of the section of each group. The address after the
+    # last can be 2^64, which uint64 does not have.
     bounds = np.zeros((elf.SHN_LORESERVE, 2), np.uint64)
     for index, (first, stop) in sectioned.bounds.items():
         bounds[index] = first, max(stop - 1, 0)
@@ -119,16 +129,18 @@ def _infer_sizes(
     inside = (bounds[own, 0] <= start) & (start <= last)
     inside &= ~np.isin(own, np.array(empty, np.int64))
 
-    # A group ends before the next one of its section, if that starts before the end.
+    # A group ends before the next group of its section, if that starts within the section.
     follows = np.zeros(len(own), np.bool_)
     follows[:-1] = own[1:] == own[:-1]
     follows[:-1] &= start[1:] - _ONE < last[:-1]
     last[:-1] = np.where(follows[:-1], start[1:] - _ONE, last[:-1])
 
+    # The size is one more than the distance of the last address, but for 2^64.
     inferred = np.where(inside, last - start, 0)
     inferred += inside & (inferred < np.uint64(TOP - 1))
     inferred = np.where(longest > 0, longest, inferred)
 
+    # Give each symbol the size of its group.
     group = np.empty(len(by), np.int64)
     group[by] = np.cumsum(new) - 1
     return np.where(stated > 0, stated, inferred[group]), (inside | (longest > 0))[group]

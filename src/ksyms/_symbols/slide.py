@@ -1,8 +1,8 @@
-"""The slide: the distance of a kernel's addresses from its link addresses or another boot's.
+"""The slide: the bytes from a kernel's link addresses, or another boot's, to its addresses.
 
 The kernel moves as one piece (arch/x86/boot/compressed/kaslr.c, drivers/firmware/efi/libstub),
-so the two addresses of one symbol give the slide of all. Each module is loaded at an address of
-its own, and absolute symbols do not move.
+so the two addresses of one symbol, ``_stext``, give the slide of all its symbols. Modules do
+not move with the kernel, and absolute symbols do not move at all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def linked_stext(table: SymbolTable) -> int | None:
 
 
 def link_slide(table: SymbolTable) -> int | None:
-    """Return the slide in bytes of the boot that ``table`` is of, None if unknown."""
+    """Return the bytes from the link addresses to the addresses in ``table``.
+
+    None if they are unknown.
+    """
     linked = linked_stext(table)
     return None if linked is None else _distance(linked, stext(table))
 
@@ -36,7 +39,8 @@ def link_slide(table: SymbolTable) -> int | None:
 def link_address(symbol: Symbol, slide: int | None) -> int | None:
     """Return the link address of ``symbol``; ``slide`` is its table's :func:`link_slide`.
 
-    None for a module's symbol, which has no link address, and if the slide is unknown.
+    An absolute symbol does not move. The result is None for a module's symbol, which has no
+    link address, and if the slide is unknown.
     """
     if slide is None or symbol.module is not None:
         return None
@@ -44,7 +48,10 @@ def link_address(symbol: Symbol, slide: int | None) -> int | None:
 
 
 def slide_between(old: SymbolTable, new: SymbolTable) -> int | None:
-    """Return the distance in bytes from the kernel in ``old`` to the kernel in ``new``."""
+    """Return the bytes from the kernel's addresses in ``old`` to those in ``new``.
+
+    None if a table has no ``_stext``.
+    """
     return _distance(stext(old), stext(new))
 
 

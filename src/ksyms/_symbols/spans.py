@@ -1,8 +1,9 @@
 """The address space as spans that do not overlap, each with the symbol it resolves to.
 
 :meth:`SymbolTable.lookup` finds the symbol of one address by examining the symbols around it.
-Here the symbols of all addresses are worked out at once, so that each of a million addresses
-is one search. The symbols ``a`` (0x10 to 0x40) and ``b`` (0x20 to 0x30) give::
+This module works out the symbols of all addresses at once. After that, each of a million
+addresses takes one search. For example, the symbols ``a`` (0x10 to 0x40) and ``b`` (0x20 to
+0x30) give::
 
     start     0x0    0x10    0x20    0x30    0x40
     symbol    none   a       b       a       none
@@ -23,17 +24,18 @@ U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
 NOBODY: Final = 0
-"""The index that stands for no symbol: ELF's symbol 0."""
+"""The number that stands for no symbol: ELF's symbol 0."""
 _LAST: Final = (1 << 64) - 1
 
 
 class SymbolSpans(NamedTuple):
-    """The symbols of a table that name addresses, as columns with one item a symbol.
+    """The symbols of a table that name addresses, as columns with one item for each symbol.
 
     ``number`` (int64) is the index in ``.symtab``; ``value`` (uint64) is the address and
-    ``size`` (uint64) is in bytes. Of symbols at one address the one with the smallest ``order``
-    is printed; in a snapshot that is ``st_name``. ``layer`` is for sections that share
-    addresses, as in an object file: the symbol with the smallest is chosen.
+    ``size`` (uint64) is in bytes. Of several symbols at one address, the one with the smallest
+    ``order`` is printed; in a snapshot ``order`` is ``st_name``. ``layer`` is for an object
+    file, whose sections share addresses: an address resolves to a symbol of the lowest layer
+    that has one there. It is None for all other files.
     """
 
     number: Index
@@ -53,13 +55,14 @@ class Spans(NamedTuple):
     number: Index
 
     def find(self, addresses: U64) -> Index:
-        """Return the index of the span that holds each of ``addresses``, in their shape."""
+        """Return the index of the span that holds each address, in the addresses' shape."""
         return np.searchsorted(self.start, addresses, "right") - 1
 
     def find_one(self, address: int) -> int:
         """Return the index of the span that holds ``address``.
 
-        For an integer that is not an address it is the last index of :attr:`owners`.
+        For an integer that is not an address, return the last index of :attr:`owners`, where
+        no symbol is.
         """
         if not 0 <= address <= _LAST:
             return len(self.start)
@@ -74,8 +77,8 @@ class Spans(NamedTuple):
 def make_spans(rows: SymbolSpans) -> Spans:
     """Return the spans of ``rows``: an address resolves to the nearest symbol that it lies in.
 
-    The nearest is the one that starts last; of those that start together, the one with the
-    smallest ``order``. A symbol without a size takes its own address only.
+    The nearest symbol is the one with the highest start; if several share that start, it is
+    the one with the smallest ``order``. A symbol without a size has its own address only.
     """
     # Sort the symbols by value, then by precedence, and find the last address of each.
     layer = np.zeros(len(rows.value), np.int64) if rows.layer is None else rows.layer
@@ -86,19 +89,23 @@ def make_spans(rows: SymbolSpans) -> Spans:
     if not len(value):
         return Spans(np.zeros(1, np.uint64), np.zeros(1, np.int64))
 
-    # Divide the symbols into groups that do not overlap.
+    # Divide the symbols into groups that do not overlap. ``reach`` is the highest address that
+    # a symbol and all before it contain; ``fresh`` is True where a symbol starts above that of
+    # the symbols before it.
     reach = np.maximum.accumulate(last)
-    fresh = np.ones(len(value), np.bool_)  # starts after the end of all before it
+    fresh = np.ones(len(value), np.bool_)
     fresh[1:] = value[1:] > reach[:-1]
     firsts = np.flatnonzero(fresh)
     counts = np.diff(np.append(firsts, len(value)))
 
-    # In a group whose symbols have one start and one end, the first takes all addresses.
+    # If all symbols of a group have one start and one end, the first of them is the symbol of
+    # all addresses.
     simple = np.maximum.reduceat(value, firsts) == value[firsts]
     simple &= np.minimum.reduceat(last, firsts) == reach[firsts + counts - 1]
     alone = firsts[simple]
     parts = [_spans_of_disjoint(value[alone], last[alone], number[alone])]
 
+    # In all other groups, find the symbol between any two starts and ends.
     layer = layer[order]
     for first, count in zip(firsts[~simple].tolist(), counts[~simple].tolist()):
         group = slice(first, first + count)
@@ -108,6 +115,7 @@ def make_spans(rows: SymbolSpans) -> Spans:
 
 
 _Part = tuple[U64, Index]
+"""The starts of some spans, and the numbers of their symbols."""
 
 
 def _spans_of_disjoint(value: U64, last: U64, number: Index) -> _Part:
@@ -128,12 +136,18 @@ def _spans_of_overlapping(value: U64, last: U64, number: Index, layer: Index) ->
 
 
 def _sweep(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the start of each span and its symbol, by a sweep over all starts and ends.
+    """Yield the start of each span and the number of its symbol, in order of address.
 
-    Each row is a symbol's first address, its last, its number, and its layer.
+    Each row is a symbol's first address, its last, its number, and its layer; the rows are
+    sorted by address, then by precedence. For the symbols 1 (0x10 to 0x3f) and 2 (0x20 to 0x2f)
+    the result is::
+
+        (0x10, 1)  (0x20, 2)  (0x30, 1)  (0x40, NOBODY)
     """
     edges = sorted({row[0] for row in rows} | {row[1] + 1 for row in rows})
-    open_: list[tuple[int, int, int]] = []  # a heap of (layer, -start, index in rows)
+    # The symbols that have started and may not have ended, as a heap of (layer, -start, index
+    # in rows): its first item is the symbol that an address resolves to.
+    open_: list[tuple[int, int, int]] = []
     at = 0
     for edge in edges:
         while at < len(rows) and rows[at][0] == edge:
@@ -146,11 +160,12 @@ def _sweep(rows: list[tuple[int, int, int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _merge(parts: Iterable[_Part]) -> Spans:
-    """Merge the parts by address, from address 0 on."""
+    """Return the spans of all ``parts``, sorted by address; the first starts at 0."""
     starts, numbers = zip(*parts)
     start, number = np.concatenate(starts), np.concatenate(numbers)
 
-    # At an address where one symbol ends and another starts, keep the latter.
+    # Where one symbol ends and another starts, two spans have one start: keep the one that has
+    # a symbol.
     order = np.lexsort((number != NOBODY, start))
     start, number = start[order], number[order]
     kept = np.ones(len(start), np.bool_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._typing import Final, NamedTuple
 
 MARKS: Final = ("$", ".L", "L0\1", "L0\2")
-"""Prefixes of symbols without a type that name nothing: mapping symbols and labels.
+"""Prefixes of the names of labels, which are symbols without a type that name no address.
 
 In a module all names that start with ``L0`` are labels too (_linker/labels.py has the rule).
 """
@@ -18,8 +18,8 @@ class Symbol(NamedTuple):
         name: its name in the file.
         address: its address in the snapshot's boot, or the value of an absolute symbol.
         size: in bytes, 0 if it has none.
-        exact: True for the size that the linker gave, False for one that is inferred from what
-            follows the symbol.
+        exact: True if the linker gave the size, False if it is inferred from what follows the
+            symbol.
         module: the name in kallsyms' brackets, None for the kernel.
         section: the ELF section's name, None for an absolute symbol.
         binding: ``local``, ``global`` or ``weak``.
@@ -48,7 +48,7 @@ class Symbol(NamedTuple):
 
 
 def encode_name(name: str) -> bytes:
-    """Return ``name`` as bytes of a file; b"" if no file can have it."""
+    """Return ``name`` as the bytes that it is in a file; b"" if no file can have it."""
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -56,6 +56,6 @@ def encode_name(name: str) -> bytes:
 
 
 def is_mark(symbol: Symbol) -> bool:
-    """Return True for a mapping symbol or a label (docs/format.md, "st_info")."""
+    """Return True for a label, such as a mapping symbol (docs/format.md, "st_info")."""
     begins = MARKS if symbol.module is None else (*MARKS, "L0")
     return symbol.kind == "none" and symbol.name.startswith(begins)

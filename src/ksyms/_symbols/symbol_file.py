@@ -1,7 +1,8 @@
-"""An ELF file's symbol table as it is in the file: rows, names, and what a snapshot adds.
+"""The symbol table of an ELF file as it is in the file: its rows, names and extra sections.
 
 The number of a symbol is its index in ``.symtab``. Nothing is copied or built when the file is
-opened. This module imports no numpy at its top: a single answer must not wait for that.
+opened. numpy is imported only in the functions that need it, so that a single lookup does not
+wait for its import.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SHORT: Final = 64
-"""Most names have fewer bytes than this."""
+"""The number of bytes that are read first for a name; most names have fewer."""
 _LONG: Final = 512
-"""A kernel's names have fewer bytes (KSYM_NAME_LEN). A longer one has all names checked."""
+"""Limit on the bytes of a kernel's name (KSYM_NAME_LEN): a longer one has all names checked."""
 _COPIED: Final = 1 << 10
-"""Bytes of strings that are copied in the time that one name takes without the copy."""
+"""The number of bytes that are copied in the time in which one name is read without a copy."""
 
 _FACTS_KEPT: Final = 1 << 20
 """Size in bytes of the largest note whose facts are kept: a thousand modules have less.
@@ -33,7 +34,7 @@ Facts take ten times as much memory as their note, so those of a large one are r
 
 
 class SymbolFile:
-    """The rows of ``.symtab``, the strings of their names, and a snapshot's own sections.
+    """The rows of ``.symtab``, the strings of their names, and the sections of a snapshot.
 
     Attributes:
         image: the ELF file.
@@ -41,8 +42,8 @@ class SymbolFile:
         strtab: the section header of its string table.
         row_layout: the structure of a row, in the file's class and byte order.
         table: the bytes of ``.symtab``.
-        strings: the names as they are in the file, each followed by a NUL.
-        values: ``st_value`` of each symbol, by number.
+        strings: the bytes of its string table: names, each with a NUL after it.
+        values: the ``st_value`` of each symbol, by number.
         count: the number of rows, with ELF's symbol 0.
         note: ``.note.ksyms``; empty if the file is not a snapshot in ksyms' own layout.
         letters: ``.ksyms.letters``; empty if the file has none.
@@ -83,7 +84,7 @@ class SymbolFile:
     def facts(self) -> dict[str, Any]:
         """The contents of the note; {} if the file has none.
 
-        Those of a usual size are read once, and must not be changed.
+        Small notes are read once, so a caller must not change the facts.
 
         Raises:
             NoteError: the note is not whole.
@@ -132,7 +133,9 @@ class SymbolFile:
         return name if end else self._checked(self.image.string(self.strtab, start))
 
     def name_in_copy(self, strings: bytes, start: int) -> bytes:
-        """Return the name at ``start`` from a copy of all strings; for many names.
+        """Return the name at ``start`` in ``strings``, a copy of all strings.
+
+        For many names this takes less time than :meth:`name_at`.
 
         Raises:
             ImageError: the name has no end.
@@ -144,7 +147,9 @@ class SymbolFile:
         return self._checked(self.image.string(self.strtab, start))
 
     def names_at(self, starts: list[int]) -> list[bytes]:
-        """Return the name at each of ``starts``; for many, from a copy of all strings.
+        """Return the name at each of ``starts``, offsets in the strings.
+
+        Many names are read from a copy of all strings.
 
         Raises:
             ImageError: a name has no end.
@@ -160,13 +165,13 @@ class SymbolFile:
         return [self.name_in_copy(strings, start) for start in starts]
 
     def _checked(self, name: bytes) -> bytes:
-        """Return ``name``. If it is long, refuse a file whose names overlap too much.
+        """Return ``name``; if it is long, check that the names do not overlap too much.
 
-        Names can be tails of each other. A damaged file could so have thousands of names of one
-        long string.
+        Names can share bytes, so a damaged file could make thousands of long names of one
+        string. All names are checked after the first long one, once.
 
         Raises:
-            ImageError: it is such a file.
+            ImageError: they overlap too much.
         """
         if len(name) >= _LONG and not self._overlap_checked:
             starts = (start for start, _ in self.names_and_sections())
@@ -175,13 +180,18 @@ class SymbolFile:
         return name
 
     def _section_bytes(self, number: int | None) -> memoryview:
+        """Return the bytes of the section with the index ``number``; b"" for None."""
         if number is None:
             return memoryview(b"")
         return self.image.contents(self.image.sections[number])
 
 
 def _find_tables(image: ElfFile) -> tuple[Shdr, Shdr]:
-    """Return the section headers of ``.symtab`` and of its string table."""
+    """Return the section headers of ``.symtab`` and of its string table.
+
+    Raises:
+        ImageError: the file has no ``.symtab``, or a field of its header is wrong.
+    """
     found = find_symtab(image)
     if found is None:
         raise image.wrong("it has no .symtab")
@@ -192,9 +202,9 @@ def _find_tables(image: ElfFile) -> tuple[Shdr, Shdr]:
 
 
 def _read_values(image: ElfFile, table: memoryview) -> Sequence[int]:
-    """Return ``st_value`` of each symbol; a view if the file has this machine's format.
+    """Return the ``st_value`` of each symbol; a view if the file is native.
 
-    A row of ELF64 is three words of 64 bits, of which ``st_value`` is the second.
+    A row of ELF64 has three words of 64 bits, of which ``st_value`` is the second.
     """
     if _is_native(image):
         return table.cast("Q")[1::3]

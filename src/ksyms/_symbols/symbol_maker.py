@@ -1,4 +1,4 @@
-"""Symbols made of the rows of a file, one at a time or many."""
+"""Symbols made from the rows of a file, one at a time or many at once."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _BINDINGS: Final = {elf.STB_LOCAL: "local", elf.STB_GLOBAL: "global", elf.STB_WE
 _KINDS: Final = {elf.STT_FUNC: "function", elf.STT_OBJECT: "object"}
 _LETTER: Final = 0xFF & ~_note.EXACT
 FEW: Final = 4
-"""Up to this number of symbols, each is made by itself: a pass over the table costs more."""
+"""Up to this many symbols are made one by one: a pass over the whole table costs more."""
 _new_symbol: Final[Callable[[tuple[Any, ...]], Symbol]] = partial(tuple.__new__, Symbol)
-"""Make a Symbol of its fields in order, in a third of the time of Symbol()."""
+"""Make a Symbol from a tuple of its fields, in a third of the time of Symbol()."""
 
 
 class SymbolMaker:
-    """The maker of a :class:`Symbol` from a row of ``file``.
+    """A maker of :class:`Symbol` tuples from the rows of ``file``.
 
     Args:
         file: the symbols' file.
-        sections: its symbols' sections and modules.
+        sections: the sections and the modules of its symbols.
         sectioned: its symbols by section, with their inferred sizes; None for a snapshot, and
             for an image in the driver's layout.
 
@@ -57,7 +57,7 @@ class SymbolMaker:
             )
 
     def symbol(self, number: int) -> Symbol:
-        """Return the symbol with that number.
+        """Return the symbol with the number ``number``.
 
         Raises:
             ImageError: its name has no end, or its section does not exist.
@@ -78,7 +78,7 @@ class SymbolMaker:
             yield self.make(number, sym, name(strings, sym.st_name))
 
     def make(self, number: int, sym: Sym, name: bytes) -> Symbol:
-        """Return the symbol of a row that was read, with its name."""
+        """Return the symbol with the number, the row and the name that are given."""
         start, info, _, index, value, size = sym
         section, module = self._sections.known.get(index) or self._sections.find(index, start)
         if self._sectioned is not None:
@@ -99,7 +99,10 @@ class SymbolMaker:
         )
 
     def _make_sectioned(self, sectioned: SectionedSymbols, sym: Sym, name: bytes) -> Symbol:
-        """Return the symbol of a row of a file that is not a snapshot, with nm's letter."""
+        """Return the symbol of a row of a file that is not a snapshot.
+
+        Its letter is the one that nm prints.
+        """
         _, info, _, index, value, size = sym
         section, module = self._sections.known[index]
         if (index, info) not in self._nm:
@@ -122,7 +125,9 @@ class SymbolMaker:
         )
 
     def several(self, numbers: Sequence[int]) -> Iterable[Symbol]:
-        """Return the symbols with these ``numbers``, made by columns if they are many.
+        """Return the symbols with these ``numbers``, in the order of the numbers.
+
+        Many symbols of a snapshot are made at once, field by field.
 
         Raises:
             ImageError: a symbol's name has no end, or its section does not exist.
@@ -154,7 +159,7 @@ class SymbolMaker:
     def columns(
         self, numbers: npt.NDArray[np.int64]
     ) -> tuple[list[bytes], list[int], list[str | None]]:
-        """Return names, sizes in bytes and modules of the symbols with these ``numbers``.
+        """Return the names, sizes in bytes and modules of the symbols with these ``numbers``.
 
         Raises:
             ImageError: a symbol's name has no end, or its section does not exist.
@@ -171,5 +176,8 @@ class SymbolMaker:
 
 
 def _is_exact(letter: int, size: int) -> bool:
-    """Return True for an exact size, by a snapshot's letter; 0 stands for no letter."""
+    """Return True if a snapshot's letter marks ``size`` as exact.
+
+    In a file without letters (0) every size but 0 is exact.
+    """
     return bool(letter & _note.EXACT) if letter else bool(size)

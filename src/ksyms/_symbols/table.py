@@ -1,16 +1,16 @@
-"""A symbol table read from an ELF image: mapped, not copied, with nothing built at load.
+"""The symbol table of an ELF image, which is mapped and not copied; loading it builds nothing.
 
-:class:`SymbolTable` is what programs use. Its parts have the work, each in a file of its own::
+:class:`SymbolTable` is what programs use. Its parts do the work, each in a file of its own::
 
     symbol_file.py      the rows and names as they are in the file
-    by_address.py       one address; by_spans.py many of them
-    by_name.py          names; longer_names.py those that clang's LTO made longer
-    symbol_maker.py     Symbols of rows, with section_of_symbol.py and letters.py
-    sectioned.py        sizes and precedence, which a file that is not a snapshot leaves open
-    kernel_identity.py  the kernel that the file is of
-    prototypes.py       a function's C prototype; programs.py BPF programs
+    by_address.py       lookup of one address; by_spans.py of many addresses
+    by_name.py          lookup of names; longer_names.py of those that clang's LTO made longer
+    symbol_maker.py     makes Symbols from rows, with section_of_symbol.py and letters.py
+    sectioned.py        sizes and precedence in a file that is not a snapshot
+    kernel_identity.py  the identity of the file's kernel
+    prototypes.py       a function's C prototype; programs.py has BPF programs
 
-What a single lookup does not need is imported when it is first used.
+A module that a single lookup does not need is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
     from .spans import Spans
 
 LOOKUPS: Final = 1_600
-"""The number of lookups by bisection that take as long as numpy's import and the spans."""
+"""The number of bisections that take as long as importing numpy and making the spans."""
 SECTIONS: Final = 1 << 8
-"""Largest number of sections with symbols that are each searched for a single address.
+"""Limit on the sections of an ELF file in each of which a single address is searched.
 
-This is of an ELF file that is not a snapshot. For more sections the spans are made.
+If an ELF file that is not a snapshot has symbols in more sections, the spans are made instead.
 """
 
 
 class SymbolTable(Sequence[Symbol]):
     """The symbols of an ELF image, by address.
 
-    A sequence of :class:`Symbol`, sorted by address. :meth:`lookup` and :meth:`find` answer
-    without building it. Sections and names of symbols are read when they are needed, and can
-    raise an ImageError then. For example::
+    A sequence of :class:`Symbol`, sorted by address. :meth:`lookup` and :meth:`find` do not
+    need the sequence. The names and sections of symbols are read when they are needed, so an
+    ImageError for them is raised then. For example::
 
         table = ksyms.load("kernel.elf")
         len(table), table[0]
@@ -137,7 +137,7 @@ class SymbolTable(Sequence[Symbol]):
         """Yield every symbol, by address."""
         return self._maker.symbols(self._by_address.order)
 
-    # -- the file, and what it is of ----------------------------------------------------------
+    # -- the file and its kernel --------------------------------------------------------------
 
     @property
     def label(self) -> str:
@@ -163,7 +163,7 @@ class SymbolTable(Sequence[Symbol]):
     def facts(self) -> dict[str, Any]:
         """The contents of ``.note.ksyms`` (docs/format.md); {} for any other ELF file.
 
-        They are read once, so what is in them is not to be changed.
+        They are read once, so a caller must not change what is in them.
 
         Raises:
             NoteError: the note is not whole.
@@ -199,7 +199,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def build_ids(self) -> dict[str, str | None]:
-        """The build-id of each linker file by its name, which is ``kernel`` for the kernel.
+        """The build-id of each linker file by its name; the kernel's name is ``kernel``.
 
         Raises:
             NoteError: the note is not whole.
@@ -208,7 +208,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def sections(self) -> list[tuple[str, int, int]]:
-        """Name, address and size in bytes of each section that is in the kernel's memory."""
+        """The name, address and size in bytes of each section in the kernel's memory."""
         return [
             (name, section.sh_addr, section.sh_size)
             for name, section in zip(self._sections.names, self._file.image.sections)
@@ -217,7 +217,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def section_flags(self) -> list[int]:
-        """``sh_flags`` of each of :attr:`sections`."""
+        """The ``sh_flags`` of each of :attr:`sections`."""
         flags = [section.sh_flags for section in self._file.image.sections]
         return [value for value in flags if value & elf.SHF_ALLOC]
 
@@ -233,10 +233,11 @@ class SymbolTable(Sequence[Symbol]):
             symbol = table.lookup(0xFFFFFFFF81E00052)
             f"{symbol.name}+{0xFFFFFFFF81E00052 - symbol.address:#x}"  # schedule+0x12
 
-        Of several symbols of one linker file at one address, the first in kallsyms is returned,
-        as the kernel prints it (kernel/kallsyms.c, get_symbol_pos); of two linker files, that
-        of the file that was loaded first. Absolute symbols are never returned. In an object
-        file, whose sections all start at 0, code comes before data.
+        If several symbols of one linker file start at one address, the first of them in
+        kallsyms is returned, which is the one that the kernel prints (kernel/kallsyms.c,
+        get_symbol_pos). If they are of two linker files, the symbol of the file that was loaded
+        first is returned. Absolute symbols are never returned. In an object file, whose
+        sections all start at 0, code comes before data.
         """
         if self._find_span is None:
             self._looked_up += 1
@@ -252,7 +253,7 @@ class SymbolTable(Sequence[Symbol]):
         return symbol
 
     def _find_number(self, address: int) -> int:
-        """Return the number of the symbol that :meth:`lookup` finds; 0 if there is none."""
+        """Return the number of the symbol that ``address`` lies in; 0 if there is none."""
         if self._sectioned is not None and len(self._sectioned.runs) > SECTIONS:
             if not 0 <= address <= LAST:
                 return 0
@@ -260,10 +261,10 @@ class SymbolTable(Sequence[Symbol]):
         return self._by_address.find(address)
 
     def _prepare_spans(self) -> None:
-        """Prepare the spans for single addresses, with room for the symbol of each."""
+        """Make the spans for lookups of single addresses, with room for the Symbol of each."""
         self._span_owners = self.spans.owners.data
         self._span_symbols = [None] * len(self._span_owners)
-        # Set this last: other threads test it.
+        # Set this last: lookup() tests it, maybe in another thread.
         self._find_span = self._by_spans.find_span
 
     def at(self, address: int) -> list[Symbol]:
@@ -278,9 +279,9 @@ class SymbolTable(Sequence[Symbol]):
         return self._by_address.numbers_at(address)
 
     def beside(self, symbol: Symbol) -> list[Symbol]:
-        """Return all symbols at the address of ``symbol``, with itself; [] if it is alone.
+        """Return all symbols at the address of ``symbol``, with ``symbol``; [] if it is alone.
 
-        In an object file, where each section starts at 0, only those in its section are
+        In an object file, where all sections start at 0, only symbols in its section are
         returned.
         """
         groups = self._beside.get(symbol.address)
@@ -294,7 +295,7 @@ class SymbolTable(Sequence[Symbol]):
         return groups.get(symbol.section if self.relocatable else None, [])
 
     def following(self, address: int) -> int | None:
-        """Return the next address above ``address`` at which a symbol starts, or None.
+        """Return the lowest address above ``address`` at which a symbol starts, or None.
 
         Symbols that can name no address are left out.
         """
@@ -303,12 +304,12 @@ class SymbolTable(Sequence[Symbol]):
     # -- lookup of many addresses -------------------------------------------------------------
 
     def locate(self, addresses: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return for each of ``addresses`` the index in here of what :meth:`lookup` finds.
+        """Return for each address the index in this table of the symbol that it lies in.
 
-        The result has the shape of ``addresses``. If the image has no symbol for an address,
-        the index is ``len(table)``, which is one past the last: ``table[index]`` raises
-        IndexError then. The same holds for a negative integer, one of more than 64 bits, and
-        one that a masked array hides. For example, with ``schedule`` at 0xffffffff81e00040::
+        The result (``int64``) has the shape of ``addresses``. If the image has no symbol for an
+        address, the index is ``len(table)``, one past the last, so that ``table[index]`` raises
+        IndexError. The same holds for a negative integer, one of more than 64 bits, and one
+        that a masked array hides. For example, with ``schedule`` at 0xffffffff81e00040::
 
             indices = table.locate([0xFFFFFFFF81E00052, 0x28])
             table[indices[0]].name     # schedule
@@ -320,8 +321,8 @@ class SymbolTable(Sequence[Symbol]):
             addresses: integers, one or an array or nested lists of them.
 
         Raises:
-            TypeError: they are not all integers. A double has 53 bits of the 64 that an address
-                has, and so names another symbol; a column of pandas that has a gap is one of
+            TypeError: they are not all integers. A double keeps 53 of the 64 bits of an
+                address, and so can name another symbol. A column of pandas with a gap has
                 doubles.
         """
         from .address_arguments import to_uint64
@@ -335,14 +336,17 @@ class SymbolTable(Sequence[Symbol]):
         return indices
 
     def numbers(self, addresses: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return for each of ``addresses`` the number of the symbol that :meth:`lookup` finds.
+        """Return for each address the number of the symbol that it lies in.
 
         The number is :data:`~.spans.NOBODY` if there is none.
         """
         return self._by_spans.find(addresses)
 
     def numbers_of(self, addresses: Sequence[int]) -> list[int]:
-        """Return the number of the symbol of each address; without numpy for a few of them."""
+        """Return for each address the number of its symbol, 0 if there is none.
+
+        A few addresses are looked up without numpy.
+        """
         self._looked_up += len(addresses)
         if self._looked_up <= LOOKUPS:
             return [self._find_number(address) for address in addresses]
@@ -353,7 +357,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def spans(self) -> Spans:
-        """The number of the symbol of each address, as spans."""
+        """The spans: the number of the symbol of each address."""
         return self._by_spans.spans
 
     # -- symbols by their numbers -------------------------------------------------------------
@@ -381,14 +385,14 @@ class SymbolTable(Sequence[Symbol]):
         return self._maker.several(numbers)
 
     def ordered(self, numbers: Iterable[int]) -> Iterator[Symbol]:
-        """Return the symbols with these ``numbers``, by address."""
+        """Return the symbols with these ``numbers``, in order of address."""
         order = self._by_address.ordered(numbers)
         return self._maker.symbols(order) if len(order) > FEW else map(self.numbered, order)
 
     def briefly(
         self, numbers: npt.NDArray[np.int64]
     ) -> tuple[list[bytes], list[int], list[str | None]]:
-        """Return names, sizes in bytes and modules of the symbols with these ``numbers``.
+        """Return the names, sizes in bytes and modules of the symbols with these ``numbers``.
 
         They are in the order of the numbers.
 
@@ -400,15 +404,15 @@ class SymbolTable(Sequence[Symbol]):
     # -- lookup by name -----------------------------------------------------------------------
 
     def find(self, name: str) -> list[Symbol]:
-        """Return the symbols called ``name``, by address; [] if there is none.
+        """Return the symbols called ``name``, in order of address; [] if there is none.
 
-        Undefined symbols are left out. For example, the addresses of all that are called so::
+        Undefined symbols are left out. For example, the addresses of all symbols of one name::
 
             [hex(symbol.address) for symbol in table.find("schedule")]
 
-        If the file has no such name, the result is the symbols whose longer names clang's LTO
-        made of it: ``foo.llvm.123`` for ``foo``, and ``foo.HASH`` before its entry in CFI's
-        jump table, ``foo.HASH.cfi_jt``.
+        If the file does not have the name, the result is the symbols whose longer names clang's
+        LTO made of it: ``foo.llvm.123`` for ``foo``, or ``foo.HASH``. An entry of CFI's jump
+        table, ``foo.HASH.cfi_jt``, is returned only if there is no such function.
         """
         wanted = encode_name(name)
         found = self._by_name.find(wanted)
@@ -425,7 +429,7 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def names(self) -> dict[str, list[int]]:
-        """The numbers of the symbols of each name that :meth:`find` knows.
+        """The numbers of the symbols of each name, without undefined symbols.
 
         Raises:
             ImageError: a name has no end, or names overlap so much that together they are far
@@ -434,12 +438,13 @@ class SymbolTable(Sequence[Symbol]):
         return self._by_name.numbers
 
     def find_best(self, name: str) -> Sym | None:
-        """Return the row of the symbol called ``name`` that a linker takes, or None.
+        """Return the row of the symbol called ``name`` that a linker would choose, or None.
 
-        A global symbol comes before a weak one before a local one; then the kernel's before a
-        module's, and of those the one at the lowest address. A file without a note, such as one
-        in the driver's layout, does not have the symbols' modules: there the one whose name
-        comes first in the strings is taken.
+        A linker prefers a global symbol to a weak one, and a weak one to a local one. Of
+        several symbols of one binding, the kernel's are preferred to a module's, and of these
+        the one at the lowest address. A file without a note, such as one in the driver's
+        layout, does not have the modules of symbols: there the symbol whose name comes first in
+        the strings is preferred.
         """
         from .by_name import choose_like_linker
 
@@ -465,38 +470,39 @@ class SymbolTable(Sequence[Symbol]):
         return self._longer_names.printed(name)
 
     def said(self, name: str) -> list[Symbol]:
-        """Return the symbols that a text of the kernel can mean by ``name``, by address.
+        """Return the symbols that a text of the kernel can mean by ``name``.
 
-        They are those of :meth:`find`, and more if clang's LTO made names longer: for ``foo``
-        also each ``foo.llvm.123`` and each entry of a jump table that the kernel prints as
-        ``foo``.
+        They are those of :meth:`find`, in order of address, and more if clang's LTO made names
+        longer: for ``foo`` also each ``foo.llvm.123``, and each entry of a jump table that the
+        kernel prints as ``foo``.
         """
         if not self._by_name.is_lto:
             return self.find(name)
         return list(self.ordered(self._longer_names.numbers_meant(encode_name(name))))
 
-    # -- what else the file has of a symbol ---------------------------------------------------
+    # -- prototypes and BPF programs ----------------------------------------------------------
 
     def prototypes(self, symbol: Symbol) -> list[str]:
-        """Return the different C prototypes in BTF of functions with the symbol's name.
+        """Return the different C prototypes that BTF has for functions of the symbol's name.
 
         A module's symbol is looked up in the module's BTF. If there are several prototypes, BTF
-        does not say which is this symbol's. [] if the symbol is not a function, or the file has
-        no BTF, or one that cannot be read, since symbols are good without it.
+        does not say which is this symbol's. The result is [] if the symbol is not a function,
+        or the file has no BTF. It is [] too, and no error is raised, if the BTF cannot be read,
+        since symbols are useful without it.
         """
         return self._prototypes.of(symbol)
 
     def prototype(self, symbol: Symbol) -> str | None:
         """Return the C prototype of a function; None if it is unknown.
 
-        It is unknown too if functions of that name are at several addresses: BTF has no
-        addresses.
+        If functions of that name are at several addresses, the prototype is unknown, since BTF
+        has no addresses.
         """
         found = self.prototypes(symbol)
         return found[0] if len(found) == 1 and not self._is_repeated(symbol) else None
 
     def _is_repeated(self, symbol: Symbol) -> bool:
-        """Return True if functions of that name are at several addresses of the linker file."""
+        """Return True if its linker file has functions of that name at several addresses."""
         return any(
             other.address != symbol.address
             for other in self.find(symbol.name)
@@ -505,11 +511,11 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def has_prototypes(self) -> bool:
-        """True if the file has the kernel's BTF; a module's file only has an extension."""
+        """True if the file has the kernel's BTF; a module's file has only an addition to it."""
         return self._prototypes.whole
 
     def program(self, symbol: Symbol) -> Program | None:
-        """Return the BPF program that has ``symbol`` as a function; None if none is known.
+        """Return the BPF program of which ``symbol`` is a function; None if none is known.
 
         Raises:
             NoteError: the note is not whole.
@@ -517,7 +523,7 @@ class SymbolTable(Sequence[Symbol]):
         return self._programs.get(symbol.address) if symbol.module == "bpf" else None
 
     def source_line(self, address: int) -> tuple[str, int] | None:
-        """Return source and line of the BPF program's code at ``address``; None if unknown.
+        """Return source file and line of the BPF code at ``address``; None if unknown.
 
         Raises:
             NoteError: the note is not whole.
@@ -534,5 +540,5 @@ class SymbolTable(Sequence[Symbol]):
 
     @property
     def shortens_names(self) -> bool:
-        """True if the kernel prints some names without their ends (:meth:`printed`)."""
+        """True if the kernel may print some names without their suffixes (:meth:`printed`)."""
         return self._by_name.is_lto

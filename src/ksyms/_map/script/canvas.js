@@ -1,12 +1,16 @@
 // -- a canvas with cells, for pointer and keyboard --------------------------------------------
 
-const CHARACTER = 0.602;          // a monospaced character's width, in ems
+const CHARACTER = 0.602;          // em: the width of a character of a monospaced font
 function shorten(text, width, size) {
   const room = Math.floor(width / (size * CHARACTER));
   return text.length <= room ? text : room < 3 ? "" : text.slice(0, room - 1) + "…";
 }
-let focus = root, selected = null;
+let focus = root, selected = null;  // the node that the pictures show, and one within it
 
+// A canvas with cells: lay(width, height) returns them, and paint() draws them. "at" is the
+// index of the keyboard's cell (-1: none), "over" the cell under the pointer. A cell has its
+// node, its corners, its depth below the focus, "leaf" (false if it shows other cells), and
+// "around" (the node of the cell around it).
 function makePicture(canvas, lay, paint) {
   const self = { canvas, cells: [], at: -1, over: null };
   const pen = canvas.getContext("2d");
@@ -51,7 +55,7 @@ function makePicture(canvas, lay, paint) {
   canvas.addEventListener("keydown", event => onKey(self, event));
   return self;
 }
-// True if the canvas was focused by keyboard. With a pointer only one cell is outlined.
+// True if the canvas has the focus by keyboard: only then the keyboard's cell is outlined.
 const hasKeyboardFocus = canvas => canvas.matches(":focus-visible");
 function outline(pen, cell) {
   const w = cell.x1 - cell.x0, h = cell.y1 - cell.y0;
@@ -63,6 +67,8 @@ function outline(pen, cell) {
   pen.strokeStyle = colours.mark;
   pen.strokeRect(cell.x0, cell.y0, w, h);
 }
+// True if a node is shown by a cell: its own, or for a symbol also that of its section, or of a
+// group or another node that has it among its members.
 function contains(cell, node) {
   if (cell.node === node) return true;
   if (node.type !== "symbol") return false;
@@ -72,7 +78,7 @@ function contains(cell, node) {
 }
 const memberSet = node => (node.set ??= new Set(node.members));
 
-// The index of the nearest cell of the first level in the direction of an arrow key.
+// The index of the nearest cell of the first level in the direction (dx, dy) of an arrow key.
 function nearestCell(cells, at, dx, dy) {
   const from = cells[at], middle = c => [(c.x0 + c.x1) / 2, (c.y0 + c.y1) / 2];
   const [x, y] = middle(from);
@@ -81,7 +87,7 @@ function nearestCell(cells, at, dx, dy) {
     if (cell.depth !== 1 || index === at) return;
     const [cx, cy] = middle(cell);
     const along = (cx - x) * dx + (cy - y) * dy;
-    // The cell must begin past the edge on that side.
+    // The cell must lie beyond the edge on that side, but for 2 pixels.
     const clear = dx ? (dx > 0 ? cell.x0 >= from.x1 - 2 : cell.x1 <= from.x0 + 2)
       : (dy > 0 ? cell.y0 >= from.y1 - 2 : cell.y1 <= from.y0 + 2);
     if (along <= 0 || !clear) return;

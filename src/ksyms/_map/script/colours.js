@@ -1,9 +1,11 @@
 // -- colours and patterns ---------------------------------------------------------------------
 
+// Each kind has a colour, and all but text a pattern, so that kinds differ without colours too.
 let colours;
 function readColours() {
   const probe = byId("tip"), style = getComputedStyle(probe);
-  const value = name => {           // a canvas does not know the names of system colours
+  // Have the browser compute a colour: a canvas does not know the names of system colours.
+  const value = name => {
     probe.style.color = `var(--${name})`;
     return style.color;
   };
@@ -23,7 +25,7 @@ function readColours() {
   colours = read;
 }
 function makePattern(kind, ink, forced) {
-  if (kind === "text") return null;           // most cells are code: no pattern
+  if (kind === "text") return null;           // code has no pattern: most cells are code
   const scale = devicePixelRatio || 1, step = 8;
   const tile = document.createElement("canvas");
   tile.width = tile.height = Math.round(step * scale);

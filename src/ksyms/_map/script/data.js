@@ -1,11 +1,11 @@
-// -- the symbols, as page.py packed them ------------------------------------------------------
+// -- the data that page.py packed: sections and their symbols ---------------------------------
 
 const byId = id => document.getElementById(id);
 const KINDS = ["text", "rodata", "data", "bss", "percpu"];
-const MOST_LISTED = 200;      // rows shown of the table, and of a search
+const MOST_LISTED = 200;      // limit on the rows of the table, and on the results of a search
 const UNGROUPED = 40;         // a section with at most this many symbols has no groups
-const SMALLEST = 30;          // px²: smaller cells are put together as one
-const SMALLEST_OPEN = 1100;   // px²: the contents of a smaller cell are not shown
+const SMALLEST = 30;          // px²: cells below this are joined into one
+const SMALLEST_OPEN = 1100;   // px²: a cell below this does not show its contents
 const HEADING = 16;           // px: the height of a cell's heading
 
 async function unpack() {
@@ -26,6 +26,7 @@ try {
   return;
 }
 const slide = data.slide === null ? null : BigInt(data.slide);
+// The symbols of a section have the indices from its "first" to before its "last".
 let next = 0;
 for (const section of data.sections) {
   section.start = BigInt(section.address);

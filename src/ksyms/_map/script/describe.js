@@ -1,11 +1,13 @@
-// -- what the page says about a node ----------------------------------------------------------
+// -- the description of a node, as rows of a name and a text ----------------------------------
 
 const address = index => sectionOf(index).start + BigInt(data.offsets[index]);
 const isExact = index => data.exact[index] === "1";
+// The link address as text; a module has none.
 function linkAddress(start, section) {
   if (section.module !== null) return "none: modules are placed at load";
   return slide === null ? "unknown" : hex(BigInt.asUintN(data.digits * 4, start - slide));
 }
+// The names of the other symbols at the address of a symbol, in its section.
 function aliases(index) {
   const section = sectionOf(index), names = [];
   const same = i => data.offsets[i] === data.offsets[index];

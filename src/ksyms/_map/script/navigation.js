@@ -1,4 +1,4 @@
-// -- the tip, selecting, going into a node and out of it --------------------------------------
+// -- the tip, and ways to select a node, to go into it and out of it --------------------------
 
 const tip = byId("tip");
 function showTip(node, x, y) {
@@ -14,7 +14,8 @@ function showTip(node, x, y) {
 }
 function hideTip() { tip.hidden = true; }
 
-// Go into a cell that has contents. Select a symbol, and go into the cell around it.
+// Go into a cell that has contents. For a symbol, go into the cell around it and select it; by
+// keyboard, only select it.
 function activate(cell, canvas, byKey = false) {
   const node = cell.node;
   if (node.type === "gap") return select(node);
@@ -30,6 +31,8 @@ function select(node) {
 function goOut() {
   if (focus.parent) goTo(focus.parent, focus);
 }
+// Show the node "where", and select a node in it. "from" is the cell of "canvas" that a user
+// went into.
 function goTo(where, node = null, canvas = null, from = null) {
   const box = from && { ...from };
   focus = where;
@@ -43,7 +46,8 @@ function goTo(where, node = null, canvas = null, from = null) {
   byId("live").textContent = `in ${describeInWords(where)}`;
   if (canvas === tree.canvas && box) animateZoom(box);
 }
-// Enlarge the new picture from the cell that it was in the old one, unless motion is unwanted.
+// Enlarge the new picture from the place of its cell in the old one, unless the user wants no
+// motion.
 function animateZoom(box) {
   if (matchMedia("(prefers-reduced-motion: reduce)").matches || !tree.canvas.animate) return;
   const w = tree.canvas.clientWidth, h = tree.canvas.clientHeight;
@@ -54,8 +58,10 @@ function animateZoom(box) {
     { transformOrigin: "0 0", opacity: 1, transform: "none" },
   ], { duration: 160, easing: "ease-out" });
 }
+// Select a symbol, and go to where its cell is shown. A symbol without own bytes has no cell:
+// go to that of an alias.
 function goToSymbol(index) {
-  let cell = index;              // a symbol without own bytes is in the cell of an alias
+  let cell = index;
   if (!data.own[cell]) {
     const section = sectionOf(index);
     for (let i = index; i >= section.first && data.offsets[i] === data.offsets[index]; i--)
@@ -66,6 +72,7 @@ function goToSymbol(index) {
   const target = symbolNode(cell);
   const group = childrenOf(section).find(child => contains({ node: child }, target));
   goTo(group && group.make ? group : held.node, symbolNode(index));
+  // If the cell is one of smaller symbols, go into it until the symbol has a cell of its own.
   for (let tries = 0; tries < 30 && data.own[cell]; tries++) {
     const shown = tree.cells.find(each => each.leaf && contains(each, target));
     if (!shown || shown.node.type !== "rest") break;

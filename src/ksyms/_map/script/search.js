@@ -1,6 +1,8 @@
 // -- search -----------------------------------------------------------------------------------
 
-let lower = null;
+let lower = null;                 // all names in lower case, from the first search on
+// The indices of the symbols whose names contain a text, the best first: those called so, then
+// those whose names start so, and of these the largest first.
 function findNames(text) {
   lower ??= data.names.map(name => name.toLowerCase());
   const wanted = text.toLowerCase(), found = [];
@@ -11,7 +13,8 @@ function findNames(text) {
   found.sort((a, b) => ranks.get(a) - ranks.get(b) || data.own[b] - data.own[a] || a - b);
   return found;
 }
-// The index of the symbol that an address lies in, the nearest one before it; -1 for none.
+// The index of the symbol that an address lies in, or -1. If several contain it, it is the one
+// with the highest start.
 function findAddress(wanted) {
   for (const section of data.sections) {
     const far = wanted - section.start;
@@ -32,6 +35,8 @@ function findAddress(wanted) {
   return -1;
 }
 const ADDRESS = /^(0x[0-9a-f]{1,16}|[0-9a-f]{8}|[0-9a-f]{16})$/i;
+// The symbols found for a text, each with a note: an offset, if the text is an address. An
+// address can also be a link address.
 function search(text) {
   const found = [];
   if (ADDRESS.test(text)) {

@@ -7,6 +7,7 @@ function button(text, action) {
   made.addEventListener("click", action);
   return made;
 }
+// Show the path to the focus, the selected node, the table of contents, and both pictures.
 function refresh() {
   const path = [];
   for (let each = focus; each; each = each.parent) path.unshift(each);
@@ -60,6 +61,7 @@ function legend() {
     return item;
   }));
 }
+// Draw all again, in the colours that the system has now.
 function redraw() {
   readColours();
   legend();

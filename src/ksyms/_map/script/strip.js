@@ -1,8 +1,10 @@
 // -- the strip of addresses -------------------------------------------------------------------
 
-const BREAK_WIDTH = 58;                 // px: the width of a gap too large to be drawn to scale
-const NARROWEST = 3;                 // px: narrower cells are joined with their neighbours
-const BAND_Y = [2, 34];             // px from the top
+const BREAK_WIDTH = 58;   // px: the width of a gap that is too large to be drawn to scale
+const NARROWEST = 3;      // px: narrower cells are joined with their neighbours
+const BAND_Y = [2, 34];   // px from the top: the upper and the lower edge of the strip
+// The cells of the strip: the symbols of a section, or sections and the gaps between them. A
+// gap of more than an eighth of all bytes is "broken": it is not drawn to scale.
 function layOutStrip(width) {
   const spans = focus.section ? symbolSpans(focus) : sectionSpans(focus.sections ?? []);
   const sum = spans.reduce((all, s) => all + (s.node.type === "gap" ? 0 : s.size), 0);
@@ -34,12 +36,14 @@ function sectionSpans(nodes) {
     const { start, size } = each.section, stop = start + BigInt(size);
     if (end !== null && start > end)
       spans.push({ node: gapNode(end, Number(start - end)), size: Number(start - end), start: end });
-    const from = end !== null && end > start ? end : start;     // show bytes of two sections once
+    // Show bytes that are in two sections once.
+    const from = end !== null && end > start ? end : start;
     if (stop > from) spans.push({ node: each, size: Number(stop - from), start: from });
     if (end === null || stop > end) end = stop;
   }
   return spans;
 }
+// The symbols of a node's section, or those of a run only, and the bytes in no symbol.
 function symbolSpans(node) {
   const section = node.section, range = node.type === "run";
   const first = range ? node.first : section.first, last = range ? node.last : section.last;
@@ -61,7 +65,8 @@ function symbolSpans(node) {
   if (!range) hole(section.size);
   return spans;
 }
-// Join neighbours that are too narrow to be pointed at into cells that can be gone into.
+// Join neighbouring cells that are too narrow to be pointed at into cells of runs, which a user
+// can go into.
 function joinNarrow(cells) {
   const wide = [];
   let run = [];
@@ -109,7 +114,7 @@ function paintStrip(pen, cells, width) {
   pen.strokeRect(0.5, top + 0.5, width - 1, h - 1);
   paintAddresses(pen, cells, width);
 }
-// A bar below a cell, as high as the share of its bytes that is in the focused group.
+// Paint a bar below a cell. Its height is the share of the cell's bytes that is in "part".
 function paintShare(pen, cell, part, bottom) {
   const indexes = cell.node.type === "symbol" ? [cell.node.index] : cell.node.members;
   let of = 0, all = 0;
@@ -137,7 +142,8 @@ function paintBreak(pen, cell, h) {
   pen.textAlign = "center";
   pen.fillText(text, (x0 + x1) / 2, top + h / 2);
 }
-// Addresses below the strip: the first, those after a broken gap, others where there is room.
+// Write addresses below the strip: the first, those after a broken gap, and others if there is
+// room.
 function paintAddresses(pen, cells, width) {
   pen.font = `11px ${colours.mono}`;
   pen.fillStyle = colours.faint;

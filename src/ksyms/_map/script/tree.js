@@ -1,5 +1,11 @@
 // -- the tree: everything, kernel and modules, sections, groups, symbols ----------------------
-// A node has a size in bytes (value), and makes its children when they are first needed.
+// A node has a size in bytes (value), and makes its children when they are first needed. Its
+// type is one of these:
+//   all, kernel, modules, module    contain sections, or the nodes of modules
+//   section, group, symbol          a group has a section's symbols that share a first word
+//   unnamed, gap                    bytes of a section in no symbol; bytes between sections
+//   rest                            smaller nodes, shown as one cell of the treemap
+//   run                             neighbouring symbols, shown as one cell of the strip
 
 function makeNode(type, label, value, more, make) {
   return { type, label, value, ...more, make, children: null, parent: null };
@@ -14,7 +20,7 @@ function childrenOf(parent) {
 }
 const total = nodes => nodes.reduce((sum, each) => sum + each.value, 0);
 
-const symbols = new Map();
+const symbols = new Map();         // the node of each symbol that has one, by index
 function symbolNode(index) {
   if (!symbols.has(index)) {
     const section = sectionOf(index);
@@ -31,6 +37,7 @@ function sectionOf(index) {
   }
   return data.sections[low];
 }
+// The children of a section: its symbols, or groups of them, and the bytes in no symbol.
 function childrenOfSection(section) {
   const all = [];
   for (let i = section.first; i < section.last; i++) if (data.own[i]) all.push(i);
@@ -81,6 +88,7 @@ if (moduleNodes.length) {
 const root = topNodes.length === 1 ? topNodes[0]
   : makeNode("all", "everything", total(topNodes), { sections: sectionNodes, kind: "files" },
     () => topNodes);
-(function setParents(from) {      // so that every section has its parent from the start
+// Make the nodes down to the sections, so that each section has its parent from the start.
+(function setParents(from) {
   if (from.type !== "section") childrenOf(from).forEach(setParents);
 })(root);

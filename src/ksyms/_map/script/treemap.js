@@ -1,6 +1,7 @@
 // -- the treemap ------------------------------------------------------------------------------
 
-// The children that are large enough to be seen, and one node for all that are not.
+// The children of a node that are large enough to be seen, and one node for all others. null if
+// the node is shown without its contents. "scale" is the number of square pixels for a byte.
 function visibleChildren(node, scale) {
   if (node !== focus && (node.type === "rest" || node.value * scale < SMALLEST_OPEN)) return null;
   const children = childrenOf(node);
@@ -10,13 +11,14 @@ function visibleChildren(node, scale) {
   if (large > 0) return [...children.slice(0, large), restNode(node, children.slice(large))];
   return node === focus ? splitEvenly(node, children) : null;
 }
-// All children are small: divide them into parts that are large enough to be seen.
+// The children of a node of which all are small, divided into at most 100 parts.
 function splitEvenly(node, children) {
   const each = Math.ceil(children.length / Math.min(100, Math.ceil(children.length / 2)));
   const made = [];
   for (let i = 0; i < children.length; i += each) made.push(restNode(node, children.slice(i, i + each)));
   return made;
 }
+// One node for the children that are small.
 function restNode(parent, small) {
   const members = small.flatMap(child => child.type === "symbol" ? [child.index] : child.members ?? []);
   const allSymbols = small.every(child => child.type === "symbol");
@@ -36,7 +38,7 @@ function layOutTree(width, height) {
     .paddingTop(each => roomy(each) ? HEADING : each.depth ? 2 : 0)(top);
   const cells = [];
   (function collect(each) {
-    // Without room for a heading above its contents, a cell shows its name alone.
+    // A cell without room for a heading above its contents only shows its name.
     const open = Boolean(each.children) && (each === top || roomy(each));
     const { x0, y0, x1, y1, depth } = each;
     if (each !== top && x1 > x0 && y1 > y0)
@@ -72,7 +74,7 @@ function paintTree(pen, cells, width, height) {
     paintLabel(pen, cell, w, h);
   }
 }
-// The background between cells of a kind, which differs from them in lightness.
+// Paint the background between cells of a kind. It differs from the cells in lightness.
 function paintBackground(pen, kind, x, y, w, h) {
   const style = colours[kind] ?? colours.none;
   pen.fillStyle = style.fill;
