@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .._note.facts import NoteFacts, RangeFacts
     from .._symbols import SymbolTable
 
+# Pairs of a source and what it tells.
 _SOURCES: Final = (
     ("proc/modules", "which modules there are, and in which order they were load_file"),
     ("proc/iomem", "where rodata, data and bss lie"),
@@ -25,6 +26,7 @@ _SOURCES: Final = (
 
 _EVERYTHING: Final = "functions and data"
 
+# Pairs of an interface that tells of changes, and of which changes.
 _EVENTS: Final = (
     ("NETLINK_KOBJECT_UEVENT", "whether modules came and went"),
     ("perf_event_open", "whether BPF programs and trampolines came and went"),
@@ -55,7 +57,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Print the facts; return False if no snapshot could be taken."""
+    """Print the facts of the file or machine; return False if no snapshot can be taken."""
     if options.file is not None:
         from .._sources.input import read_header_facts
 
@@ -73,7 +75,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def file_record(table: SymbolTable, file: str) -> dict[str, Any]:
-    """Return the facts of a file: its note's members, its sections, its counts."""
+    """Return the facts of a file: the members of its note, its sections, and counts."""
     places = {name: 0 for name, _, _ in table.sections}
     absolute = exact = 0
     for symbol in table:
@@ -96,7 +98,7 @@ def file_record(table: SymbolTable, file: str) -> dict[str, Any]:
 
 
 def _identity(table: SymbolTable) -> dict[str, Any]:
-    """Return the note's members that an ELF file without a note has."""
+    """Return those members of a note that are known of an ELF file without a note."""
     from .._symbols.slide import linked_stext
 
     linked = linked_stext(table)
@@ -110,7 +112,10 @@ def _identity(table: SymbolTable) -> dict[str, Any]:
 
 
 def portable_record(told: NoteFacts, file: str) -> dict[str, Any]:
-    """Return a packed snapshot's facts; those that only unpacking tells are None."""
+    """Return the facts of a packed snapshot, from ``told``, the facts before its packed image.
+
+    The snapshot is not unpacked. A fact that takes unpacking is None.
+    """
     places = [place for linked in told["files"] for place in linked["ranges"]]
     return {
         "file": file,
@@ -136,7 +141,10 @@ def _start(place: RangeFacts) -> int:
 
 
 def answers(facts: dict[str, Any]) -> dict[str, str]:
-    """Say which questions a file with these facts can answer, and which not."""
+    """Return for each question whether a file with these facts answers it: yes or no, and why.
+
+    For example ``{"modules": "yes, 112", "code": "no, it has names and no bytes of code"}``.
+    """
     symbols, exact = facts["symbols"], facts["exact_sizes"]
     words = {"names of addresses": f"yes, {symbols} symbols"}
     if "files" not in facts:  # not a snapshot
@@ -165,7 +173,7 @@ def answers(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _lists(facts: dict[str, Any]) -> str:
-    """Say which symbols the kernel lists; nothing if that is unknown."""
+    """Return in words which symbols the kernel lists; "" if that is unknown."""
     lists = facts.get("lists")
     if lists == "functions":
         return "functions only: the kernel was built without CONFIG_KALLSYMS_ALL"
@@ -173,7 +181,10 @@ def _lists(facts: dict[str, Any]) -> str:
 
 
 def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
-    """Return what a snapshot of a kernel's files would have, and whether it can be taken."""
+    """Return whether a snapshot can be taken from the root ``path``, and what it would have.
+
+    ``kallsyms`` is the path of a saved text to read instead of the root's kallsyms; or None.
+    """
     from .._errors import KsymsError
     from .._linker import read_access
     from .._sources.kernel_files import open_kernel_files
