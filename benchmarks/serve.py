@@ -40,7 +40,7 @@ TASKS: Final = {
     "map and touch": "time-map=0",
     "100 openers": "time-openers=100",
 }
-"""What is measured, and the argument with which the C program does it."""
+"""The measured tasks, each with the argument by which the C program does it."""
 
 
 class Nothing(Operations):

@@ -52,7 +52,7 @@ X86_ONLY = ("x86-", "xen", "mce")
 
 
 class Kaslr(NamedTuple):
-    """How a machine moves its kernel (KASLR), and what it prints about that.
+    """The ways in which a machine moves its kernel (KASLR) and tells of it.
 
     ``slides`` are the possible distances in bytes from the addresses in kallsyms. ``follow`` is
     True if the modules move with the kernel. ``line`` is what a panic prints. Its offset is
@@ -359,7 +359,7 @@ def offset_line(machine: str, there: There) -> str:
 
 
 class Variant(NamedTuple):
-    """How a text differs from its form.
+    """The differences of a text from its form.
 
     ``there`` is the boot of the text. ``strip`` is True if the names beside addresses are
     removed. ``told`` is True if lines around the form tell where each section of a module is.

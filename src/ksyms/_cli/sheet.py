@@ -23,7 +23,7 @@ BLOCK: Final = 4096
 OTHERS: Final = 8
 """Largest number of other names of an address that a row lists; JSON lists all."""
 NONE: Final = "??"
-"""What the address column has if a line of standard input has no answer."""
+"""The address column's text if a line of standard input has no answer."""
 HINTS: Final = 16
 """Number of unknown names for which similar ones are searched: each search takes a while."""
 _KEPT: Final = 1 << 16  # size of each cache

@@ -47,7 +47,7 @@ class Lifecycle:
         self._end = end
         self._event = event
         self._signals = 0
-        """How many signals have asked for the end."""
+        """The number of signals that have asked for the end."""
         self._closed = threading.Event()
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 

@@ -40,7 +40,7 @@ class Refusals:
         It is infinite while a thread reports refusals.
         """
         self._counts: Counter[tuple[str, int]] = Counter()
-        """How many opens were refused since the last message, by name and errno."""
+        """The number of refused opens since the last message, by name and errno."""
         self._last = 0
         """The id of the thread that was refused last."""
 
