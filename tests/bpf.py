@@ -86,6 +86,7 @@ def loaded(functions: Sequence[Function], name: bytes = b"ksyms_lines") -> Itera
     # a FUNC_PROTO and a FUNC.
     types = struct.pack("<IIII", string("int"), 1 << 24, 4, 1 << 24 | 32)
     types += struct.pack("<III", 0, 2 << 24, 0)  # void *
+
     infos, lines = b"", b""
     code: list[tuple[int, int, int, int]] = []
     for number, function in enumerate(functions):
@@ -102,6 +103,7 @@ def loaded(functions: Sequence[Function], name: bytes = b"ksyms_lines") -> Itera
                 lines += struct.pack("<IIII", len(code), *place)
             before = source, line
             code.append(instruction)
+
     header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
     btf = _load_btf(header + types + bytes(strings))
     try:

@@ -91,6 +91,7 @@ def never(text: str) -> list[list[tuple[int, int]]]:
         match = TIME.match(line)
         body = line[match.end() if match else 0 :]
         spans = [m.span() for m in SPANS.finditer(line)]
+
         whole = [(0, len(line))]
         if re.match(r"(Krnl|User) Code:", body):
             code, spans = True, whole
@@ -98,16 +99,19 @@ def never(text: str) -> list[list[tuple[int, int]]]:
             spans = whole
         else:
             code = False
+
         if body.startswith("Instruction dump:"):
             dump = True
         elif dump and DUMP.match(body):
             spans = whole
         else:
             dump = False
+
         if re.match(r"User (PSW|GPRS)", body):
             user = True
         elif user and not re.match(r"\s{6,}|Last Breaking|User| \[<", body):
             user = False
+
         found.append(whole if user else spans)
     return found
 
@@ -249,9 +253,11 @@ def decode(table: ksyms.SymbolTable, text: str) -> Decoded:
             return Decoded(text, [], {}, str(refusal), False, False)
     for block, plain in blocks(pieces, first.pattern):
         out.append(first.decode(block) if plain else block)
+
     frames = Frames(second, table)
     for block, plain in blocks(pieces, second.pattern):
         rows += [json.loads(line) for line in frames.lines(block)] if plain else []
+
     words = b"".join(out).decode("utf-8", "surrogateescape")
     belief = first.belief
     return Decoded(words, rows, first.unknown, "", belief.contradicted, first.assumed)
@@ -265,6 +271,7 @@ def judge(table: ksyms.SymbolTable, text: Text, tally: Tally) -> None:
         return
     if done.contradicted:
         tally.add("text: contradicted", text.name)
+
     found = Tally()
     plain(text, done.out, found)
     records(text, done.records, found)
@@ -341,6 +348,7 @@ def records(text: Text, rows: list[dict[str, Any]], tally: Tally) -> None:
             tally.add(f"json: frame {kind}", _where(text, row["line"] - 1, row["text"], row))
         else:
             given[row["line"] - 1, int(row["address"], 16)].append(row)
+
     pattern = tokens(text.oracle.digits)
     for number, (line, spans) in enumerate(zip(text.lines, never(text.text))):
         for match in pattern.finditer(line):
@@ -359,6 +367,7 @@ def records(text: Text, rows: list[dict[str, Any]], tally: Tally) -> None:
                 tally.add(
                     f"json: reason {'UNTRUE' if untrue else 'true'}: {record['why']}", where
                 )
+
     for (number, _), left in given.items():
         for row in left:
             tally.add("json: no address", _where(text, number, row["text"], row))
@@ -514,6 +523,7 @@ def load(
     banner = (root / "proc/version").read_text().strip()
     if mapped:
         _write_map(root, oracle, linked_at(name) or oracle.base, banner.split()[2])
+
     elf = work / f"{name}.elf"
     command = [str(COMMAND), "snapshot", "--root", str(root), "-o", str(elf)]
     subprocess.run(command, check=True, capture_output=True)
@@ -526,6 +536,7 @@ def load(
                 if data is not None and not member.name.endswith("vmallocinfo"):
                     words = data.read().decode("utf-8", "surrogateescape")
                     found[Path(member.name).name] = words
+
     if name.startswith("riscv64"):
         found["console"] = built.riscv(oracle, banner)
     elif name.startswith("s390x"):
@@ -557,6 +568,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=3)
     parser.add_argument("--out", type=Path, help="where all examples are written")
     options = parser.parse_intermixed_args()
+
     found = [p.name[: -len(".tar.gz")] for p in sorted(options.directory.glob("*.tar.gz"))]
     names = options.machines or [n for n in found if not n.endswith(".texts")]
     bad = 0
@@ -570,6 +582,7 @@ def main() -> int:
                 all_texts = {n: t for n, t in all_texts.items() if n in wanted}
             for text in all_texts.values():
                 check(oracle, text, tallies["oracle"])
+
             where = machine(name, oracle.base)
             if options.step:
                 where = replace(where, step=options.step)
@@ -577,6 +590,7 @@ def main() -> int:
             table = ksyms.load(elf)
             for kind, each in texts(oracle, where, all_texts, options.seed, kinds):
                 judge(table, each, tallies[kind])
+
         for kind, tally in tallies.items():
             show(f"{name} {kind}", tally, options)
             bad += len(tally.bad)

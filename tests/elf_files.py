@@ -67,8 +67,10 @@ def elf_file(
         align = bits // 8
         every.append(Section(".symtab", 2, 0, 0, table, None, link, align, entry, info))
         every.append(Section(".strtab", 3, data=strings))
+
     names = b"\0" + b"".join(s.name.encode() + b"\0" for s in every[1:]) + b".shstrtab\0"
     every.append(Section(".shstrtab", 3, data=names))
+
     word = "Q" if bits == 64 else "I"
     at = 64 if bits == 64 else 52
     body, headers, named = b"", b"", 0
@@ -89,6 +91,7 @@ def elf_file(
         )
         named += len(section.name) + 1
         body += section.data
+
     ident = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
     header = ident + struct.pack(
         f"{order}HHI{word}{word}{word}IHHHHHH",

@@ -112,11 +112,14 @@ def image(  # noqa: PLR0915 - one file, front to back
     align = size if layout.padded else 4
     rows = rows or symbols(layout, bits, count)
     base = next(address for address, name in rows if name == b"T_text")
+
+    # Bytes that no name has are codes for WORDS.
     letters = sorted({byte for _, name in rows for byte in name} | set(b"0123456789"))
     codes = [code for code in range(256) if code not in letters]
     tokens = {code: bytes((code,)) for code in letters}
     tokens.update(zip(codes, WORDS))
     table = [tokens.get(code, b"") for code in range(256)]
+
     out = bytearray(b"\x90" * 4096)
     for _ in range(64):  # LIST_HEADs
         out += struct.pack(f"{end}2{word}", *[base + len(out)] * 2)
@@ -161,11 +164,14 @@ def image(  # noqa: PLR0915 - one file, front to back
     label("count")
     wide = layout.wide_markers
     out += struct.pack(end + (word if wide else "I"), len(rows))
+
+    # Each 256th name has a marker: its offset in the table of names.
     names, markers = bytearray(), []
     for number, (_, name) in enumerate(rows):
         if number % 256 == 0:
             markers.append(len(names))
         names += packed(name)
+
     label("names")
     out += names
     label("markers")
@@ -173,12 +179,14 @@ def image(  # noqa: PLR0915 - one file, front to back
     if layout.first and layout.seqs:
         label()
         out += b"".join(struct.pack(">I", n)[1:] for n in range(len(rows)))
+
     at, index = label("tokens"), []
     for text in table:
         index.append(len(out) - at)
         out += text + b"\0"
     label("index")
     out += struct.pack(f"{end}256H", *index)
+
     if not layout.first:
         addresses()
         label()

@@ -98,6 +98,7 @@ class Moves:
         slide: int | None = None,
         packed: bool = False,
     ) -> None:
+        # Choose where the kernel is.
         chance = random.Random(seed)
         size = oracle.stop - oracle.base
         self.slide = slide or 0
@@ -107,16 +108,22 @@ class Moves:
             last = (high - size - (1 << 20) - oracle.base) // where.step
             while not self.slide:
                 self.slide = chance.randint(first, last) * where.step
+
         rows = [(oracle.base, oracle.stop + PAGE, self.slide)]
+        # Find where modules can be.
         low, high = where.modules
         if low <= 0:
             low, high = (oracle.base + self.slide + x for x in (low, high))
+
+        # With "packed", the first one is where the own boot's first one is.
         pieces = oracle.pieces()
         if packed:
             low = min(begin for begin, _ in pieces) + (
                 self.slide if where.modules[0] <= 0 else 0
             )
         chance.shuffle(pieces)
+
+        # Put the pieces one after the other, with gaps of random length between them.
         free = (high - low - sum(b - a + 2 * where.page for a, b in pieces)) // where.page
         gap = 0 if packed else max(free // (len(pieces) + 1), 0)
         at = -(-low // where.page) * where.page
@@ -125,6 +132,7 @@ class Moves:
             new = at + (a - at) % PAGE
             rows.append((a, b, new - a))
             at = -(-(new + b - a) // where.page) * where.page + where.page
+
         assert at <= high, "the modules do not fit"
         self.rows = sorted(rows)
         """Start and end of each moved piece of the own boot, and the bytes that it is moved."""
@@ -184,6 +192,7 @@ def moved(oracle: Oracle, moves: Moves, text: str, strip: int = 0) -> str:
         if OFFSET.search(line):
             lines.append(OFFSET.sub(lambda m: f"{int(m[0], 16) + moves.slide:x}", line))
             continue
+
         new, at = [], 0
         for match in BESIDE.finditer(line) if strip else ():
             count += 1

@@ -110,10 +110,12 @@ class Oracle:
         """The addresses that have a name, each with its module."""
         self.marks: dict[str, int] = {}
         """The first address of each of the kernel's own names."""
+
         for line in kallsyms.splitlines():
             hexadecimal, letter, rest = line.split(" ", 2)
             name, tab, bracket = rest.partition("\t")
             self._add(int(hexadecimal, 16), letter, name, bracket[1:-1] if tab else None)
+
         self.digits = len(hexadecimal)
         marks = self.marks
         self.base = min(marks.get(n, marks["_stext"]) for n in ("_stext", "_text", "_start"))
@@ -122,6 +124,7 @@ class Oracle:
         self.all = "_end" in marks
         """True if kallsyms lists data too (CONFIG_KALLSYMS_ALL)."""
         self.stop = marks["_end"] if self.all else max(self.kernel)
+
         self._kernel = sorted(self.kernel)
         self._module = sorted(self.module)
         self._pseudo = sorted(self.pseudo)
@@ -186,11 +189,13 @@ class Oracle:
             return None
         start = self._module[place - 1]
         owner = self.module[start][0][1]
+
         at = bisect_right(self._start_places, address) - 1
         if at >= 0 and self._starts[at][0] > start and self._starts[at][1] != owner:
             return NOBODY
         if address - start >= self.sizes.get(owner, FURTHEST):
             return None
+
         following = self._module[place] if place < len(self._module) else 0
         section = self.section(start)
         same = following and section is not None and section == self.section(following)

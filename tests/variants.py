@@ -187,14 +187,17 @@ def other_boot(found: Form, machine: str, random: Random) -> There:
     plain = "".join(piece.text for piece in found.pieces if piece.kind in ("text", "~"))
     numbers = {int(word, 16) for word in HEXADECIMAL.findall(plain)}
     strange = [n for n in numbers if not first <= n <= last]
+
     slide = 0
     while kaslr is not None and (
         slide == 0 or any(first <= n - slide <= last for n in strange)
     ):
         slide = random.choice(kaslr.slides)
+
     # A form of before Linux 6.4 has "[flashq@": there a module's code and data move together.
     apart = "[flashq@" not in found.text
     along = slide if kaslr is not None and kaslr.follow else 0
+
     while True:
         moves: dict[Section, int] = {(None, False): slide}
         for module, data in sections(machine):
@@ -202,6 +205,7 @@ def other_boot(found: Form, machine: str, random: Random) -> There:
                 alone = apart or not data
                 pages = random.randint(1, FEW_PAGES) * PAGE
                 moves[module, data] = along + pages if alone else moves[module, False]
+
         # All pages that the modules have there. No page may belong to two sections.
         taken = [
             (first + moves[key]) // PAGE + number
@@ -266,9 +270,11 @@ class Said(NamedTuple):
             right = "".join(bit.out for bit in bits)
             if line == right or re.fullmatch("".join(map(_pattern, bits)), line):
                 continue
+
             rest = line
             for match in INSERTED.finditer(right + "".join(bit.text for bit in bits)):
                 rest = rest.replace(match[0], "", 1)
+
             there = "".join(bit.text for bit in bits)
             kind = "nameless" if line == there else "changed"
             if INSERTED.search(rest) and not _within(line, there):

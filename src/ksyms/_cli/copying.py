@@ -88,6 +88,11 @@ class Copy:
             return self._copy(Incoming(fd, stop.fd), ahead=True)
 
     def _open(self) -> int:
+        """Return a descriptor of the text.
+
+        Raises:
+            SourceError: it cannot be opened, or stdin is closed.
+        """
         try:
             if self._path != "-":
                 return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
@@ -98,6 +103,11 @@ class Copy:
             raise self._describe_unread(error) from None
 
     def _copy(self, text: Incoming, ahead: bool) -> bool:
+        """Write the decoded text, or its records, to stdout; then print the messages about it.
+
+        If ``ahead`` is True, the text can be read only once: then search it for evidence of its
+        boot while it is copied. Return False if the text has a fault.
+        """
         from .._decode import Follower
 
         work = self._records if self._frames else self._text
@@ -141,10 +151,12 @@ class Copy:
         decoder = self._decoder
         if self._explain:
             self._report_belief()
+
         refusal = decoder.refusal
         if refusal is not None:
             self._say(refusal.what, refusal.remedy)
         self._report_unknown()
+
         fits = self._report_frames()
         if decoder.assumed and self._elsewhere and not self._warned:
             self._say(
@@ -157,6 +169,7 @@ class Copy:
                 "text tells of another.",
                 "Decode it again with --slide, or --boot and symbols of that boot.",
             )
+
         good = refusal is None and not decoder.belief.contradicted
         return good and (fits or not self._check)
 

@@ -96,6 +96,7 @@ def sections(found: Comparison) -> list[dict[str, Any]]:
     for what, symbols in shown.items():
         for symbol in symbols:
             counts[group_of(symbol.module, symbol.section)][what] += 1
+
     order = sorted(counts, key=lambda group: (group[0] or "", group[1] or ""))
     return [{"section": group[1], "module": group[0], **counts[group]} for group in order]
 
@@ -109,18 +110,22 @@ def _print(heads: tuple[dict[str, Any], ...], found: Comparison) -> None:
         for which, head in zip(("old", "new"), heads)
     ]
     render.table(rows, ["dim", "name", "", "dim"])
+
     slide = "unknown" if found.slide is None else f"{found.slide:#x}, taken out"
     render.table([["slide", slide]], ["dim"])
     if not found.different:
         render.line("no difference")
         return
+
     modules = [
         [what, word(name), f"{len(symbols)} symbols"]
         for what, group in (("went", found.modules_went), ("appeared", found.modules_appeared))
         for name, symbols in group.items()
     ]
     render.part("modules", modules, ["dim", "name", "dim"])
+
     render.part("sections", _section_rows(found), ["name"])
+
     resized = sorted(found.resized, key=_largest_first)
     render.part("changed size", [_resized_row(pair) for pair in resized], _STYLES)
     for title, symbols in (("went", found.went), ("appeared", found.appeared)):
@@ -134,6 +139,7 @@ _STYLES: Final = ("", "dim", "dim", "name")
 
 
 def _section_rows(found: Comparison) -> list[list[str]]:
+    """Return the rows of the table of sections, with a head; none if no section differs."""
     rows = [
         [word(section["section"] or "absolute"), *(f"{section[what]}" for what in _COUNTS)]
         for section in sections(found)
@@ -146,11 +152,13 @@ def _row(symbol: Symbol) -> list[str]:
 
 
 def _resized_row(pair: Pair) -> list[str]:
+    """Return the row of a symbol that changed its size: by how much, both sizes, its place."""
     size, *rest = _row(pair.new)
     return [f"{pair.by:+d}", f"{render.symbol_size(pair.old)} -> {size}", *rest]
 
 
 def _largest_first(pair: Pair) -> tuple[int, str]:
+    """Return the key that sorts the largest change of size first."""
     return -abs(pair.by or 0), pair.new.name
 
 

@@ -137,6 +137,7 @@ def portable_record(told: NoteFacts, file: str) -> dict[str, Any]:
 
 
 def _start(place: RangeFacts) -> int:
+    """Return the start of a section, which the facts have in hexadecimal."""
     return int(place["start"] or "0", 16)
 
 
@@ -197,10 +198,13 @@ def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
             counts = {file.name: len(file.symbols.address) for file in files.files}
         except KsymsError as error:
             why, remedy = error.what, error.remedy
+
     root = linker.root
     facts: dict[str, Any] = {"possible": why is None, "why": why, "remedy": remedy}
     if root.live:
         facts["access"] = read_access(root)._asdict()
+
+    # Read all sources: root.absent then has those that cannot be read.
     for name, _ in _SOURCES:
         root.read(name)
     absent = root.absent
@@ -214,6 +218,7 @@ def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
             "symbols": counts,
         }
         absent |= files.absent
+
     asked = [*_SOURCES, *_EVENTS] if counts and root.live else _SOURCES
     facts["sources"] = [
         {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in asked
@@ -239,6 +244,7 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["absolute", "unknown" if facts["absolute"] is None else str(facts["absolute"])],
         ["exact sizes", f"{facts['exact_sizes']} of {facts['symbols']}"],
     ]
+
     render.table(rows, ["dim", "name"])
     render.part("answers", [*facts["answers"].items()], ["name"])
     render.part(
@@ -254,9 +260,11 @@ def _print_file(facts: dict[str, Any]) -> None:
         ],
         ["name", "address", "dim"],
     )
+
     for kind, title in (("module", "modules"), ("listed", "listed like modules")):
         files = [file for file in facts.get("files", ()) if file["kind"] == kind]
         render.part(title, [_file_row(file) for file in files], _FILE_STYLES)
+
     refused, absent = ([*facts.get(key, {}).items()] for key in ("refused", "absent"))
     render.part("not trusted for exact sizes", refused, ["name", "bad"])
     render.part("could not be read", absent, ["name", "bad"])
@@ -266,6 +274,7 @@ _FILE_STYLES: Final = ("name", "", "", "dim", "bad", "", "dim")
 
 
 def _file_row(file: dict[str, Any]) -> list[str]:
+    """Return the row of a module, or of a group that is listed like one."""
     module = file.get("module") or {}
     used = ",".join(map(word, module.get("dependants", ())))
     return [
@@ -291,6 +300,7 @@ def _print_machine(facts: dict[str, Any]) -> None:
     for name, value in facts.get("access", {}).items():
         rows.append([name, "unknown" if value is None else str(value)])
     render.table(rows, ["dim", "name"])
+
     linked = [[word(n), f"{c} symbols"] for n, c in facts.get("symbols", {}).items()]
     render.part("linker files", linked, ["name"])
     render.part(

@@ -72,6 +72,7 @@ def add(commands: Any) -> None:
 
 
 def _parse_argument(text: str) -> Question:
+    """Return the question that an argument asks; ArgumentTypeError if it has no meaning."""
     try:
         # Decode it as the names in a file are decoded, whatever the locale.
         return parse_question(os.fsencode(text).decode("utf-8", "surrogateescape"))
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> bool:
     from .sheet import AnswerRows, Records
 
     sheet = (Records if options.json else AnswerRows)(table, options.nearest)
+
     line = 1
     for asked in options.what:
         if asked.text != STDIN:
@@ -128,6 +130,7 @@ def _decode_lines(lines: list[bytes]) -> list[str]:
 
 
 def _read_piece() -> bytes:
+    """Return what has come of standard input, at most :data:`_PIECE` bytes; b"" at its end."""
     from .._errors import SourceError, reason
 
     try:

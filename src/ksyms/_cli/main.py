@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writable = _prepare_streams()
     handle_signals()
     refused: int = EXIT_TROUBLE
+
     try:
         options = _parse_arguments(sys.argv[1:] if arguments is None else arguments)
         run: Callable[[Any], bool] = options.run

@@ -98,6 +98,7 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["bytes"] is not None:
         symbols, release = facts["symbols"], facts["release"] or "an unknown release"
         render.line(f"{facts['file']}: {symbols} symbols, {facts['bytes']} bytes, of {release}")
+
     whole = facts["size"]
     render.line(f"{facts['symbols']} symbols in {whole} bytes, {facts['unnamed']} without one")
     _table(
@@ -113,6 +114,7 @@ def _print(facts: dict[str, Any]) -> None:
             for s in facts["sections"]
         ],
     )
+
     _table(
         "modules",
         [
@@ -120,6 +122,7 @@ def _print(facts: dict[str, Any]) -> None:
             for m in facts["modules"]
         ],
     )
+
     _table(
         "symbols",
         [
@@ -132,6 +135,7 @@ def _print(facts: dict[str, Any]) -> None:
             for s in facts["largest_symbols"]
         ],
     )
+
     _table(
         "gaps",
         [

@@ -39,9 +39,11 @@ def explain_missing(table: SymbolTable, asked: Question, hints: bool) -> Missing
     if asked.start is not None:
         where = "in" if asked.end is not None else "at"
         return Missing(f"{label} no symbol is {where} {shorten(asked.text)}.")
+
     why = _explain_module(table, asked)
     if not why and asked.pattern is not None:
         return Missing(f"{label} no symbol matches {shorten(asked.text)}.{_limits(table)}")
+
     called = table.find(asked.name) if not why else []
     if not why and not called:
         near = similar(table, asked.name) if hints else []
@@ -98,12 +100,14 @@ def _explain_unfit(table: SymbolTable, asked: Question, called: list[Symbol]) ->
     if not ours:
         there = dict.fromkeys(symbol.module or KERNEL for symbol in called)
         return f"{name} is not of {shorten(asked.module or KERNEL)}, but of {_join(there)}"
+
     sizes = _join(dict.fromkeys(f"{symbol.size:#x}" for symbol in ours))
     offset = asked.offset or 0
     if asked.size is not None and offset > asked.size:
         return f"{shorten(asked.text)} is past its own end"
     if asked.size is not None:
         return f"no {name} has {asked.size:#x} bytes, but {sizes}"
+
     why = f"{name}+{offset:#x} is past the end of {name}, which has {sizes} bytes"
     places = [
         (symbol.address + offset, table.lookup(symbol.address + offset)) for symbol in ours

@@ -76,16 +76,19 @@ def parse_frame(text: str) -> Pasted:
     match = re.fullmatch(_FRAME, text)
     if match is None:
         return Pasted(text)
+
     places = [int(digits, 16) for digits in re.findall(_DIGITS, match["places"])]
     told = next((place for place in reversed(places) if place), None)
     what, module = match["what"], match["module"]
     if bare := re.fullmatch(r"<(.+)>:?", what):  # as objdump and gdb have it
         what = bare[1]
+
     if re.search(r"\s", what):
         sized = re.findall(_SIZED, what)
         if len(sized) == 1 and what.endswith(sized[0]):
             return Pasted(sized[0], told, module, match["build_id"])
     if places and (not what or re.search(r"\s|^\(", what)):
         return Pasted(f"{told or 0:#x}")
+
     module = "vmlinux" if module == _KALLSYMS else module
     return Pasted(what, told, module, match["build_id"])

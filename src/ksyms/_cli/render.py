@@ -52,6 +52,7 @@ def columns(
     widths = [max(map(len, column), default=0) for column in cells]
     if not any(widths):
         return
+
     styles = [*styles, *[""] * (len(cells) - len(styles))]
     pads = [str.rjust if style == NUMBER else str.ljust for style in styles]
     padded = [
@@ -59,9 +60,11 @@ def columns(
         for column, width, pad in zip(cells, widths, pads)
         if width
     ]
+
     if _has_colour():
         codes = [STYLES.get(style) for style, width in zip(styles, widths) if width]
         padded = [_coloured(column, code) for column, code in zip(padded, codes)]
+
     margin = " " * indent
     lines = [margin + line.rstrip() for line in map("  ".join, zip(*padded))]
     print("\n".join(lines))

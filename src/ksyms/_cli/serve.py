@@ -72,6 +72,7 @@ def add(commands: Any) -> None:
         "--verbose", action="store_true", help="a line for each call and each decision"
     )
     parser.set_defaults(run=run, wrong=parser.error)
+
     parser = commands.add_parser(
         "status",
         help="say who has the device open, and what its server holds",
@@ -93,6 +94,7 @@ def run(options: argparse.Namespace) -> bool:
 
         log_to(lines.say)
         common["call"] = lambda *call: lines.say(_describe_call(*call))
+
     if options.cuse:
         if options.link or options.allow_other:
             options.wrong("--link and --allow-other are for a directory, not for --cuse")
@@ -100,6 +102,7 @@ def run(options: argparse.Namespace) -> bool:
     else:
         more = {"link": options.link, "allow_other": options.allow_other}
         server = DirectoryServer(options.directory, **more, **common)
+
     try:
         _run_alone(lines, server.run)
     finally:
@@ -129,6 +132,7 @@ def _print_status(facts: dict[str, Any]) -> None:
     ]
     rows += [[f"no {name}", why] for name, why in facts["sources_missing"].items()]
     render.table(rows, ["dim", "name"])
+
     opens = [[o["file"], f"process {o['pid']}"] for o in facts["openers"]]
     if facts["more_openers"]:
         opens.append(["more", str(facts["more_openers"])])
@@ -210,6 +214,7 @@ class _StderrLines:
         self._ended.acquire(timeout=1)
 
     def _write(self) -> None:
+        """Write the queued lines, one after the other, until None comes."""
         while True:
             try:
                 if (line := self._queue.get()) is None:

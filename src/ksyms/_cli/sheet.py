@@ -82,6 +82,7 @@ class Sheet(ABC):
         """
         starts = parse_addresses(texts)
         kept = self._parts_of(starts)
+
         first = 0
         for place in [*(place for place, each in enumerate(kept) if each is None), len(texts)]:
             alike = slice(first, place)
@@ -104,11 +105,13 @@ class Sheet(ABC):
         """
         found = iter(self.table.numbers_of([start for start in starts if start is not None]))
         numbers = [0 if start is None else next(found) for start in starts]
+
         fresh = sorted(set(numbers).difference(self._parts))
         self._asked += len(fresh)
         for number, symbol in zip(fresh, self.table.several(fresh)):
             alike = symbol.module != "bpf" or self.table.program(symbol) is None
             self._parts[number] = self._make_part(symbol) if alike else None
+
         return [self._parts[number] for number in numbers]
 
     @abstractmethod
@@ -256,6 +259,7 @@ class AnswerRows(Sheet):
             self._columns = later
 
     def _cells(self, symbol: Symbol) -> _Cells:
+        """Return the cells of a row that depend on the symbol alone."""
         linked = link_address(symbol, self._slide)
         slide = 0 if linked is None else symbol.address - linked
         others = self._aliases(symbol)
@@ -327,6 +331,7 @@ class Records(Sheet):
         self._print(asked, line, record)
 
     def _neighbour(self, symbol: Symbol, away: int) -> dict[str, Any]:
+        """Return the record of a symbol near an address ``away`` bytes after its start."""
         return {**self._record(symbol, away), "distance": abs(away)}
 
     def _named(self, symbol: Symbol, offset: int) -> dict[str, Any]:

@@ -97,8 +97,10 @@ def run(options: argparse.Namespace) -> bool:
         options.wrong("argument --btf: not allowed with arguments --kernel, --layout freebsd")
     if options.portable and options.layout != "linux":
         options.wrong("argument --portable: not allowed with --layout freebsd")
+
     if options.output is None:
         options.output = PORTABLE_OUTPUT if options.portable else DEFAULT_OUTPUT
+
     snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
     data = _packed(snapshot) if options.portable else snapshot.image
     if not render.write(options.output, data):

@@ -131,6 +131,7 @@ class Lifecycle:
         return True
 
     def _force(self, words: str) -> None:
+        """Report ``words``, and end the service even if something is in use."""
         self._event(words)
         with suppress(OSError):
             self._end(True)

@@ -140,6 +140,7 @@ class CharacterDevice(Operations):
         return Answer((answer,), lambda: self._close(handle))
 
     def _read(self, request: Request, wait: bool) -> Answer:
+        """Answer READ from the handle's position; see :class:`_ReadPosition`."""
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         with self._lock:
             last = self._positions.get(handle, _ReadPosition(0, 0))
@@ -153,6 +154,7 @@ class CharacterDevice(Operations):
         raise os_error(errno.EACCES)
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
+        """Answer IOCTL; if it needs the caller's memory, in a lane of the caller's user."""
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
             raise WaitError(lane(request, handle))

@@ -196,6 +196,7 @@ class Directory(Operations):
             }
 
     def _init(self, request: Request, wait: bool) -> Answer:
+        """Answer INIT: agree on the protocol's version and flags."""
         agreed = protocol.negotiated(request.body, _WANTED)
         if agreed is None:
             raise os_error(errno.EPROTO)
@@ -207,6 +208,7 @@ class Directory(Operations):
         return Answer((answer,))
 
     def _lookup(self, request: Request, wait: bool) -> Answer:
+        """Answer LOOKUP with a node, which the kernel may not keep for the next lookup."""
         name = request.body.rstrip(b"\0").decode("utf-8", "surrogateescape")
         if request.node != protocol.ROOT_NODE or name not in self._empty:
             raise os_error(errno.ENOENT)
@@ -271,6 +273,7 @@ class Directory(Operations):
         return Answer()
 
     def _getattr(self, request: Request, wait: bool) -> Answer:
+        """Answer GETATTR with the attributes of the directory or of a node."""
         if request.node == protocol.ROOT_NODE:
             # Only the owner may list the directory (0o511 is r-x--x--x). A process that may
             # list it can hold the directory's lock for ever: by getdents(2) into a page that
@@ -283,6 +286,7 @@ class Directory(Operations):
         return Answer((protocol.ATTR_OUT.pack(valid, 0, 0) + attributes,))
 
     def _refuse(self, request: Request, wait: bool) -> Answer:
+        """Answer EACCES to a request that would change the directory."""
         raise os_error(errno.EACCES)
 
     def _readdir(self, request: Request, wait: bool) -> Answer:
@@ -299,6 +303,7 @@ class Directory(Operations):
         )
 
     def _open(self, request: Request, wait: bool) -> Answer:
+        """Answer OPEN: open the node's file for the caller, or answer ESTALE."""
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
 
@@ -349,6 +354,7 @@ class Directory(Operations):
         return {"openers": named, "more_openers": len(opens) - len(named)}
 
     def _read(self, request: Request, wait: bool) -> Answer:
+        """Answer READ; with passthrough the kernel reads snapshots itself, and sends none."""
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         node = self._node(request.node)
         if node.name == STATUS:
@@ -359,6 +365,7 @@ class Directory(Operations):
         return Answer((self._files[node.name].read(handle, offset, size),))
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
+        """Answer IOCTL; if it needs the caller's memory, in a lane of the caller's user."""
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
             raise WaitError(lane(request, handle))
@@ -435,6 +442,7 @@ class Directory(Operations):
             self._forget_unused(node)
 
     def _node(self, number: int) -> _Node:
+        """Return the node with a number; ESTALE if it was forgotten."""
         with self._lock:
             node = self._nodes.get(number)
         if node is None:
@@ -484,6 +492,7 @@ class Directory(Operations):
             return self._current[name]
 
     def _make_node(self, name: str, backing: Backing | None) -> _Node:
+        """Return a new node of ``name``; the lock must be held."""
         attributes = self._pack_attributes(
             self._next_number, name, backing.size if backing else 0
         )
