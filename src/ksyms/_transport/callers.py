@@ -179,7 +179,7 @@ class Gate:
 
     @contextmanager
     def reporting_refusals(self, name: str, request: Request) -> Iterator[None]:
-        """Report it if the open of ``name`` in this context is refused by an exception.
+        """Report an exception in this context: it refuses an open of ``name``.
 
         ESTALE is not reported, because the kernel then starts the open again.
         """
@@ -235,7 +235,7 @@ def _read(path: str) -> bytes:
 
 
 def _text(file: ProcFile) -> bytes:
-    """Return a file's text; b"" if it cannot be read, for example as its thread has exited.
+    """Return a file's text; b"" if it cannot be read: its thread may have exited.
 
     Raises:
         OSError: there is no room for another open file.

@@ -162,7 +162,7 @@ class Readers:
                 with self._lock:
                     self._stuck[reader] = user
             raise os_error(errno.EFAULT) from None
-        except BaseException:  # its answer may still come, and is not that to a later question
+        except BaseException:  # a late answer must not be taken for that to the next question
             reader.end()
             raise
 

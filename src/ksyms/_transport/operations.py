@@ -52,7 +52,9 @@ class Answer(NamedTuple):
 
 
 class WaitError(Exception):
-    """An answer takes long: another thread has to call the handler again with ``wait`` True.
+    """The signal of a handler that its answer takes long.
+
+    Another thread has to call the handler again, with ``wait`` True.
 
     ``lane`` is the lane in which the request waits; None is that of snapshots.
     """
