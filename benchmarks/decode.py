@@ -1,10 +1,14 @@
 """Measure the frames a second of ksyms decode, compared with scripts people write instead.
 
-The logs have a million frames each, in symbols of the running kernel that are drawn at random.
-Two have addresses alone, and two have every form that decode recognises, with right, wrong and
-missing names. One log of each kind has frames that hardly repeat, and one ten thousand
-different frames, as a profile has. Each round runs these commands in turn, each in its own
-process:
+There are four logs. Each has a million frames in symbols of the running kernel, which are drawn
+at random:
+
+- ``addresses``: addresses without names; the frames hardly repeat
+- ``addresses, profile``: the same, with ten thousand different frames, as a profile has
+- ``every form`` and ``every form, profile``: the forms of FORMS, with right names, wrong names
+  and none
+
+Each round runs these commands in turn, each in its own process:
 
 - ``ksyms decode``, without and with ``--json``
 - a loop in Python with a dict, and a bisection of the addresses of /proc/kallsyms
@@ -39,10 +43,12 @@ from report import record, table
 KSYMS: Final = Path(sys.executable).parent / "ksyms"
 FRAMES: Final = 1_000_000
 SLICE: Final = 100
-"""The number of frames for each one that addr2line gets."""
+"""addr2line gets every hundredth frame."""
 PLACES: Final = 10_000
+"""The number of different frames in a profile."""
 LOGS: Final = ("addresses", "addresses, profile", "every form", "every form, profile")
 
+# The script "dict and bisect".
 PLAIN: Final = r"""
 import bisect, re, sys
 starts, names = [], []
@@ -64,6 +70,7 @@ for line in open(sys.argv[1]):
     sys.stdout.write(re.sub(r"\bffff[0-9a-f]{12}\b", named, line))
 """
 
+# Lines of the logs "every form"; see EACH for the letters.
 FORMS: Final = (
     "\t{a} {n}+{o} ([kernel.kallsyms])\n",
     "[  123.456789]  [<{a}>] ? {n}+{o}/{s}\n",
@@ -107,6 +114,7 @@ EACH: Final = {
 In them ``a`` is the address, ``n`` the symbol's name, ``o`` the offset and ``s`` the size;
 ``c`` is the text after the address.
 """
+# The loop that knows only one form.
 LOOP: Final = r"""
 import bisect, re, sys
 starts, symbols = [], []
@@ -129,6 +137,7 @@ for line in open(sys.argv[4]):
     sys.stdout.write(pattern.sub(named, line))
 """
 LINES: Final = 800_000
+"""The number of lines of the log with few frames."""
 
 
 def main() -> None:
@@ -215,15 +224,18 @@ def sparse(scratch: Path, elf: Path, times: int) -> list[list[str]]:
 
 
 def decode(elf: Path, path: Path, *options: str) -> list[str]:
+    """Return the command that decodes the log ``path`` with the symbols of ``elf``."""
     return [str(KSYMS), "decode", *options, "--from", str(elf), str(path)]
 
 
 def outputs(command: list[str]) -> bytes:
+    """Run a command; return what it writes to stdout."""
     quiet = subprocess.DEVNULL
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=quiet).stdout
 
 
 def log(name: str, elf: Path) -> Iterator[str]:
+    """Yield the lines of the log ``name``, one of LOGS."""
     draw = random.Random(9)
     functions = [s for s in ksyms.load(elf) if s.kind == "function" and s.size and s.section]
     places = [(s, draw.randrange(s.size)) for s in draw.choices(functions, k=PLACES)]
@@ -238,6 +250,7 @@ def log(name: str, elf: Path) -> Iterator[str]:
 
 
 def rounds(name: str, path: Path, elf: Path, options: argparse.Namespace) -> list[list[str]]:
+    """Measure the log ``name`` in ``path``; return a row of the table for each command."""
     few = path.with_name("few")
     with path.open() as lines, few.open("w") as out:
         out.writelines(line for number, line in enumerate(lines) if not number % SLICE)

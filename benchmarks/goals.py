@@ -40,10 +40,11 @@ UNCHANGED: Final = 1.2
 PADDED: Final = ("6.12", "6.18")
 """The versions of the measured kernels whose kallsyms has names that start with ``__pfx_``."""
 UNITS: Final = {"us": 1e6, "ms": 1e3, "MB": 1e-6}
+"""For each unit of the table its number in a second, or in a byte."""
 
 
 class Goal(NamedTuple):
-    """A row of the table: a work, its yardstick, and the goal.
+    """A row of the table: a piece of work, its yardstick, and the goal.
 
     - ``most``: the largest figure that meets the goal; infinite if there is no goal, and the
       row is only for comparison
@@ -61,7 +62,7 @@ class Goal(NamedTuple):
 
 
 class Size(NamedTuple):
-    """A kernel's figures: for each, work and yardstick of every round."""
+    """A kernel's figures, by their names: the values of work and yardstick in each round."""
 
     name: str
     figures: dict[str, list[tuple[float, float]]]
@@ -150,7 +151,7 @@ def lookups(elf: Path, symbols: tasks.Known) -> Iterator[Goal]:
     yield Goal("`load` and one lookup", "open and map", 0.5, "ms", first, "us")
     warm = ksyms.load(elf)
     names = tasks.names_of(tasks.KALLSYMS)
-    gc.freeze()  # so that no collection during a work scans the lists drawn from
+    gc.freeze()  # so that no garbage collection meanwhile looks through the long lists
     try:
         by_bcc: Pair | str = tasks.address(warm, symbols, tasks.bcc())
     except ImportError:
@@ -177,7 +178,7 @@ def peak(peaks: Callable[[], dict[str, Any]]) -> Pair:
 
 
 def constant(value: float) -> Callable[[Clock], float]:
-    """Return a call that gives ``value`` in every round."""
+    """Return a measurement that has the same ``value`` in every round."""
     return lambda _: value
 
 
@@ -225,7 +226,7 @@ def kernels(directory: Path) -> Iterator[tuple[str, Path, int]]:
 
 
 def size(name: str, root: Path, symbols: int, rounds: int) -> Size:
-    """Measure the figures of a kernel whose files are in tmpfs."""
+    """Measure and return the figures of a kernel whose files are in tmpfs."""
     print(f"measuring {name}", file=sys.stderr)
     text = root / "proc/kallsyms"
     image = ksyms.snapshot(root).image
@@ -251,8 +252,8 @@ def size(name: str, root: Path, symbols: int, rounds: int) -> Size:
 def grown(sizes: list[Size]) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the table of sizes: each figure, and its growth with the size.
 
-    A growth is the ratio of two figures, each the best work over the best yardstick, since
-    disturbances only make times longer.
+    A growth is the figure of a kernel divided by that of the next smaller one. Each of the two
+    is the best work over the best yardstick, because disturbances only make times longer.
     """
     made = sizes[1:]  # the running kernel is not a synthetic one
     head = ["figure, median (best to worst)", *(each.name for each in sizes)]
@@ -274,6 +275,7 @@ def grown(sizes: list[Size]) -> tuple[list[str], list[list[str]]]:
 
 
 def _spread(took: list[tuple[float, float]], places: int) -> str:
+    """Return the cell of a figure: its median, and the best and the worst in parentheses."""
     values = [work / yardstick for work, yardstick in took]
     shown = (statistics.median(values), min(values), max(values))
     middle, best, worst = (f"{value:.{places}f}" for value in shown)

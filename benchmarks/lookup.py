@@ -89,7 +89,7 @@ def measure(elf: Path, text: Path, rounds: int) -> Iterator[list[str]]:
     """Yield a row for each task and its comparison; ``text`` is the kallsyms of ``elf``."""
     symbols, names = tasks.known(ksyms.load(elf)), tasks.names_of(text)
     warm = ksyms.load(elf)
-    gc.freeze()  # so that no collection during a task scans the lists drawn from
+    gc.freeze()  # so that no garbage collection meanwhile looks through the long lists
     pairs = [
         ("first address", "open and map", tasks.first_answer(elf, symbols)),
         ("address", "bisect", tasks.address(warm, symbols)),

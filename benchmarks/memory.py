@@ -3,10 +3,10 @@
 It prints a JSON object, with every member in bytes:
 
 - ``image``: the image's size
-- ``resident``: the rise of the process's resident memory, counted after all imports; null if
-  the kernel cannot reset the high-water mark (CONFIG_PROC_PAGE_MONITOR)
-- ``traced``: the peak of the memory that Python and numpy allocated, measured on a second
-  snapshot; null if ``--resident`` follows ROOT, which saves that snapshot
+- ``resident``: by how much the process's resident memory rose at most, after all imports; null
+  if the kernel cannot reset the high-water mark (CONFIG_PROC_PAGE_MONITOR)
+- ``traced``: the peak of the memory that Python and numpy allocated. It is measured on a second
+  snapshot; after ``ROOT --resident`` that is not taken, and the member is null
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def _import_everything() -> None:
 
 
 def _reset_peak() -> bool:
+    """Reset the high-water mark of resident memory; return False if the kernel cannot."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -23,13 +23,13 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def recorded(name: str) -> str:
-    """Return the text between the two marks called ``name`` in docs/performance.md."""
+    """Return the text between the two comments called ``name`` in docs/performance.md."""
     _, _, rest = PAGE.read_text().partition(f"<!-- {name}: begin -->\n")
     return rest.partition(f"<!-- {name}: end -->")[0]
 
 
 def record(name: str, report: str) -> None:
-    """Put ``report`` between the two marks called ``name`` in docs/performance.md."""
+    """Put ``report`` between the two comments called ``name`` in docs/performance.md."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, _, rest = PAGE.read_text().partition(begin)
     _, _, after = rest.partition(end)

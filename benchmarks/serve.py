@@ -1,8 +1,9 @@
 """Measure reads of a served snapshot, compared with a file in tmpfs and an idle server.
 
-Each round measures in turn ``vmlinux`` of ``ksyms serve``, a copy of it in /dev/shm, and the
-same protocol loop with handlers that only answer (one file, no checks, passthrough). The calls
-are made by a C program (tests/serve/client.c). A ratio is of two times of one round.
+Each round measures three files in turn: ``vmlinux`` of ``ksyms serve``, a copy of it in
+/dev/shm, and the file of an idle server. The idle server has the same loop of requests, with
+handlers that only answer (one file, no checks, passthrough). A C program makes the calls
+(tests/serve/client.c). A ratio is of two times of one round.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ TASKS: Final = {
     "map and touch": "time-map=0",
     "100 openers": "time-openers=100",
 }
+"""The measured tasks, each with the argument by which the C program does it."""
 
 
 class Nothing(Operations):
-    """A directory with one file ``vmlinux``, without any check of the caller."""
+    """The idle server: a directory with one file ``vmlinux``, and no check of the caller."""
 
     def __init__(self, channel: Channel, content: bytes) -> None:
         backing = Backing(memoryview(content))
@@ -96,7 +98,7 @@ def on(cpu: int) -> Iterator[None]:
 
 @contextmanager
 def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
-    """Build the C program and start the servers; yield it, and the three files by name.
+    """Build the C program and start the servers; yield the program, and three files by name.
 
     ``served`` is the file of ``ksyms serve``, ``tmpfs`` a copy of it, ``nothing`` the file of
     the idle server.
@@ -132,7 +134,7 @@ def places(scratch: Path) -> Iterator[tuple[Path, dict[str, Path]]]:
 
 
 def took(client: Path, task: str, path: Path) -> float:
-    """Return the seconds that one call of ``task`` took."""
+    """Return the seconds of one call of ``task`` on the file ``path``."""
     return float(subprocess.check_output([client, f"{TASKS[task]},{path}"]))
 
 
@@ -170,6 +172,7 @@ def main() -> None:
 
 
 def describe(rounds: int, passthrough: bool, times: dict[tuple[str, str], list[float]]) -> str:
+    """Return the report; ``times`` has the seconds of each task on each file, by round."""
     rows = []
     for task in TASKS:
         mine = times[task, "served"]

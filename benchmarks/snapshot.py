@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _kernels(options: argparse.Namespace, directory: Path) -> Iterator[Kernel]:
-    """Yield the running kernel, the saved ones, and synthetic ones, each made only then."""
+    """Yield the running kernel, the saved ones, and synthetic ones, each made when needed."""
     yield Kernel(f"running {short()}", Path("/"))
     for release, root in saved(directory):
         yield Kernel(f"saved {release}", root)
@@ -97,6 +97,7 @@ def _kernels(options: argparse.Namespace, directory: Path) -> Iterator[Kernel]:
 
 
 def _measure(kernel: Kernel, rounds: int) -> Result:
+    """Measure a kernel in ``rounds`` rounds; return its figures."""
     text = kernel.root / "proc/kallsyms"
     jobs: dict[str, Callable[[], object]] = {
         "read": lambda: read(text),

@@ -1,10 +1,15 @@
 """Synthetic kernels: root directories with any number of symbols.
 
-The text is like that of an x86-64 kernel since Linux 6.4. First come the per-CPU symbols, then
-the core's symbols, sorted by address, with a ``__pfx_`` symbol before each function, then the
-modules, the newest first. A module's symbols are in the order of its own symbol table and so
-not sorted; its text, data and rodata are separate allocations. ``/proc/modules`` and sysfs
-agree with the text. The same number of symbols always gives the same files.
+The text is like that of an x86-64 kernel since Linux 6.4:
+
+    0000000000000000 A ...                       the per-CPU symbols
+    ffffffff81000000 t _stext                    the kernel's own symbols, sorted by address,
+    ffffffff81000000 t __pfx_acpi_add_...        with a __pfx_ symbol before each function
+    ffffffffc0aa0000 t drm_put_... [drm_0199]    the modules, the newest one first
+
+A module's symbols are in the order of its own symbol table, and so not sorted. Its text, data
+and rodata are separate allocations. ``/proc/modules`` and sysfs agree with the text. The same
+number of symbols always gives the same files.
 """
 
 from __future__ import annotations
@@ -38,7 +43,11 @@ _NOUNS: Final = (
 
 
 class _Part(NamedTuple):
-    """A share of the core's symbols: letters, names of the bounds, mean bytes a symbol."""
+    """A part of the kernel's own symbols.
+
+    ``share`` is the fraction of the symbols that are in it, ``letters`` their letters,
+    ``bounds`` the symbols at its start and end, and ``step`` the mean bytes of a symbol.
+    """
 
     share: float
     letters: str
@@ -53,8 +62,8 @@ _CORE_PARTS: Final = (
     _Part(0.03, "t", ("_sinittext", "_einittext"), 128),
     _Part(0.02, "bB", ("__bss_start", "__bss_stop"), 64),
 )
-# A module's allocations in the order of their addresses: the share of its symbols, the letters,
-# and the sections that sysfs lists in it.
+# The allocations of a module by address. For each: the share of the module's symbols, their
+# letters, and the sections that sysfs lists in it.
 _MODULE_PARTS: Final = (
     (0.70, "tttttT", (".text", ".exit.text")),
     (0.14, "dD", (".data", ".gnu.linkonce.this_module", "__bug_table", "__jump_table")),
@@ -62,10 +71,11 @@ _MODULE_PARTS: Final = (
     (0.12, "r", (".rodata", ".rodata.str1.8", ".orc_unwind", "__ksymtab", "__mcount_loc")),
 )
 _STALE_SECTIONS: Final = (".init.text", ".init.data", ".symtab", ".strtab")
+"""Sections that sysfs still lists, although their memory was freed."""
 
 
 def module_count(symbols: int) -> int:
-    """Return the number of modules of a kernel: one for 5,000 symbols, at most 1000."""
+    """Return the number of modules of a kernel: one for each 5,000 symbols, at most 1,000."""
     return max(1, min(1000, symbols // 5000))
 
 
@@ -96,6 +106,7 @@ def _name(rng: random.Random, number: int) -> str:
 
 
 def _core(rng: random.Random, count: int) -> Iterator[str]:
+    """Yield ``count`` lines of kallsyms with the per-CPU and the kernel's own symbols."""
     percpu = int(count * PERCPU_SHARE)
     for number in range(percpu):
         yield _line(number * 32, "A", _name(rng, number))
@@ -126,6 +137,7 @@ def _functions(rng: random.Random, part: _Part, count: int) -> Iterator[tuple[in
 
 
 def _objects(rng: random.Random, part: _Part, count: int) -> Iterator[tuple[int, str, str]]:
+    """Yield the same for symbols that are not functions."""
     for number in range(count):
         yield rng.randrange(8, 2 * part.step, 8), rng.choice(part.letters), _name(rng, number)
 

@@ -1,8 +1,11 @@
-"""The measured works, each with the yardstick that it is compared with.
+"""The measured pieces of work, each with the yardstick that it is compared with.
 
 A :class:`Pair` has both as calls that return a measured value: seconds by the given clock, or
-bytes. :func:`rounds` calls them in turn, round after round. Ratios are taken within a round,
-since the machine's speed changes from one round to the next.
+bytes. :func:`rounds` calls them in turn, round after round. A ratio is of two values of one
+round, because the machine's speed changes from one round to the next::
+
+    round 1    work 12 ms    yardstick 10 ms    ratio 1.2
+    round 2    work 24 ms    yardstick 20 ms    ratio 1.2
 """
 
 from __future__ import annotations
@@ -41,14 +44,19 @@ KALLSYMS: Final = Path("/proc/kallsyms")
 READ: Final = 1 << 18
 """The bytes that each os.read() asks for; /proc returns at most a page."""
 LOADS: Final = 50
+"""The number of loads in a round of :func:`first_answer`."""
 SINGLE: Final = 20_000
+"""The number of single lookups in a round of :func:`address`."""
 LORESERVE: Final = 0xFF00
 """SHN_LORESERVE: the lowest ``st_shndx`` that is not a section number."""
 MANY: Final = 1_000_000
+"""The number of addresses in a round of :func:`million`."""
 LIST: Final = 200_000
 """The number of addresses in the list that a separate process looks up."""
 NAMES: Final = 1_000
+"""The number of names in a round of :func:`names_after`."""
 SEED: Final = 9
+"""The seed of all random choices: work and yardstick get the same."""
 DEBIAN: Final = "/usr/lib/python3/dist-packages"
 """The directory in which Debian installs python3-bpfcc."""
 
@@ -71,10 +79,11 @@ for line in sys.stdin:
 """The simplest script that looks up a list of addresses in a file of symbols."""
 
 Clock = Callable[[], float]
+"""A function that returns the time in seconds, such as time.perf_counter."""
 
 
 class Pair(NamedTuple):
-    """A work and its yardstick."""
+    """A piece of work and its yardstick, as calls that return the measured value."""
 
     work: Callable[[Clock], float]
     yardstick: Callable[[Clock], float]
@@ -103,13 +112,13 @@ class Known(NamedTuple):
 def rounds(
     pair: Pair, count: int, clock: Clock = time.perf_counter
 ) -> Iterator[tuple[float, float]]:
-    """Yield the values of work and yardstick in each of ``count`` rounds."""
+    """Yield the measured values of work and yardstick in each of ``count`` rounds."""
     for _ in range(count):
         yield pair.work(clock), pair.yardstick(clock)
 
 
 def cpu() -> float:
-    """Return the CPU seconds of this process and its ended children."""
+    """Return the CPU seconds of this process and of its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
@@ -184,7 +193,10 @@ def read(path: Path) -> int:
 
 
 def plain(path: Path) -> list[tuple[int, str, str, str | None]]:
-    """Return address, letter, name and module of each line, by the simplest code."""
+    """Return address, letter, name and module of each line of a kallsyms text.
+
+    This is the simplest code that reads such a text, as a yardstick.
+    """
     symbols = []
     with open(path) as text:
         for line in text:
@@ -196,7 +208,7 @@ def plain(path: Path) -> list[tuple[int, str, str, str | None]]:
 def memory(root: Path, traced: bool = True) -> dict[str, Any]:
     """Return the figures of memory.py for a snapshot of ``root``.
 
-    ``traced`` is only measured if it is True, since it takes a second snapshot.
+    The figure ``traced`` takes a second snapshot, and is measured only if ``traced`` is True.
     """
     command = [sys.executable, str(HERE / "memory.py"), str(root)]
     if not traced:
@@ -213,7 +225,7 @@ def live_snapshot() -> Pair:
 
 
 def have_bytecode() -> None:
-    """Compile the package, as an installed one is, which halves the start of a process."""
+    """Compile the package as an installer does. A process then starts in half the time."""
     compileall.compile_dir(Path(ksyms.__file__).parent, quiet=1)
 
 
@@ -257,8 +269,8 @@ def list_command(elf: Path, symbols: Known, directory: Path) -> Pair:
     """
     table = ksyms.load(elf)
     asked, rows = directory / "addresses", directory / "rows"
-    # Another symbol can start within a symbol, so the table may find no symbol for an address
-    # that was drawn; such addresses are left out.
+    # Leave out the addresses for which the table finds no symbol: another symbol that starts
+    # within the drawn one can end before them.
     found = drawn(symbols, 2 * LIST, np.random.default_rng(SEED))
     found = found[table.numbers(found) > 0][:LIST]
     asked.write_text("".join(f"{address:#x}\n" for address in found.tolist()))
@@ -309,6 +321,7 @@ def first_answer(elf: Path, symbols: Known) -> Pair:
 
 
 def _mapped(path: Path) -> int:
+    """Open and map a file; return its first byte."""
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)[0]
 
@@ -318,7 +331,7 @@ def address(
 ) -> Pair:
     """Compare one lookup with one call of ``other``, or with a bisection if that is None.
 
-    Before that, the table has looked up every symbol once. Both get the same addresses.
+    The table has looked up every symbol once before. Both get the same addresses.
     """
     starts = symbols.starts.tolist()
     names, _, _ = table.briefly(symbols.numbers)
@@ -367,6 +380,7 @@ def no_names_after(elf: Path, names: list[str]) -> Pair:
 
 
 def _after(elf: Path, names: list[str], asked: list[str]) -> Pair:
+    """Compare ``find`` of names in ``asked``, after a first one, with a dict."""
     draw, by_name = random.Random(SEED), _by_name(names)
 
     def by_table(clock: Clock) -> float:
@@ -378,6 +392,7 @@ def _after(elf: Path, names: list[str], asked: list[str]) -> Pair:
 
 
 def _by_name(names: list[str]) -> dict[str, list[int]]:
+    """Return the indices of each name in ``names``: the yardstick of a table's index."""
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         numbers.setdefault(name, []).append(number)

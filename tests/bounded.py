@@ -1,8 +1,9 @@
-"""Commands run one by one on inputs that want to do harm, each within stated memory.
+"""Run commands on harmful inputs, one after the other, each with limited memory.
 
-As a program: reads a list of commands, in JSON, from stdin, and writes what came of each. Each
-is a fork of one process that has imported what it needs, and may have 256 MB and four times its
-input more than that one: RLIMIT_DATA counts what is private and can be written to.
+As a program this file reads a list of commands, in JSON, from stdin, and writes how each ended.
+The process imports everything first. Each command runs in a fork of it, which may have 256 MB
+and four times its input more than the process itself. RLIMIT_DATA is the limit: it counts
+private memory that can be written to.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOM = 256_000_000
+"""Bytes of memory that each command may have."""
 TIMES = 4
+"""Bytes of memory that a command may have for each byte of its input, in addition."""
 HANG = 120
-"""Seconds of the clock after which a command is believed never to end."""
+"""Seconds after which a command counts as one that never ends."""
 
 
 class Ended(NamedTuple):
-    """How a command ended; ``peak`` is in bytes, more than before it began."""
+    """The end of a command: its status, its output, and its memory.
+
+    ``peak`` is its largest memory in bytes, without what the process had before the fork.
+    """
 
     arguments: list[str]
     status: int
@@ -35,7 +41,7 @@ class Ended(NamedTuple):
     peak: int
 
     def well(self) -> Ended:
-        """Itself, if it was an answer, or an error of ksyms'."""
+        """Check that the command answered, or printed a proper error of ksyms; return self."""
         told = self.arguments, self.status, self.err
         assert self.status in (0, 1, 2), told
         assert "Traceback" not in self.err, told
@@ -47,14 +53,14 @@ class Ended(NamedTuple):
         return self
 
     def refused(self, *words: str) -> None:
-        """Whether it is an error that says each of ``words``."""
+        """Check that the command printed a proper error that has each of ``words``."""
         self.well()
         assert self.status, (self.arguments, self.out)
         assert all(word in self.err for word in words), (self.arguments, self.err)
 
 
 def run(commands: Sequence[Sequence[Any]], size: int = 0) -> list[Ended]:
-    """Run the commands, of strings and paths, on inputs of ``size`` bytes at most."""
+    """Run the commands; return how each ended. No input is larger than ``size`` bytes."""
     asked = [[str(word) for word in command] for command in commands]
     child = subprocess.run(
         [sys.executable, __file__, str(size)],
@@ -93,6 +99,7 @@ def _main(size: int) -> None:
 
 
 def _child(command: list[str], room: int) -> None:
+    """Run a command in this fork with ``room`` bytes of memory, and exit."""
     status = 70
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -113,11 +120,12 @@ def _child(command: list[str], room: int) -> None:
 
 
 def _written() -> int:
-    """Bytes of this process that RLIMIT_DATA counts (proc_pid_statm(5), data)."""
+    """Return the bytes of this process that RLIMIT_DATA counts (proc_pid_statm(5), data)."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _text(fd: int) -> str:
+    """Return the text of an open file, 1 MiB of it at most."""
     os.lseek(fd, 0, os.SEEK_SET)
     with os.fdopen(os.dup(fd), "rb") as file:
         return file.read(1 << 20).decode("utf-8", "surrogateescape")

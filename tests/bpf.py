@@ -1,4 +1,4 @@
-"""BPF programs by the system call; for this machine and for the VM."""
+"""Load BPF programs by the system call, on this machine or in a virtual one."""
 
 from __future__ import annotations
 
@@ -24,28 +24,31 @@ RETURN = [(0xB7, 0, 0, 0), (0x95, 0, 0, 0)]
 
 
 own: set[int] = set()
-"""The numbers of the programs that this process has loaded, those that have gone too."""
+"""The ids of all programs that this process has loaded, also of those that are gone."""
 
 
 def name() -> str:
-    """What this process' programs are called: other tests on this kernel load some too."""
+    """Return the name of this process's programs; other tests on this kernel have another."""
     return f"ksyms_{os.getpid()}"
 
 
 def load_bpf_program(called: str = "") -> int:
-    """Load a program that does nothing, as ``called`` or :func:`name`; give a descriptor."""
+    """Load a program that does nothing; return its descriptor.
+
+    Its name is ``called``, or :func:`name` if that is empty.
+    """
     return _load(RETURN, (called or name()).encode())
 
 
 def id_of(program: int) -> int:
-    """The number of a program, by its descriptor."""
+    """Return the id of a program by its descriptor."""
     info = Path(f"/proc/self/fdinfo/{program}").read_text()
     [number] = re.findall(r"^prog_id:\t(\d+)$", info, re.M)
     return int(number)
 
 
 def ids() -> list[int]:
-    """The numbers of all programs that are there."""
+    """Return the ids of all programs that are loaded."""
     found: list[int] = []
     number = 0
     while True:
@@ -58,7 +61,7 @@ def ids() -> list[int]:
 
 
 class Function(NamedTuple):
-    """A function of a program with line info: each instruction with its source and line."""
+    """A function of a program: each instruction with the text and number of its source line."""
 
     name: str
     code: list[tuple[tuple[int, int, int, int], str, int]]
@@ -66,9 +69,9 @@ class Function(NamedTuple):
 
 @contextmanager
 def loaded(functions: Sequence[Function], name: bytes = b"ksyms_lines") -> Iterator[int]:
-    """A program of ``functions`` with BTF and line info; the first is its entry.
+    """Load a program of ``functions`` with BTF and line info; the first one is its entry.
 
-    Gives its descriptor, and takes it away at the end.
+    Yield the descriptor of the program, and unload it at the end.
     """
     strings = bytearray(b"\0")
     places: dict[str, int] = {}
@@ -79,9 +82,11 @@ def loaded(functions: Sequence[Function], name: bytes = b"ksyms_lines") -> Itera
             strings.extend(text.encode() + b"\0")
         return places[text]
 
-    # Documentation/bpf/btf.rst: an int, a pointer's stand-in, and FUNC_PROTO, FUNC of each.
+    # Documentation/bpf/btf.rst. The types are: 1 an int, 2 a pointer, then for each function
+    # a FUNC_PROTO and a FUNC.
     types = struct.pack("<IIII", string("int"), 1 << 24, 4, 1 << 24 | 32)
     types += struct.pack("<III", 0, 2 << 24, 0)  # void *
+
     infos, lines = b"", b""
     code: list[tuple[int, int, int, int]] = []
     for number, function in enumerate(functions):
@@ -98,6 +103,7 @@ def loaded(functions: Sequence[Function], name: bytes = b"ksyms_lines") -> Itera
                 lines += struct.pack("<IIII", len(code), *place)
             before = source, line
             code.append(instruction)
+
     header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
     btf = _load_btf(header + types + bytes(strings))
     try:
@@ -160,7 +166,7 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 
 def native_code(program: int) -> bytes:
-    """The machine's code of all functions of a program, one after the other."""
+    """Return the machine code of all functions of a program, one after the other."""
     code = ctypes.create_string_buffer(1 << 16)
     info = ctypes.create_string_buffer(40)  # struct bpf_prog_info up to xlated_prog_insns
     struct.pack_into("<I4xQ", info, 16, len(code), ctypes.addressof(code))
@@ -170,5 +176,5 @@ def native_code(program: int) -> bytes:
 
 
 def sysctl(name: str, value: int) -> None:
-    """Set one of the kernel's; in a virtual machine, and not in one that others use."""
+    """Set a sysctl of the kernel; only in a virtual machine, which nobody else uses."""
     Path("/proc/sys/kernel", name).write_text(f"{value}")

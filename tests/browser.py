@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to in the DevTools protocol through two pipes."""
+"""Control a headless Chromium by the DevTools protocol, through two pipes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = "chromium-headless-shell"
-# Root may not use the sandbox; what is opened is the tests' own.
+# Root cannot use the sandbox, and the tests only open pages of their own.
 _OPTIONS = ("--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars")
 WAIT = 60  # seconds for an answer
 _KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
@@ -24,7 +24,7 @@ _KEYS |= {"ArrowDown": 40, "Home": 36, "End": 35, "Tab": 9}
 
 
 class Browser:
-    """A browser with one tab; ``events`` are what it told without being asked."""
+    """A browser with one tab; ``events`` are the messages that answered no call."""
 
     def __init__(self, directory: Path) -> None:
         # Chromium reads commands from descriptor 3 and writes answers to 4.
@@ -84,7 +84,7 @@ class Browser:
         return answer
 
     def js(self, expression: str) -> Any:
-        """What an expression, or a promise, gives."""
+        """Return the value of an expression in the page; of a promise, its result."""
         answer = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
@@ -105,12 +105,12 @@ class Browser:
         )
 
     def media(self, **features: str) -> None:
-        """Emulate ``prefers_color_scheme="dark"`` and the like; what is not named is reset."""
+        """Emulate media features such as ``prefers_color_scheme="dark"``; reset all others."""
         named = [{"name": k.replace("_", "-"), "value": v} for k, v in features.items()]
         self.call("Emulation.setEmulatedMedia", features=named)
 
     def load(self, path: Path) -> None:
-        """Open a file that says when it is ready; the events before are forgotten."""
+        """Open a page and wait until it says that it is ready; forget earlier events."""
         self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         self.until("document.documentElement?.dataset.ready === 'yes'")
@@ -134,14 +134,14 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def pixels(self, x: float, y: float, width: int, height: int) -> list[tuple[int, ...]]:
-        """Red, green and blue of what is seen in a part of the window, row after row."""
+        """Return red, green and blue of each pixel in a part of the window, row after row."""
         clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
         answer = self.call("Page.captureScreenshot", clip=clip)
         return _pixels(base64.b64decode(answer["data"]))
 
 
 def _pixels(png: bytes) -> list[tuple[int, ...]]:
-    """The pixels of a PNG of 8 bits, RGB or RGBA (PNG Specification, 9.2, "Filter types")."""
+    """Return the pixels of a PNG of 8 bits, RGB or RGBA (PNG Specification, 9.2)."""
     parts, at = b"", 8
     while at < len(png):
         length, kind = struct.unpack_from(">I4s", png, at)
@@ -166,6 +166,7 @@ def _pixels(png: bytes) -> list[tuple[int, ...]]:
 
 
 def _predicted(kind: int, left: int, above: int, corner: int) -> int:
+    """Return the byte that the filter type ``kind`` predicts from its neighbours."""
     if kind < 4:
         return (0, left, above, (left + above) // 2)[kind]
     # Paeth: of the three the nearest to this sum; the first of equal ones.

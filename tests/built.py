@@ -1,4 +1,7 @@
-"""Texts that no machine here printed, written from symbols as the kernel prints them."""
+"""Build reports of machines that no test can run, in the form in which the kernel prints them.
+
+The addresses and names are symbols of a saved kallsyms, drawn at random.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from itertools import pairwise
 from oracle import Oracle
 
 Pick = Callable[[], tuple[int, str]]
-"""Gives an address, and the name that belongs beside it; none that only ends another's."""
+"""A function that returns a random address, and its name as the kernel prints it.
+
+It is never the address of a symbol that only ends another one.
+"""
 
 
 def picker(oracle: Oracle, seed: int) -> tuple[Pick, Pick]:
-    """What gives addresses of the kernel, and of its modules."""
+    """Return a function that picks addresses of the kernel, and one for its modules."""
     chance = random.Random(seed)
     places = sorted({*oracle.kernel, *oracle.module})
     found: dict[bool, list[tuple[int, int, str]]] = {False: [], True: []}
@@ -33,7 +39,10 @@ def picker(oracle: Oracle, seed: int) -> tuple[Pick, Pick]:
 
 
 def riscv(oracle: Oracle, banner: str, seed: int = 1) -> str:
-    """An oops and a panic, by arch/riscv/kernel: process.c, stacktrace.c, setup.c."""
+    """Return an oops and a panic, as arch/riscv/kernel prints them.
+
+    Sources: process.c, stacktrace.c, setup.c.
+    """
     kernel, module = picker(oracle, seed)
 
     def report() -> Iterator[str]:
@@ -64,8 +73,10 @@ def riscv(oracle: Oracle, banner: str, seed: int = 1) -> str:
 
 
 def arm64(oracle: Oracle, banner: str, seed: int = 1) -> str:
-    """An oops and a panic of Linux before 4.15, by arch/arm64/kernel: process.c, traps.c,
-    setup.c."""
+    """Return an oops and a panic, as arch/arm64/kernel prints them before Linux 4.15.
+
+    Sources: process.c, traps.c, setup.c.
+    """
     kernel, module = picker(oracle, seed)
     (pc, here), (lr, caller) = module(), kernel()
     lines = [
@@ -91,7 +102,10 @@ def arm64(oracle: Oracle, banner: str, seed: int = 1) -> str:
 
 
 def loongarch(oracle: Oracle, banner: str, seed: int = 1) -> str:
-    """An oops and a panic, by arch/loongarch/kernel: traps.c, relocate.c."""
+    """Return an oops and a panic, as arch/loongarch/kernel prints them.
+
+    Sources: traps.c, relocate.c.
+    """
     kernel, module = picker(oracle, seed)
     (ra, caller), (era, here) = kernel(), module()
     lines = [
@@ -117,8 +131,11 @@ def loongarch(oracle: Oracle, banner: str, seed: int = 1) -> str:
 
 
 def s390(oracle: Oracle, release: str, report: str, seed: int = 1) -> str:
-    """A fault of a process between two reports of the kernel's, by arch/s390: mm/fault.c and
-    kernel/dumpstack.c. The process's addresses are where the kernel has its own."""
+    """Return a report on a fault of a process, between two copies of the kernel's ``report``.
+
+    The process's addresses are also addresses of the kernel, as s390 allows. Sources, below
+    arch/s390: mm/fault.c, kernel/dumpstack.c.
+    """
     kernel, _ = picker(oracle, seed)
     words = [f"{kernel()[0]:016x}" for _ in range(20)]
     lines = [
@@ -145,4 +162,5 @@ def _release(banner: str) -> str:
 
 
 def _timed(lines: list[str]) -> str:
+    """Return the lines as a text, each with a time before it."""
     return "".join(f"[{60 + n / 1000:12.6f}] {line}\n" for n, line in enumerate(lines))

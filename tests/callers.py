@@ -1,4 +1,8 @@
-"""Kinds of callers, and what the kernel and served files show to each."""
+"""Open served files as several kinds of callers, and compare what each is shown.
+
+All functions run the C program ``serve/client.c``, whose arguments are the calls that it makes.
+It is compared with what the kernel shows the same process in /proc/kallsyms.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +26,16 @@ CALLERS: dict[str, tuple[str, ...]] = {
     "root of a user namespace that nobody made": (*NOBODY, *USER_NAMESPACE),
     "root of a pid namespace below": ("unshare", "--pid", "--fork"),
 }
-"""What starts a program as each of them, from root."""
+"""For each kind of caller the command with which root starts a program as this caller."""
 
 
 def shown(client: Path, caller: str, files: list[Path]) -> list[str]:
-    """The address of ``_stext``, halved, that one process of ``caller`` is shown by
-    /proc/kallsyms ("0": it is hidden), and by each of ``files`` (or its open's errno)."""
+    """Return the address of ``_stext`` that a process of the kind ``caller`` is shown.
+
+    The first is that of /proc/kallsyms ("0" if it is hidden), the others are those of
+    ``files`` (the name of an errno if the open failed). An address is halved: as a
+    signed number it is negative, and the client prints a negative result as an errno.
+    """
     calls = [call for file in files for call in (f"open={file}", "value=_stext")]
     command: list[str | Path] = [*CALLERS[caller], client, "kallsyms=_stext", *calls]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -37,9 +45,15 @@ def shown(client: Path, caller: str, files: list[Path]) -> list[str]:
 
 
 def after_the_open(client: Path, file: Path) -> dict[str, list[str]]:
-    """What is shown of an open of ``file``: by the opener, by nobody who was handed it over a
-    socket, and by the opener once it is nobody: kallsyms' ``_stext``, the open file's, the sum
-    of all bytes, and an open of its own."""
+    """Return what three processes are shown of an open file.
+
+    - ``opener``: the process that opened it
+    - ``handed``: a process of the user nobody that got the descriptor over a socket
+    - ``dropped``: the process that opened it, after it became nobody
+
+    Each has four results: ``_stext`` by kallsyms, ``_stext`` by the open file, the sum of the
+    file's bytes, and an open of its own.
+    """
     calls = ["kallsyms=_stext", "value=_stext", "sum", f"open={file}"]
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -55,8 +69,11 @@ def after_the_open(client: Path, file: Path) -> dict[str, list[str]]:
 
 
 def judged_again(client: Path, file: Path) -> dict[str, list[str]]:
-    """What a thread is answered that opens ``file`` twice, then becomes root of a user
-    namespace, or nobody, and is shown kallsyms, and opens it again."""
+    """Return the results of a thread that opens ``file`` before and after it loses rights.
+
+    It opens the file twice, then becomes root of a user namespace ("userns") or the user
+    nobody ("nobody"), reads ``_stext`` in kallsyms, and opens the file again.
+    """
     ask = f"open={file}"
     found = {}
     for change in ("userns", "nobody"):
@@ -66,8 +83,10 @@ def judged_again(client: Path, file: Path) -> dict[str, list[str]]:
 
 
 def by_one_number(client: Path, file: Path) -> list[str]:
-    """What three processes of one number are answered to an open of ``file``: root's, then
-    nobody's, then root's."""
+    """Return the results of opens of ``file`` by three processes that have the same pid.
+
+    They run one after the other, as root, as nobody, and as root again.
+    """
     command: list[str | Path] = [client, f"open={file}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         found = [process.communicate()[0].strip()]
@@ -82,7 +101,7 @@ def by_one_number(client: Path, file: Path) -> list[str]:
 
 
 def _said(command: list[str | Path], stdin: int | None = None) -> list[str]:
-    """What the calls after the first gave; the first must be good."""
+    """Return the results of the client's calls without the first one, which must succeed."""
     run = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=True)
     first, *others = run.stdout.split()
     assert first == "0", run.stdout

@@ -1,4 +1,4 @@
-"""The installed command, a small text to give it, and what its answers are held against."""
+"""Run the installed command, give it a small text, and check its answers with nm."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 COMMAND = Path(sys.executable).parent / "ksyms"
 
+# Aliases, a name that two symbols have, a name that looks like an address, and a module.
 TEXT = """\
 ffffffff81000000 T _stext
 ffffffff81000000 T _text
@@ -33,18 +34,24 @@ def write_root(directory: Path, text: str, machine: str = "x86_64") -> None:
 
 
 def ksyms(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the installed command."""
+    """Run the installed command with ``arguments``; return its output and exit status.
+
+    ``options`` are subprocess.run()'s.
+    """
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, **options)
 
 
 def nm(path: Path) -> list[str]:
-    """Address and name of each symbol, sorted, by nm."""
+    """Return "ADDRESS NAME" of each symbol of an ELF file, as nm prints them, sorted."""
     lines = subprocess.check_output(["nm", "-p", path], text=True).splitlines()
     return sorted(re.sub(" . ", " ", line) for line in lines)
 
 
 def same_by_nm(path: Path, text: str) -> None:
-    """Hold what nm prints against a kallsyms text; of undefined symbols it prints the name."""
+    """Check that nm prints the symbols of the kallsyms ``text`` for the ELF file ``path``.
+
+    nm prints no address of undefined symbols: only their names are compared.
+    """
     told = nm(path)
     addressed = [line for line in told if not line.startswith(" ")]
     undefined = sorted(line.strip() for line in told if line.startswith(" "))
@@ -54,12 +61,16 @@ def same_by_nm(path: Path, text: str) -> None:
 
 
 def names(text: str = TEXT) -> list[str]:
-    """What nm should print of a kallsyms text."""
+    """Return what :func:`nm` should return for a snapshot of a kallsyms text."""
     return sorted(re.sub(" . ", " ", line.split("\t")[0]) for line in text.splitlines())
 
 
 def refused(run: subprocess.CompletedProcess[str], what: str, remedy: str = "") -> None:
-    """Exit status 1; on stderr a sentence on what is wrong and one on what to do."""
+    """Check that a command was refused, with exit status 1 and two lines on stderr.
+
+    The first line says what is wrong and contains ``what``. The second one says what to do and
+    contains ``remedy``.
+    """
     assert "Traceback" not in run.stderr, run.stderr
     assert (run.returncode, run.stdout) == (1, "")
     assert re.fullmatch(r"ksyms: [^\n]+\.\n {7}[A-Z][^\n]+\.\n", run.stderr), run.stderr

@@ -1,11 +1,11 @@
-"""Hold ``ksyms decode`` of real machines' texts against each boot's own kallsyms.
+"""Check what ``ksyms decode`` makes of real machines' texts, by each boot's own kallsyms.
 
     python tests/consoles.py DIRECTORY [MACHINE...]
 
 DIRECTORY has ``MACHINE.tar.gz``, proc and sys of a boot, and ``MACHINE.texts.tar.gz``, what
 that boot printed. Each text is decoded as it is, and as another boot of the same kernel would
-have printed it: see :data:`KINDS`. What each frame is called is judged by oracle.py. The status
-is 1 where one is called what it is not.
+have printed it: see KINDS. oracle.py judges the name of each frame. The exit status is 1 if a
+name is wrong, or if there is any other outcome of those in BAD.
 """
 
 from __future__ import annotations
@@ -44,12 +44,25 @@ KINDS = {
     "unmoved": "by a boot without KASLR, all addresses alone; of texts with a Kernel Offset",
     "back": "by another boot, and then as the boot printed it",
 }
+"""The kinds of texts."""
 BLOCK = 1 << 18
-"""Bytes of a text that the command reads together."""
+"""Bytes of a text that the command reads at once."""
 BAD = ("WRONG", "BARRED", "CHANGED", "DOUBLED", "OVERWRITTEN", "TWICE", "DIFFER", "DISAGREES")
-"""What begins a kind of outcome that must not be."""
+"""The first words of outcomes that must not occur.
+
+- WRONG: a name that is not the address's
+- BARRED: a name for a number that is no kernel address
+- CHANGED: words after an address that are neither the text's nor a name
+- DOUBLED: a second name after an address that has one there
+- OVERWRITTEN: a name in place of the one that an address had there
+- TWICE: a name after an address that has one before it
+- DIFFER: other lines or other addresses than the text's
+- DISAGREES: a record by which the text's own name is wrong; a name by the kernel that the
+  oracle does not have
+"""
 
 TIME = re.compile(r"\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+"""The time, and the task or CPU, before a line of the kernel's log."""
 SPANS = re.compile(
     r"(?<!Krnl )(?<!User )Code:.*|\[(?:mem|gap|io|bus|iomem) [^\]]*\]"
     r"|(?:Kernel Offset|PHYS_OFFSET):.*| \.(?:text|data|bss) +@ 0x.*"
@@ -59,18 +72,26 @@ SPANS = re.compile(
     r"(?:0x)?[0-9a-f]{8,16}"
     r"|\*?p[gmu4]d(?:pt|e)? ?= ?[0-9a-f]{8,16}|\b(?:phys|cma|clocksource|RAMDISK)\b.*"
 )
+"""Parts of a line that have no kernel addresses."""
 ASM = re.compile(r"\s*[*>#]?\s*[*>#]?[0-9a-f]{16}: ?[0-9a-f]{4,12}\s")
+"""A line of disassembled code, as s390 prints it."""
 DUMP = re.compile(r"\s*(?:<?[0-9a-f]{8}>?[ ]?)+\s*$")
+"""A line of instructions as numbers, as powerpc prints them."""
 
 
 def never(text: str) -> list[list[tuple[int, int]]]:
-    """What of each line is no kernel address in memory, for all that it may look like one."""
+    """Return the spans of each line that have no kernel addresses, whatever they look like.
+
+    These are registers that hold no addresses, bytes of code, ranges of physical memory, and
+    what s390 prints about a user's program.
+    """
     found = []
     code = dump = user = False
     for line in text.split("\n"):
         match = TIME.match(line)
         body = line[match.end() if match else 0 :]
         spans = [m.span() for m in SPANS.finditer(line)]
+
         whole = [(0, len(line))]
         if re.match(r"(Krnl|User) Code:", body):
             code, spans = True, whole
@@ -78,37 +99,42 @@ def never(text: str) -> list[list[tuple[int, int]]]:
             spans = whole
         else:
             code = False
+
         if body.startswith("Instruction dump:"):
             dump = True
         elif dump and DUMP.match(body):
             spans = whole
         else:
             dump = False
+
         if re.match(r"User (PSW|GPRS)", body):
             user = True
         elif user and not re.match(r"\s{6,}|Last Breaking|User| \[<", body):
             user = False
+
         found.append(whole if user else spans)
     return found
 
 
 @dataclass
 class Tally:
-    """How many frames had which outcome, and examples of each."""
+    """The number of frames with each outcome, and examples of each."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, kind: str, example: str = "") -> None:
+        """Count a frame with the outcome ``kind``, and keep at most 400 examples of it."""
         self.counts[kind] += 1
         if example and len(self.examples[kind]) < 400:
             self.examples[kind].append(example)
 
     @property
     def missing(self) -> list[str]:
-        """Examples of what has no name, though the text tells where it lies.
+        """Examples of frames that have no name although the text tells where they lie.
 
-        Of a module that has to be told before: it can be unloaded and loaded again.
+        For a module the text must tell it before the frame: the module can be unloaded, and
+        loaded elsewhere later.
         """
         told = ("told before", "of the own boot", "kernel, told later", "NO RECORD")
         return [
@@ -120,7 +146,7 @@ class Tally:
 
     @property
     def bad(self) -> list[str]:
-        """Examples of what must not be."""
+        """Examples of outcomes that must not occur; see :data:`BAD`."""
         return [
             f"{kind}: {example}"
             for kind, examples in self.examples.items()
@@ -131,9 +157,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Text:
-    """A text, and of which boot each of its parts is.
+    """A text, and the boot of each of its parts.
 
-    ``parts`` has where each begins, a number of a line from 0, and what moved there.
+    ``parts`` has for each part the line at which it begins, counted from 0, and the moves of
+    its boot; None for the own boot, of which the oracle is.
     """
 
     name: str
@@ -146,19 +173,24 @@ class Text:
         return self.text.split("\n")
 
     def part(self, line: int) -> int:
+        """Return the index of the part that has a line."""
         return max(n for n, (begin, _) in enumerate(self.parts) if begin <= line)
 
     def moves(self, line: int) -> Moves | None:
+        """Return the moves of the boot of a line; None for the own boot."""
         return self.parts[self.part(line)][1]
 
     def answer(self, line: int, address: int) -> Answer:
-        """What an address of a line, from 0, may be called."""
+        """Return the names that an address in a line (counted from 0) may have."""
         moves = self.moves(line)
         here = address if moves is None else moves.here(address)
         return NOBODY if here is None else self.oracle.at(here)
 
     def _place(self, line: int, address: int) -> tuple[int, object, object]:
-        """What moves as one with an address: the part, the piece and the module's section."""
+        """Return a key for all addresses that move together with ``address``.
+
+        It is the text's part, the moved piece, and the module's section.
+        """
         moves = self.moves(line)
         assert moves is not None
         here = moves.here(address)
@@ -167,7 +199,7 @@ class Text:
 
     @cached_property
     def told(self) -> dict[tuple[int, object, object], int]:
-        """The first line that tells where each place of another boot lies."""
+        """The first line that tells where a place of another boot lies, by :meth:`_place`."""
         found: dict[tuple[int, object, object], int] = {}
         for number, line in enumerate(self.lines):
             moves = self.moves(number)
@@ -182,7 +214,7 @@ class Text:
         return found
 
     def when(self, line: int, address: int) -> str:
-        """Whether the text tells where an address lies, before it or later."""
+        """Return in words whether the text tells where an address lies, and when it does."""
         if self.moves(line) is None:
             return "of the own boot"
         told = self.told.get(self._place(line, address))
@@ -193,7 +225,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decode makes of a text."""
+    """The result of decoding a text: decode's output, its records and its messages.
+
+    ``unknown`` has the addresses without a name, by the reason. ``contradicted`` is True if
+    addresses got names as of the own boot, and a later line tells of another boot.
+    """
 
     out: str
     records: list[dict[str, Any]]
@@ -201,11 +237,11 @@ class Decoded:
     refusal: str
     contradicted: bool
     assumed: bool
-    """Whether it says that nothing tells the boot, and that it took it for the symbols' own."""
+    """True if decode warns that it assumed the symbols' own boot, without evidence."""
 
 
 def decode(table: ksyms.SymbolTable, text: str) -> Decoded:
-    """Decode a text both ways, as the command does."""
+    """Decode a text as the command does, without and with ``--json``."""
     data = text.encode("utf-8", "surrogateescape")
     pieces = [data[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
     out, rows = [], []
@@ -217,22 +253,25 @@ def decode(table: ksyms.SymbolTable, text: str) -> Decoded:
             return Decoded(text, [], {}, str(refusal), False, False)
     for block, plain in blocks(pieces, first.pattern):
         out.append(first.decode(block) if plain else block)
+
     frames = Frames(second, table)
     for block, plain in blocks(pieces, second.pattern):
         rows += [json.loads(line) for line in frames.lines(block)] if plain else []
+
     words = b"".join(out).decode("utf-8", "surrogateescape")
     belief = first.belief
     return Decoded(words, rows, first.unknown, "", belief.contradicted, first.assumed)
 
 
 def judge(table: ksyms.SymbolTable, text: Text, tally: Tally) -> None:
-    """Count what the frames of a text are called."""
+    """Decode a text, judge the name of each frame, and count the outcomes."""
     done = decode(table, text.text)
     if done.refusal:
         tally.add("text: REFUSED", f"{text.name}: {done.refusal}")
         return
     if done.contradicted:
         tally.add("text: contradicted", text.name)
+
     found = Tally()
     plain(text, done.out, found)
     records(text, done.records, found)
@@ -246,7 +285,7 @@ def judge(table: ksyms.SymbolTable, text: Text, tally: Tally) -> None:
 
 
 def plain(text: Text, out: str, tally: Tally) -> None:
-    """Judge what was put behind each address of the text."""
+    """Judge what the output ``out`` has after each address of the text."""
     pattern = tokens(text.oracle.digits)
     after = out.split("\n")
     if len(text.lines) != len(after):
@@ -272,7 +311,11 @@ def plain(text: Text, out: str, tally: Tally) -> None:
 
 
 def _plain_kind(before: str, was: str, now: str, found: Answer, barred: bool) -> str:
-    """Say what happened to an address, of which ``was`` stood behind and ``now`` does."""
+    """Return the outcome for an address in the text.
+
+    ``before`` is the line up to the address. ``was`` is what the text has after it, up to the
+    next address, and ``now`` what the output has there.
+    """
     said = FRAME.search(was)
     beside = said is not None and re.fullmatch(r"[>\]) (is]*", was[: said.start()])
     ahead = re.search(r"\+0x[0-9a-f]+(/0x[0-9a-f]+(?: \[[\w-]+\])?) <(?:0x)?$", before)
@@ -305,6 +348,7 @@ def records(text: Text, rows: list[dict[str, Any]], tally: Tally) -> None:
             tally.add(f"json: frame {kind}", _where(text, row["line"] - 1, row["text"], row))
         else:
             given[row["line"] - 1, int(row["address"], 16)].append(row)
+
     pattern = tokens(text.oracle.digits)
     for number, (line, spans) in enumerate(zip(text.lines, never(text.text))):
         for match in pattern.finditer(line):
@@ -323,12 +367,14 @@ def records(text: Text, rows: list[dict[str, Any]], tally: Tally) -> None:
                 tally.add(
                     f"json: reason {'UNTRUE' if untrue else 'true'}: {record['why']}", where
                 )
+
     for (number, _), left in given.items():
         for row in left:
             tally.add("json: no address", _where(text, number, row["text"], row))
 
 
 def _where(text: Text, number: int, frame: str, row: Mapping[str, Any] | None) -> str:
+    """Return an example for the tally: the line, the frame, and its record."""
     where = f"{text.name}:{number + 1}: {text.lines[number].strip()[:110]} => {frame}"
     if row is None:
         return where
@@ -338,7 +384,7 @@ def _where(text: Text, number: int, frame: str, row: Mapping[str, Any] | None) -
 
 
 def _record_kind(found: Answer, barred: bool, row: Mapping[str, Any] | None) -> str:
-    """Say what became of an address in the records."""
+    """Return the outcome for an address in the records; ``row`` is its record, or None."""
     if row is None:
         return "none, rightly" if barred or not found.must else "NO RECORD"
     if row["symbol"] is None:
@@ -353,7 +399,7 @@ def _record_kind(found: Answer, barred: bool, row: Mapping[str, Any] | None) -> 
 
 
 def _frame_kind(text: Text, row: Mapping[str, Any]) -> str:
-    """Say what became of a name without an address in the records."""
+    """Return the outcome for a name without an address; ``row`` is its record."""
     frame = FRAME.fullmatch(row["text"])
     if frame is None:
         return "odd"
@@ -370,13 +416,13 @@ def _frame_kind(text: Text, row: Mapping[str, Any]) -> str:
     here = int(row["file_address"], 16)
     if said.size is not None and here not in places:
         return "WRONG place"
-    # An address right behind a symbol's end is of another.
+    # An address at a symbol's end belongs to the next symbol. Compare the symbol's start.
     called = [(a, m) for a, m in text.oracle.called[said.name] if m == said.module]
     return "right" if here - said.offset in [a for a, _ in called] else "WRONG place"
 
 
 def _untrue(text: Text, number: int, address: int, why: str) -> bool:
-    """Whether a reason why an address has no name is none."""
+    """Return True if ``why``, the reason why an address has no name, is not true."""
     found, moves = text.answer(number, address), text.moves(number)
     own = moves is None
     untrue = True
@@ -385,7 +431,7 @@ def _untrue(text: Text, number: int, address: int, why: str) -> bool:
     elif "lies in no symbol" in why:
         untrue = found.must
     elif "modules lie elsewhere" in why:
-        # Of a number that is nobody's, what is not known cannot be told from it.
+        # decode cannot distinguish a number that is no address from one in such a module.
         alone = own and len(text.parts) == 1
         untrue = alone or (bool(found.names) and (own or found.kind == "kernel"))
     elif "whose slide is unknown" in why and moves is not None:
@@ -399,7 +445,7 @@ def _untrue(text: Text, number: int, address: int, why: str) -> bool:
 
 
 def check(oracle: Oracle, text: str, tally: Tally) -> None:
-    """Hold the oracle itself against what the kernel printed beside addresses."""
+    """Check the oracle itself, by the names that the kernel printed beside addresses."""
     for line in text.split("\n"):
         for match in BESIDE.finditer(line):
             if not match["beside"] or len(match["beside"]) != oracle.digits:
@@ -418,7 +464,10 @@ def texts(
     seed: int,
     kinds: Iterable[str],
 ) -> Iterator[tuple[str, Text]]:
-    """Each text in each of the kinds that it can have."""
+    """Yield each of the texts ``found`` in each of the kinds that it can have.
+
+    ``where`` tells how the machine moves its kernel, and ``seed`` chooses the other boot.
+    """
     moves = Moves(oracle, where, seed)
     ordered = Moves(oracle, where, seed, None if where.random else 0, packed=True)
     for name, kind in ((name, kind) for name in sorted(found) for kind in kinds):
@@ -445,7 +494,10 @@ def texts(
 
 
 def _both(name: str, text: str, oracle: Oracle, moves: Moves, back: bool) -> Text:
-    """A text twice, of two boots; from its banner on, so that a boot begins there."""
+    """Return a text of two parts: the text by the own boot, and the text by another boot.
+
+    With ``back`` the other boot comes first. Each part begins with the banner of its boot.
+    """
     begin = text.rfind("\n", 0, text.index("Linux version ")) + 1
     pairs: list[tuple[str, Moves | None]] = [
         (text[begin:], None),
@@ -459,9 +511,10 @@ def _both(name: str, text: str, oracle: Oracle, moves: Moves, back: bool) -> Tex
 def load(
     directory: Path, name: str, work: Path, mapped: bool
 ) -> tuple[Path, Oracle, dict[str, str]]:
-    """The ELF file of a machine's symbols, its oracle and its texts.
+    """Return the ELF file of a machine's symbols, its oracle, and its texts by name.
 
-    ``mapped`` puts a System.map beside the root, which tells where the kernel was linked.
+    If ``mapped`` is True, the root also gets a System.map, which tells where the kernel was
+    linked.
     """
     root = work / name
     with tarfile.open(directory / f"{name}.tar.gz") as archive:
@@ -470,6 +523,7 @@ def load(
     banner = (root / "proc/version").read_text().strip()
     if mapped:
         _write_map(root, oracle, linked_at(name) or oracle.base, banner.split()[2])
+
     elf = work / f"{name}.elf"
     command = [str(COMMAND), "snapshot", "--root", str(root), "-o", str(elf)]
     subprocess.run(command, check=True, capture_output=True)
@@ -482,6 +536,7 @@ def load(
                 if data is not None and not member.name.endswith("vmallocinfo"):
                     words = data.read().decode("utf-8", "surrogateescape")
                     found[Path(member.name).name] = words
+
     if name.startswith("riscv64"):
         found["console"] = built.riscv(oracle, banner)
     elif name.startswith("s390x"):
@@ -513,6 +568,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=3)
     parser.add_argument("--out", type=Path, help="where all examples are written")
     options = parser.parse_intermixed_args()
+
     found = [p.name[: -len(".tar.gz")] for p in sorted(options.directory.glob("*.tar.gz"))]
     names = options.machines or [n for n in found if not n.endswith(".texts")]
     bad = 0
@@ -526,6 +582,7 @@ def main() -> int:
                 all_texts = {n: t for n, t in all_texts.items() if n in wanted}
             for text in all_texts.values():
                 check(oracle, text, tallies["oracle"])
+
             where = machine(name, oracle.base)
             if options.step:
                 where = replace(where, step=options.step)
@@ -533,6 +590,7 @@ def main() -> int:
             table = ksyms.load(elf)
             for kind, each in texts(oracle, where, all_texts, options.seed, kinds):
                 judge(table, each, tallies[kind])
+
         for kind, tally in tallies.items():
             show(f"{name} {kind}", tally, options)
             bad += len(tally.bad)
@@ -541,6 +599,7 @@ def main() -> int:
 
 
 def show(title: str, tally: Tally, options: argparse.Namespace) -> None:
+    """Print the outcomes with some examples; write all examples into the file ``--out``."""
     print(f"== {title}", flush=True)
     for kind, count in sorted(tally.counts.items()):
         print(f"{count:7} {kind}")

@@ -1,6 +1,6 @@
-"""ELF files for the tests: small ones by hand, for any class and byte order, and gcc's.
+"""Make ELF files for the tests: small ones of any class and byte order, and some by gcc.
 
-A writer of its own, so that nothing of what is tested makes what it is tested with.
+The writer shares no code with ksyms: the code under test must not make its own input.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Row(NamedTuple):
 
 
 class Section(NamedTuple):
+    """A section: the fields of ``Elf_Shdr``, and its contents."""
+
     name: str
     kind: int  # sh_type
     flags: int = 0
@@ -51,7 +53,11 @@ def elf_file(
     kind: int = EXEC,
     sections: tuple[Section, ...] = (Section(".text", 1, 6, 0x1000, b"\x90" * 64, align=16),),
 ) -> bytes:
-    """The file: ``sections`` from number 1 on, then the tables unless ``rows`` is None."""
+    """Return an ELF file.
+
+    ``sections`` have the numbers from 1 on. After them come .symtab with ``rows`` and .strtab
+    with ``strings``, unless ``rows`` is None; then .shstrtab.
+    """
     every = [Section("", 0), *sections]
     if rows is not None:
         table = b"".join(pack_row(row, bits, order) for row in [NULL_ROW, *rows])
@@ -61,8 +67,10 @@ def elf_file(
         align = bits // 8
         every.append(Section(".symtab", 2, 0, 0, table, None, link, align, entry, info))
         every.append(Section(".strtab", 3, data=strings))
+
     names = b"\0" + b"".join(s.name.encode() + b"\0" for s in every[1:]) + b".shstrtab\0"
     every.append(Section(".shstrtab", 3, data=names))
+
     word = "Q" if bits == 64 else "I"
     at = 64 if bits == 64 else 52
     body, headers, named = b"", b"", 0
@@ -83,6 +91,7 @@ def elf_file(
         )
         named += len(section.name) + 1
         body += section.data
+
     ident = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
     header = ident + struct.pack(
         f"{order}HHI{word}{word}{word}IHHHHHH",
@@ -93,6 +102,7 @@ def elf_file(
 
 
 def pack_row(row: Row, bits: int = 64, order: str = "<") -> bytes:
+    """Return a symbol as a ``struct Elf_Sym``."""
     if bits == 64:
         fields = (row.name, row.info, row.other, row.shndx, row.value, row.size)
         return struct.pack(f"{order}IBBHQQ", *fields)
@@ -101,7 +111,7 @@ def pack_row(row: Row, bits: int = 64, order: str = "<") -> bytes:
 
 
 def compile_c(path: Path, source: str, *options: str) -> Path:
-    """What gcc makes of ``source``."""
+    """Compile ``source`` with gcc into the file ``path``; return ``path``."""
     code = path.with_suffix(".c")
     code.write_text(source)
     subprocess.run(["gcc", "-O1", "-w", *options, code, "-o", path], check=True)

@@ -2,9 +2,9 @@
 
     python tests/extract.py DIRECTORY MACHINE...
 
-DIRECTORY is the one of consoles.py. Of a text there are the first lines of the console, reports
-of a module's that was made to fail, and where the kernel lies; of the symbols those that the
-text is about, each with its next, so that its size stays.
+DIRECTORY is the same as for consoles.py. An extract of a text has the first lines of the
+console, the reports of a module that was made to fail, and the line that tells where the kernel
+lies. Of the symbols it has those in the text, each with the next one, so that its size stays.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ HEAD = 8
 SHORT = 100
 """A console with fewer lines is taken as a whole."""
 REPORTS = {"warning": 32, "oops": 44, "wait-w": 14, "sysrq-l": 24}
-"""Texts that have a report, and the lines of it at most."""
+"""Texts that have a report, and the largest number of its lines that are kept."""
 EVERY = 48
-"""One of so many lines of ``pointers`` is kept."""
+"""Every 48th line of the text ``pointers`` is kept."""
 SAME = 3
-"""How many symbols of one name, size and module are kept."""
+"""Largest number of symbols with one name, size and module that are kept."""
 USERS = re.compile(
     r"\] (?:GPR\d\d: [04]{16}|IRQMASK|Register r\d+ info|--- interrupt: 3|\w+ abort)"
 )
-"""Lines that say nothing of the kernel."""
+"""Lines that tell nothing about the kernel."""
 
 
 def text(texts: Mapping[str, str]) -> Iterator[str]:
-    """The lines of an extract."""
+    """Yield the lines of an extract of the texts, which are given by name."""
     console = texts["console"].split("\n")
     if len(console) < SHORT:
         yield from console
@@ -64,7 +64,7 @@ def text(texts: Mapping[str, str]) -> Iterator[str]:
 
 
 def symbols(oracle: Oracle, kallsyms: str, words: str) -> Iterator[str]:
-    """The lines of kallsyms that a text is about."""
+    """Yield the lines of ``kallsyms`` with the symbols in the text ``words``."""
     starts = sorted({*oracle.kernel, *oracle.module})
     wanted = set()
     about = [int(m[1], 16) for m in tokens(oracle.digits).finditer(words)]
@@ -84,11 +84,11 @@ BUILT = {
     "loongarch-6.6": ("loongarch", built.loongarch, "6.6.0-loongarch64"),
     "arm64-4.19": ("arm64-4.19", built.arm64, "4.19.0-arm64"),
 }
-"""Texts that are built of the symbols of a form: those, what builds them, and the release."""
+"""Texts that built.py makes: the form whose symbols they use, the function, the release."""
 
 
 def write_built() -> None:
-    """Write what no machine here printed."""
+    """Write the texts that built.py makes, and their symbols."""
     for name, (form, build, release) in BUILT.items():
         kallsyms = (FORMS / f"{form}.kallsyms").read_text()
         banner = f"Linux version {release} (somebody@here) (gcc 12.2.0) #1 SMP"

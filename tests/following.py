@@ -1,4 +1,4 @@
-"""``ksyms decode`` while a text still comes: what is written to it, and what it has put out."""
+"""Run ``ksyms decode`` on a text that still comes: write to it, and read what it prints."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from typing import Self
 from command import COMMAND
 
 PATIENCE = 60
-"""Seconds until a test gives up; no time here is shorter, for machines are busy."""
+"""Seconds until a test gives up. They are many, because machines are busy."""
 
 
 class Following:
-    """The command, reading a pipe of ours, or what ``text`` names."""
+    """A process of ``ksyms decode`` that reads a pipe, or the file ``text``.
+
+    ``out`` is all output that was read so far.
+    """
 
     def __init__(self, *arguments: str | Path, text: str | None = None) -> None:
         command = [COMMAND, "decode", *arguments, *([text] if text else [])]
@@ -44,10 +47,11 @@ class Following:
             pass
 
     def write(self, data: bytes) -> None:
+        """Write ``data`` to the command's stdin."""
         os.write(self._in, data)
 
     def comes(self, seconds: float = PATIENCE) -> bytes:
-        """What else is put out within ``seconds``; empty at the end or if nothing is."""
+        """Return what the command prints within ``seconds``; b"" if nothing, or at the end."""
         if not select.select([self._out], [], [], seconds)[0]:
             return b""
         data = os.read(self._out, 1 << 16)
@@ -55,25 +59,25 @@ class Following:
         return data
 
     def wait_for(self, end: bytes) -> None:
-        """Until what was put out ends with ``end``."""
+        """Wait until all that the command printed ends with ``end``."""
         while not self.out.endswith(end):
             assert self.comes(), (self.out, end)
 
     def wait_until_read(self) -> None:
-        """Until the command has read all that was written."""
+        """Wait until the command has read all that was written to it."""
         deadline = time.monotonic() + PATIENCE
         while struct.unpack("i", fcntl.ioctl(self._in, termios.FIONREAD, b"    "))[0]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
     def end(self) -> tuple[int, bytes, str]:
-        """The exit status, all that was put out, and what was said, once no more comes."""
+        """Close the command's stdin; return its exit status, stdout and stderr."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         return self.ended()
 
     def ended(self) -> tuple[int, bytes, str]:
-        """The same, where the command ends by itself."""
+        """Wait until the command ends by itself; return the same as :meth:`end`."""
         while self.comes():
             pass
         assert self.process.stderr is not None

@@ -1,16 +1,24 @@
-"""Texts in every form, and what decode must make of them, by a bisection over their kallsyms.
+"""Read texts in every form that decode knows, with what decode must make of them.
 
-``forms/NAME.txt`` is a text with its answer in it. Before a line of ``---`` it says what the
-form is; behind that, marks say what of the text is what:
+``forms/NAME.txt`` is a text that contains its own answer. A head describes the form, up to a
+line ``---``. In the text after it, marks tell what its parts are:
 
-- ``«+ name»`` is no part of the text: decode puts it there;
-- ``«=name»`` is the name that the text has for an address beside it, and keeps;
-- ``«-name»`` is one that is wrong for the boot: the ``«+name»`` behind it takes its place;
-- ``«~words»`` look like an address and are none of the kernel's;
-- ``«@digits»`` is an address where letters or digits are right before it.
+    «+ name»     not in the text: decode must add it here
+    «=name»      in the text: the name of an address beside it; decode must keep it
+    «-name»      in the text: a name that is wrong for the boot; decode must replace it by the
+                 «+name» that comes after it
+    «~words»     in the text: looks like a kernel address, but is none
+    «@digits»    in the text: an address with a letter or digit right before it
 
-``forms/MACHINE.kallsyms`` has the symbols, of the boot that the texts are of. ``after_NAME``
-ends the symbol before it, and no address of a text is in one.
+For example, of a line of a form:
+
+    the form                pc = [<fffffc000031109c>]«+ vfs_read+0x1c/0x260»
+    decode gets             pc = [<fffffc000031109c>]
+    decode must return      pc = [<fffffc000031109c>] vfs_read+0x1c/0x260
+
+``forms/MACHINE.kallsyms`` has the symbols of the boot in which the texts were printed. Reading
+a form checks that each mark is right by a bisection over this kallsyms. A symbol
+``after_NAME`` there only ends the symbol before it: no address of a text is in one.
 """
 
 from __future__ import annotations
@@ -38,13 +46,13 @@ NAME = re.compile(
     r"(?: \[(?P<module>[\w.-]+)[^\]]*\])?"
 )
 BOUNDS = ("_start", "_text", "_stext", "_etext", "_sdata", "_edata", "_end")
-"""What tells where parts of the kernel are."""
+"""Symbols that only bound parts of the kernel, and name no address of a text."""
 KERNEL = ("kernel", "kernel.kallsyms", "k")
-"""What stands in brackets for the kernel itself."""
+"""The words in brackets that mean the kernel itself, and no module."""
 
 
 class Place(NamedTuple):
-    """What an address is: the symbol, how far in it, how long that is, and whose."""
+    """The symbol at an address: its name, the offset in it, its size (bytes), its module."""
 
     name: str
     offset: int
@@ -57,13 +65,15 @@ class Place(NamedTuple):
 
 
 class Oracle:
-    """The symbols of a kallsyms text, by a dictionary and a bisection."""
+    """The symbols of a kallsyms text, found by a dictionary and a bisection."""
 
     def __init__(self, text: str) -> None:
         self.at: dict[int, tuple[str, str | None]] = {}
+        """Name and module of the symbol that begins at an address."""
         self.named: dict[str, list[int]] = defaultdict(list)
+        """The addresses of the symbols with a name."""
         self.data: set[int] = set()
-        """Which symbols are data, and no code."""
+        """The addresses of the symbols that are data."""
         for line in text.splitlines():
             digits, letter, rest = line.split(" ", 2)
             name, _, bracket = rest.partition("\t")
@@ -77,7 +87,10 @@ class Oracle:
         self._ends = {begin: self._end(begin) for begin in self.addresses}
 
     def place(self, address: int) -> Place | None:
-        """What is there; None for nothing, and for what only ends another."""
+        """Return the symbol at ``address``; None if there is none, or one that names nothing.
+
+        The latter are the bounds and ``after_NAME``.
+        """
         number = bisect_right(self.addresses, address) - 1
         if number < 0:
             return None
@@ -89,7 +102,10 @@ class Oracle:
         return Place(name, address - begin, end - begin, module)
 
     def end(self, begin: int) -> int:
-        """Where a symbol ends: at the next of its section, or with the module's page."""
+        """Return the address at which the symbol that begins at ``begin`` ends.
+
+        That is where the next symbol begins. A module's last symbol ends with its page.
+        """
         return self._ends[begin]
 
     def _end(self, begin: int) -> int:
@@ -101,7 +117,11 @@ class Oracle:
         return following
 
     def right(self, words: str, address: int) -> bool:
-        """Whether a name, however much it says, is that of the address."""
+        """Return True if the name ``words`` is right for the address.
+
+        Of offset, size and module those must be right that ``words`` has: ``vfs_read`` is right
+        where ``vfs_read+0x1c/0x260`` is.
+        """
         match = NAME.fullmatch(words.strip())
         place = self.place(address)
         if match is None or place is None:
@@ -119,10 +139,11 @@ class Oracle:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a text.
+    """A part of a form's text.
 
-    ``kind`` is ``text``, ``address``, or a mark's sign. An ``address`` has its ``value``. What
-    is of an address has ``of``, the place of that among the pieces.
+    ``kind`` is ``text``, ``address``, or the sign of a mark. ``value`` is the address, in a
+    piece of the kind ``address``. In a piece that names an address, ``of`` is the index of the
+    address's piece; else it is -1.
     """
 
     kind: str
@@ -133,7 +154,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Form:
-    """A text of one form, taken apart."""
+    """A text of one form, in pieces; ``says`` has the lines of its head, by their key."""
 
     name: str
     says: dict[str, str]
@@ -141,32 +162,38 @@ class Form:
 
     @cached_property
     def text(self) -> str:
-        """As somebody pasted it."""
+        """The text as somebody pasted it: decode's input."""
         return "".join(piece.text for piece in self.pieces if piece.kind != "+")
 
     @cached_property
     def decoded(self) -> str:
-        """As decode must put it out."""
+        """The text that decode must return."""
         return "".join(piece.text for piece in self.pieces if piece.kind != "-")
 
     @property
     def symbols(self) -> str:
+        """The machine whose kallsyms has the text's symbols."""
         return self.says["symbols"]
 
 
 @cache
 def oracle(machine: str) -> Oracle:
+    """Return the symbols of ``forms/MACHINE.kallsyms``."""
     return Oracle((FORMS / f"{machine}.kallsyms").read_text())
 
 
 def names() -> list[str]:
-    """The forms that there are."""
+    """Return the names of all forms."""
     return sorted(path.stem for path in FORMS.glob("*.txt"))
 
 
 @cache
 def form(name: str) -> Form:
-    """Read a form; ValueError where a mark is wrong by its kallsyms."""
+    """Return the form ``name``.
+
+    Raises:
+        ValueError: a mark has a name that its kallsyms does not confirm.
+    """
     head, found, body = (FORMS / f"{name}.txt").read_text().partition("\n---\n")
     if not found:
         raise ValueError(f"{name}: nothing ends its head")
@@ -177,6 +204,7 @@ def form(name: str) -> Form:
 
 
 def _line(line: str, symbols: Oracle) -> Iterator[Piece]:
+    """Yield the pieces of a line with marks."""
     at = 0
     for match in MARK.finditer(line):
         yield from _plain(line[at : match.start()], symbols)
@@ -189,7 +217,7 @@ def _line(line: str, symbols: Oracle) -> Iterator[Piece]:
 
 
 def _plain(text: str, symbols: Oracle) -> Iterator[Piece]:
-    """Words of a text, and the addresses in them: what kallsyms has a name for."""
+    """Yield the pieces of a text without marks: words, and the addresses of symbols in it."""
     at = 0
     for match in HEXADECIMAL.finditer(text):
         value = int(match[0], 16)
@@ -201,7 +229,11 @@ def _plain(text: str, symbols: Oracle) -> Iterator[Piece]:
 
 
 def _owned(form: str, pieces: list[Piece], symbols: Oracle) -> Iterator[Piece]:
-    """The pieces, each name with the address that it is of: one beside it, that it fits."""
+    """Yield the pieces, with ``of`` set in each that names an address.
+
+    That is the nearest address in the line for which the name is right and which no other name
+    has taken. Addresses before the name are tried first, then those after it.
+    """
     taken: set[int] = set()
     for number, piece in enumerate(pieces):
         if piece.kind not in "+=":
@@ -220,7 +252,10 @@ def _owned(form: str, pieces: list[Piece], symbols: Oracle) -> Iterator[Piece]:
 
 
 def _beside(pieces: list[Piece], number: int) -> tuple[list[int], list[int]]:
-    """The addresses in the line of a piece: before it, the nearest first; and behind it."""
+    """Return the indices of the addresses in a piece's line: those before it, those after it.
+
+    In both lists the nearest comes first.
+    """
     before: list[int] = []
     for at in range(number - 1, -1, -1):
         if pieces[at].kind == "text" and pieces[at].text.endswith("\n"):
@@ -237,19 +272,23 @@ def _beside(pieces: list[Piece], number: int) -> tuple[list[int], list[int]]:
 
 
 def decode(table: SymbolTable, text: str, boot: Boot | None = None) -> tuple[str, Decoder]:
-    """What the command makes of a text that it can read twice, and what did it."""
+    """Return the decoded text, and the decoder, as the command decodes a file.
+
+    The command reads a file twice: first for the evidence, then to decode it.
+    """
     decoder, found = _begin(table, text, boot)
     return b"".join(map(decoder.decode, found)).decode(), decoder
 
 
 def frames(table: SymbolTable, text: str, boot: Boot | None = None) -> list[dict[str, Any]]:
-    """The records of such a text."""
+    """Return the records of the text's frames, as the command makes them of a file."""
     decoder, found = _begin(table, text, boot)
     reader = Frames(decoder, table)
     return [json.loads(line) for block in found for line in reader.lines(block)]
 
 
 def _begin(table: SymbolTable, text: str, boot: Boot | None) -> tuple[Decoder, list[bytes]]:
+    """Return a decoder that has looked through the text for evidence, and the text's blocks."""
     decoder = Decoder(table, boot)
     found = [block for block, plain in blocks([text.encode()], decoder.pattern) if plain]
     decoder.look_ahead(found)

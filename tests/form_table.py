@@ -1,6 +1,6 @@
-"""The table of the forms in docs/texts.md; run as a program it is written anew.
+"""Make the table of the forms in docs/texts.md; as a program, write it into the page.
 
-What decode does with each form follows from the marks of its text in ``forms``.
+What decode does with each form is known from the marks in its text; see form.py.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pages import DOCS
 PAGE = DOCS / "texts.md"
 BEGIN, END = "<!-- forms -->\n", "<!-- end of forms -->\n"
 WHERE = ("Kernel Offset: 0x", "Kernel relocated by ", "Kernel Offset: disabled")
-"""Lines that say where the kernel lies."""
+"""Words of lines that tell where the kernel lies."""
 ENOUGH = 4
-"""How many names without offsets tell the boot."""
+"""Number of names without offsets from which on they tell the boot."""
 
 
 def tells(found: Form) -> bool:
-    """Whether a form tells its boot by itself.
+    """Return True if a form has evidence of its boot.
 
-    It does by a kernel's name with an offset beside an address, or by some without, where these
-    are no words that a user of the machine can have put there.
+    Evidence is a name of the kernel's with an offset beside an address, or several names
+    without offsets; but not if a user of the machine can have written the words.
     """
     if "boot" in found.says or "evidence" in found.says:
         return False
@@ -42,7 +42,7 @@ def tells(found: Form) -> bool:
 
 
 def verdict(found: Form) -> str:
-    """What decode does with a form, in words."""
+    """Return in words what decode does with a form: "named 3, kept 12"."""
     owned = {piece.of for piece in found.pieces if piece.kind in "+="}
     wrong = sum(piece.kind == "-" and piece.text != "[unknown]" for piece in found.pieces)
     named = sum(piece.kind == "+" for piece in found.pieces) - wrong
@@ -57,7 +57,7 @@ def verdict(found: Form) -> str:
 
 
 def rows() -> str:
-    """The table."""
+    """Return the table in Markdown."""
     lines = ["| Form | Text | Verdict | Evidence |", "| --- | --- | --- | --- |"]
     for name in sorted(names(), key=lambda name: form(name).says["form"].lower()):
         found = form(name)
@@ -68,7 +68,7 @@ def rows() -> str:
 
 
 def written() -> str:
-    """The table as the page has it."""
+    """Return the table that is in the page now."""
     return PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
 
 

@@ -1,8 +1,8 @@
-"""What the frames of a text must be called, by that boot's kallsyms and nothing of ksyms.
+"""Find the right names of the frames in a text, without any code of ksyms.
 
-A frame is a kernel address in a text, or a ``symbol+0x12`` with whatever of ``/0x34``,
-``[module]`` and perf's ``([module])`` comes after it. A plain dictionary and a bisection
-over /proc/kallsyms as it was saved say what it may be called.
+A frame is a kernel address in a text, or a ``symbol+0x12`` with any of ``/0x34``,
+``[module]`` and perf's ``([module])`` after it. The right names are found by a dictionary and a
+bisection over the /proc/kallsyms that was saved with the text.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pathlib import Path
 
 PAGE = 4096
 NOT_MODULES = ("bpf", "__builtin__ftrace", "__builtin__kprobes")
-"""What kallsyms has in brackets and is no module: its code does not fill pages of its own,
-and a frame has the name alone."""
+"""Names in brackets in kallsyms that are not modules.
+
+Their code does not fill pages of its own, and a frame has the symbol's name alone.
+"""
 
 PERFS = ("kernel.kallsyms", "kernel.vmlinux")
-"""What perf calls the kernel, and at times a module."""
+"""perf's names for the kernel, and sometimes for a module."""
 
 NAMED = re.compile(
     r"(?<![\w.$])(?P<name>[A-Za-z_][\w.$]*)\+0x(?P<offset>[0-9a-f]+)"
@@ -29,21 +31,27 @@ NAMED = re.compile(
 ADDRESS = re.compile(r"(?<![0-9a-zA-Z])(?:0x)?(?P<address>ffff[0-9a-f]{12})(?![0-9a-zA-Z])")
 FRAME = re.compile(f"{NAMED.pattern}|{ADDRESS.pattern}")
 USERS = re.compile(r"\s*0?[0-7]?[0-9a-f]{1,12} \S+ \(")
-"""A line of perf about an address of a process, whose names are not the kernel's."""
+"""A line of perf with an address of a process: its names are not the kernel's."""
 
 HIGH = 2**63
-"""Where the kernel's half of the addresses begins, of 64 bits and not of s390."""
+"""The start of the kernel's half of the addresses on 64-bit machines, but not on s390."""
 
 NEGATIVE = 2**63
-"""A size as large as this is less than nothing: of a module's last symbol the kernel takes
-the end to be that of its code (kernel/module/kallsyms.c, find_kallsyms_symbol, of 6.1)."""
+"""A printed size from here on is a negative number.
+
+For a module's last symbol the kernel takes the end of the module's code as its end, even if
+that comes before the symbol (kernel/module/kallsyms.c, find_kallsyms_symbol, of 6.1).
+"""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: the number of its line, from 1; its text; the addresses that it may mean;
-    and each ``name+0xoffset [module]`` that kallsyms has for one of them. ``names`` is None
-    where kallsyms does not tell whether a symbol reaches that far."""
+    """A frame of a text.
+
+    ``line`` is its line, counted from 1. ``addresses`` has the addresses that it may mean, and
+    ``names`` each ``name+0xoffset [module]`` by kallsyms for one of them. ``names`` is None if
+    kallsyms does not tell whether a symbol extends to the address.
+    """
 
     line: int
     text: str
@@ -52,7 +60,7 @@ class Frame:
 
 
 def frames(text: str, symbols: Symbols) -> Iterator[Frame]:
-    """Every frame of a text, in its order."""
+    """Yield the frames of a text in order."""
     for number, line in enumerate(text.splitlines(), 1):
         if USERS.match(line):
             continue
@@ -64,7 +72,7 @@ def frames(text: str, symbols: Symbols) -> Iterator[Frame]:
 
 
 def meant(match: re.Match[str], symbols: Symbols) -> list[int]:
-    """The addresses that a frame may mean: several where several symbols have the name."""
+    """Return the addresses that a frame may mean: several if several symbols have its name."""
     if match["address"]:
         return [int(match["address"], 16)]
     offset, size = int(match["offset"], 16), int(match["size"] or "0", 16)
@@ -87,7 +95,7 @@ class Symbols:
         for line in kallsyms.splitlines():
             hexadecimal, _, rest = line.split(" ", 2)
             name, _, bracket = rest.partition("\t")
-            # The compiler's, which the kernel passes over (is_mapping_symbol).
+            # Labels of the compiler, which the kernel skips (is_mapping_symbol).
             if name.startswith((".L", "$")):
                 continue
             address, owner = int(hexadecimal, 16), bracket[1:-1] or None
@@ -102,13 +110,16 @@ class Symbols:
 
     @classmethod
     def of(cls, directory: Path) -> Symbols:
-        """Those of the ``kallsyms`` and ``modules`` that a boot left in a directory."""
+        """Return the symbols of the files ``kallsyms`` and ``modules`` in ``directory``."""
         return cls((directory / "kallsyms").read_text(), (directory / "modules").read_text())
 
     def end(self, address: int) -> int | None:
-        """Where the symbol at an address ends for the kernel: where the next one begins
-        (kernel/kallsyms.c, get_symbol_pos). None for what kallsyms does not tell: the last
-        of a module's memory, and what is no module."""
+        """Return the end of the symbol that begins at ``address``, as the kernel finds it.
+
+        That is the start of the next symbol (kernel/kallsyms.c, get_symbol_pos). Return None if
+        kallsyms does not tell the end: for the last symbol in a part of a module's memory, and
+        for code that is no module's.
+        """
         owner = self.at[address][0][1]
         place = bisect_right(self.addresses, address)
         if place == len(self.addresses) or owner in NOT_MODULES:
@@ -119,8 +130,10 @@ class Symbols:
         return following
 
     def names(self, address: int) -> frozenset[str] | None:
-        """Every ``name+0xoffset [module]`` of an address; none of an address of nobody's; or
-        None if kallsyms does not tell."""
+        """Return every right ``name+0xoffset [module]`` of an address.
+
+        They are none if no symbol has the address. Return None if kallsyms does not tell.
+        """
         place = bisect_right(self.addresses, address)
         begin = self.addresses[place - 1] if place else 0
         if begin < self.low:  # per-CPU offsets, and addresses of processes

@@ -1,6 +1,6 @@
-"""Kernel images: tables as scripts/kallsyms.c of each version lays them out, in containers.
+"""Make kernel images, with the tables that each version of scripts/kallsyms.c writes.
 
-The writer here takes none of the reader's code.
+The writer shares no code with the reader that it tests.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import NamedTuple
 import zstandard
 
 WEAK = b"Linux version 6.1.0-test (somebody) # SMP\n\0"
-"""init/version.c's of Linux 6.1 and later, which the link puts another in the place of."""
+"""The banner of init/version.c since Linux 6.1. Another one overrides it when it is linked."""
 BANNER = b"Linux version 6.1.0-test (somebody) #1 SMP\n\0"
 WORDS = (b"write_", b"sched", b"_init", b"__do_", b"trace", b"read")
-"""Tokens that stand for more than one byte, at codes that no name has."""
+"""The strings that the tables compress: each has a code, a byte that no name contains."""
 COUNT = 1000
 
 
@@ -32,20 +32,27 @@ class Layout(NamedTuple):
     """The arrangement of the tables by a version of scripts/kallsyms.c."""
 
     addresses: str
-    """``words``, ``base``, ``percpu`` (a base, and KALLSYMS_ABSOLUTE_PERCPU), ``places``.
+    """The way in which the table of addresses is written.
 
-    Or ``static``: of 64 bits places, of 32 words.
+    - ``words``: as they are
+    - ``base``: as distances from a base
+    - ``percpu``: the same with KALLSYMS_ABSOLUTE_PERCPU
+    - ``places``: as distances from the place where the distance is
+    - ``static``: as ``places`` for 64 bits, as ``words`` for 32
     """
     first: bool = True
-    """True if they come before all else: until 6.3."""
+    """True if the addresses come before all other tables (until 6.3)."""
     wide_markers: bool = False
+    """True if the count and the markers are words, and not 32 bits."""
     seqs: bool = False
+    """True if there is a table of the symbols' order by name."""
     long_names: bool = False
+    """True if the length of a name of more than 127 bytes is written in two bytes."""
     padded: bool = True
-    """True if tables are aligned to a word, and not to 32 bits: until 6.19."""
+    """True if tables are aligned to words, and not to 32 bits (until 6.19)."""
 
     def addresses_of(self, bits: int) -> str:
-        """Return the kind of a kernel's addresses."""
+        """Return how the addresses of a kernel with ``bits`` bits are written."""
         if self.addresses == "static":
             return "places" if bits == 64 else "words"
         return self.addresses
@@ -66,7 +73,10 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def symbols(layout: Layout, bits: int, count: int = COUNT) -> list[tuple[int, bytes]]:
-    """Addresses, and letters with names, ``count`` of them functions of one kind."""
+    """Return symbols for an image: the address, and the letter and name, of each.
+
+    ``count`` of them are functions with names of one kind.
+    """
     base = 0xFFFFFFFF81000000 if bits == 64 else 0xC0008000
     found = [(base, b"T_text"), (base, b"T_stext")]
     if layout.addresses == "percpu":
@@ -91,9 +101,10 @@ def image(  # noqa: PLR0915 - one file, front to back
     rows: Sequence[tuple[int, bytes]] = (),
     banner: bytes = BANNER,
 ) -> bytes:
-    """A kernel of no headers: its first byte is at the address of ``_text``.
+    """Return a kernel without headers: its first byte is at the address of ``_text``.
 
-    It has ``rows``, or :func:`symbols`. ``places`` gets where each table begins.
+    Its symbols are ``rows``, or those of :func:`symbols`. The offset of each table is put into
+    ``places``, by the table's name.
     """
     end = "<" if order == "little" else ">"
     word = "Q" if bits == 64 else "I"
@@ -101,11 +112,14 @@ def image(  # noqa: PLR0915 - one file, front to back
     align = size if layout.padded else 4
     rows = rows or symbols(layout, bits, count)
     base = next(address for address, name in rows if name == b"T_text")
+
+    # Bytes that no name has are codes for WORDS.
     letters = sorted({byte for _, name in rows for byte in name} | set(b"0123456789"))
     codes = [code for code in range(256) if code not in letters]
     tokens = {code: bytes((code,)) for code in letters}
     tokens.update(zip(codes, WORDS))
     table = [tokens.get(code, b"") for code in range(256)]
+
     out = bytearray(b"\x90" * 4096)
     for _ in range(64):  # LIST_HEADs
         out += struct.pack(f"{end}2{word}", *[base + len(out)] * 2)
@@ -150,11 +164,14 @@ def image(  # noqa: PLR0915 - one file, front to back
     label("count")
     wide = layout.wide_markers
     out += struct.pack(end + (word if wide else "I"), len(rows))
+
+    # Each 256th name has a marker: its offset in the table of names.
     names, markers = bytearray(), []
     for number, (_, name) in enumerate(rows):
         if number % 256 == 0:
             markers.append(len(names))
         names += packed(name)
+
     label("names")
     out += names
     label("markers")
@@ -162,12 +179,14 @@ def image(  # noqa: PLR0915 - one file, front to back
     if layout.first and layout.seqs:
         label()
         out += b"".join(struct.pack(">I", n)[1:] for n in range(len(rows)))
+
     at, index = label("tokens"), []
     for text in table:
         index.append(len(out) - at)
         out += text + b"\0"
     label("index")
     out += struct.pack(f"{end}256H", *index)
+
     if not layout.first:
         addresses()
         label()
@@ -176,7 +195,7 @@ def image(  # noqa: PLR0915 - one file, front to back
 
 
 def image_of(saved: Path) -> bytes:
-    """The kernel of a saved root of x86-64, at the addresses that it was linked for."""
+    """Return an image of the x86-64 kernel in the archive ``saved``, at its link addresses."""
     with tarfile.open(saved) as archive:
         text, version = (archive.extractfile(f"proc/{n}") for n in ("kallsyms", "version"))
         assert text is not None
@@ -200,7 +219,7 @@ def lzma_alone(data: bytes) -> bytes:
 
 
 def by(*tool: str) -> Callable[[bytes], bytes]:
-    """Return a function that gives its data to a program, and returns what that prints."""
+    """Return a function that pipes its argument through a program and returns the output."""
 
     def packed(data: bytes) -> bytes:
         return subprocess.run(tool, input=data, stdout=subprocess.PIPE, check=True).stdout
@@ -213,7 +232,7 @@ lz4_legacy = by("lz4", "-l", "-9", "-c")  # as scripts/Makefile.lib does
 
 
 def lzop_of_a_file(data: bytes) -> bytes:
-    """With the file's name in it, and another checksum of each block."""
+    """Return ``data`` packed by lzop from a file: with its name, and with CRC-32 checksums."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "Image"
         path.write_bytes(data)
@@ -221,12 +240,15 @@ def lzop_of_a_file(data: bytes) -> bytes:
 
 
 def long(data: bytes) -> bytes:
-    """More than a block, and nothing that can be packed."""
+    """Return ``data`` with random bytes after it: more than a block, and not compressible."""
     return data + Random(1).randbytes(9 << 20)
 
 
 def bzimage(data: bytes) -> bytes:
-    """Documentation/arch/x86/boot.rst; the build puts the unpacked size behind."""
+    """Return a bzImage (Documentation/arch/x86/boot.rst).
+
+    The unpacked size comes after the packed kernel, as the build appends it.
+    """
     packed = zstd(data) + struct.pack("<I", len(data))
     head = bytearray(512 * 5 + 64)
     head[0x1F1], head[0x202:0x206] = 4, b"HdrS"
@@ -245,7 +267,7 @@ def zboot(data: bytes) -> bytes:
 
 
 def device_tree() -> bytes:
-    """A tree with nothing in it, as boot loaders want it right behind the kernel."""
+    """Return an empty device tree, as boot loaders expect it right after the kernel."""
     body = struct.pack(">2I2I", 1, 0, 2, 9)
     return struct.pack(">10I", 0xD00DFEED, 72, 56, 72, 40, 17, 16, 0, 0, 16) + bytes(16) + body
 
@@ -290,7 +312,7 @@ def fit(data: bytes) -> bytes:
 
 
 def elf(data: bytes) -> bytes:
-    """A vmlinux without sections: one segment, loaded where the kernel was linked."""
+    """Return a vmlinux without sections, with one segment at the kernel's link address."""
     base = 0xFFFFFFFF81000000
     head = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
         "<2HI3QI6H", 2, 62, 1, base, 64, 0, 0, 64, 56, 1, 64, 0, 0

@@ -1,4 +1,4 @@
-"""A text as another boot of its kernel would have printed it."""
+"""Change a text into what another boot of its kernel would have printed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from oracle import FRAME, PAGE, Oracle, Said
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a kernel and its modules may lie, and the steps.
+    """The addresses at which a machine's kernel and its modules may lie.
 
-    Modules that begin at 0 or less lie at that distance from the kernel.
+    The kernel lies within ``kernels``, at a multiple of ``step`` bytes from where it was saved;
+    ``kernels`` is None if it never moves. The modules lie within ``modules``, at multiples of
+    ``page`` bytes. If ``modules`` begins at 0 or less, it is a distance from the kernel.
     """
 
     step: int
@@ -22,11 +24,11 @@ class Machine:
     modules: tuple[int, int]
     page: int = PAGE
     random: bool = False
-    """Whether the kernels that were saved had KASLR."""
+    """True if the saved kernels had KASLR."""
 
 
 BRANCH = (-(2 << 30), 0)
-"""How far before the kernel its modules can lie: a branch must reach."""
+"""The distances from the kernel at which its modules can lie: a branch must reach it."""
 
 
 MACHINES = {
@@ -50,7 +52,7 @@ MACHINES = {
     "ppc64el": Machine(1, None, (0xC008000000000000, 0xC008000040000000), 1 << 16),
     "armhf": Machine(1, None, (0xBF000000, 0xBFE00000)),
 }
-"""By a machine's name, or the beginning of it."""
+"""The machines by name; :func:`machine` finds that of a saved boot."""
 LINKED = {
     "amd64": 0xFFFFFFFF81000000,
     "arm64": 0xFFFF800080000000,
@@ -58,29 +60,34 @@ LINKED = {
     "riscv64": 0xFFFFFFFF80002000,
     "s390x": 0x100000,
 }
-"""Where kernels that move are linked, by the beginning of the machine's name."""
+"""The addresses at which kernels that move are linked, by the start of the machine's name."""
 
 
 def machine(name: str, base: int) -> Machine:
-    """The machine whose name begins so, with a kernel at ``base``.
+    """Return the machine of the saved boot ``name``, whose kernel begins at ``base``.
 
-    By arch: x86/boot/compressed/kaslr.c, arm64/kernel/head.S (the image's offset in 2 MiB is
-    kept), riscv/mm/init.c, s390/boot/startup.c (THREAD_SIZE).
+    The sources below arch/ are x86/boot/compressed/kaslr.c, arm64/kernel/head.S (which keeps
+    the image's offset within 2 MiB), riscv/mm/init.c and s390/boot/startup.c (THREAD_SIZE).
     """
     kind = name.split("-", maxsplit=1)[0]
     return MACHINES["s390x, low" if kind == "s390x" and base < 1 << 32 else kind]
 
 
 def linked_at(name: str) -> int | None:
-    """Where a kernel that is moved was linked; None of one that is not moved."""
+    """Return the address at which the kernel of ``name`` was linked; None if it never moves."""
     return LINKED.get(name.split("-", maxsplit=1)[0])
 
 
 class Moves:
-    """Where another boot has what ``oracle``'s has.
+    """The moves of another boot: where it has what the oracle's boot has.
 
-    ``seed`` says which boot that is; ``slide`` how far its kernel is from the oracle's. Where
-    it is ``packed``, modules follow each other from where the oracle's begin, in another order.
+    Args:
+        oracle: the symbols of the own boot.
+        where: the addresses at which the machine can have its kernel and modules.
+        seed: chooses the other boot.
+        slide: bytes from the own kernel to the other boot's; None to choose it at random.
+        packed: True if the modules follow each other without gaps, in another order, from the
+            address at which the own boot's modules begin.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class Moves:
         slide: int | None = None,
         packed: bool = False,
     ) -> None:
+        # Choose where the kernel is.
         chance = random.Random(seed)
         size = oracle.stop - oracle.base
         self.slide = slide or 0
@@ -100,16 +108,22 @@ class Moves:
             last = (high - size - (1 << 20) - oracle.base) // where.step
             while not self.slide:
                 self.slide = chance.randint(first, last) * where.step
+
         rows = [(oracle.base, oracle.stop + PAGE, self.slide)]
+        # Find where modules can be.
         low, high = where.modules
         if low <= 0:
             low, high = (oracle.base + self.slide + x for x in (low, high))
+
+        # With "packed", the first one is where the own boot's first one is.
         pieces = oracle.pieces()
         if packed:
             low = min(begin for begin, _ in pieces) + (
                 self.slide if where.modules[0] <= 0 else 0
             )
         chance.shuffle(pieces)
+
+        # Put the pieces one after the other, with gaps of random length between them.
         free = (high - low - sum(b - a + 2 * where.page for a, b in pieces)) // where.page
         gap = 0 if packed else max(free // (len(pieces) + 1), 0)
         at = -(-low // where.page) * where.page
@@ -118,18 +132,22 @@ class Moves:
             new = at + (a - at) % PAGE
             rows.append((a, b, new - a))
             at = -(-(new + b - a) // where.page) * where.page + where.page
+
         assert at <= high, "the modules do not fit"
         self.rows = sorted(rows)
+        """Start and end of each moved piece of the own boot, and the bytes that it is moved."""
         self.back_rows = sorted((a + d, b + d, -d) for a, b, d in rows)
 
     def there(self, address: int) -> int | None:
+        """Return where the other boot has what the own boot has at ``address``, or None."""
         return _look(self.rows, address)
 
     def here(self, address: int) -> int | None:
+        """Return where the own boot has what the other boot has at ``address``, or None."""
         return _look(self.back_rows, address)
 
     def piece(self, address: int) -> int | None:
-        """The number of what moves as one with that address of the other boot."""
+        """Return the number of the piece that has an address of the other boot, or None."""
         at = bisect_right(self.back_rows, (address, 1 << 65, 0)) - 1
         if at >= 0 and address < self.back_rows[at][1]:
             return at
@@ -137,6 +155,7 @@ class Moves:
 
 
 def _look(rows: list[tuple[int, int, int]], address: int) -> int | None:
+    """Return ``address`` moved by the row that it lies in; None if it lies in none."""
     at = bisect_right(rows, (address, 1 << 65, 0)) - 1
     if at >= 0 and rows[at][0] <= address < rows[at][1]:
         return address + rows[at][2]
@@ -144,7 +163,7 @@ def _look(rows: list[tuple[int, int, int]], address: int) -> int | None:
 
 
 def tokens(digits: int) -> re.Pattern[str]:
-    """The pattern of what can be an address."""
+    """Return the pattern of words that can be an address of so many digits."""
     return re.compile(rf"(?<![\w./])(?:0[xX])?([0-9a-fA-F]{{{digits}}})(?!\w)")
 
 
@@ -153,15 +172,17 @@ BESIDE = re.compile(
     + FRAME.pattern
     + r"(?:\)|(?P<opened> <(?:0x)?[0-9a-f]{8,16}>))?"
 )
-"""A name with its offset, and the address before or behind it if it has one."""
+"""A name with its offset, and the address before or after it if it has one."""
 OFFSET = re.compile(
     r"(?<=Kernel Offset: 0x)([0-9a-f]+)(?= from)|(?<=relocated by 0x)([0-9a-f]+)"
 )
 
 
 def moved(oracle: Oracle, moves: Moves, text: str, strip: int = 0) -> str:
-    """The text as the other boot would have it; every ``strip``-th frame has its address
-    alone."""
+    """Return the text as the other boot would have printed it.
+
+    If ``strip`` is not 0, every ``strip``-th frame has only its address, and no name.
+    """
     pattern = tokens(oracle.digits)
     lines = []
     count = 0
@@ -171,6 +192,7 @@ def moved(oracle: Oracle, moves: Moves, text: str, strip: int = 0) -> str:
         if OFFSET.search(line):
             lines.append(OFFSET.sub(lambda m: f"{int(m[0], 16) + moves.slide:x}", line))
             continue
+
         new, at = [], 0
         for match in BESIDE.finditer(line) if strip else ():
             count += 1
@@ -184,6 +206,7 @@ def moved(oracle: Oracle, moves: Moves, text: str, strip: int = 0) -> str:
 
 
 def _other(moves: Moves, match: re.Match[str]) -> str:
+    """Return the address of the other boot in place of one of the own boot."""
     there = moves.there(int(match[1], 16))
     if there is None:
         return match[0]
@@ -191,7 +214,7 @@ def _other(moves: Moves, match: re.Match[str]) -> str:
 
 
 def _bare(oracle: Oracle, match: re.Match[str], before: str) -> str:
-    """A frame's address alone; "" where that is not known."""
+    """Return the address of a frame without its name; "" if the address is unknown."""
     if match["beside"]:
         return f"{match['beside']}{match['shut']}"
     if match["opened"]:

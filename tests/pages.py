@@ -1,4 +1,4 @@
-"""Runs the commands of a page of docs/ and holds their output against the page's."""
+"""Run the commands that a page of docs/ shows, and compare their output with the page's."""
 
 from __future__ import annotations
 
@@ -17,13 +17,20 @@ DOCS = TESTS.parent / "docs"
 
 
 def check_page(name: str, directory: Path) -> None:
-    """Run every command of ``docs/NAME``, one after the other in ``directory``.
+    """Check the output of every command of ``docs/NAME``; run them in order in ``directory``.
 
-    A command is a line that begins with ``$`` in a block of ``console``, with the lines right
-    after it that begin with ``>``; the lines up to the next are what it puts out, stderr too.
-    A line ``...`` stands for any number of lines, ``...`` at a line's end for its rest.
-    There ``tests/fixtures`` is this directory's, ``ksyms`` is on PATH, and ``$?`` is the
-    status of the command before.
+    In the page a command and its output look like this. A line ``...`` stands for any number
+    of lines, and a blank and ``...`` at a line's end for the rest of the line::
+
+        ```console
+        $ ksyms lookup --from kernel.elf \\
+        >     schedule
+        ffffffff81b9c0a0  T  ~192  schedule  .text ...
+        ...
+        ```
+
+    The output includes stderr. The commands find ``tests/fixtures`` and ``ksyms``, and ``$?``
+    is the status of the command before.
     """
     (directory / "tests").mkdir()
     (directory / "tests/fixtures").symlink_to(TESTS / "fixtures")
@@ -44,7 +51,7 @@ def check_page(name: str, directory: Path) -> None:
 
 
 def python_block(name: str) -> dict[str, Any]:
-    """What the first block of ``python`` in ``docs/NAME`` defines."""
+    """Run the first block of ``python`` in ``docs/NAME``; return what it defines, by name."""
     [block, *_] = re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.M | re.S)
     names: dict[str, Any] = {}
     exec(compile(block, name, "exec"), names)
@@ -52,7 +59,7 @@ def python_block(name: str) -> dict[str, Any]:
 
 
 def commands(page: str) -> Iterator[tuple[str, str]]:
-    """Each command of a page, and what it should put out."""
+    """Yield each command of a page, and its output there."""
     for block in re.findall(r"^```console\n(.*?)^```$", page, re.M | re.S):
         for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
             first, *lines = part.splitlines(keepends=True)
@@ -62,7 +69,7 @@ def commands(page: str) -> Iterator[tuple[str, str]]:
 
 
 def matches(expected: str, output: str) -> bool:
-    """Whether ``output`` is as ``expected``, which can have lines of three dots."""
+    """Return True if ``output`` is as ``expected``, in which ``...`` stands for any text."""
     parts = [
         "(?:.*\n)*" if line.strip() == "..." else re.escape(line) + "\n"
         for line in expected.splitlines()

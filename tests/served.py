@@ -1,4 +1,4 @@
-"""A server in a process of its own, and C programs that use it."""
+"""Start servers in processes of their own, and make calls to them by a C program."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from typing import Any
 from command import COMMAND
 
 CLIENT = Path(__file__).parent / "serve" / "client.c"
-"""The source of the program that makes calls."""
+"""The source of the C program that makes the calls which its arguments name."""
 
 
 class Serving:
-    """``ksyms serve``, from when it says that it serves ``place`` to :meth:`end`."""
+    """A process of ``ksyms serve``; it is created once the process serves ``place``.
+
+    Args:
+        place: what the server must report that it serves.
+        log: the file for its stderr.
+        arguments: the arguments of ``ksyms serve``.
+        before: a command that starts the server, such as ``setpriv``, with its arguments.
+    """
 
     def __init__(
         self, place: Path, log: Path, *arguments: str | Path, before: Sequence[str] = ()
@@ -33,21 +40,22 @@ class Serving:
         assert not self.ended(), self.words()
 
     def words(self) -> str:
-        """What this server said; one before it may have had the same log."""
+        """Return what this server wrote into its log, without what an earlier one wrote."""
         return self.log.read_bytes()[self._begin :].decode()
 
     def ended(self) -> bool:
+        """Return True if the process has ended."""
         return self.process.poll() is not None
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """Ask it to end; gives the exit status."""
+        """Send the server the signal ``number``; return its exit status."""
         if not self.ended():
             self.process.send_signal(number)
         return self.process.wait(60)
 
 
 class Served(Serving):
-    """A directory that is served."""
+    """A server of a directory, with ``device`` and ``file``, the two files in it."""
 
     def __init__(self, directory: Path, *arguments: str, before: Sequence[str] = ()) -> None:
         self.directory = directory
@@ -57,6 +65,7 @@ class Served(Serving):
         super().__init__(directory, log, directory, *arguments, before=before)
 
     def status(self) -> dict[str, Any]:
+        """Return what ``ksyms status`` prints about the server."""
         run = subprocess.run(
             [COMMAND, "status", "--json", self.directory], capture_output=True, check=True
         )
@@ -64,14 +73,14 @@ class Served(Serving):
         return found
 
     def clean_up(self) -> None:
-        """Whatever a test left."""
+        """Kill the server and unmount its directory, whatever state a test left them in."""
         self.process.kill()
         self.process.wait()
         subprocess.run(["umount", "-l", self.directory], stderr=subprocess.DEVNULL)
 
 
 def wait_for(true: Any, seconds: float = 20) -> None:
-    """Until ``true`` is, or it takes too long."""
+    """Wait until the call ``true()`` returns a true value; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
@@ -79,7 +88,7 @@ def wait_for(true: Any, seconds: float = 20) -> None:
 
 
 def answers(client: Path, *calls: str, **options: Any) -> list[str]:
-    """What each of the C program's calls gave."""
+    """Return the results of the C program's ``calls``, one of each; its options are run()'s."""
     run: subprocess.CompletedProcess[str] = subprocess.run(
         [client, *calls], capture_output=True, text=True, **options
     )
@@ -88,7 +97,7 @@ def answers(client: Path, *calls: str, **options: Any) -> list[str]:
 
 
 def inodes(pid: int) -> list[str]:
-    """What a process has open, by what the links say."""
+    """Return the targets of the links in /proc/PID/fd: what the process has open."""
     found = []
     for entry in os.scandir(f"/proc/{pid}/fd"):
         try:

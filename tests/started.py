@@ -1,4 +1,4 @@
-"""Processes that have a number that another one had, on a machine that goes on counting."""
+"""Start a process with a pid that another process had before."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ CLONE3 = 435  # asm-generic/unistd.h, and x86's own table
 
 
 def start_as(number: int, command: Sequence[str | Path], stdout: int = -1) -> None:
-    """Start ``command`` as the process ``number``, which must be free.
+    """Start ``command`` as a process with the pid ``number``, which must be free.
 
-    ``stdout`` is where its output goes. By clone3(2)'s set_tid (Linux 5.5), which takes
-    CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+    ``stdout`` is a descriptor for its output; -1 for this process's stdout. The pid is set by
+    set_tid of clone3(2) (Linux 5.5), which takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
 
     Raises:
-        OSError: EEXIST, where another process has the number.
+        OSError: EEXIST, if another process has the pid.
     """
     wanted = ctypes.c_int(number)
     # struct clone_args up to set_tid_size: flags, pidfd, child_tid, parent_tid, exit_signal,

@@ -1,4 +1,4 @@
-"""Tar archives made header by header: also those that no program makes."""
+"""Make tar archives header by header, also such as no program makes; and unpack real ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def header(
     mtime: bytes = b"00000000000\0",
     checksum: bytes | None = None,
 ) -> bytes:
-    """A header (POSIX.1, pax, "ustar Interchange Format")."""
+    """Return a member's header (POSIX.1, pax, "ustar Interchange Format")."""
     field = size if isinstance(size, bytes) else b"%011o\0" % size
     rest = (mode, b"0" * 7 + b"\0", b"0" * 7 + b"\0", field, mtime)
     text = struct.pack("<100s8s8s8s12s12s", name, *rest) + b" " * 8
@@ -34,16 +34,17 @@ def header(
 
 
 def padded(data: bytes) -> bytes:
+    """Return ``data`` with zeros up to the end of a block."""
     return data + bytes(-len(data) % BLOCK)
 
 
 def member(name: bytes, data: bytes = b"", kind: bytes = b"0", **fields: bytes) -> bytes:
-    """A header and its contents."""
+    """Return a member: its header and its padded contents."""
     return header(name, len(data), kind, **fields) + padded(data)
 
 
 def pax(records: dict[bytes, bytes], kind: bytes = b"x") -> bytes:
-    """A pax header with ``records``."""
+    """Return a pax header with ``records``, which describe the next member."""
     text = b""
     for key, value in records.items():
         length = len(key) + len(value) + 3
@@ -54,11 +55,11 @@ def pax(records: dict[bytes, bytes], kind: bytes = b"x") -> bytes:
 
 
 def long_name(name: bytes, kind: bytes = b"L") -> bytes:
-    """GNU tar's header before that of a member with a long name."""
+    """Return the member that GNU tar puts before a member with a long name."""
     return member(b"././@LongLink", name + b"\0", kind, magic=b"ustar  \0")
 
 
 def extract(archive: tarfile.TarFile, directory: Path) -> None:
-    """Unpack an archive of ours by the data filter, which Python has since 3.11.4."""
+    """Unpack one of our archives, by the data filter if Python has it (since 3.11.4)."""
     archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
     archive.extractall(directory)

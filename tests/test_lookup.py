@@ -263,6 +263,8 @@ FRAMES = {
     # of another boot: the name says which, the address cannot
     "[<ffffffff99000041>] alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
     "RIP: 0010:alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "[   12.345678] [<ffffffff81000011>] alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
+    "[   12.345678][   T12]  alpha+0x1/0x30": ("alpha", 1, 0xFFFFFFFF81000010),
     "RIP: 0010:twin+0x4/0xfe0 [mod]": ("twin", 4, 0xFFFFFFFFC0000020),
     "0010:twin+0x4/0xfe0 [mod]": ("twin", 4, 0xFFFFFFFFC0000020),
     "RIP: 0010:[<ffffffff81000011>]  [<ffffffff81000011>] alpha+0x1/0x30": (

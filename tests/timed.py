@@ -1,8 +1,9 @@
-"""What work takes beside other work, on a machine that others use too: no limit in seconds.
+"""Compare the CPU time of one work with that of another, on a machine that others use too.
 
-Times are of CPUs (``tasks.cpu``), which other processes change less than what passes on the
-clock. What disturbs makes work longer and never shorter, so the least of several runs counts:
-a limit that holds once holds, and what takes the square of its size never comes within one.
+No test has a limit in seconds. CPU times (``tasks.cpu``) are measured, because other processes
+change them less than elapsed times. Disturbances only make work longer, never shorter. So the
+least of several runs counts, and a limit that was met once is met. Work that takes the square
+of its size never meets the limit for linear work, however often it is run.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ import tasks
 
 ROUNDS: Final = 20
 LONGEST: Final = 20
-"""Seconds after which no other round begins."""
+"""Seconds after which no further round begins."""
 FIRST: Final = 3
-"""How often what is small is run before what is large: the least of these is near the truth."""
+"""Number of runs of the small work before the large one; the least time is near the truth."""
 
 
 def spent(work: Callable[[], object]) -> float:
-    """The seconds of CPUs that a call takes."""
+    """Return the CPU seconds of a call."""
     return tasks.seconds(work, tasks.cpu)
 
 
 def ratio(pair: tasks.Pair, limit: float) -> float:
-    """The least ratio of work to yardstick in as many rounds as it takes to be within
-    ``limit``, or in the most."""
+    """Return the least ratio of the work's time to the yardstick's.
+
+    Rounds are run until a ratio is within ``limit``, but at most :data:`ROUNDS` of them.
+    """
     ratios, end = [], time.monotonic() + LONGEST
     for work, yardstick in tasks.rounds(pair, ROUNDS, tasks.cpu):
         ratios.append(work / yardstick)
@@ -37,12 +40,13 @@ def ratio(pair: tasks.Pair, limit: float) -> float:
 
 
 def growth(work: Callable[[int], object], few: int, many: int, limit: float) -> float:
-    """How many times what ``work(few)`` takes ``work(many)`` does, the least of either.
+    """Return the time of ``work(many)`` divided by that of ``work(few)``.
 
-    They take turns until the ratio is within ``limit``, for which a good choice is some way
-    between ``many / few`` and the square of that.
+    Each is the least time of several runs. The two take turns until the ratio is within
+    ``limit``. A good limit is between the ratio for linear work and that for quadratic work:
+    for ``few=1000, many=4000`` between 4 and 16, for example 8.
     """
-    work(few)  # which imports what it needs
+    work(few)  # not measured: it imports what it needs
     small = min(spent(lambda: work(few)) for _ in range(FIRST))
     large, end = spent(lambda: work(many)), time.monotonic() + LONGEST
     for _ in range(ROUNDS):
@@ -54,7 +58,7 @@ def growth(work: Callable[[int], object], few: int, many: int, limit: float) -> 
 
 
 def least(work: Callable[[], object], limit: float) -> float:
-    """The least that a call takes, in as many calls as it takes to be within ``limit``."""
+    """Return the least CPU seconds of a call; call again until they are within ``limit``."""
     found, end = spent(work), time.monotonic() + LONGEST
     for _ in range(ROUNDS):
         if found <= limit or time.monotonic() > end:

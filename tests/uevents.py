@@ -1,4 +1,4 @@
-"""Makes uevents, and hears them, without ksyms."""
+"""Send and receive uevents of the kernel, without ksyms."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path
 
 PROTOCOL = 15  # NETLINK_KOBJECT_UEVENT of include/uapi/linux/netlink.h
 NULL = Path("/sys/class/mem/null/uevent")
-"""Of a device that is in no network namespace, so whoever is told of modules is told of it."""
+"""The file that makes events of the device null.
+
+The device is in no network namespace. So its events go to the same sockets as those of modules.
+"""
 
 
 def broadcast(message: bytes) -> None:
-    """Have the kernel send ``message`` to this network namespace as if it were its own.
+    """Make the kernel send ``message`` to this network namespace as an event of its own.
 
-    lib/kobject_uevent.c, uevent_net_rcv: root asks for it by a request (NLM_F_REQUEST) of any
-    type that is no control message's; SEQNUM is put behind it.
+    Root can ask for that by a request (NLM_F_REQUEST) of any type but those of control
+    messages. The kernel adds SEQNUM after the message (lib/kobject_uevent.c, uevent_net_rcv).
     """
     header = struct.pack("=IHHII", 16 + len(message), 0x10, 1, 0, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, PROTOCOL) as kernel:
@@ -23,14 +26,17 @@ def broadcast(message: bytes) -> None:
 
 
 def hearing() -> socket.socket:
-    """A socket that hears all that the kernel tells this network namespace."""
+    """Return a socket that receives all uevents for this network namespace."""
     ears = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, PROTOCOL)
     ears.bind((0, 1))
     return ears
 
 
 def heard(ears: socket.socket) -> list[bytes]:
-    """The first words of what has come since the last time."""
+    """Return the first string of each event that has come since the last call.
+
+    For example ``b"add@/module/loop"``.
+    """
     found = []
     while True:
         try:

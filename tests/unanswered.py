@@ -1,4 +1,4 @@
-"""A file system of somebody's own, with a file of which no page ever comes, and who waits."""
+"""A file system with a file whose pages never arrive, and the processes that wait for them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ROOT = Attributes(protocol.ROOT_NODE, stat.S_IFDIR | 0o755)
 
 @contextmanager
 def unanswered(place: Path) -> Iterator[Path]:
-    """A file in what is mounted at ``place``, without FUSE_ASYNC_READ, that everybody may map.
+    """Mount the file system at ``place``; yield the path of its file, which anybody may map.
 
-    Who waits for its page cannot be killed (fs/fuse/dev.c, request_wait_answer); at the end of
-    this they get an error.
+    It is mounted without FUSE_ASYNC_READ. So a process that waits for a page of the file cannot
+    be killed (fs/fuse/dev.c, request_wait_answer). At the end of this context it gets an error.
     """
     place.mkdir()
     fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -41,6 +41,7 @@ def unanswered(place: Path) -> Iterator[Path]:
 
 
 def _answer(channel: Channel) -> None:
+    """Answer all requests but READ."""
     while (request := channel.receive()) is not None:
         if request.opcode == protocol.INIT:
             agreed = protocol.negotiated(request.body, 0)
@@ -52,7 +53,7 @@ def _answer(channel: Channel) -> None:
             node = _ROOT if request.node == protocol.ROOT_NODE else _FILE
             channel.reply(request, protocol.ATTR_OUT.pack(60, 0, 0), node.pack())
         elif request.opcode == protocol.OPEN:
-            # Else a second open would wait for the pages, to drop them.
+            # Else a second open would drop the file's pages, and wait for them before.
             keep = protocol.FOPEN_KEEP_CACHE
             channel.reply(request, protocol.OPEN_OUT.pack(1, keep, 0))
         elif request.opcode == protocol.RELEASE:
@@ -62,18 +63,18 @@ def _answer(channel: Channel) -> None:
 
 
 def readers(server: int) -> list[int]:
-    """The processes that a server has begun."""
+    """Return the pids of the processes that a server has started."""
     tasks = Path(f"/proc/{server}/task").iterdir()
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def waiting(server: int) -> int:
-    """How many of them wait for an answer of a file system."""
+    """Return how many of them wait for the answer of a FUSE file system."""
     return sum("request_wait" in waits(reader) for reader in readers(server))
 
 
 def waits(pid: int) -> str:
-    """The functions of the kernel in which a process waits; nothing where it has gone."""
+    """Return the kernel's functions in which a process waits; "" if it has exited."""
     try:
         return Path(f"/proc/{pid}/stack").read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""Tests of a kernel that stands still, on a machine where others load what they like.
+"""Run a test while the kernel's symbols do not move, on a machine that others use too.
 
-What the kernel itself says of the time that a test took decides whether it counts: where
-somebody else's module, BPF program, kprobe or trampoline came or went it is tried again.
+The kernel's state is compared before and after the test. If anybody else's module, BPF program,
+kprobe or trampoline came or went meanwhile, the test does not count and is run again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ TRIES = 20
 _PSEUDO = re.compile(
     r"^(\S+) . (bpf_(?:trampoline|dispatcher)_\S+\t\[bpf\]|\S+\t\[__builtin__\w+\])$", re.M
 )
-"""Lines of kallsyms that are no module's and no program's."""
+"""Lines of kallsyms that belong to no module and no BPF program."""
 
 
 class Seen(NamedTuple):
-    """What is another where others came or went.
+    """The state of the kernel: another one after anything came or went.
 
-    ``programs`` counts the BPF programs that were ever loaded, but for those of this process:
-    each has the number after the last one's (kernel/bpf/syscall.c, bpf_prog_alloc_id).
-    ``theirs`` are the numbers of those that are there.
+    ``programs`` is the number of BPF programs that were ever loaded, without those of this
+    process: the ids are given in order (kernel/bpf/syscall.c, bpf_prog_alloc_id). ``theirs``
+    has the ids of others' programs that are loaded now.
     """
 
     programs: int
@@ -37,8 +37,11 @@ class Seen(NamedTuple):
 
 
 def seen(uevents: bool = True) -> Seen:
-    """What there is now; with no ``uevents``, where the test itself makes some."""
-    modules = Path("/proc/modules")  # none where the kernel loads no modules
+    """Return the kernel's state now.
+
+    ``uevents`` is False for a test that makes uevents itself: then they are left out.
+    """
+    modules = Path("/proc/modules")  # a kernel that can load no modules does not have it
     lines = modules.read_text().splitlines() if modules.exists() else []
     program = bpf.load_bpf_program()
     try:
@@ -56,10 +59,10 @@ def seen(uevents: bool = True) -> Seen:
 
 
 def undisturbed(test: Callable[[], None], uevents: bool = True) -> None:
-    """Run ``test`` until nobody else made the kernel move meanwhile; that time it must hold.
+    """Run ``test`` again and again until nothing came or went meanwhile; then it must pass.
 
     Raises:
-        AssertionError: it did not, or others never stood still.
+        AssertionError: the test failed in that run, or there was no such run.
     """
     for _ in range(TRIES):
         before = seen(uevents)

@@ -1,8 +1,15 @@
-"""The texts of form.py as other boots and other people would have them, with what decode must
-make of each.
+"""Variants of the texts of form.py, each with what decode must make of it.
 
-What a variant must become is built beside it, piece by piece, from kallsyms alone: where each
-symbol is in its boot, which of them can be known, and how the form writes a name.
+A variant is a form's text as another boot or another machine would have printed it, with other
+frames, or without the names beside its addresses. Both the text and decode's right output are
+built piece by piece, from kallsyms alone. They follow from three facts: where the boot has each
+symbol, which symbols can be known from the text, and how the form writes a name. For example,
+of a boot whose kernel lies 0x200000 higher:
+
+    the form             [<ffffffff9a001234>] «=do_exit+0x4/0xa0»
+    moved                [<ffffffff9a201234>] do_exit+0x4/0xa0
+    without names        [<ffffffff9a201234>]
+    its right output     [<ffffffff9a201234>] do_exit+0x4/0xa0
 """
 
 from __future__ import annotations
@@ -19,32 +26,38 @@ from form import HEXADECIMAL, NAME, PAGE, Form, Oracle, Piece, Place, form, name
 from ksyms._decode import Boot
 
 FEW_PAGES = 0x200
-"""How far a module is moved at most, in pages: nowhere does that bring it into the kernel."""
+"""Largest distance in pages that a module is moved: no module gets into the kernel by it."""
 _COLOURS = r"(?:\x1b\[[\d;]*[mK])*"
 CLOSES = re.compile(rf"{_COLOURS}(?:(?:>|&gt;|\\u003e)\]?|[\])])?{_COLOURS}", re.IGNORECASE)
-"""What closes an address: a name comes behind it."""
+"""The brackets after an address. decode puts a name after them."""
 CLOTHES = re.compile(r"(?:[ \t]+in|[ \t]*[:=])?[ \t]*(?P<open>[({<]|&lt;)?$")
-"""What stands before a name behind an address, and goes with it."""
+"""The words and brackets between an address and a name after it; they go with the name."""
 LINKS = re.compile(r"^ (?:at |= )?")
-"""What stands between a name and an address behind it."""
+"""The words between a name and an address after it."""
 CLOSED_BY = {"(": ")", "{": "}", "<": ">", "&lt;": "&gt;"}
 TOGETHER = 13
-"""How many characters are between addresses that stand there twice: ``&gt;]  [&lt;`` is one."""
+"""Largest number of characters between two copies of an address.
+
+``[<ffffffff9a001234>]  [<ffffffff9a001234>]`` has six; in HTML, ``&gt;]  [&lt;`` is longer.
+"""
 SAYS_WHERE = ("Kernel Offset: ", "Kernel relocated by ", "KERNELOFFSET=")
+"""Words of lines that tell where the kernel of the boot lies."""
 INSERTED = re.compile(r"[A-Za-z_.$][\w.$]*\+(?:0x[0-9a-f]+|\d+)(?:/0x[0-9a-f]+)?(?: \[\w+\])?")
+"""A name that decode can have inserted."""
 RELEASE = re.compile(r"\d+\.\d+\.\d+\S*(?= #\d)")
 OLD_RELEASES = {"arm64-4.19": "4.19.94"}
-"""What kernels say they are that are not of 6.6."""
+"""The release of a machine's kernel that is not 6.6."""
 X86_ONLY = ("x86-", "xen", "mce")
-"""Forms that no other machine has."""
+"""The starts of names of forms that no other machine has."""
 
 
 class Kaslr(NamedTuple):
-    """How a machine moves its kernel, and what it prints of that.
+    """The ways in which a machine moves its kernel (KASLR) and tells of it.
 
-    ``slides`` are the bytes that can be added to what kallsyms has, ``follow`` says whether
-    modules keep near the kernel. ``line`` is what a panic prints; ``start`` is where in
-    kallsyms the offset is counted to, and ``linked`` from where.
+    ``slides`` are the possible distances in bytes from the addresses in kallsyms. ``follow`` is
+    True if the modules move with the kernel. ``line`` is what a panic prints. Its offset is
+    ``start + slide - linked``: ``start`` is an address in kallsyms, and ``linked`` the same
+    place at link time.
     """
 
     slides: range
@@ -108,14 +121,18 @@ KASLR = {
     "ppc32": Kaslr(range(1 << 14, 0xC000000, 1 << 14), False, _OFFSET, 0xC0000000, 0xC0000000),
     "ppc64": Kaslr(range(1 << 16, 1 << 30, 1 << 16), False, _OFFSET, 0xC << 60, 0xC << 60),
 }
-"""The machines that move their kernels. Of the others every boot has it at one place."""
+"""The machines that move their kernels. On the others the kernel is always at one place."""
 MACHINES = sorted({form(name).symbols for name in names()})
 
 Section = tuple[str | None, bool]
-"""A module, and whether it is its data; since Linux 6.4 these are moved each by itself."""
+"""A module (None: the kernel itself), and True for its data, False for its code.
+
+Since Linux 6.4 a module's code and its data are each moved by itself.
+"""
 
 
 def section(symbols: Oracle, address: int) -> Section:
+    """Return the section of the symbol at ``address``."""
     place = symbols.place(address)
     assert place is not None
     return place.module, place.module is not None and address - place.offset in symbols.data
@@ -123,33 +140,35 @@ def section(symbols: Oracle, address: int) -> Section:
 
 @dataclass(frozen=True)
 class There:
-    """A boot: by how many bytes it has each section elsewhere than kallsyms."""
+    """A boot: the distance in bytes of each section from its address in kallsyms."""
 
     symbols: Oracle
     moves: dict[Section, int] = field(default_factory=dict)
 
     @property
     def slide(self) -> int:
+        """The distance of the kernel itself."""
         return self.moves.get((None, False), 0)
 
     @property
     def own(self) -> bool:
+        """True if nothing is moved: the boot is that of kallsyms."""
         return not any(self.moves.values())
 
     def move(self, address: int) -> int:
-        """Where it has what kallsyms has at ``address``."""
+        """Return where this boot has what kallsyms has at ``address``."""
         if self.symbols.place(address) is None:
             return address + self.slide
         return address + self.moves.get(section(self.symbols, address), 0)
 
     def given(self) -> Boot:
-        """As somebody gives it with ``--slide``."""
+        """Return the boot as a user gives it with ``--slide``."""
         return Boot(self.slide, self.own)
 
 
 @cache
 def sections(machine: str) -> dict[Section, list[int]]:
-    """The addresses of each section's symbols."""
+    """Return the addresses of the symbols in each section of a machine's kernel."""
     symbols, found = oracle(machine), dict[Section, list[int]]()
     for address in symbols.addresses:
         if symbols.place(address) is not None:
@@ -158,19 +177,27 @@ def sections(machine: str) -> dict[Section, list[int]]:
 
 
 def other_boot(found: Form, machine: str, random: Random) -> There:
-    """Another boot of a machine, in which no number of a form's own is a kernel address."""
+    """Return another boot of ``machine``, for a variant of the form ``found``.
+
+    The form has numbers that are not kernel addresses. The boot is chosen so that none of them
+    becomes one.
+    """
     symbols, kaslr = oracle(machine), KASLR.get(machine)
     first, last = (symbols.named[name][0] for name in ("_text", "_end"))
     plain = "".join(piece.text for piece in found.pieces if piece.kind in ("text", "~"))
     numbers = {int(word, 16) for word in HEXADECIMAL.findall(plain)}
     strange = [n for n in numbers if not first <= n <= last]
+
     slide = 0
     while kaslr is not None and (
         slide == 0 or any(first <= n - slide <= last for n in strange)
     ):
         slide = random.choice(kaslr.slides)
-    apart = "[flashq@" not in found.text  # before Linux 6.4 a module is moved at once
+
+    # A form of before Linux 6.4 has "[flashq@": there a module's code and data move together.
+    apart = "[flashq@" not in found.text
     along = slide if kaslr is not None and kaslr.follow else 0
+
     while True:
         moves: dict[Section, int] = {(None, False): slide}
         for module, data in sections(machine):
@@ -178,6 +205,8 @@ def other_boot(found: Form, machine: str, random: Random) -> There:
                 alone = apart or not data
                 pages = random.randint(1, FEW_PAGES) * PAGE
                 moves[module, data] = along + pages if alone else moves[module, False]
+
+        # All pages that the modules have there. No page may belong to two sections.
         taken = [
             (first + moves[key]) // PAGE + number
             for key, found in sections(machine).items()
@@ -190,9 +219,10 @@ def other_boot(found: Form, machine: str, random: Random) -> There:
 
 
 class Bit(NamedTuple):
-    """A part of a variant: as it is in the text, and what decode makes of it.
+    """A part of a variant: ``text`` in the text, and ``out`` in decode's output.
 
-    ``may`` is whether both are right: a text can tell where a module is.
+    If ``may`` is True, decode may also leave the text as it is. That is right for a name in a
+    module, if the text may or may not tell where the module is.
     """
 
     text: str
@@ -201,27 +231,36 @@ class Bit(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A text, as somebody pasted it, in its parts."""
+    """The text of a variant, in parts, as somebody pasted it."""
 
     bits: list[Bit]
 
     @property
     def text(self) -> str:
+        """The text for decode."""
         return "".join(bit.text for bit in self.bits)
 
     frames: int = 0
-    """How many addresses there are."""
+    """The number of addresses in the text."""
 
     def after(self, *lines: str) -> Said:
-        """The text behind lines that decode leaves as they are."""
+        """Return the text with ``lines`` before it, which decode must leave as they are."""
         return Said([*(Bit(line, line) for line in lines), *self.bits], self.frames)
 
     def before(self, *lines: str) -> Said:
-        """The text with such lines behind it."""
+        """Return the text with ``lines`` after it, which decode must leave as they are."""
         return Said([*self.bits, *(Bit(line, line) for line in lines)], self.frames)
 
     def faults(self, out: str) -> Iterator[str]:
-        """What decode made wrong: of each line the fault, the line, and what it should be."""
+        """Yield a description of each line that decode made wrong in its output ``out``.
+
+        It has the kind of the fault, the line of the text, the line of the output, and the
+        right one. The kinds are:
+
+        - ``nameless``: decode left the line as it was
+        - ``wrong name``: the line has a name that is neither right nor in the text
+        - ``changed``: the line is wrong in any other way
+        """
         if out == "".join(bit.out for bit in self.bits):
             return
         lines, got = list(_lines(self.bits)), out.splitlines(True)
@@ -231,9 +270,11 @@ class Said(NamedTuple):
             right = "".join(bit.out for bit in bits)
             if line == right or re.fullmatch("".join(map(_pattern, bits)), line):
                 continue
+
             rest = line
             for match in INSERTED.finditer(right + "".join(bit.text for bit in bits)):
                 rest = rest.replace(match[0], "", 1)
+
             there = "".join(bit.text for bit in bits)
             kind = "nameless" if line == there else "changed"
             if INSERTED.search(rest) and not _within(line, there):
@@ -242,10 +283,12 @@ class Said(NamedTuple):
 
 
 def _within(line: str, there: str) -> bool:
+    """Return True if the text ``there`` has all names that are in ``line``."""
     return all(word in there for word in INSERTED.findall(line))
 
 
 def _lines(bits: list[Bit]) -> Iterator[list[Bit]]:
+    """Yield the parts of each line."""
     line: list[Bit] = []
     for bit in bits:
         if bit.text != bit.out:
@@ -261,13 +304,18 @@ def _lines(bits: list[Bit]) -> Iterator[list[Bit]]:
 
 
 def _pattern(bit: Bit) -> str:
+    """Return the regular expression of all right outputs for a part."""
     if bit.text == bit.out or not bit.may:
         return re.escape(bit.out)
     return f"(?:{re.escape(bit.text)}|{re.escape(bit.out)})"
 
 
 def restyle(words: str, place: Place) -> str:
-    """Write a place's name as a form has another."""
+    """Return the name of ``place`` in the style of ``words``, a name in a form.
+
+    For example, ``vfs_read+18`` for ``do_exit+4``, and ``vfs_read+0x12/0x90`` for
+    ``do_exit+0x4/0xa0``.
+    """
     match = NAME.fullmatch(words.strip())
     assert match is not None, words
     blank = words[: len(words) - len(words.lstrip())]
@@ -287,13 +335,16 @@ def restyle(words: str, place: Place) -> str:
 
 
 def frame(there: There, address: int) -> str:
-    """A line that says what is at an address, as oopses had it until Linux 4.9."""
+    """Return a line with an address and its name, as oopses had it until Linux 4.9."""
     value = f"{there.move(address):0{there.symbols.digits}x}"
     return f" [<{value}>] {there.symbols.place(address)}\n"
 
 
 def tell(machine: str, there: There, random: Random, modules: bool) -> Iterator[str]:
-    """Frames that tell the boot, and if ``modules`` where each section of a module is."""
+    """Yield lines with frames that tell the boot.
+
+    With ``modules`` they also tell where each section of each module is.
+    """
     for key, found in sections(machine).items():
         if key[0] is None or modules:
             start = random.choice(found)
@@ -301,7 +352,7 @@ def tell(machine: str, there: There, random: Random, modules: bool) -> Iterator[
 
 
 def offset_line(machine: str, there: There) -> str:
-    """What the machine's kernel prints when it panics."""
+    """Return the line that the machine's kernel prints about its offset when it panics."""
     kaslr, [text] = KASLR[machine], there.symbols.named["_text"]
     [data] = there.symbols.named["_sdata"]
     numbers = {
@@ -314,10 +365,10 @@ def offset_line(machine: str, there: There) -> str:
 
 
 class Variant(NamedTuple):
-    """How a text differs from its form.
+    """The differences of a text from its form.
 
-    ``strip`` is whether its names are taken away. ``told`` are the modules' sections that the
-    text tells where they are, beside those that the form itself tells of.
+    ``there`` is the boot of the text. ``strip`` is True if the names beside addresses are
+    removed. ``told`` is True if lines around the form tell where each section of a module is.
     """
 
     there: There
@@ -326,13 +377,16 @@ class Variant(NamedTuple):
 
 
 def build(found: Form, machine: str, variant: Variant, random: Random | None) -> Said:
-    """Build a variant of a form; with ``random`` its frames are other ones."""
+    """Return a variant of a form; with ``random`` it has other addresses than the form."""
     bits = list(_Builder(found, machine, variant, random).bits())
     return Said(bits, sum(piece.kind == "address" for piece in found.pieces))
 
 
 def looks_like(piece: Piece, symbols: Oracle) -> int | None:
-    """What would be there if words were an address, though they are none."""
+    """Return the address of a symbol that the piece looks like, though it is none.
+
+    Return None if it looks like no such address.
+    """
     if piece.kind != "~" or not HEXADECIMAL.fullmatch(piece.text):
         return None
     value = int(piece.text, 16)
@@ -341,7 +395,7 @@ def looks_like(piece: Piece, symbols: Oracle) -> int | None:
 
 @cache
 def _values(name: str) -> list[int]:
-    """The addresses of a form, and what looks like one."""
+    """Return the addresses in a form, and the numbers that look like one."""
     found = form(name)
     symbols = oracle(found.symbols)
     values = {piece.value for piece in found.pieces if piece.kind == "address"}
@@ -351,7 +405,7 @@ def _values(name: str) -> list[int]:
 
 @cache
 def _named_alone(name: str) -> list[tuple[int, str]]:
-    """The addresses of a form whose names stand there in lines of their own, and these."""
+    """Return those addresses of a form whose names it also has without them, and the names."""
     found = form(name)
     plain = "\n".join(piece.text for piece in found.pieces if piece.kind == "text")
     words = [(value, str(oracle(found.symbols).place(value))) for value in _values(name)]
@@ -360,11 +414,13 @@ def _named_alone(name: str) -> list[tuple[int, str]]:
 
 @cache
 def _starts(machine: str, module: str | None) -> list[int]:
-    """The addresses of a module's symbols, or of the kernel's own."""
+    """Return the addresses of the symbols of ``module``; of the kernel itself if it is None."""
     return [a for key, found in sections(machine).items() if key[0] == module for a in found]
 
 
 class _Builder:
+    """The builder of one variant; ``_old`` are the form's symbols, ``_new`` the variant's."""
+
     def __init__(
         self, found: Form, machine: str, variant: Variant, random: Random | None
     ) -> None:
@@ -378,7 +434,7 @@ class _Builder:
             for value in _values(found.name)
         }
         self._behind: dict[int, list[Piece]] = {}
-        """What comes behind the address of a number where its name was taken away."""
+        """Pieces to add after an address whose name was removed, by the index of its piece."""
         self._image = [*self._old.named["_text"], *self._old.named["_end"]]
         self._pieces = list(found.pieces)
         told = [p.of for p in found.pieces if p.kind == "=" and not self._strip]
@@ -387,7 +443,11 @@ class _Builder:
         }
 
     def _chosen(self, value: int, random: Random) -> int:
-        """Another address in place of one; where nothing names it, the place is the same."""
+        """Return another address for ``value``, of the same module, drawn at random.
+
+        If the form has no name for ``value``, the symbol stays the same: decode can have a
+        reason to leave it without a name.
+        """
         pieces = self._form.pieces
         old = self._old.place(value)
         assert old is not None
@@ -406,11 +466,15 @@ class _Builder:
         return start if at_start else random.randrange(start, self._new.end(start))
 
     def _same(self, old: Place) -> int:
-        """Where the other kernel has that, or something else of the same module."""
+        """Return the same place in the variant's kernel, or any other in the same module."""
         found = self._new.named.get(old.name) or _starts(self._machine, old.module)
         return min(found[0] + old.offset, self._new.end(found[0]) - 1)
 
     def bits(self) -> Iterator[Bit]:
+        """Yield the parts of the variant.
+
+        A piece of the kind ``?`` is a name that decode may add or not; see :meth:`_stripped`.
+        """
         pieces = self._with_added() if self._strip else self._pieces
         for number, piece in enumerate(pieces):
             if piece.kind == "text":
@@ -433,12 +497,17 @@ class _Builder:
                 yield self._added(before.text if before.kind == "-" else "", piece)
 
     def _with_added(self) -> list[Piece]:
+        """Return the pieces without the names beside addresses, and with those to be added."""
         found: list[Piece] = []
         for number, piece in enumerate(self._stripped()):
             found += [piece, *self._behind.get(number, ())]
         return found
 
     def _added(self, text: str, piece: Piece) -> Bit:
+        """Return the part for a name that decode adds, or puts in place of ``text``.
+
+        If the text does not tell where the module is, decode cannot know the name.
+        """
         place = self._place(piece.of)
         named = restyle(piece.text, place)
         if place.module is None or self._there.own or self._told:
@@ -448,15 +517,20 @@ class _Builder:
         return Bit(text, text)
 
     def _place(self, of: int) -> Place:
+        """Return the symbol that the variant has at the address with the index ``of``."""
         place = self._new.place(self._places[self._form.pieces[of].value])
         assert place is not None
         return place
 
     def _address(self, value: int) -> str:
+        """Return the digits that the variant has in place of the address ``value``."""
         return f"{self._there.move(self._places[value]):0{self._new.digits}x}"
 
     def _plain(self, text: str) -> str:
-        """Words between addresses: names in lines of their own, and where the kernel begins."""
+        """Return ``text``, words between addresses, as the variant has them.
+
+        Names without an address, the kernel's release, and numbers in its image change.
+        """
         for old, words in _named_alone(self._form.name):
             if words in text:
                 text = text.replace(words, str(self._new.place(self._places[old])))
@@ -465,6 +539,7 @@ class _Builder:
         return HEXADECIMAL.sub(self._moved, text)
 
     def _moved(self, match: re.Match[str]) -> str:
+        """Return a number between addresses; moved, if it lies in the kernel's image."""
         if len(match[0]) != self._old.digits:
             return match[0]
         value = int(match[0], 16)
@@ -472,7 +547,11 @@ class _Builder:
         return f"{value + self._there.slide:0{self._new.digits}x}" if inside else match[0]
 
     def _stripped(self) -> list[Piece]:
-        """The pieces without the names beside addresses, and what is to be added."""
+        """Return the pieces without the names beside addresses, and fill ``_behind``.
+
+        If an address is there twice and its name came after the second one, decode can also
+        add the name to the first one.
+        """
         pieces = list(self._pieces)
         for number, piece in enumerate(self._pieces):
             if piece.kind == "=":
@@ -487,7 +566,7 @@ class _Builder:
         return pieces
 
     def _twice(self) -> Iterator[tuple[int, int]]:
-        """Addresses that stand there twice, of which the second had the name."""
+        """Yield the indices of two copies of an address, of which the second has the name."""
         owned = {piece.of for piece in self._pieces if piece.kind == "="}
         at = [n for n, piece in enumerate(self._pieces) if piece.kind == "address"]
         for first, second in pairwise(at):
@@ -497,7 +576,7 @@ class _Builder:
                 yield first, second
 
     def _strip_behind(self, pieces: list[Piece], number: int, of: int) -> None:
-        """Take away a name behind its address, and what it is in."""
+        """Remove a name after its address, and the words or brackets around the name."""
         between = "".join(p.text for p in pieces[of + 1 : number])
         clothes = CLOTHES.search(between)
         assert clothes is not None
@@ -508,7 +587,7 @@ class _Builder:
             assert not inside.startswith(" ")
             pieces[number + 1] = Piece("text", text)
         pieces[of + 1 : number + 1] = [Piece("", "")] * (number - of)
-        if rest.endswith("[k]"):  # perf has the address where it has no name
+        if rest.endswith("[k]"):  # perf prints the address again if it has no name
             value = self._form.pieces[of].value
             [_, name, _] = self._put(pieces, of, "", number)
             again = [Piece("text", f"{rest} 0x"), Piece("address", "", value), name]
@@ -517,13 +596,18 @@ class _Builder:
         self._put(pieces, of, rest, number)
 
     def _strip_before(self, pieces: list[Piece], number: int, of: int) -> None:
-        """Take away a name before its address."""
+        """Remove a name before its address, and the words between them."""
         pieces[number] = Piece("", "")
         pieces[number + 1] = Piece("text", LINKS.sub("", pieces[number + 1].text))
         self._put(pieces, of, "", of)
 
     def _put(self, pieces: list[Piece], of: int, rest: str, last: int) -> list[Piece]:
-        """Put in what decode adds; ``rest`` is what was kept of the text up to ``last``."""
+        """Add what decode adds after the address ``of``, and return these pieces.
+
+        ``rest`` is what was kept of the text between the address and the name. ``last`` is the
+        index of the last removed piece. A bracket that closes the address stays before the
+        name.
+        """
         behind = rest if rest else pieces[last + 1].text
         close = CLOSES.match(behind)
         assert close is not None
@@ -540,12 +624,12 @@ class _Builder:
 
 
 def says_where(found: Form) -> bool:
-    """Whether a form is of lines that say where one boot's kernel lies."""
+    """Return True if a form has a line that tells where the kernel of its boot lies."""
     return any(words in found.text for words in SAYS_WHERE)
 
 
 def portable(found: Form) -> bool:
-    """Whether other machines have a form too."""
+    """Return True if other machines have the form too: nothing in it is only x86's."""
     if found.symbols != "x86" or says_where(found) or found.name.startswith(X86_ONLY):
         return False
     first, last = (found_at[0] for found_at in (_image("_text"), _image("_end")))
@@ -554,4 +638,5 @@ def portable(found: Form) -> bool:
 
 
 def _image(name: str) -> list[int]:
+    """Return the addresses of a symbol in the kallsyms of x86."""
     return oracle("x86").named[name]

@@ -34,34 +34,34 @@ ksyms diff: 0 no difference, 1 some, 2 trouble"""
 
 
 _DIGITS: Final = 6
-"""Digits of COLUMNS that are read."""
+"""Number of digits of the variable COLUMNS that are read; no terminal is wider."""
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """A help formatter as wide as the terminal, which keeps the examples' lines.
+    """A help formatter that is as wide as the terminal, and keeps the lines of the examples.
 
-    argparse makes one for each argument that is added, and would import shutil, which imports
-    five compression modules, to ask for the width.
+    argparse makes a formatter for each argument that is added. Without a width it would import
+    shutil to find the terminal's, and so five compression modules.
     """
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_terminal_width() - 2)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """Wrap a description; keep the lines of the examples."""
+        """Wrap a description, but not the examples, which have several lines."""
         if "\n" in text:
             return super()._fill_text(text, width, indent)
         return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
 
 class _ArgumentParser(argparse.ArgumentParser):
-    """A parser, of ksyms or of one command, with such help."""
+    """A parser of ksyms' arguments, or of one command's, whose help _Help formats."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Help, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Print the message, which may quote the arguments, and end."""
+        """Print the message and exit. It may quote the arguments, so it is made printable."""
         super().error(printable(message))
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -74,10 +74,10 @@ class _ArgumentParser(argparse.ArgumentParser):
 
 
 class _Verbose(argparse.Action):
-    """An option by which the decisions are logged from the moment it is parsed."""
+    """The action of an option that logs all decisions, beginning when it is parsed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Log to stderr; only now is logging imported."""
+        """Log to stderr. The module logging is imported only here, if it is needed."""
         from .render import complain
         from .verbose import log_to
 
@@ -96,9 +96,9 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 
 
 def make_parser(files: Iterable[str], defaults: dict[str, object]) -> argparse.ArgumentParser:
-    """Return the parser of the commands in ``files`` of this room.
+    """Return the parser of the commands that the modules ``files`` of this package add.
 
-    ``defaults`` are options that a command may set otherwise.
+    ``defaults`` are the values of options that a command may set to other ones.
     """
     parser = _ArgumentParser(
         prog="ksyms",
@@ -107,7 +107,7 @@ def make_parser(files: Iterable[str], defaults: dict[str, object]) -> argparse.A
     )
     parser.add_argument("--version", action="version", version=f"ksyms {__version__}")
     parser.set_defaults(**defaults)
-    # Without prog, argparse would format its usage to find it, for which it imports more.
+    # Without prog, argparse would format its usage to find it, and import more for that.
     commands = parser.add_subparsers(
         title="commands", prog=parser.prog, metavar="COMMAND", required=True
     )
@@ -117,7 +117,7 @@ def make_parser(files: Iterable[str], defaults: dict[str, object]) -> argparse.A
 
 
 def _terminal_width() -> int:
-    """Return the terminal's width, as shutil.get_terminal_size does."""
+    """Return the terminal's width in characters, as shutil.get_terminal_size does."""
     asked = os.environ.get("COLUMNS", "")[:_DIGITS]
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)

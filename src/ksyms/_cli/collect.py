@@ -1,4 +1,4 @@
-"""``ksyms collect``: this machine's files saved, for a snapshot on another."""
+"""``ksyms collect``: save this machine's files, for a snapshot on another machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Collect the files and write the archive."""
+    """Collect the files and write the archive; return True."""
     from .._linker.collect import collect
     from .._sources.kernel_files import open_kernel_files
 

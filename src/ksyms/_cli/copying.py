@@ -1,4 +1,4 @@
-"""One text of ``ksyms decode`` on its way to stdout, and the messages on it to stderr."""
+"""Copy one text for ``ksyms decode`` to stdout, and print the messages about it on stderr."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from .._symbols import SymbolTable
 
 _SHOWN: Final = 3
-"""Largest number of reasons that are listed for frames that do not fit."""
+"""Largest number of reasons that are listed why frames do not fit."""
 
 
 class Copy:
-    """A text that is copied with names, or the records of its frames.
+    """The work on one text: copy it with names, or with ``--json`` print its frames' records.
 
     Args:
-        path: of the text; ``-`` is stdin.
+        path: the text's path; ``-`` is stdin.
         table: the symbols.
-        boot: the boot that the text is of, if that is given.
-        options: the command's.
+        boot: the boot that the text is of, if the arguments give it; else None.
+        options: the options of the command.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Copy:
 
         self.name = "stdin" if path == "-" else path
         self._path = path
+        # Symbols of a file can be of another boot than the text, without anybody's knowing it.
         self._elsewhere: bool = options.file is not None
         self._decoder = Decoder(table, boot, force=options.force)
         self._decode = self._decoder.name_only if options.no_offset else self._decoder.decode
@@ -52,11 +53,14 @@ class Copy:
         self._started = self._warned = False
 
     def run(self) -> bool:
-        """Copy the text; return False if :meth:`_report` finds fault with it.
+        """Copy the text; return False if it has a fault (see :meth:`_report`).
+
+        A file is read twice: first for the evidence of its boot, then for the copy. A pipe can
+        be read only once.
 
         Raises:
-            SourceError: it cannot be read, or not to its end.
-            DecodeError: it is of another build than the symbols.
+            SourceError: the text cannot be read, or not to its end.
+            DecodeError: the text is of another build than the symbols.
         """
         from .._decode import Incoming, blocks, seekable
 
@@ -76,7 +80,7 @@ class Copy:
                 os.close(fd)
 
     def _follow(self, fd: int) -> bool:
-        """Copy a text that can be read once only; at a signal, what was read until then."""
+        """Copy a text that can be read only once. A signal ends it after what has come."""
         from .._decode import Incoming
         from .stopping import Stop
 
@@ -84,6 +88,11 @@ class Copy:
             return self._copy(Incoming(fd, stop.fd), ahead=True)
 
     def _open(self) -> int:
+        """Return a descriptor of the text.
+
+        Raises:
+            SourceError: it cannot be opened, or stdin is closed.
+        """
         try:
             if self._path != "-":
                 return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
@@ -94,6 +103,11 @@ class Copy:
             raise self._describe_unread(error) from None
 
     def _copy(self, text: Incoming, ahead: bool) -> bool:
+        """Write the decoded text, or its records, to stdout; then print the messages about it.
+
+        If ``ahead`` is True, the text can be read only once: then search it for evidence of its
+        boot while it is copied. Return False if the text has a fault.
+        """
         from .._decode import Follower
 
         work = self._records if self._frames else self._text
@@ -105,13 +119,13 @@ class Copy:
         return good
 
     def _text(self, block: Block) -> bytes:
-        """Return a block with names."""
+        """Return a block of the text with names; count the text as begun."""
         data, plain = block
         self._started = True
         return self._decode(data) if plain else data
 
     def _records(self, block: Block) -> bytes:
-        """Return a line of JSON for each frame of a block."""
+        """Return a line of JSON for each frame of a block of the text."""
         data, plain = block
         self._started = True
         if not plain or self._frames is None:
@@ -119,7 +133,7 @@ class Copy:
         return "".join([f"{line}\n" for line in self._frames.lines(data)]).encode()
 
     def _warn_late(self) -> None:
-        """Warn that addresses are named without any evidence of their boot."""
+        """Warn that addresses get names although there is no evidence of their boot yet."""
         self._warned = True
         self._say(
             "In a second nothing came that tells which boot it is of; it is taken for the "
@@ -128,19 +142,21 @@ class Copy:
         )
 
     def _report(self) -> bool:
-        """Print the messages on the text; return False if there is a fault.
+        """Print the messages about the text; return False if the text has a fault.
 
-        It was refused, or named as of a wrong boot, or does not pass ``--check``. A text
-        without evidence of its boot is taken for the symbols' own; if those are of a file, a
-        message says so.
+        It has one if it was refused, or if addresses got names of a wrong boot, or if it does
+        not pass ``--check``. A text without evidence of its boot is taken to be of the symbols'
+        own boot. If the symbols are of a file, a message says so.
         """
         decoder = self._decoder
         if self._explain:
             self._report_belief()
+
         refusal = decoder.refusal
         if refusal is not None:
             self._say(refusal.what, refusal.remedy)
         self._report_unknown()
+
         fits = self._report_frames()
         if decoder.assumed and self._elsewhere and not self._warned:
             self._say(
@@ -153,6 +169,7 @@ class Copy:
                 "text tells of another.",
                 "Decode it again with --slide, or --boot and symbols of that boot.",
             )
+
         good = refusal is None and not decoder.belief.contradicted
         return good and (fits or not self._check)
 
@@ -169,7 +186,10 @@ class Copy:
             )
 
     def _report_frames(self) -> bool:
-        """Print how many names without addresses fit the file; return True if all do."""
+        """Print how many frames without an address fit the symbols.
+
+        Return True if there are some and all of them fit.
+        """
         tally = self._decoder.tally
         misfits = tally.misfits.total()
         if tally.count:
@@ -190,7 +210,7 @@ class Copy:
         return not misfits and not tally.foreign and tally.count > 0
 
     def _report_belief(self) -> None:
-        """Print the states of belief on the boot, from which line on, and by which evidence."""
+        """Print each belief about the boot: from which line on, and by which evidence."""
         for change in self._decoder.belief.changes:
             boot = change.boot
             moved = "" if boot is None else f", slide {boot.slide:#x}"
@@ -210,7 +230,7 @@ class Copy:
 
     def say(self, error: KsymsError) -> None:
         """Print why the text was not copied, or not to its end."""
-        if isinstance(error, DecodeError):  # other errors name the text themselves
+        if isinstance(error, DecodeError):  # the other errors name the text in their words
             self._say(error.what, error.remedy)
         else:
             complain(error.what, error.remedy)
@@ -219,7 +239,7 @@ class Copy:
         complain(f"{self.name}: {what}", remedy)
 
     def _describe_unread(self, error: OSError | ValueError) -> SourceError:
-        """Return the error for a text, or the rest of one, that could not be read."""
+        """Return the error for the user: the text, or the rest of it, could not be read."""
         from .._decode import PerfDataError
 
         if isinstance(error, PerfDataError):

@@ -1,4 +1,4 @@
-"""``ksyms decode``: a text with kernel addresses, copied with their names in it."""
+"""``ksyms decode``: copy a text, and put names beside the kernel addresses in it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Copy each text; return False if one was refused, or named as it should not have been."""
+    """Copy each text; return False if one of them has a fault (see :meth:`Copy.run`)."""
     from .._errors import DecodeError, SourceError
     from .copying import Copy
 
@@ -97,7 +97,12 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _find_boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
-    """Return the boot of the texts if the arguments give it, else None."""
+    """Return the boot that the arguments ``--slide`` or ``--boot`` give; None without them.
+
+    Raises:
+        DecodeError: the symbols of ``--boot`` are of another build, or moved by several
+            distances.
+    """
     from .._decode import boot_of, slid
 
     if options.slide is not None:
@@ -118,7 +123,11 @@ def _find_boot(table: SymbolTable, options: argparse.Namespace) -> Boot | None:
 
 
 def _require_same_build(table: SymbolTable, other: SymbolTable, force: bool) -> None:
-    """Refuse two files of which both have a build-id and these differ, unless forced."""
+    """Check that two files are of one build, as far as both have a build-id.
+
+    Raises:
+        DecodeError: their build-ids differ, and ``force`` is False.
+    """
     from .._errors import DecodeError
 
     ours, theirs = table.build_id, other.build_id

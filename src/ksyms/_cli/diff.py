@@ -1,4 +1,4 @@
-"""``ksyms diff``: what differs between two files' symbols."""
+"""``ksyms diff``: print the differences between two files' symbols."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
 
 EXIT_TROUBLE: Final = 2
-"""The status of diff and cmp for trouble (POSIX); theirs for differences is 1."""
+"""The exit status for trouble, as of diff and cmp (POSIX); 1 is that for differences."""
 
 _PADDING: Final = "__pfx_"
-"""The padding before a function: one symbol for each since Linux 6.2, which says nothing."""
+"""The prefix of the symbols for the padding before each function, since Linux 6.2.
+
+They are not listed: they differ whenever their functions do.
+"""
 _COUNTS: Final = ("went", "appeared", "grew", "shrank", "moved")
+"""The columns of the table of sections."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -51,28 +55,34 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Print what differs; true where nothing does."""
+    """Print the differences; return True if there are none."""
     from .._diff import compare
 
-    gc.disable()  # half a million tuples, none of them in a cycle: a quarter of the time
+    # Half a million tuples are made, and no cycles. Collecting garbage would take a quarter of
+    # the time.
+    gc.disable()
     old, new = load_file(options.old), load_file(options.new)
     found = compare(old, new)
     heads = _head(options.old, old), _head(options.new, new)
     if options.json:
         render.show_json(record(heads, found))
-    else:  # from the pairs themselves: a record of all of them takes longer than the rows
+    else:  # not from the record: to make it takes longer than to print the rows
         _print(heads, found)
     return not found.different
 
 
 def _head(file: str, table: SymbolTable) -> dict[str, Any]:
+    """Return the record of one of the two files, without its symbols."""
     known = {"release": table.release, "build_id": table.build_id}
     boot = table.facts.get("boot_id")
     return {"file": file, **known, "boot_id": boot, "symbols": len(table)}
 
 
 def sections(found: Comparison) -> list[dict[str, Any]]:
-    """Count the differences of each section; modules of one side only are not counted."""
+    """Return the number of differences in each section, for sections that have some.
+
+    Modules that are in one of the files only are not counted.
+    """
     from .._diff import group_of
 
     shown = {
@@ -86,6 +96,7 @@ def sections(found: Comparison) -> list[dict[str, Any]]:
     for what, symbols in shown.items():
         for symbol in symbols:
             counts[group_of(symbol.module, symbol.section)][what] += 1
+
     order = sorted(counts, key=lambda group: (group[0] or "", group[1] or ""))
     return [{"section": group[1], "module": group[0], **counts[group]} for group in order]
 
@@ -99,18 +110,22 @@ def _print(heads: tuple[dict[str, Any], ...], found: Comparison) -> None:
         for which, head in zip(("old", "new"), heads)
     ]
     render.table(rows, ["dim", "name", "", "dim"])
+
     slide = "unknown" if found.slide is None else f"{found.slide:#x}, taken out"
     render.table([["slide", slide]], ["dim"])
     if not found.different:
         render.line("no difference")
         return
+
     modules = [
         [what, word(name), f"{len(symbols)} symbols"]
         for what, group in (("went", found.modules_went), ("appeared", found.modules_appeared))
         for name, symbols in group.items()
     ]
     render.part("modules", modules, ["dim", "name", "dim"])
+
     render.part("sections", _section_rows(found), ["name"])
+
     resized = sorted(found.resized, key=_largest_first)
     render.part("changed size", [_resized_row(pair) for pair in resized], _STYLES)
     for title, symbols in (("went", found.went), ("appeared", found.appeared)):
@@ -124,6 +139,7 @@ _STYLES: Final = ("", "dim", "dim", "name")
 
 
 def _section_rows(found: Comparison) -> list[list[str]]:
+    """Return the rows of the table of sections, with a head; none if no section differs."""
     rows = [
         [word(section["section"] or "absolute"), *(f"{section[what]}" for what in _COUNTS)]
         for section in sections(found)
@@ -136,11 +152,13 @@ def _row(symbol: Symbol) -> list[str]:
 
 
 def _resized_row(pair: Pair) -> list[str]:
+    """Return the row of a symbol that changed its size: by how much, both sizes, its place."""
     size, *rest = _row(pair.new)
     return [f"{pair.by:+d}", f"{render.symbol_size(pair.old)} -> {size}", *rest]
 
 
 def _largest_first(pair: Pair) -> tuple[int, str]:
+    """Return the key that sorts the largest change of size first."""
     return -abs(pair.by or 0), pair.new.name
 
 
@@ -148,6 +166,7 @@ def _largest_first(pair: Pair) -> tuple[int, str]:
 
 
 def record(heads: tuple[dict[str, Any], ...], found: Comparison) -> dict[str, Any]:
+    """Return all differences as a JSON record; ``heads`` are the records of the two files."""
     return {
         "different": found.different,
         "old": heads[0],

@@ -38,12 +38,16 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Replace this process by the program."""
+    """Replace this process by the program.
+
+    Raises:
+        ServeError: the shared object cannot be built, or the program cannot be run.
+    """
     from .._errors import ServeError, reason
     from .._preload import preloaded
 
     environment = preloaded(dict(os.environ), options.device)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores both
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; a program may not
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(options.program[0], options.program, environment)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from .._note.facts import NoteFacts, RangeFacts
     from .._symbols import SymbolTable
 
+# Pairs of a source and what it tells.
 _SOURCES: Final = (
-    ("proc/modules", "which modules there are, and in which order they were load_file"),
+    ("proc/modules", "which modules there are, and in which order they were loaded"),
     ("proc/iomem", "where rodata, data and bss lie"),
     ("sys/kernel/notes", "the kernel's build-id"),
     ("proc/sys/kernel/random/boot_id", "which boot this is"),
@@ -25,6 +26,7 @@ _SOURCES: Final = (
 
 _EVERYTHING: Final = "functions and data"
 
+# Pairs of an interface that tells of changes, and of which changes.
 _EVENTS: Final = (
     ("NETLINK_KOBJECT_UEVENT", "whether modules came and went"),
     ("perf_event_open", "whether BPF programs and trampolines came and went"),
@@ -55,7 +57,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Print the facts; return False if no snapshot could be taken."""
+    """Print the facts of the file or machine; return False if no snapshot can be taken."""
     if options.file is not None:
         from .._sources.input import read_header_facts
 
@@ -73,7 +75,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def file_record(table: SymbolTable, file: str) -> dict[str, Any]:
-    """Return the facts of a file: its note's members, its sections, its counts."""
+    """Return the facts of a file: the members of its note, its sections, and counts."""
     places = {name: 0 for name, _, _ in table.sections}
     absolute = exact = 0
     for symbol in table:
@@ -96,7 +98,7 @@ def file_record(table: SymbolTable, file: str) -> dict[str, Any]:
 
 
 def _identity(table: SymbolTable) -> dict[str, Any]:
-    """Return the note's members that an ELF file without a note has."""
+    """Return those members of a note that are known of an ELF file without a note."""
     from .._symbols.slide import linked_stext
 
     linked = linked_stext(table)
@@ -110,7 +112,10 @@ def _identity(table: SymbolTable) -> dict[str, Any]:
 
 
 def portable_record(told: NoteFacts, file: str) -> dict[str, Any]:
-    """Return a packed snapshot's facts; those that only unpacking tells are None."""
+    """Return the facts of a packed snapshot, from ``told``, the facts before its packed image.
+
+    The snapshot is not unpacked. A fact that takes unpacking is None.
+    """
     places = [place for linked in told["files"] for place in linked["ranges"]]
     return {
         "file": file,
@@ -132,11 +137,15 @@ def portable_record(told: NoteFacts, file: str) -> dict[str, Any]:
 
 
 def _start(place: RangeFacts) -> int:
+    """Return the start of a section, which the facts have in hexadecimal."""
     return int(place["start"] or "0", 16)
 
 
 def answers(facts: dict[str, Any]) -> dict[str, str]:
-    """Say which questions a file with these facts can answer, and which not."""
+    """Return for each question whether a file with these facts answers it: yes or no, and why.
+
+    For example ``{"modules": "yes, 112", "code": "no, it has names and no bytes of code"}``.
+    """
     symbols, exact = facts["symbols"], facts["exact_sizes"]
     words = {"names of addresses": f"yes, {symbols} symbols"}
     if "files" not in facts:  # not a snapshot
@@ -165,7 +174,7 @@ def answers(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _lists(facts: dict[str, Any]) -> str:
-    """Say which symbols the kernel lists; nothing if that is unknown."""
+    """Return in words which symbols the kernel lists; "" if that is unknown."""
     lists = facts.get("lists")
     if lists == "functions":
         return "functions only: the kernel was built without CONFIG_KALLSYMS_ALL"
@@ -173,7 +182,10 @@ def _lists(facts: dict[str, Any]) -> str:
 
 
 def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
-    """Return what a snapshot of a kernel's files would have, and whether it can be taken."""
+    """Return whether a snapshot can be taken from the root ``path``, and what it would have.
+
+    ``kallsyms`` is the path of a saved text to read instead of the root's kallsyms; or None.
+    """
     from .._errors import KsymsError
     from .._linker import read_access
     from .._sources.kernel_files import open_kernel_files
@@ -186,10 +198,13 @@ def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
             counts = {file.name: len(file.symbols.address) for file in files.files}
         except KsymsError as error:
             why, remedy = error.what, error.remedy
+
     root = linker.root
     facts: dict[str, Any] = {"possible": why is None, "why": why, "remedy": remedy}
     if root.live:
         facts["access"] = read_access(root)._asdict()
+
+    # Read all sources: root.absent then has those that cannot be read.
     for name, _ in _SOURCES:
         root.read(name)
     absent = root.absent
@@ -203,6 +218,7 @@ def machine_record(path: str, kallsyms: str | None) -> dict[str, Any]:
             "symbols": counts,
         }
         absent |= files.absent
+
     asked = [*_SOURCES, *_EVENTS] if counts and root.live else _SOURCES
     facts["sources"] = [
         {"name": name, "tells": tells, "missing": absent.get(name)} for name, tells in asked
@@ -228,6 +244,7 @@ def _print_file(facts: dict[str, Any]) -> None:
         ["absolute", "unknown" if facts["absolute"] is None else str(facts["absolute"])],
         ["exact sizes", f"{facts['exact_sizes']} of {facts['symbols']}"],
     ]
+
     render.table(rows, ["dim", "name"])
     render.part("answers", [*facts["answers"].items()], ["name"])
     render.part(
@@ -243,9 +260,11 @@ def _print_file(facts: dict[str, Any]) -> None:
         ],
         ["name", "address", "dim"],
     )
+
     for kind, title in (("module", "modules"), ("listed", "listed like modules")):
         files = [file for file in facts.get("files", ()) if file["kind"] == kind]
         render.part(title, [_file_row(file) for file in files], _FILE_STYLES)
+
     refused, absent = ([*facts.get(key, {}).items()] for key in ("refused", "absent"))
     render.part("not trusted for exact sizes", refused, ["name", "bad"])
     render.part("could not be read", absent, ["name", "bad"])
@@ -255,6 +274,7 @@ _FILE_STYLES: Final = ("name", "", "", "dim", "bad", "", "dim")
 
 
 def _file_row(file: dict[str, Any]) -> list[str]:
+    """Return the row of a module, or of a group that is listed like one."""
     module = file.get("module") or {}
     used = ",".join(map(word, module.get("dependants", ())))
     return [
@@ -280,6 +300,7 @@ def _print_machine(facts: dict[str, Any]) -> None:
     for name, value in facts.get("access", {}).items():
         rows.append([name, "unknown" if value is None else str(value)])
     render.table(rows, ["dim", "name"])
+
     linked = [[word(n), f"{c} symbols"] for n, c in facts.get("symbols", {}).items()]
     render.part("linker files", linked, ["name"])
     render.part(

@@ -1,4 +1,4 @@
-"""``ksyms lookup``: the symbols of addresses, names, patterns and ranges."""
+"""``ksyms lookup``: print the symbols of addresses, names, patterns and ranges."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ obeys or hides \u202e, other bytes \xff, blanks \x20; JSON has names as they are
 
 STDIN: Final = "-"
 LONGEST: Final = 1 << 20
-"""Largest length in bytes of a line from standard input."""
-_PIECE: Final = 1 << 16
+"""Largest length of a line of standard input, in bytes."""
+_PIECE: Final = 1 << 16  # bytes of standard input that are read together
 
 
 def add(commands: Any) -> None:
@@ -72,8 +72,9 @@ def add(commands: Any) -> None:
 
 
 def _parse_argument(text: str) -> Question:
+    """Return the question that an argument asks; ArgumentTypeError if it has no meaning."""
     try:
-        # Decode as names of a file are decoded, in any locale.
+        # Decode it as the names in a file are decoded, whatever the locale.
         return parse_question(os.fsencode(text).decode("utf-8", "surrogateescape"))
     except ValueError as error:
         import argparse
@@ -82,11 +83,13 @@ def _parse_argument(text: str) -> Question:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Answer every question; return True if each has an answer."""
+    """Print the answers to all questions; return True if each has one."""
     table = load_named(options, lasts=any(asked.text == STDIN for asked in options.what))
-    from .sheet import AnswerRows, Records  # only now: reading the kernel's text takes longest
+    # Imported only now: reading the kernel's text takes longest, and so comes first.
+    from .sheet import AnswerRows, Records
 
     sheet = (Records if options.json else AnswerRows)(table, options.nearest)
+
     line = 1
     for asked in options.what:
         if asked.text != STDIN:
@@ -102,7 +105,11 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _read_lines() -> Iterator[list[str]]:
-    """Yield the lines of standard input, all that have come at a time."""
+    """Yield the lines of standard input in lists: all whole lines that have come by then.
+
+    Raises:
+        SourceError: standard input cannot be read, or a line is too long.
+    """
     left = b""
     while piece := _read_piece():
         *lines, left = (left + piece).split(b"\n")
@@ -123,6 +130,7 @@ def _decode_lines(lines: list[bytes]) -> list[str]:
 
 
 def _read_piece() -> bytes:
+    """Return what has come of standard input, at most :data:`_PIECE` bytes; b"" at its end."""
     from .._errors import SourceError, reason
 
     try:

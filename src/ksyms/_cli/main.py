@@ -1,4 +1,4 @@
-"""The process ``ksyms``: one command, its exit status, and its error messages."""
+"""The process ``ksyms``: it runs one command, prints errors, and has an exit status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXIT_INTERRUPTED: Final = 130
 TRACEBACK: Final = "KSYMS_TRACEBACK"
 """The environment variable that shows tracebacks of unforeseen errors, as the tests do."""
 _LONGEST: Final = 300
-"""Longest description of such an error, in characters."""
+"""Largest length of the description of an unforeseen error, in characters."""
 
 COMMANDS: Final = {
     "snapshot": "snapshot",
@@ -39,7 +39,7 @@ COMMANDS: Final = {
     "status": "serve",
     "exec": "execute",
 }
-"""Each command's file in this room, in the order of the help."""
+"""The module in this package that has each command, in the order of the help."""
 
 _NO_MEMORY: Final = KsymsError(
     "There is not enough memory for this.", "Free some, or allow this process more."
@@ -49,18 +49,19 @@ _NO_MEMORY: Final = KsymsError(
 def program() -> NoReturn:
     """Run one command, and end the process.
 
-    The process ends by _exit() once its output is flushed: Python's own end, which clears
-    module by module, takes longer than a lookup.
+    Once its output is flushed, the process ends by _exit(). Python's own end clears one module
+    after another, and takes longer than a lookup.
     """
-    # Imports make many objects and no garbage. Collection stays on, for filters run for months.
+    # Imports make many objects and no garbage, so collect garbage rarely. Do not turn it off:
+    # ``ksyms decode`` can run as a filter for months.
     gc.set_threshold(1 << 17)
     if sys.argv[1:2] != ["exec"]:  # exec's program inherits the environment
-        # Before numpy is imported: OpenBLAS, which ksyms does not use, would start a thread for
-        # each processor, and ends the process if it may not.
+        # When numpy is imported, OpenBLAS starts a thread for each processor, and ends the
+        # process if it cannot. ksyms does not use OpenBLAS.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         status = main()
-    except SystemExit as end:  # argparse's, or a signal's, which unwound what was begun
+    except SystemExit as end:  # raised by argparse, or by the handler of a signal
         status = end.code if isinstance(end.code, int) else EXIT_REFUSED
     os._exit(_flush_streams(status))
 
@@ -68,7 +69,7 @@ def program() -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status.
 
-    argparse exits by itself with 0 for --help and --version, 2 for wrong arguments.
+    argparse itself exits, with 0 for --help and --version, and with 2 for wrong arguments.
 
     Raises:
         Exception: an unforeseen error, if KSYMS_TRACEBACK is set; else a message is printed.
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writable = _prepare_streams()
     handle_signals()
     refused: int = EXIT_TROUBLE
+
     try:
         options = _parse_arguments(sys.argv[1:] if arguments is None else arguments)
         run: Callable[[Any], bool] = options.run
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output has closed it; nothing more may be written at exit.
+        # The reader of the output has closed the pipe. Discard what is left to be written.
         _discard_stdout()
     except Exception as error:
         described = _describe(error)
@@ -100,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _describe(error: Exception) -> KsymsError:
-    """Return the error in words.
+    """Return the error with a sentence on what is wrong and one on what to do.
 
     Raises:
         Exception: an unforeseen error, if KSYMS_TRACEBACK is set.
@@ -113,12 +115,12 @@ def _describe(error: Exception) -> KsymsError:
 
 
 def _is_of_output(error: Exception) -> bool:
-    """Return True if a write to stdout can have raised it: such an error names no file."""
+    """Return True if a write to stdout may have raised the error: then it names no file."""
     return isinstance(error, OSError) and error.filename is None
 
 
 def _unforeseen(error: Exception) -> KsymsError:
-    """Describe an unforeseen error, and how to report it.
+    """Return the description of an unforeseen error, with the advice to report it.
 
     Raises:
         Exception: the error itself, if KSYMS_TRACEBACK is set.
@@ -140,7 +142,10 @@ def _unwritable(why: str) -> KsymsError:
 
 
 def report_thread_errors(tell: Callable[[str, str], None] = complain) -> None:
-    """Describe unforeseen errors in threads and in destructors in words too."""
+    """Have unforeseen errors in threads and destructors described by ``tell`` too.
+
+    ``tell`` gets what is wrong and what to do. Without this Python prints a traceback.
+    """
 
     def say(failure: Any) -> None:
         if isinstance(failure.exc_value, Exception):
@@ -154,7 +159,7 @@ def report_thread_errors(tell: Callable[[str, str], None] = complain) -> None:
 
 
 def _flush_streams(status: int) -> int:
-    """Flush stdout and stderr; return the exit status, which a failed write changes."""
+    """Flush stdout and stderr; return ``status``, or 1 if that is 0 and a write fails."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -170,7 +175,7 @@ def _flush_streams(status: int) -> int:
 
 
 def _prepare_streams() -> bool:
-    """Prepare the standard streams for any name; return False if stdout is closed."""
+    """Make the standard streams able to write any name; return False if stdout is closed."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 # open until the process ends
     if isinstance(sys.stderr, io.TextIOWrapper):
@@ -179,7 +184,7 @@ def _prepare_streams() -> bool:
         described = _unwritable("stdout is closed")
         complain(described.what, described.remedy)
         return False
-    # A name is written as the bytes that were read, in any locale.
+    # A name is written as the bytes that were read, whatever the locale.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     return True
@@ -190,7 +195,7 @@ def _discard_stdout() -> None:
 
 
 def handle_signals() -> None:
-    """Let SIGTERM and SIGHUP unwind the process, so that it leaves nothing behind."""
+    """Let SIGTERM and SIGHUP raise SystemExit, so that what was begun is undone."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _terminate)
@@ -201,7 +206,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _parse_arguments(arguments: Sequence[str]) -> Any:
-    """Parse the arguments; only the command that they name is imported, or all for the help."""
+    """Return the parsed arguments.
+
+    Only the command that they name is imported; all commands for the help.
+    """
     from .arguments import make_parser
 
     command = COMMANDS.get(arguments[0]) if arguments else None

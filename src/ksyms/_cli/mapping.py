@@ -1,4 +1,4 @@
-"""``ksyms map``: what takes how much of the kernel's address space, and a page of it."""
+"""``ksyms map``: print what takes how much of the address space, and write a page of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .._map import Section, Survey
 
 _LARGEST: Final = 10
-"""Rows of each table that are printed for people."""
+"""Largest number of rows of a table that is printed for people."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Write the page where one is asked for, and say what is largest."""
+    """Write the page if ``--output`` asks for it, and print what is largest; return True."""
     from .._map import render as page_of
     from .._map import survey
 
@@ -63,7 +63,10 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def record(found: Survey) -> dict[str, Any]:
-    """Return the sections, modules and gaps, the largest first, and the largest symbols."""
+    """Return a record of all sections, modules and gaps, and of the largest symbols.
+
+    In each list the largest comes first.
+    """
     sized = [symbol for section in found.sections for symbol in section.symbols]
     sized.sort(key=lambda row: -row.own)
     return {
@@ -95,6 +98,7 @@ def _print(facts: dict[str, Any]) -> None:
     if facts["bytes"] is not None:
         symbols, release = facts["symbols"], facts["release"] or "an unknown release"
         render.line(f"{facts['file']}: {symbols} symbols, {facts['bytes']} bytes, of {release}")
+
     whole = facts["size"]
     render.line(f"{facts['symbols']} symbols in {whole} bytes, {facts['unnamed']} without one")
     _table(
@@ -110,6 +114,7 @@ def _print(facts: dict[str, Any]) -> None:
             for s in facts["sections"]
         ],
     )
+
     _table(
         "modules",
         [
@@ -117,6 +122,7 @@ def _print(facts: dict[str, Any]) -> None:
             for m in facts["modules"]
         ],
     )
+
     _table(
         "symbols",
         [
@@ -129,6 +135,7 @@ def _print(facts: dict[str, Any]) -> None:
             for s in facts["largest_symbols"]
         ],
     )
+
     _table(
         "gaps",
         [
@@ -145,12 +152,16 @@ def _table(title: str, rows: list[list[str]]) -> None:
 
 
 def _size(row: dict[str, Any], whole: int) -> list[str]:
-    """The bytes, with ~ where they were inferred, and their share of the whole."""
+    """Return the cells of a size: the bytes, with ~ before an inferred size, and the share.
+
+    The share is of ``whole`` bytes, in percent.
+    """
     mark = "" if row.get("exact", True) else "~"
     return [f"{mark}{row['size']}", f"{row['size'] / whole:.1%}"]
 
 
 def _without(section: dict[str, Any]) -> str:
+    """Return the cell that tells how many bytes of a section are in no symbol."""
     return f"{section['unnamed']} bytes without" if section["unnamed"] else ""
 
 

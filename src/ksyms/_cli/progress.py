@@ -1,4 +1,4 @@
-"""A line of progress on stderr, for waits of more than a second."""
+"""A line on stderr that shows the progress of work that takes more than a second."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from types import TracebackType
 from .._typing import Final
 
 PATIENCE: Final = 1.0
-"""Seconds before anything is shown."""
+"""Seconds before the line is shown."""
 _PAUSE: Final = 0.1
-"""Seconds between two changes of the line, which a terminal over a network has to carry."""
+"""Seconds between two changes of the line, which a network may have to carry."""
 
 
 class Progress:
-    """A counter of bytes, which is shown on a terminal after :data:`PATIENCE`.
+    """A counter of bytes, which is shown if stderr is a terminal, after :data:`PATIENCE`.
 
-    Its line is ``title: 12.3 MB``, written over itself and erased at the end.
+    The line is ``title: 12.3 MB``. Each change is written over it, and the end erases it.
     """
 
     def __init__(self, title: str) -> None:
@@ -39,7 +39,7 @@ class Progress:
             self._write("\r\x1b[K")  # EL (ECMA-48, 8.3.41): erase to the end of the line
 
     def advance(self, length: int) -> None:
-        """Add ``length`` bytes, and update the line."""
+        """Add ``length`` bytes, and update the line if it is time."""
         self._done += length
         now = time.monotonic()
         if now >= self._next and sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The questions of ``ksyms lookup``: an address, a range, a name, a pattern."""
+"""The questions of ``ksyms lookup``: parse them, and find their answers in a table."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from .source import is_address
 if TYPE_CHECKING:
     from .._symbols import Symbol, SymbolTable
 
-# Compiled when first used: a lookup of one address must not wait for it.
+# Patterns are compiled when they are first used: a lookup of one address needs none.
 _NUMBER: Final = r"0[xX][0-9a-fA-F]+|[0-9]{1,20}"
-# The form of /proc/PID/maps and objdump: the end is the first address after the range.
+# As in /proc/PID/maps and objdump, the end is the first address after the range.
 _RANGE: Final = rf"(\w+)(?:-(\w+)|\+({_NUMBER}))"
 _OFFSET: Final = rf"(?s)(.+)\+({_NUMBER})(?:/({_NUMBER}))?"
-# The form of kprobe_events and bpftrace; vmlinux: is the kernel itself.
+# MODULE:NAME, as for kprobe_events and bpftrace; the module vmlinux is the kernel itself.
 _MODULE: Final = r"(?as)([\w*?.-]+):(.+)"
 _WHOLE_MODULE: Final = r"(?a)\[([\w.-]+)(?:\s+([0-9a-f]{8,}))?\]"
 KERNEL: Final = "vmlinux"
 _WILD: Final = "*?["
 _SIGNS: Final = f"+-:/<> \t{_WILD}"
-"""Characters of which one is in every text that is more than a name."""
+"""A text without any of these characters, and which is not an address, is just a name."""
 _PLAIN: Final = r"0[xX](?![0-9a-fA-F]{6}\Z)[0-9a-fA-F]{1,16}|[0-9a-fA-F]{16}"
-"""An address of 64 bits or less that cannot be a name."""
-_DIGITS: Final = 8  # an address of this many digits can be a name
+"""An address of at most 64 bits that cannot be a name: a text of eight characters can be."""
+_DIGITS: Final = 8  # an address of so many characters can also be a name
 _BLANKS: Final = " \t\r\n\v\f"
-_SHOWN: Final = 120
+_SHOWN: Final = 120  # largest length of a text that a message quotes, in characters
 
 Found = tuple["Symbol", int | None]
-"""A symbol, and the offset in it of the address that was looked up, if there is one."""
+"""A symbol, and the offset within it that was asked for; None if none was."""
 
 
 class Question(NamedTuple):
     """A question as it was asked, and its parts.
 
     Attributes:
-        text: the question itself.
-        start: an address; with ``end``, the first address of a range.
+        text: the question as it was asked.
+        start: the address; with ``end``, the first address of the range.
         end: the first address after the range.
-        name: a symbol's name or a glob; also a name that could be the address.
-        pattern: found in the names of all symbols that are asked for.
-        module: a glob for the modules of the symbols.
-        offset: in bytes from the symbol's start; symbols that are shorter are left out.
-        wrong: says why the question has no meaning, "" if it has one.
-        size: in bytes; symbols for which the kernel prints another size are left out.
-        address: the address beside a name. Of several symbols, those whose start plus
-            ``offset`` it is are meant, if there are any.
-        build_id: the module's, in hexadecimal digits.
+        name: the symbol's name, or the glob. If an address can also be a name, it is here too.
+        pattern: the regular expression, which is searched for in the names of all symbols.
+        module: a glob for the names of the symbols' modules.
+        offset: bytes from the symbol's start. Symbols that are shorter are left out.
+        wrong: the reason why the question has no meaning; "" if it has one.
+        size: bytes. Symbols for which the kernel prints another size are left out.
+        address: the address beside the name. If several symbols have the name, those are meant
+            that have this address at ``offset``, if there are any.
+        build_id: the module's build-id, in hexadecimal digits.
     """
 
     text: str
@@ -66,9 +66,9 @@ class Question(NamedTuple):
 
 
 def parse_question(text: str) -> Question:
-    """Parse ``text``, without the blanks around it.
+    """Return the question that ``text`` is, without the blanks around it.
 
-    Examples::
+    Examples, with the members that are set::
 
         0xffffffff81000000          start
         0xffffffff81000000+0x100    start, end
@@ -76,7 +76,8 @@ def parse_question(text: str) -> Question:
         9p:v9fs_*                   module, name, pattern
 
     Raises:
-        ValueError: a range is empty, or a regular expression is not valid; it says which.
+        ValueError: a range is empty, or a regular expression is not valid; the text says
+            which.
     """
     text = text.strip(_BLANKS)
     if is_address(text):
@@ -97,7 +98,7 @@ def parse_question(text: str) -> Question:
 
 
 def parse_line(text: str) -> Question:
-    """Parse ``text`` as :func:`parse_question` does, but return an error in ``wrong``."""
+    """Return what :func:`parse_question` returns, but with an error's text in ``wrong``."""
     try:
         return parse_question(text)
     except ValueError as error:
@@ -105,18 +106,19 @@ def parse_line(text: str) -> Question:
 
 
 def parse_addresses(texts: Iterable[str]) -> list[int | None]:
-    """Return the address that each of ``texts`` is; None for others and for possible names.
+    """Return the address that each of ``texts`` is; None if it is none, or can be a name too.
 
-    :func:`parse_question` of such a text has that address and nothing else.
+    This is a fast way for many plain addresses: for these :func:`parse_question` returns a
+    question with that address and nothing else.
     """
     plain = re.compile(_PLAIN).fullmatch
     return [int(text, 16) if plain(text) else None for text in texts]
 
 
 def _parse_whole_module(text: str, module: str, build_id: str | None) -> Question:
-    """Parse ``[MODULE]``: all of a module, or an address, which powerpc prints in brackets.
+    """Return the question of ``[MODULE]``, which asks for all symbols of a module.
 
-    Eight digits can be either.
+    powerpc also prints an address in brackets. Eight digits can be either.
     """
     address = int(module, 16) if is_address(module) else None
     if address is not None and len(module) != _DIGITS:
@@ -126,7 +128,7 @@ def _parse_whole_module(text: str, module: str, build_id: str | None) -> Questio
 
 
 def _parse_rest(text: str, what: str) -> Question:
-    """Parse ``what``, which was asked as ``text``."""
+    """Return the question of ``what``, the frame in ``text`` without the text around it."""
     bounds = re.fullmatch(_RANGE, what)
     if bounds and is_address(bounds[1]) and (bounds[2] is None or is_address(bounds[2])):
         return _parse_range(text, *bounds.groups())
@@ -144,9 +146,12 @@ def _parse_rest(text: str, what: str) -> Question:
 
 
 def _parse_range(text: str, first: str, last: str | None, length: str | None) -> Question:
-    """Parse FIRST-LAST or FIRST+LENGTH.
+    """Return the question of FIRST-LAST or FIRST+LENGTH.
 
-    If FIRST has eight digits, the latter can be NAME+OFFSET too.
+    If FIRST has eight digits, FIRST+LENGTH can also be NAME+OFFSET: the question has both.
+
+    Raises:
+        ValueError: the range is empty.
     """
     start = int(first, 16)
     end = int(last, 16) if last is not None else start + _parse_number(length or "")
@@ -164,12 +169,18 @@ def _parse_number(text: str) -> int:
 
 
 def _glob_to_pattern(text: str) -> re.Pattern[str]:
+    """Return the regular expression of a glob, which must match the whole name."""
     import fnmatch
 
     return re.compile(r"\A" + fnmatch.translate(text))
 
 
 def _parse_expression(text: str) -> re.Pattern[str]:
+    """Return the compiled regular expression ``text``.
+
+    Raises:
+        ValueError: it is not valid.
+    """
     import warnings
 
     try:
@@ -181,13 +192,13 @@ def _parse_expression(text: str) -> re.Pattern[str]:
 
 
 def shorten(text: str) -> str:
-    """Return ``text`` for a message: cut to a line's length, and printable."""
+    """Return ``text`` for a message: printable, and cut after :data:`_SHOWN` characters."""
     return printable(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
 
 def find_answers(table: SymbolTable, asked: Question) -> Iterable[Found]:
-    """Return the answers to a question: for an address one at most, else all."""
-    # A text that is a symbol's whole name asks for that symbol, even if it looks otherwise.
+    """Return the answers to a question: one at most for an address, else all."""
+    # A text that is the whole name of a symbol asks for that symbol, whatever it looks like.
     if named := table.find(asked.text) if _can_be_name(asked) else []:
         return [(symbol, None) for symbol in named]
     if asked.start is not None and asked.end is None:
@@ -205,7 +216,7 @@ def _answer_in(symbol: Symbol | None, address: int) -> list[Found]:
 
 
 def _find_others(table: SymbolTable, asked: Question) -> Iterator[Found]:
-    """Yield the answers to any question but a single address and a plain name."""
+    """Yield the answers to a question that is neither a single address nor a plain name."""
     from .._symbols import search
 
     if not is_of_build(table, asked):
@@ -226,14 +237,14 @@ def _find_others(table: SymbolTable, asked: Question) -> Iterator[Found]:
         yield from ((symbol, asked.offset) for symbol in meant)
         return
     several = list(meant)
-    if not several and asked.pattern is not None:  # the brackets had an address
+    if not several and asked.pattern is not None:  # no module, but an address in brackets
         yield from _answer_in(table.lookup(asked.address), asked.address)
     there = [each for each in several if each.address + (asked.offset or 0) == asked.address]
     yield from ((symbol, asked.offset) for symbol in there or several)
 
 
 def fits_question(table: SymbolTable, asked: Question, symbol: Symbol) -> bool:
-    """Return True if a symbol that has the name is also of the module, and long enough."""
+    """Return True if a symbol with the right name is also of the module, and long enough."""
     if asked.module is not None and not is_of_module(symbol, asked.module):
         return False
     if asked.offset is None:
@@ -242,15 +253,16 @@ def fits_question(table: SymbolTable, asked: Question, symbol: Symbol) -> bool:
         return asked.offset < max(symbol.size, 1)
     from .._symbols.search import prints_size
 
-    # The offset can equal the size: the return address of a function's last call, if that
-    # never returns (sprint_backtrace).
+    # The offset can equal the size: if the last instruction of a function is a call that never
+    # returns, its return address is the function's end (sprint_backtrace).
     return asked.offset <= asked.size and prints_size(table, symbol, asked.size)
 
 
 def is_of_module(symbol: Symbol, module: str) -> bool:
-    """Return True if the symbol's module matches the glob ``module``.
+    """Return True if the name of the symbol's module matches the glob ``module``.
 
-    A module's file can have ``-`` where its name has ``_`` (scripts/Makefile.lib, name-fix).
+    ``-`` and ``_`` count as the same: where a module's name has ``_``, its file can have ``-``
+    (scripts/Makefile.lib, name-fix).
     """
     import fnmatch
 
@@ -259,9 +271,9 @@ def is_of_module(symbol: Symbol, module: str) -> bool:
 
 
 def is_of_build(table: SymbolTable, asked: Question) -> bool:
-    """Return True unless the question's build-id contradicts the table's for the module.
+    """Return True unless the question has another build-id of the module than the table.
 
-    The table's may be shorter: then it must be the start of the question's.
+    The table's build-id may be shorter. Then it must be the start of the question's.
     """
     if asked.build_id is None or asked.module is None:
         return True

@@ -1,9 +1,9 @@
 r"""The output of commands: tables and lines for people, JSON for programs, whole files.
 
-A command makes a record; :func:`show` prints it as JSON, or has it printed in tables. All
-output for people passes here, where bytes that a terminal would obey or hide are escaped
-(``_printable``). Two blanks separate columns. No cell, line or message has two blanks together,
-or one at an end: such blanks are written ``\x20``.
+A command makes a record. :func:`show` prints it as JSON, or as tables for people. All output
+for people goes through this file, which escapes bytes that a terminal would obey or hide
+(``_printable``). Two blanks separate columns. So that columns can be told apart, a cell, line
+or message never has two blanks together, or one at an end: such blanks are written ``\x20``.
 """
 
 from __future__ import annotations
@@ -28,23 +28,31 @@ STYLES: Final = {"name": 1, "address": 36, "bad": 33, "dim": 2}
 NUMBER: Final = "number"
 """The style of a column that is aligned to the right."""
 _EDGE: Final = "|"
+"""The character between the cells of a column when they are tested together."""
 _WIDE: Final = ("  ", f"{_EDGE} ", f" {_EDGE}")
+"""Blanks that have to be escaped, in cells that are joined with :data:`_EDGE`."""
 _PLAIN: Final = bytes(range(0x20, 0x7F))
+"""The bytes that need no escape."""
 
 
 def table(rows: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0) -> None:
-    """Print ``rows`` in aligned columns; ``styles`` has a key of STYLES or NUMBER for each."""
+    """Print ``rows`` in aligned columns.
+
+    ``styles`` has a style for each column: a key of STYLES, NUMBER, or "" for none. ``indent``
+    is the number of blanks before each row.
+    """
     columns(list(zip(*rows)), styles, indent)
 
 
 def columns(
     cells: Sequence[Sequence[str]], styles: Sequence[str] = (), indent: int = 0
 ) -> None:
-    """Print a table given by its columns."""
+    """Print a table as :func:`table` does, but from its columns."""
     cells = [_shown(column) for column in cells]
     widths = [max(map(len, column), default=0) for column in cells]
     if not any(widths):
         return
+
     styles = [*styles, *[""] * (len(cells) - len(styles))]
     pads = [str.rjust if style == NUMBER else str.ljust for style in styles]
     padded = [
@@ -52,16 +60,18 @@ def columns(
         for column, width, pad in zip(cells, widths, pads)
         if width
     ]
+
     if _has_colour():
         codes = [STYLES.get(style) for style, width in zip(styles, widths) if width]
         padded = [_coloured(column, code) for column, code in zip(padded, codes)]
+
     margin = " " * indent
     lines = [margin + line.rstrip() for line in map("  ".join, zip(*padded))]
     print("\n".join(lines))
 
 
 def line(text: str, indent: int = 0) -> None:
-    """Print a line for people."""
+    """Print a line for people, after ``indent`` blanks."""
     print(" " * indent + blanks_shown(printable(text)))
 
 
@@ -69,14 +79,16 @@ def complain(what: str, remedy: str = "") -> None:
     """Print on stderr what is wrong and what to do; ignore a stderr that cannot be written."""
     what, remedy = (blanks_shown(printable(text)) for text in (what, remedy))
     lines = f"ksyms: {what}" + (f"\n       {remedy}" if remedy else "")
-    try:  # noqa: SIM105 # to import contextlib lasts as long as to look an address up
+    try:  # noqa: SIM105 # importing contextlib takes as long as looking up an address
         print(lines, file=sys.stderr)
     except OSError:
         pass
 
 
 def write(path: str, data: memoryview) -> bool:
-    """Write ``data`` to ``path``, or to stdout if that is ``-``; return True if to a file.
+    """Write ``data`` to the file ``path``; to stdout if that is ``-``.
+
+    Return True if stdout is still free for messages: ``data`` went to another file.
 
     Raises:
         OutputError: the file cannot be written.
@@ -86,14 +98,14 @@ def write(path: str, data: memoryview) -> bool:
 
         fd = write_whole(path, data)
         return fd is None or not os.path.sameopenfile(fd, sys.stdout.fileno())
-    # With a buffer of its own: an unbuffered stdout may write a part only.
+    # Open a stream with a buffer: an unbuffered stdout may write only a part.
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(data)
     return False
 
 
 def part(title: str, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
-    """Print a table under a title, after an empty line; nothing if it has no rows."""
+    """Print an empty line, a title and a table; print nothing if the table has no rows."""
     if rows:
         print()
         table([[title]], ["name"])
@@ -103,7 +115,7 @@ def part(title: str, rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) 
 def show(
     record: Record, as_json: bool, rows: Callable[[Record], None], indent: int | None = None
 ) -> None:
-    """Print a command's record: as JSON, with ``indent``, or by ``rows`` for people."""
+    """Print a command's record: as JSON with ``indent``, or for people by calling ``rows``."""
     if as_json:
         show_json(record, indent)
     else:
@@ -133,7 +145,13 @@ def symbol_record(symbol: Symbol) -> dict[str, Any]:
 
 
 def _shown(column: Sequence[str]) -> Sequence[str]:
-    """Escape a column's cells; most columns are tested as a whole."""
+    """Return a column with its cells escaped.
+
+    Most columns need no escapes. To find that out, all cells are tested together::
+
+        cells     "schedule", "do_exit"
+        joined    "|schedule|do_exit|"     plain ASCII, without "  ", "| " or " |"
+    """
     whole = _EDGE.join(["", *column, ""])
     # This takes a quarter of isprintable()'s time.
     plain = whole.isascii() and not whole.encode().translate(None, _PLAIN)
@@ -143,13 +161,13 @@ def _shown(column: Sequence[str]) -> Sequence[str]:
 
 
 def _has_colour() -> bool:
-    """Return True if stdout is a terminal with colours that the user has not turned off."""
+    """Return True if stdout is a terminal with colours, and NO_COLOR does not forbid them."""
     terminal = os.environ.get("TERM", "") not in ("", "dumb", "unknown")
     return terminal and "NO_COLOR" not in os.environ and sys.stdout.isatty()
 
 
 def _coloured(column: Sequence[str], code: int | None) -> list[str]:
-    """Return padded cells with their colour, which is no part of the blanks behind them."""
+    """Return padded cells with the colour ``code``; the blanks of the padding have none."""
     if code is None:
         return [*column]
     bare = [cell.strip() for cell in column]

@@ -1,4 +1,4 @@
-"""``ksyms serve``: the device, in a mounted directory; ``ksyms status``: its users."""
+"""``ksyms serve`` serves the device; ``ksyms status`` shows its users."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _WAITING: Final = 10_000
 """Largest number of lines that wait to be printed."""
-_AGAIN: Final = 0.1  # seconds to wait after a line for which there was no memory
+_AGAIN: Final = 0.1  # seconds to wait if there is no memory to print a line
 
 _EXAMPLES: Final = """\
 examples:
@@ -72,6 +72,7 @@ def add(commands: Any) -> None:
         "--verbose", action="store_true", help="a line for each call and each decision"
     )
     parser.set_defaults(run=run, wrong=parser.error)
+
     parser = commands.add_parser(
         "status",
         help="say who has the device open, and what its server holds",
@@ -83,7 +84,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Serve until a signal ends it."""
+    """Serve until a signal ends the server; return True."""
     from .._server import CharacterServer, DirectoryServer, Server
 
     lines = _StderrLines()
@@ -93,6 +94,7 @@ def run(options: argparse.Namespace) -> bool:
 
         log_to(lines.say)
         common["call"] = lambda *call: lines.say(_describe_call(*call))
+
     if options.cuse:
         if options.link or options.allow_other:
             options.wrong("--link and --allow-other are for a directory, not for --cuse")
@@ -100,6 +102,7 @@ def run(options: argparse.Namespace) -> bool:
     else:
         more = {"link": options.link, "allow_other": options.allow_other}
         server = DirectoryServer(options.directory, **more, **common)
+
     try:
         _run_alone(lines, server.run)
     finally:
@@ -108,7 +111,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def run_status(options: argparse.Namespace) -> bool:
-    """Print the server's own report."""
+    """Print what the server reports of itself; return True."""
     from .._server import status
 
     facts = killable(lambda: status(options.directory))
@@ -129,6 +132,7 @@ def _print_status(facts: dict[str, Any]) -> None:
     ]
     rows += [[f"no {name}", why] for name, why in facts["sources_missing"].items()]
     render.table(rows, ["dim", "name"])
+
     opens = [[o["file"], f"process {o['pid']}"] for o in facts["openers"]]
     if facts["more_openers"]:
         opens.append(["more", str(facts["more_openers"])])
@@ -138,10 +142,11 @@ def _print_status(facts: dict[str, Any]) -> None:
 
 
 def _run_alone(lines: _StderrLines, serve: Callable[[], None]) -> None:
-    """Call ``serve``, during which only ``lines`` writes to stderr.
+    """Call ``serve``; meanwhile only ``lines`` writes to stderr.
 
-    Python itself writes there about errors for which it has no memory ("Exception ignored in",
-    Python/errors.c). After an error stderr is restored, for the message on it.
+    Else Python would write to stderr when it has no memory to report an error as usual
+    ("Exception ignored in", Python/errors.c). After an error stderr is restored, so that the
+    message about the error can be printed.
     """
     from .main import TRACEBACK, report_thread_errors
 
@@ -186,9 +191,9 @@ def _parse_mode(text: str) -> int:
 
 
 class _StderrLines:
-    """Lines on stderr, written by a thread of its own.
+    """Lines on stderr, which a thread of its own writes.
 
-    So a reader that is slow, or stopped, does not delay the server. If more than
+    So the server does not wait for a slow or stopped reader of stderr. If more than
     :data:`_WAITING` lines wait, further ones are dropped.
     """
 
@@ -198,17 +203,18 @@ class _StderrLines:
         self._ended = begin(self._write)
 
     def say(self, words: str) -> None:
-        """Queue a line to be printed soon."""
+        """Queue a line, with the time, to be printed soon."""
         with suppress(queue.Full):
             self._queue.put_nowait(f"{time.strftime('%H:%M:%S')} {words}\n")
 
     def close(self) -> None:
-        """Wait at most a second until the queued lines are printed."""
+        """Wait until the queued lines are printed, but at most a second."""
         with suppress(queue.Full):
             self._queue.put_nowait(None)
         self._ended.acquire(timeout=1)
 
     def _write(self) -> None:
+        """Write the queued lines, one after the other, until None comes."""
         while True:
             try:
                 if (line := self._queue.get()) is None:
@@ -216,11 +222,12 @@ class _StderrLines:
                 with suppress(OSError, ValueError):
                     self._stream.write(line)
                     self._stream.flush()
-            except MemoryError:  # the next line may have some
+            except MemoryError:  # drop this line; there may be memory for the next one
                 time.sleep(_AGAIN)
 
 
 def _describe_call(request: Request, number: int, seconds: float) -> str:
+    """Return the log's line about an answered request; ``number`` is its errno, or 0."""
     from .._transport.protocol import NAMES
 
     told = errno.errorcode.get(number, str(number)) if number else "ok"

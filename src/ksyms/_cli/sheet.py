@@ -19,22 +19,25 @@ from .question import Question, find_answers, parse_addresses, parse_line, short
 
 STYLES: Final = ("address", "dim", "dim", "name", "dim", "dim", "dim", "", "")
 BLOCK: Final = 4096
-"""Rows that are printed together, with aligned columns."""
+"""Number of rows that are printed together, with aligned columns."""
 OTHERS: Final = 8
-"""Largest number of other names of an address in a row; JSON has all."""
+"""Largest number of other names of an address that a row lists; JSON lists all."""
 NONE: Final = "??"
-"""The address in a row for a line of standard input that has no answer."""
+"""The address column's text if a line of standard input has no answer."""
 HINTS: Final = 16
-"""Number of unknown names for which similar ones are searched, which takes a while each."""
-_KEPT: Final = 1 << 16
+"""Number of unknown names for which similar ones are searched: each search takes a while."""
+_KEPT: Final = 1 << 16  # size of each cache
 _SIDES: Final = ("before", "after")
 
 
 class Sheet(ABC):
-    """The answers from ``table`` on their way to stdout.
+    """The output of answers to stdout; subclasses print them for people or as JSON.
 
-    ``complete`` is True while each question has an answer. With ``near``, the symbols before
-    and after an address that is in none are printed too.
+    ``complete`` is True as long as each question has an answer.
+
+    Args:
+        table: the symbols in which the answers are found.
+        near: for an address that is in no symbol, print the symbols before and after it.
     """
 
     def __init__(self, table: SymbolTable, near: bool) -> None:
@@ -42,18 +45,22 @@ class Sheet(ABC):
         self.complete = True
         self._near = near
         self._hints = HINTS
+        """Number of unknown names for which similar ones may still be searched."""
         self._slide = link_slide(table)
         self._typed = table.has_prototypes
         self._aliases_of = lru_cache(_KEPT)(lambda symbol: aliases(table, symbol))
         self._asked = 0
+        """Number of symbols whose other names were asked for."""
         self._shared: frozenset[int] | None = None
+        """All addresses with several symbols, once they are known; see :meth:`_aliases`."""
         self._parts: dict[int, Any] = {0: None}
+        """The parts of answers by the symbol's number; see :meth:`_parts_of`."""
 
     def add(self, asked: Question, line: int | None = None) -> None:
         """Print all answers to a question, or that there is none.
 
-        For a question from standard input ``line`` is its line number. Such a question has an
-        answer on stdout in any case.
+        ``line`` is the line number of a question from standard input; else None. For a line
+        of standard input stdout has an answer in any case, even that there is none.
         """
         none = True
         for symbol, offset in find_answers(self.table, asked):
@@ -65,7 +72,8 @@ class Sheet(ABC):
     def add_lines(self, texts: Sequence[str], line: int) -> None:
         """Print the answers to lines of standard input; ``line`` is the number of the first.
 
-        Consecutive addresses in known symbols are answered together, any other line by itself::
+        Consecutive addresses that lie in symbols are answered together, other lines one by
+        one::
 
             0xffffffff81000010    _print_addresses()
             0xffffffff81000020    the same call
@@ -74,6 +82,7 @@ class Sheet(ABC):
         """
         starts = parse_addresses(texts)
         kept = self._parts_of(starts)
+
         first = 0
         for place in [*(place for place, each in enumerate(kept) if each is None), len(texts)]:
             alike = slice(first, place)
@@ -88,29 +97,32 @@ class Sheet(ABC):
         sys.stdout.flush()
 
     def _parts_of(self, starts: Sequence[int | None]) -> list[Any]:
-        """Return for each address the part of the answer that its whole symbol shares.
+        """Return for each address the part of the answer that its symbol determines.
 
-        None if it has no symbol, or if more than the offset distinguishes the answers. A part
-        is made once for each symbol.
+        Answers for two addresses in one symbol differ only in the address and the offset. The
+        rest is the part: it is made once for each symbol. It is None if the address lies in no
+        symbol, or in a BPF program, whose source line depends on the offset too.
         """
         found = iter(self.table.numbers_of([start for start in starts if start is not None]))
         numbers = [0 if start is None else next(found) for start in starts]
+
         fresh = sorted(set(numbers).difference(self._parts))
         self._asked += len(fresh)
         for number, symbol in zip(fresh, self.table.several(fresh)):
             alike = symbol.module != "bpf" or self.table.program(symbol) is None
             self._parts[number] = self._make_part(symbol) if alike else None
+
         return [self._parts[number] for number in numbers]
 
     @abstractmethod
     def _make_part(self, symbol: Symbol) -> Any:
-        """Make the part of the answer that all addresses in a symbol share."""
+        """Return the part of the answer that is the same for all addresses in a symbol."""
 
     @abstractmethod
     def _print_addresses(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
     ) -> None:
-        """Print the answers to addresses, each in the symbol whose part is in ``kept``."""
+        """Print the answers to addresses; ``kept`` has the part of each one's symbol."""
 
     @abstractmethod
     def _print_answer(
@@ -122,11 +134,12 @@ class Sheet(ABC):
     def _print_no_answer(
         self, asked: Question, line: int | None, told: Missing, near: list[Symbol | None]
     ) -> None:
-        """Print that there is no answer, and the symbols before and after, if asked."""
+        """Print that there is no answer; ``near`` has the symbols before and after, or none."""
 
     def _explain(
         self, asked: Question, line: int | None
     ) -> tuple[Missing, list[Symbol | None]]:
+        """Return why a question has no answer, and the symbols before and after, or none."""
         if asked.text or line is None:
             told = explain_missing(self.table, asked, self._hints > 0)
             self._hints -= told.name is not None
@@ -140,8 +153,8 @@ class Sheet(ABC):
     def _aliases(self, symbol: Symbol) -> list[str]:
         """Return the other names of the symbol's address.
 
-        After many calls, addresses with several symbols are found first; others are not
-        searched.
+        After many calls, find all addresses that have several symbols at once. From then on no
+        other address is searched for names.
         """
         self._asked += 1
         if self._shared is None and self._asked >= LOOKUPS:
@@ -152,17 +165,18 @@ class Sheet(ABC):
 
 
 _Cells = tuple[str, str, str, int | None, str, str]
-"""The cells of a symbol: letter, size, section, slide in bytes, other names and prototype."""
+"""A symbol's cells: letter, size, section, slide (bytes or None), other names, prototype."""
 _Named = tuple[int, str, str, str, str, str, int | None, str, str]
-"""A symbol's address, its name and its size for ``NAME+OFFSET/SIZE``, then its cells."""
+"""A symbol's address; name and size as ``NAME+OFFSET/SIZE`` has them; then its cells."""
 
 
 class AnswerRows(Sheet):
-    """Answers as rows for people."""
+    """The output of answers as rows for people."""
 
     def __init__(self, table: SymbolTable, near: bool) -> None:
         super().__init__(table, near)
         self._columns: list[list[str]] = [[] for _ in STYLES]
+        """The columns of the rows that are not printed yet."""
         self._nowhere = "absolute" if table.sections else ""  # FreeBSD's layout has none
         self._hexadecimal = f"%0{table.digits}x"
         self._section = lru_cache(_KEPT)(word)
@@ -219,7 +233,11 @@ class AnswerRows(Sheet):
         cells: Sequence[Sequence[Any]],
         told: Sequence[str],
     ) -> None:
-        """Add a row for each of ``starts``, from columns; ``cells`` are those of _Cells."""
+        """Add a row for each of the addresses ``starts``.
+
+        The other arguments are columns: the names with offsets, the columns of :data:`_Cells`,
+        and what is known of BPF programs.
+        """
         letters, sizes, sections, slides, others, prototypes = cells
         shown = [self._hexadecimal % start for start in starts]
         links = [
@@ -231,7 +249,7 @@ class AnswerRows(Sheet):
         )
 
     def _add_columns(self, *columns: Sequence[str]) -> None:
-        """Add a cell of each of ``columns`` to each row, and print all whole blocks."""
+        """Add rows, given by their columns; print all whole blocks of rows."""
         for mine, more in zip(self._columns, columns):
             mine.extend(more)
         while len(self._columns[0]) >= BLOCK:
@@ -241,6 +259,7 @@ class AnswerRows(Sheet):
             self._columns = later
 
     def _cells(self, symbol: Symbol) -> _Cells:
+        """Return the cells of a row that depend on the symbol alone."""
         linked = link_address(symbol, self._slide)
         slide = 0 if linked is None else symbol.address - linked
         others = self._aliases(symbol)
@@ -254,7 +273,7 @@ class AnswerRows(Sheet):
         )
 
     def _prototype(self, symbol: Symbol) -> str:
-        """Return the prototype; all possible ones if there are several of the name."""
+        """Return the cell with the prototype; with all of them if it is ambiguous."""
         found = self.table.prototype(symbol)
         if found is None and (several := self.table.prototypes(symbol)):
             return f"ambiguous: {'; '.join(several)}"
@@ -269,7 +288,7 @@ def _listed(others: Sequence[str]) -> str:
 
 
 class Records(Sheet):
-    """Answers as JSON objects."""
+    """The output of answers as JSON objects, one a line."""
 
     def _make_part(self, symbol: Symbol) -> tuple[int, str]:
         return symbol.address, render.json_of(self._named(symbol, 0))[1:-1]
@@ -277,7 +296,7 @@ class Records(Sheet):
     def _print_addresses(
         self, texts: Sequence[str], line: int, starts: Sequence[Any], kept: Sequence[Any]
     ) -> None:
-        # An address has no characters that JSON escapes.
+        # The texts are addresses, and have no characters that JSON would escape.
         records = [
             f'{{"query": "{text}", "line": {number}, {told}, "offset": {start - first}}}\n'
             for number, (text, start, (first, told)) in enumerate(
@@ -312,16 +331,21 @@ class Records(Sheet):
         self._print(asked, line, record)
 
     def _neighbour(self, symbol: Symbol, away: int) -> dict[str, Any]:
+        """Return the record of a symbol near an address ``away`` bytes after its start."""
         return {**self._record(symbol, away), "distance": abs(away)}
 
     def _named(self, symbol: Symbol, offset: int) -> dict[str, Any]:
-        """Return the record of an address in the symbol, by the name that the kernel prints."""
+        """Return the record of an address in the symbol, with the name that the kernel prints.
+
+        If kallsyms lists another name, the record has that as ``listed``.
+        """
         record, name = self._record(symbol, offset), self.table.printed(symbol)
         return (
             record if name == symbol.name else {**record, "name": name, "listed": symbol.name}
         )
 
     def _record(self, symbol: Symbol, offset: int) -> dict[str, Any]:
+        """Return a symbol's record; ``offset`` is for the source line of a BPF program."""
         linked = link_address(symbol, self._slide)
         return {
             **render.symbol_record(symbol),

@@ -1,4 +1,4 @@
-"""``ksyms snapshot``: the kernel's symbols written to one ELF file."""
+"""``ksyms snapshot``: write the kernel's symbols to one ELF file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ examples:
 
 
 class SnapshotRecord(TypedDict):
-    """What was written; the driver's layout has no note, which tells modules and build."""
+    """The record of a written snapshot.
+
+    Three members come from its note, and are None for the driver's layout, which has no note.
+    """
 
     file: str
     symbols: int
@@ -85,7 +88,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Take the snapshot and write it."""
+    """Take the snapshot and write it; return True."""
     if options.module and options.kernel is None:
         options.wrong("argument --module: not allowed without argument --kernel")
     if options.debug_dir and options.kernel is not None:
@@ -94,8 +97,10 @@ def run(options: argparse.Namespace) -> bool:
         options.wrong("argument --btf: not allowed with arguments --kernel, --layout freebsd")
     if options.portable and options.layout != "linux":
         options.wrong("argument --portable: not allowed with --layout freebsd")
+
     if options.output is None:
         options.output = PORTABLE_OUTPUT if options.portable else DEFAULT_OUTPUT
+
     snapshot = take_snapshot(options, tuple(options.debug_dir), options.layout)
     data = _packed(snapshot) if options.portable else snapshot.image
     if not render.write(options.output, data):
@@ -113,7 +118,7 @@ def _packed(snapshot: Snapshot) -> memoryview:
 
 
 def record(snapshot: Snapshot, file: str, length: int) -> SnapshotRecord:
-    """Return what was written to ``file``: ``length`` bytes."""
+    """Return the record of a snapshot that was written to ``file``, in ``length`` bytes."""
     note = snapshot.facts
     return {
         "file": file,

@@ -1,4 +1,4 @@
-"""The arguments that name a command's source of symbols, and the loading of it."""
+"""The arguments that name the source of a command's symbols, and how symbols are loaded."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _MALLOC_TOLD: Final = {"GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"}
-"""Environment variables with which the user already tunes malloc (mallopt(3))."""
+"""Environment variables that tune malloc (mallopt(3)); if one is set, the user decides."""
 _COPIED: Final = 32 << 20
-"""Largest file that is copied, in bytes: snapshots are smaller, and take some milliseconds."""
+"""Largest size in bytes of a file that is copied: that of snapshots, in some milliseconds."""
 _DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 
 
 def is_address(text: str) -> bool:
-    """Return True for 0x and digits, and for 8 or 16 digits as kallsyms prints them.
+    """Return True if ``text`` can be an address in hexadecimal.
 
-    Eight digits can be a name too.
+    That is 0x and digits, or 8 or 16 digits without 0x, as kallsyms prints them. Eight digits
+    can be a name too.
     """
     if text[:2] in ("0x", "0X"):
         return len(text) > 2 and _DIGITS.issuperset(text[2:])
@@ -35,7 +36,7 @@ def is_address(text: str) -> bool:
 
 
 def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
-    """Add the arguments that name a kernel; without one it is the running kernel."""
+    """Add the arguments that name a kernel; without them it is the running kernel."""
     group.add_argument(
         "--root",
         metavar="DIR",
@@ -48,7 +49,7 @@ def add_source(group: argparse._MutuallyExclusiveGroup) -> None:
 def add_elf_source(
     parser: argparse.ArgumentParser, group: argparse._MutuallyExclusiveGroup
 ) -> None:
-    """Add the arguments that name files of the kernel and of modules."""
+    """Add the arguments that name the ELF files of a kernel and of its modules."""
     group.add_argument("--kernel", metavar="FILE", help="the kernel's own file")
     parser.add_argument(
         "--module",
@@ -56,13 +57,13 @@ def add_elf_source(
         action="append",
         default=[],
         type=parse_module_file,
-        help="with --kernel: a module's ELF file and where it was load_file to; or, of an "
+        help="with --kernel: a module's ELF file and where it was loaded to; or, of an "
         "object file, FILE@.text=ADDRESS,.data=ADDRESS...",
     )
 
 
 def parse_module_file(text: str) -> ModuleFile:
-    """Parse FILE@ADDRESS or FILE@SECTION=ADDRESS,...
+    """Return the file and the addresses of FILE@ADDRESS or FILE@SECTION=ADDRESS,...
 
     Raises:
         argparse.ArgumentTypeError: ``text`` is not of that form.
@@ -84,7 +85,7 @@ def parse_module_file(text: str) -> ModuleFile:
 
 
 def load_named(options: argparse.Namespace, lasts: bool = False) -> SymbolTable:
-    """Load the file that ``--from`` names, or take a snapshot of the kernel.
+    """Return the table of the file that ``--from`` names, or of a snapshot of the kernel.
 
     ``lasts`` is passed to :func:`load_file`.
     """
@@ -96,10 +97,11 @@ def load_named(options: argparse.Namespace, lasts: bool = False) -> SymbolTable:
 
 
 def load_file(path: str, lasts: bool = False) -> SymbolTable:
-    """Load the file at ``path``; a signal kills the process while a stopped server holds it.
+    """Return the table of the file at ``path``.
 
-    If the command ``lasts`` as long as its input does, a file of at most :data:`_COPIED` bytes
-    is copied: else truncating the file would end the process by SIGBUS.
+    While this waits for a stopped FUSE server, a signal kills the process. ``lasts`` is True
+    if the command runs as long as its input comes. Then a file of at most :data:`_COPIED` bytes
+    is copied and not mapped: SIGBUS would end the process if somebody truncated a mapped file.
     """
     from .._symbols import load
 
@@ -110,7 +112,7 @@ def _file_size(path: str) -> int:
     try:
         return os.stat(path).st_size
     except (OSError, ValueError):
-        return 0  # who opens it says why
+        return 0  # load() then tells why it cannot be opened
 
 
 def take_snapshot(
@@ -118,9 +120,9 @@ def take_snapshot(
     debug: tuple[str, ...] | None = None,
     layout: str = "linux",
 ) -> Snapshot:
-    """Take the snapshot that the arguments ask for, with progress if it takes long.
+    """Return a snapshot of the source that the arguments name; show progress if it takes long.
 
-    ``debug`` is passed to :class:`Linker`; None infers all sizes.
+    ``debug`` has directories with debug files; with None all sizes are inferred.
     """
     _keep_memory()
     from .._snapshot import take_chosen
@@ -140,7 +142,7 @@ def take_snapshot(
 
 
 def _named_source(options: argparse.Namespace) -> tuple[str, str]:
-    """Return the path of the source that a user named, and the argument."""
+    """Return the path of the source that the user named, and which argument named it."""
     if getattr(options, "kernel", None) is not None:
         return options.kernel, KERNEL
     if options.kallsyms is not None:
@@ -149,10 +151,10 @@ def _named_source(options: argparse.Namespace) -> tuple[str, str]:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep the memory of freed arrays for the next ones.
+    """Let glibc keep the memory of freed arrays and use it for the next ones.
 
-    By default it returns what is larger than 128 KB, and the kernel takes a page fault for each
-    page to hand it out again: 4,400 of the 5,600 faults while a kallsyms text is parsed.
+    By default glibc returns blocks of more than 128 KB to the kernel. Then the next array takes
+    a page fault for each page: 4,400 of the 5,600 faults while a kallsyms text is parsed.
     """
     import ctypes
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a descriptor to poll, so that a command can finish its output."""
+"""SIGINT and SIGTERM: as a descriptor to poll, or as the death of the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def killable(call: Callable[[], T]) -> T:
-    """Return ``call()``, during which a signal kills the process at once.
+    """Return ``call()``; meanwhile SIGINT or SIGTERM kills the process at once.
 
     A process that waits for a stopped FUSE server is woken by a fatal signal only, not by one
     that has a handler (fs/fuse/dev.c, request_wait_answer). Ignored signals stay ignored.
@@ -35,9 +35,10 @@ def killable(call: Callable[[], T]) -> T:
 
 
 class Stop:
-    """Within this context the first signal makes ``fd`` readable, and the next one ends.
+    """A context in which the first SIGINT or SIGTERM makes the descriptor ``fd`` readable.
 
-    Ignored signals stay ignored, as SIGINT is in a shell's background jobs.
+    So a command can finish its output. A second signal ends the process as usual. Ignored
+    signals stay ignored, as SIGINT is in a shell's background jobs.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore the signals' handlers; if a signal came, end with its status."""
+        """Restore the handlers of the signals; if one came, exit with its status."""
         self._restore()
         os.close(self.fd)
         os.close(self._signalled)

@@ -9,19 +9,19 @@ from .._log import LOGGER
 
 
 class _LineHandler(logging.Handler):
-    """A handler that hands each record's message to ``say``."""
+    """A handler that calls ``say`` with each record's message."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one message."""
+        """Call ``say`` with the message of ``record``."""
         self._say(record.getMessage())
 
 
 def log_to(say: Callable[[str], None]) -> None:
-    """Have every decision said from now on."""
+    """Call ``say`` with every decision that is logged from now on."""
     logger = logging.getLogger(LOGGER)
     logger.setLevel(logging.DEBUG)
     logger.addHandler(_LineHandler(say))

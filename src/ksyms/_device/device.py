@@ -1,8 +1,8 @@
 """The softc table and the calls of the driver, independent of the transport.
 
-Source: freebsd-ksyms.c; the line numbers below are of that file. Nothing here depends on how
-calls arrive, on the operating system, or on the source of snapshots. The calls may come from
-any thread.
+Source: FreeBSD's ksyms.c of 2009; the line numbers below are of that file. Nothing here
+depends on how calls arrive, on the operating system, or on the source of snapshots. The calls
+may come from any thread.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ _ELF64_SYM: Final = elf_format(
     ELFCLASS64, ELFDATA2LSB if sys.byteorder == "little" else ELFDATA2MSB
 ).sym
 LONGEST_NAME: Final = 1024
-"""Limit on a name to look up, in bytes with its NUL (NetBSD's is its longest symbol's)."""
+"""Largest length of a name to look up, in bytes with its NUL.
+
+NetBSD's limit is the length of its longest symbol's name.
+"""
 
 
 class Process(NamedTuple):
-    """A process that opens the device; a later process with the same pid is another one.
+    """A process that opens the device.
 
-    ``pid`` is the thread group's id, ``started`` the process's start time in any unit.
+    ``pid`` is its thread group's id, ``started`` its start time in any unit. The start time
+    distinguishes it from a later process with the same pid.
     """
 
     pid: int
@@ -42,11 +46,11 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """The device's mode and owner, and the limit on opens of one process.
+    """The device's mode and owner, and how often one process may have it open.
 
-    The driver has ``mode=0o444``, root, wheel and one open a process (lines 378 and 594). With
-    that mode every user can read every address. ``opens_per_process`` is None for no limit:
-    libraries and debuggers open a file twice.
+    The driver has ``mode=0o444``, root, wheel and one open for each process (lines 378 and
+    594). With that mode every user can read every address. ``opens_per_process`` is None for
+    no limit, for the plain file: libraries and debuggers open a file twice.
     """
 
     mode: int = 0o400
@@ -65,7 +69,7 @@ class Event(Enum):
 
 
 class OpenImage(Protocol):
-    """A snapshot, as an open gets it: bytes that never change."""
+    """A snapshot that an open gets: bytes that never change."""
 
     @property
     def image(self) -> memoryview: ...
@@ -75,12 +79,15 @@ class CallerMemory(Protocol):
     """The memory of the process that calls, as far as a request needs it."""
 
     def mapped_at(self) -> int | None:
-        """Return the address at which it has its handle's snapshot mapped, or None."""
+        """Return the address at which the process has mapped the handle's snapshot.
+
+        Return None if it has not mapped it.
+        """
 
     def string_at(self, address: int, longest: int) -> bytes | None:
         """Return the string at ``address`` without its NUL; None if it cannot be read.
 
-        If no NUL is found within ``longest`` bytes, those bytes are returned.
+        If there is no NUL within ``longest`` bytes, return those bytes.
         """
 
 
@@ -93,7 +100,11 @@ class Pages(NamedTuple):
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Softc:
-    """One open (struct ksyms_softc, line 92); ``image`` is None until its snapshot is taken."""
+    """One open of the device (struct ksyms_softc, line 92).
+
+    ``image`` is None until its snapshot is taken. ``table`` is made from it by the first lookup
+    of a name.
+    """
 
     process: Process
     image: memoryview | None = None
@@ -101,10 +112,10 @@ class _Softc:
 
 
 class Device:
-    """The device ``/dev/ksyms``, of which each open has its own snapshot.
+    """The device ``/dev/ksyms``: each open has its own snapshot.
 
     Args:
-        policy: mode, owner and the limit on opens of a process.
+        policy: the mode, the owner, and how often one process may have it open.
     """
 
     def __init__(self, policy: Policy | None = None) -> None:
@@ -112,7 +123,9 @@ class Device:
         self._lock = threading.Lock()
         self._loaded = False
         self._softcs: dict[int, _Softc] = {}
+        """The opens, by handle."""
         self._next = 1
+        """The next handle."""
 
     def openers(self) -> dict[int, Process]:
         """Return the processes that have the device open, by handle."""
@@ -123,8 +136,8 @@ class Device:
         """Load, unload or shut down (line 589).
 
         Raises:
-            DeviceError: EBUSY, to unload an open device; EEXIST, to load a loaded one;
-                EOPNOTSUPP, for any other event.
+            DeviceError: EBUSY, if the device is to be unloaded and is open; EEXIST, if it is
+                to be loaded and is loaded already; EOPNOTSUPP, for any other event.
         """
         with self._lock:
             if event is Event.LOAD:
@@ -151,12 +164,13 @@ class Device:
     ) -> int:
         """Open the device for ``process`` and return the handle (line 378).
 
-        ``take`` returns the snapshot, which may be one that other opens have. After any error
-        no handle is left.
+        ``take`` is called for the snapshot, which other opens may share. After any error no
+        handle is left.
 
         Raises:
             DeviceError: EBUSY, if the process has it open; ENXIO, if the device is not
-                loaded; EACCES, to write; ENOMEM.
+                loaded; EACCES, if it is opened for ``writing``; ENOMEM; EINTR, if the process
+                exits meanwhile.
             KsymsError: the snapshot cannot be taken; its errno says why.
         """
         if writing:
@@ -178,7 +192,7 @@ class Device:
 
         with self._lock:
             softc = self._softcs.get(handle)
-            if softc is not None:  # it was removed if the process has exited meanwhile
+            if softc is not None:  # else exited() has removed it meanwhile
                 softc.image = image
                 return handle
         raise _error(
@@ -186,7 +200,11 @@ class Device:
         )
 
     def _admit(self, process: Process) -> int:
-        """Make a handle for ``process`` without its snapshot yet; the lock must be held."""
+        """Return a new handle for ``process``, without a snapshot yet; the lock must be held.
+
+        Raises:
+            DeviceError: as of :meth:`open`.
+        """
         if not self._loaded:
             raise _error(errno.ENXIO, "The device is not loaded.", "Load it.")
         limit = self.policy.opens_per_process
@@ -221,12 +239,12 @@ class Device:
         """Return the snapshot's size in bytes.
 
         Raises:
-            DeviceError: EBADF, if ``handle`` is not open; so for all calls below.
+            DeviceError: EBADF, if ``handle`` is not open; the same holds for all calls below.
         """
         return len(self._image(handle)[1])
 
     def read(self, handle: int, offset: int, length: int) -> memoryview:
-        """Return a view of ``length`` bytes from ``offset``, fewer at the end (line 454).
+        """Return a view of ``length`` bytes from ``offset`` on; fewer at the end (line 454).
 
         Raises:
             DeviceError: EFAULT, if ``offset`` is negative or past the end; EINVAL, if
@@ -246,19 +264,20 @@ class Device:
     def ioctl(
         self, handle: int, request: int, caller: CallerMemory, data: bytes = b""
     ) -> bytes:
-        """Answer a request (line 508); return the bytes to copy to the caller's structure.
+        """Answer a request (line 508); return the bytes to copy into the caller's structure.
 
         Args:
             handle: the open handle.
-            request: the request's number, as a C compiler has it on this machine.
+            request: the request's number, which C's macros give on this machine.
             caller: the memory of the process that asks.
-            data: the caller's structure, for the requests that take one.
+            data: the caller's structure, for the requests that read one.
 
         Raises:
             DeviceError: ENOTTY, if the device does not have the request; ENXIO, if the caller
                 has not mapped the snapshot; ENOENT, if no symbol has the name; EFAULT, if the
                 name or the structure cannot be read; ENAMETOOLONG; EOVERFLOW, if the answer
                 does not fit.
+            OSError: the caller's memory could not be asked; see ``caller``.
         """
         softc, image = self._image(handle)
         known = requests().get(request)
@@ -283,17 +302,18 @@ class Device:
     def mmap(
         self, handle: int, offset: int, length: int, protection: int = 1, shared: bool = True
     ) -> Pages:
-        """Return the pages from ``offset`` on, with zeros after the snapshot (line 545).
+        """Return the contents of a mapping of the pages from ``offset`` on (line 545).
 
-        For example a snapshot of 5000 bytes has two pages:
+        After the snapshot's end the last page is filled with zeros. For example, a snapshot of
+        5000 bytes has two pages:
 
             mmap(handle, 0, 8192)      data: bytes 0 to 4999, zeros: 3192
             mmap(handle, 4096, 100)    data: bytes 4096 to 4999, zeros: 3192
             mmap(handle, 4096, 8192)   EINVAL: there is no third page
 
         Raises:
-            DeviceError: EACCES, for a writable shared mapping; EINVAL, if not all pages are
-                the snapshot's, or ``offset`` is not the start of a page.
+            DeviceError: EACCES, for a writable shared mapping; EINVAL, if the snapshot does
+                not have all of the pages, or ``offset`` is not the start of a page.
         """
         image = self._image(handle)[1]
         if shared and protection & PROT_WRITE:
@@ -323,7 +343,7 @@ class Device:
             raise _error(errno.EBADF, f"Handle {handle} is not open.", "Close it once.")
 
     def exited(self, process: Process) -> int:
-        """Close all handles of ``process``, which has exited; return their number."""
+        """Close all handles of ``process``, which has exited; return how many they were."""
         with self._lock:
             own = [h for h, softc in self._softcs.items() if softc.process == process]
             for handle in own:
@@ -334,11 +354,12 @@ class Device:
 def _named(
     softc: _Softc, image: memoryview, call: str, caller: CallerMemory, data: bytes
 ) -> bytes:
-    """Answer NetBSD's lookups by name, KIOCGVALUE and KIOCGSYMBOL.
+    """Return the answer to KIOCGVALUE or KIOCGSYMBOL, NetBSD's lookups by name.
 
-    If several symbols have the name, the answer is a global one, else a weak one, else a local
-    one; among those the kernel's, at the lowest address. NetBSD's ksyms_getval has only global
-    symbols.
+    ``data`` is the caller's structure, and ``call`` is "value" or "symbol". Several symbols may
+    have the name. A global one is preferred, then a weak one, then a local one; among those
+    the kernel's, and then the one with the lowest address. NetBSD's ksyms_getval finds global
+    symbols only.
     """
     form = GVALUE if call == "value" else GSYMBOL
     if len(data) != form.size:
@@ -367,7 +388,7 @@ def _named(
 
 
 def _word(value: int, width: int, signed: bool = False) -> bytes:
-    """Return a number as ``width`` bytes in this machine's byte order.
+    """Return ``value`` as ``width`` bytes in this machine's byte order.
 
     Raises:
         DeviceError: EOVERFLOW, if it does not fit.

@@ -1,8 +1,12 @@
 """The numbers of the ioctl requests, and the structures that they carry.
 
-FreeBSD's sys/ksyms.h: KIOCGSIZE is ``_IOR('l', 1, size_t)``, KIOCGADDR ``_IOR('l', 2, void
-*)``. NetBSD's sys/ksyms.h: KIOCGVALUE is ``_IOWR('l', 4, struct ksyms_gvalue)``, KIOCGSYMBOL
-``_IOWR('l', 5, struct ksyms_gsymbol)``; its KIOCGSIZE, ``_IOR('l', 3, int)``.
+They are those of FreeBSD's and NetBSD's sys/ksyms.h::
+
+    FreeBSD    KIOCGSIZE      _IOR('l', 1, size_t)
+    FreeBSD    KIOCGADDR      _IOR('l', 2, void *)
+    NetBSD     KIOCGSIZE      _IOR('l', 3, int)
+    NetBSD     KIOCGVALUE     _IOWR('l', 4, struct ksyms_gvalue)
+    NetBSD     KIOCGSYMBOL    _IOWR('l', 5, struct ksyms_gsymbol)
 """
 
 from __future__ import annotations
@@ -19,7 +23,11 @@ _OTHER_ENCODING: Final = ("alpha", "mips", "ppc", "sparc")
 
 
 class Ioctl(NamedTuple):
-    """The meaning of a request's number: the call, and the answer's width in bytes and sign."""
+    """The meaning of a request's number.
+
+    ``call`` is "size", "address", "value" or "symbol". ``word`` is the answer's width in bytes,
+    and ``signed`` is True if it has a sign.
+    """
 
     call: str
     word: int
@@ -27,9 +35,12 @@ class Ioctl(NamedTuple):
 
 
 def number(nr: int, size: int, write: bool = False, machine: str | None = None) -> int:
-    """Return ``_IOR('l', nr, size)``, or ``_IOWR``, as a C compiler has it on ``machine``.
+    """Return the value of ``_IOR('l', nr, size)`` in C; of ``_IOWR``, if ``write`` is True.
 
-    The default is this machine.
+    ``machine`` is as of uname(2); the default is this machine. On most machines the bits are::
+
+        31 30      29 ... 16    15 ... 8    7 ... 0
+        direction  size         'l'         nr
     """
     machine = os.uname().machine if machine is None else machine
     if machine.startswith(_OTHER_ENCODING):
@@ -51,7 +62,7 @@ KIOCGSYMBOL: Final = number(5, GSYMBOL.size, write=True)
 
 
 def asks_caller(request: int) -> bool:
-    """Return True if a request needs the caller's memory, and so can take long."""
+    """Return True if a request needs the caller's memory, and so may take long."""
     known = requests().get(request)
     return known is not None and known.call != "size"
 
@@ -60,9 +71,9 @@ def asks_caller(request: int) -> bool:
 def requests() -> dict[int, Ioctl]:
     """Return every request that the device answers, by its number.
 
-    The size is part of the number, so KIOCGSIZE and KIOCGADDR have a second number for 32-bit
-    programs. NetBSD's lookups have none: 64-bit addresses do not fit the structures of a
-    32-bit program.
+    The size is a part of the number. So KIOCGSIZE and KIOCGADDR have a second number, for
+    32-bit programs. NetBSD's lookups have no second one: a 64-bit address does not fit into the
+    structures of a 32-bit program.
     """
     found = {number(3, 4): Ioctl("size", 4, signed=True)}
     for word in (4, 8):

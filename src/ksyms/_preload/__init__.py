@@ -1,4 +1,7 @@
-"""Programs run with the device mapped at its open, as FreeBSD's driver does it."""
+"""A shared object that maps the device into a program when the program opens it.
+
+FreeBSD's driver does so itself. The object is built from preload.c and loaded by LD_PRELOAD.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,20 @@ from .._paths import UntrustedError, descend, judge_file
 
 _SOURCE: Final = Path(__file__).with_name("preload.c")
 _OF_ROOT: Final = "/var/cache"
-"""The directory of root's cache; not set by the environment, which ``sudo -E`` takes over."""
+"""The directory of root's cache.
+
+It does not depend on the environment, because ``sudo -E`` keeps the user's.
+"""
 _COMPILERS: Final = ("cc", "gcc", "clang")
 
 
 def preloaded(environment: dict[str, str], device: str | None) -> dict[str, str]:
-    """Return ``environment``, changed so that a program's opens of ``device`` are mapped.
+    """Return a copy of ``environment`` that makes a program map ``device`` when it opens it.
+
+    If ``device`` is None, the program maps each device with the name ``ksyms``.
 
     Raises:
-        ServeError: the shared object that does it cannot be built.
+        ServeError: the shared object cannot be built.
     """
     changed = dict(environment)
     changed["LD_PRELOAD"] = " ".join(filter(None, [library(), changed.get("LD_PRELOAD")]))
@@ -33,11 +41,11 @@ def preloaded(environment: dict[str, str], device: str | None) -> dict[str, str]
 
 
 def library() -> str:
-    """Return the path of the shared object, and build it if the cache has none yet.
+    """Return the path of the shared object; build it if it is not in the cache yet.
 
-    The dynamic linker gets a path. So no user but root and the caller may be able to change the
-    file or a directory on the way: only then it is, when it is loaded, the file that was
-    checked.
+    The dynamic linker takes a path, and opens the file later. So no user but root and the
+    caller may be able to change the file or a directory on the way. Else the file that is
+    loaded could be another than the one that was checked.
 
     Raises:
         ServeError: there is no compiler, or it fails, or the cache cannot be written, or
@@ -53,7 +61,7 @@ def library() -> str:
             f"{directory} cannot be preloaded from: it is relative, or has a space or colon.",
             "Set XDG_CACHE_HOME to another directory of your own.",
         )
-    # Root's programs can change their user, who must be able to read it.
+    # A program that root starts can become another user, who must be able to read the file.
     mode = 0o755 if root else 0o700
     try:
         os.close(descend(directory, alone=True, make=mode))
@@ -85,7 +93,7 @@ def _build(path: str, mode: int) -> None:
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as scratch:
         built = f"{scratch}/preload.so"
         options = ["-shared", "-fPIC", "-O2", "-o", built, str(_SOURCE), "-ldl"]
-        # Not CPATH, LIBRARY_PATH or COMPILER_PATH, which could add other users' files.
+        # Without CPATH, LIBRARY_PATH and COMPILER_PATH, which could add other users' files.
         environment = {
             "PATH": f"{os.path.dirname(compiler)}:{os.defpath}",
             "LC_ALL": "C",
@@ -105,7 +113,7 @@ def _build(path: str, mode: int) -> None:
 
 
 def _compiler() -> str:
-    """Return the first compiler of PATH that no other user can change.
+    """Return the path of the first compiler in PATH that no other user can change.
 
     Raises:
         ServeError: there is none.

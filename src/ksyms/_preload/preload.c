@@ -1,10 +1,11 @@
-/* What ksyms exec puts in front of a program's C library.
+/* The shared object that ksyms exec loads before a program's C library.
  *
- * FreeBSD's driver maps its snapshot into the memory of whoever opens it, and programs ask
- * KIOCGADDR for the address without an mmap() of their own. No file system can map into
- * another process; so this maps a device named ksyms, or $KSYMS_DEVICE, when it is opened,
- * and unmaps it when the last descriptor of it is closed. A child of vfork() has its parent's
- * memory and descriptors of its own: what it opens and closes changes nothing here.
+ * FreeBSD's driver maps its snapshot into the memory of the process that opens it. So programs
+ * for FreeBSD ask KIOCGADDR for the address without an mmap() of their own. A file system of
+ * Linux cannot map into another process. So this object wraps the C library's open() and
+ * close(): it maps a device with the name ksyms, or $KSYMS_DEVICE, when it is opened, and
+ * unmaps it when the last descriptor of it is closed. A child of vfork() shares its parent's
+ * memory, but has descriptors of its own: what it opens and closes changes nothing here.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,7 +25,9 @@
 #define KIOCGSIZE _IOR('l', 1, size_t)
 #define OPENS 64
 
+/* The mappings; a free entry has the address NULL. */
 static struct { void *address; size_t size; dev_t device; ino_t inode; } opens[OPENS];
+/* The process whose memory this is; getpid() differs in a child of vfork(). */
 static pid_t self;
 
 static void own(void)
@@ -44,6 +47,8 @@ static int is_device(const char *path)
     return (device && !strcmp(path, device)) || !strcmp(name ? name + 1 : path, "ksyms");
 }
 
+/* Map fd if it is an open of the device. Returns fd, and leaves errno as it is. If all entries
+ * are taken, the device is not mapped. */
 static int mapped(int fd, const char *path)
 {
     int before = errno, n = 0;
@@ -65,8 +70,8 @@ static int mapped(int fd, const char *path)
     return fd;
 }
 
-/* Whether another descriptor than fd is of the same file; so it is where that cannot be told.
- * It may be asked in a signal's handler: nothing is allocated. */
+/* Returns 1 if a descriptor other than fd is of the same file, or if that cannot be found out.
+ * A signal handler may close a file, so nothing is allocated here. */
 static int is_open_elsewhere(int fd, const struct stat *file)
 {
     /* struct linux_dirent64: inode, offset, length, type, name */
@@ -86,6 +91,7 @@ static int is_open_elsewhere(int fd, const struct stat *file)
     return found;
 }
 
+/* Unmap the device if fd, which is about to be closed, is its last descriptor. */
 static void unmapped(int fd)
 {
     int before = errno, left = 0;
@@ -102,6 +108,7 @@ static void unmapped(int fd)
     errno = before;
 }
 
+/* The third argument of open(), which is there only if a file may be made. */
 static mode_t mode_of(int flags, va_list rest)
 {
     return flags & (O_CREAT | __O_TMPFILE) ? va_arg(rest, mode_t) : 0;
@@ -133,7 +140,7 @@ static mode_t mode_of(int flags, va_list rest)
         return mapped(next(directory, path, flags, mode), path); \
     }
 
-/* What -D_FORTIFY_SOURCE makes of them. */
+/* The functions that -D_FORTIFY_SOURCE calls instead, without a mode. */
 #define WRAP_OPEN_2(name) \
     int name(const char *path, int flags) \
     { \

@@ -13,11 +13,11 @@ from .server import Server
 
 
 class CharacterServer(Server):
-    """A server of ``/dev/NAME``, with the mode and owner of its policy.
+    """A server of the character device ``/dev/NAME``, with its policy's mode and owner.
 
     Args:
-        name: the node's name.
-        others: see :class:`Server`.
+        name: the device's name.
+        others: the arguments of :class:`Server`.
     """
 
     def __init__(self, name: str, **others: Any) -> None:
@@ -37,7 +37,7 @@ class CharacterServer(Server):
             )
 
             def end(force: bool) -> None:
-                """Do nothing: the process's exit closes the connection, and so the device."""
+                """Do nothing: the device goes with the connection, at the process's exit."""
 
             lifecycle = Lifecycle({self.name: device}, end, self.event)
             stack.enter_context(lifecycle.signals())
@@ -45,7 +45,7 @@ class CharacterServer(Server):
         self.event("ended")
 
     def _ready(self) -> None:
-        """Give the node the policy's mode and owner: the kernel makes it with others."""
+        """Set the node's mode and owner, which the kernel does not take from the server."""
         path = f"/dev/{self.name}"
         with suppress(OSError):
             os.chown(path, self.policy.owner, self.policy.group)

@@ -1,4 +1,4 @@
-"""A server of the device and the plain file in a mounted directory."""
+"""A server of the device, and of a plain file, in a mounted directory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .server import DEVICE, PATIENCE, Server
 
 FILE: Final = "vmlinux"
 _OPEN_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LARGEST: Final = 1 << 20  # bytes read of .status: ten times what the listed openers take
+_LARGEST: Final = 1 << 20  # bytes read of .status: ten times what 1,000 openers take
 
 
 def _is_count_or_none(value: object) -> bool:
@@ -59,7 +59,7 @@ _FACTS: Final[dict[str, Any]] = {
     "openers": [{"file": str, "pid": is_count}],
     "more_openers": is_count,
 }
-"""The schema of ``.status``, for :func:`~.._note.schema.has`."""
+"""The members of ``.status`` and their types, for :func:`~.._note.schema.has`."""
 
 
 class DirectoryServer(Server):
@@ -67,9 +67,9 @@ class DirectoryServer(Server):
 
     Args:
         directory: the directory to mount on; it is made if it does not exist.
-        link: a symlink to make to the device, such as ``/dev/ksyms``.
-        allow_other: True if the kernel shall let other users than this one in.
-        others: see :class:`Server`.
+        link: the path of a symlink to make to the device, such as ``/dev/ksyms``.
+        allow_other: True if the kernel shall also let users other than this one in.
+        others: the arguments of :class:`Server`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class DirectoryServer(Server):
 
             lifecycle = Lifecycle(files, end, self.event)
 
-            # From here on a signal is counted and raises nothing, so no mount is left behind.
+            # From here on a signal is only counted and raises nothing, so that no mount stays.
             stack.enter_context(lifecycle.signals())
             self._remove_dead_mounts(at)  # another server may have mounted meanwhile
             mounted_at = mount(at, self.allow_other)
@@ -126,12 +126,13 @@ class DirectoryServer(Server):
 
     @contextmanager
     def _mount_point(self) -> Iterator[int]:
-        """Open the directory to mount on, and make it if it does not exist.
+        """Yield a descriptor of the directory to mount on; make it if it does not exist.
 
-        A dead mount of an earlier server is removed first.
+        A dead mount is one whose server has ended. If an earlier server left one there, remove
+        it first.
         """
         with ExitStack() as stack:
-            # Open the parent first: a lookup of the directory itself fails on a dead mount.
+            # Open the parent first: if a dead mount is on the directory, opening that fails.
             parent, name = os.path.split(self.directory.rstrip("/"))
             if name in ("", ".", ".."):
                 parent, name = self.directory, ""
@@ -187,14 +188,18 @@ class DirectoryServer(Server):
         """Unmount dead mounts of earlier servers from the directory ``at``, or ``name`` in it.
 
         Raises:
-            ServeError: a server answers there, or another file system is mounted.
+            ServeError: a server still answers there, or another file system is mounted there.
         """
         directory = os.path.join(place(at), name).rstrip("/") or "/"
         while (found := find_mount(directory)) is not None:
             self._remove_dead_mount(directory, found.kind, at, name)
 
     def _remove_dead_mount(self, directory: str, kind: str, at: int, name: str) -> None:
-        """Unmount the mount at ``directory``; ServeError if it is not a dead one of ours."""
+        """Unmount the mount of the type ``kind`` at ``directory``.
+
+        Raises:
+            ServeError: it is not a dead mount of ksyms.
+        """
         if kind != KIND:
             raise ServeError(
                 f"Something else ({kind}) is mounted at {directory}.",
@@ -221,7 +226,7 @@ class DirectoryServer(Server):
 
     @contextmanager
     def _linked(self) -> Iterator[None]:
-        """Keep the symlink while the device is served, and report that it is served."""
+        """Keep the symlink while the device is served, and report that it is ready."""
         with self._link():
             self.event(f"serving {self.directory}")
             notify("READY=1")
@@ -229,7 +234,7 @@ class DirectoryServer(Server):
 
     @contextmanager
     def _link(self) -> Iterator[None]:
-        """Make the symlink, and remove it at the end. A failure is only reported."""
+        """Make the symlink, and remove it at the end. A failure to make it is only reported."""
         if self.link is None:
             yield
             return
@@ -274,7 +279,10 @@ def _open_directory(path: str, stack: ExitStack) -> int:
 
 @contextmanager
 def _making_directory(above: int, name: str) -> Iterator[None]:
-    """Make the directory ``name`` in ``above`` if it does not exist, and then remove it."""
+    """Make the directory ``name`` in ``above`` if it does not exist.
+
+    At the end of the context remove it again if it was made here.
+    """
     try:
         os.mkdir(name, 0o755, dir_fd=above)
     except FileExistsError:
@@ -296,7 +304,7 @@ def _not_made_error(directory: str, error: OSError | UntrustedError) -> ServeErr
 
 
 def status(directory: str) -> dict[str, Any]:
-    """Return the facts that the server of ``directory`` gives of itself, as in ``.status``.
+    """Return the facts about the server of ``directory``, which it has in ``.status``.
 
     Raises:
         ServeError: no server answers there; EACCES, if this user may not read ``.status``.
@@ -324,9 +332,9 @@ def status(directory: str) -> dict[str, Any]:
 
 
 def is_alive(directory: str) -> bool:
-    """Return True unless the mount at ``directory`` is dead.
+    """Return True unless the server of the mount at ``directory`` has ended.
 
-    A server that does not answer within PATIENCE is taken to be alive.
+    A server that does not answer within PATIENCE counts as alive.
     """
     found: list[bool] = []
 

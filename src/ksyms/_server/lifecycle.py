@@ -1,4 +1,4 @@
-"""The lifecycle of a server: signals ask for its end, and open files delay it."""
+"""The lifecycle of a server: signals ask it to end, and open files delay its end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _GRACE: Final = 1.0
-"""Seconds in which calls under way can end.
+"""Seconds for which the end waits if no file is open, but the mount is in use.
 
-A use that lasts longer is not a call but, for example, a working directory.
+A call under way ends within them. What lasts longer is, for example, a working directory.
 """
 
 
@@ -32,8 +32,8 @@ class Lifecycle:
 
     Args:
         devices: the devices that are served, by name.
-        end: ends the service: end(True) forces it; end(False) raises OSError if a file or
-            directory is in use.
+        end: ends the service. end(False) raises OSError if a file or directory is in use;
+            end(True) forces the end.
         event: called with one sentence about each event.
     """
 
@@ -47,28 +47,29 @@ class Lifecycle:
         self._end = end
         self._event = event
         self._signals = 0
+        """The number of signals that have asked for the end."""
         self._closed = threading.Event()
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def connection_closed(self) -> None:
-        """Note that the connection has ended; may be called from any thread."""
+        """Note that the connection has ended. Any thread may call this."""
         self._closed.set()
-        with suppress(BlockingIOError):  # a full pipe wakes wait() as well
+        with suppress(BlockingIOError):  # a full pipe wakes wait() too
             os.write(self._wake, b"\0")
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Load the devices, and count the signals that ask for an end."""
+        """Load the devices; in this context count the signals that ask for the end."""
 
         def asked(number: int, frame: FrameType | None) -> None:
             self._signals += 1
 
         for device in self._devices.values():
             device.modevent(Event.LOAD)
-        # A signal that is ignored stays ignored (nohup).
+        # A signal that is ignored stays ignored, as nohup wants it.
         heard = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, asked) for number in heard}
-        # The pipe is needed: a signal just before select() would not interrupt it.
+        # Each signal also writes to the pipe: one just before select() would not interrupt it.
         woken_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         try:
             yield
@@ -78,11 +79,16 @@ class Lifecycle:
                 signal.signal(number, handler)
 
     def wait(self, served: Operations) -> None:
-        """Wait for the end: a signal and then the last close, a second signal, or an unmount.
+        """Wait for a reason to end, then end the service.
 
-        Only open files are waited for, as only they make the driver refuse its unload. A
-        working directory or an O_PATH descriptor needs no permission to open, and does not
-        delay the end. ``served`` answers opens: they are refused after the first signal.
+        A reason is one of these:
+
+        - a signal, and after it the last close; ``served`` refuses opens meanwhile
+        - a second signal
+        - an unmount
+
+        Only open files delay the end, because only they make the driver refuse its unload. A
+        working directory or an O_PATH descriptor does not: it takes no permission to open.
         """
         reported = False
         due = None
@@ -104,13 +110,13 @@ class Lifecycle:
                         self._force("in use, but not open: ends nevertheless")
                         return
 
-            # A close does not write to the pipe, so poll once a signal has come.
+            # A close does not write to the pipe. So after a signal look five times a second.
             select.select([self._woken], [], [], 0.2 if self._signals else None)
             with suppress(BlockingIOError):
                 os.read(self._woken, 4096)
 
     def _busy(self) -> str:
-        """Return the open files and their counts as a phrase; "" if none is open."""
+        """Return which files are open how many times, as a phrase; "" if none is open."""
         opens = {name: len(device.openers()) for name, device in self._devices.items()}
         return ", ".join(f"{name} open {count} times" for name, count in opens.items() if count)
 
@@ -125,13 +131,14 @@ class Lifecycle:
         return True
 
     def _force(self, words: str) -> None:
+        """Report ``words``, and end the service even if something is in use."""
         self._event(words)
         with suppress(OSError):
             self._end(True)
 
 
 def notify(state: str) -> None:
-    """Send ``state`` to systemd if it started this process so (sd_notify(3))."""
+    """Send ``state`` to systemd if it expects messages of this process (sd_notify(3))."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return

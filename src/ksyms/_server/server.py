@@ -1,4 +1,4 @@
-"""The base class of servers: snapshots, the permission to see them, and messages."""
+"""The base class of servers: their snapshots, who may see these, and the server's messages."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ class Server(ABC):
     """A server of the device; :meth:`run` lasts from its start to its end.
 
     Args:
-        mode: the files' permissions.
+        mode: the permissions of the served files.
         event: called with one sentence about each event.
-        call: called after each request with the request, its errno and the seconds it took.
+        call: called after each request with the request, its errno (0 for success) and the
+            seconds that it took.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Server(ABC):
         self.event = event
         self._call = call
         self._taken = 0.0
+        """The time of the last snapshot, in seconds since 1970."""
 
     @abstractmethod
     def run(self) -> None:
@@ -59,7 +61,7 @@ class Server(ABC):
     def latest(self, stack: ExitStack) -> Latest[Backing]:
         """Return the source of snapshots, open until ``stack`` is closed.
 
-        The first snapshot is taken here, so that a missing permission is reported at once.
+        The first snapshot is taken now, so that a missing permission is reported at once.
         """
         latest = Latest(stack.enter_context(open_kernel_files()), self._kept)
         latest.get()
@@ -72,7 +74,10 @@ class Server(ABC):
         operations: Operations,
         ready: AbstractContextManager[None],
     ) -> None:
-        """Serve until ``lifecycle`` ends; enter ``ready`` once requests are answered."""
+        """Serve until ``lifecycle`` ends.
+
+        ``ready`` is entered once requests are answered, and left at the end.
+        """
 
         def dispatch() -> None:
             try:
@@ -80,10 +85,10 @@ class Server(ABC):
             finally:
                 lifecycle.connection_closed()
 
-        # Waited for only PATIENCE seconds: the connection to /dev/cuse ends with the process.
         ended = begin(dispatch)
         with ready:
             lifecycle.wait(operations)
+        # Not for ever: the connection to /dev/cuse ends only with the process.
         ended.acquire(timeout=PATIENCE)
         self.readers.close()
 
@@ -106,7 +111,7 @@ class Server(ABC):
         }
 
     def _kept(self, snapshot: Snapshot) -> Backing:
-        """Keep a snapshot for its opens, and report it."""
+        """Return a snapshot as a file for its opens, and report that it was taken."""
         backing = Backing(snapshot.image)
         self._taken = time.time()
         self.event(f"snapshot of {backing.size} bytes taken")

@@ -18,17 +18,20 @@ from typing import Final
 _BACKING_OPEN: Final = 0x4010E501
 _BACKING_CLOSE: Final = 0x4004E502
 _MAP: Final = struct.Struct("=iIQ")
+"""``struct fuse_backing_map``: the file's descriptor, flags and padding, both 0."""
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class Backing:
-    """A copy of ``content`` in a sealed memory file; ``image`` is a view of it.
+    """A copy of ``content`` in a sealed memory file, which nobody can change any more.
 
-    The file is closed with the last reference to this object. Views of it stay valid.
+    ``image`` is a view of the file, and ``size`` its length in bytes. The file is closed when
+    the last reference to this object goes. Views of it stay valid.
     """
 
     def __init__(self, content: memoryview) -> None:
         self._registered: tuple[int, int] | None = None
+        """The descriptor of the connection, and the kernel's number for the file there."""
         self._fd = os.memfd_create("ksyms", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         written = 0
         while written < len(content):
@@ -40,7 +43,10 @@ class Backing:
             self.image = memoryview(mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ))
 
     def register(self, channel: int) -> int:
-        """Return the kernel's number (backing_id) for the file on the connection ``channel``.
+        """Return the kernel's number (backing_id) for the file, to be used in OPEN's answer.
+
+        ``channel`` is the descriptor of the connection to /dev/fuse. The file is registered
+        by the first call.
 
         Raises:
             OSError: the kernel does not accept the file: EPERM without CAP_SYS_ADMIN.

@@ -1,7 +1,8 @@
 """The device as a true character device, through /dev/cuse and FUSE's protocol.
 
 CUSE differs from FUSE (fs/fuse/cuse.c): every read arrives with offset 0 whatever the file
-position is, lseek() has no effect, and mmap() is not supported. So the position is kept here.
+position is, lseek() has no effect, and mmap() is not supported. So this file keeps the
+position of each handle.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ PATH: Final = "/dev/cuse"
 _INIT: Final = 4096  # CUSE_INIT
 _INIT_IN: Final = struct.Struct("=IIII")
 _INIT_OUT: Final = struct.Struct("=IIIIIIII40x")
-_MINOR_OF_ANY: Final = 0  # with major 0: the kernel chooses the device number
+_MINOR_OF_ANY: Final = 0  # dev_minor; with dev_major 0 the kernel chooses the device number
 
 
 class _ReadPosition(NamedTuple):
-    """A handle's position: the offsets at which the last read() call began and ended.
+    """A handle's position in the snapshot: where its last read() call began and ended.
 
     The kernel splits a long read() into several requests, whose offsets count from the first
     byte of the call. A read() at position p that becomes three requests of n bytes:
@@ -66,13 +67,13 @@ def connect(name: str) -> int:
 
 
 class CharacterDevice(Operations):
-    """The operations of ``/dev/NAME``.
+    """The operations of the character device ``/dev/NAME``.
 
     Args:
-        name: the node's name.
+        name: the device's name.
         device: the device, with its open handles.
         snapshots: the source of the snapshot for each open.
-        gate: the check of permission to open.
+        gate: the check whether a caller may open the device.
         readers: the processes that read callers' memory.
         ready: called once the kernel has the reply that creates the device.
     """
@@ -110,6 +111,8 @@ class CharacterDevice(Operations):
         major, minor, _, _ = _INIT_IN.unpack_from(request.body)
         if major != protocol.VERSION or minor < protocol.OLDEST_MINOR:
             raise os_error(errno.EPROTO)
+        # struct cuse_init_out: major, minor, unused, flags; then max_read, max_write,
+        # dev_major, dev_minor.
         answer = _INIT_OUT.pack(
             *(protocol.VERSION, min(minor, protocol.MINOR), 0, 0),
             *(protocol.MAX_READ, 4096, 0, _MINOR_OF_ANY),
@@ -117,7 +120,11 @@ class CharacterDevice(Operations):
         return Answer((answer, f"DEVNAME={self._name}\0".encode()), after=self._ready)
 
     def _open(self, request: Request, wait: bool) -> Answer:
-        """Open the device for the caller; WaitError if a snapshot has to be taken first."""
+        """Open the device for the caller.
+
+        Raises:
+            WaitError: a snapshot has to be taken first, and ``wait`` is False.
+        """
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         with self._gate.reporting_refusals(self._name, request):
@@ -133,10 +140,11 @@ class CharacterDevice(Operations):
         return Answer((answer,), lambda: self._close(handle))
 
     def _read(self, request: Request, wait: bool) -> Answer:
+        """Answer READ from the handle's position; see :class:`_ReadPosition`."""
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         with self._lock:
             last = self._positions.get(handle, _ReadPosition(0, 0))
-            # A request with offset 0 begins a new read() call, where the last one ended.
+            # Offset 0 means a new read() call. It begins where the last one ended.
             begin = last.begin if offset else last.end
             data = self._device.read(handle, begin + offset, size)
             self._positions[handle] = _ReadPosition(begin, begin + offset + len(data))
@@ -146,12 +154,13 @@ class CharacterDevice(Operations):
         raise os_error(errno.EACCES)
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
+        """Answer IOCTL; if it needs the caller's memory, in a lane of the caller's user."""
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
             raise WaitError(lane(request, handle))
         start = protocol.IOCTL_IN.size
         data = request.body[start : start + taken]
-        # A CUSE device cannot be mapped, so the Memory has no file to look for.
+        # A CUSE device cannot be mapped, so no mapping has to be found in the caller's memory.
         memory = Memory(self._readers, request.uid, request.pid)
         answer = self._device.ioctl(handle, number, memory, data)
         return Answer((protocol.IOCTL_OUT.pack(0, 0, 0, 0), answer))

@@ -1,14 +1,14 @@
-"""The served directory: ``ksyms``, the device, and ``vmlinux``, the same as a plain file.
+"""The served directory: the device ``ksyms``, and the same snapshot as a file ``vmlinux``.
 
-The page cache and mappings belong to an inode. So each snapshot and name has its own node,
-which all opens share while the snapshot is current. The kernel may keep no name: every open()
-looks the name up, and gets the node of the current snapshot. The attributes of a node with a
-snapshot never change.
+In the kernel the page cache and the mappings belong to an inode. So there is a node for each
+snapshot and name, which all opens share while the snapshot is current. The kernel is not
+allowed to cache names: every open() looks the name up, and gets the node of the current
+snapshot. The attributes of a node with a snapshot never change.
 
-A LOOKUP may also come from stat() or a path walk, so it does not take a snapshot if there is
-one, however old. OPEN checks the node's snapshot. If it is not known to be current, OPEN
-answers ESTALE, and the kernel starts the open() again (fs/namei.c, do_filp_open), once. Here
-the node is A at first, and B is the node of the current snapshot:
+A LOOKUP may also come from stat() or a path walk. So if there is a snapshot, however old,
+LOOKUP takes no new one. OPEN checks the node's snapshot. If it is not known to be current, OPEN
+answers ESTALE, and the kernel starts the open() again, but only once (fs/namei.c,
+do_filp_open). In this drawing A is the old node, and B the node of the current snapshot:
 
     kernel                                      server
       |                                           |
@@ -53,10 +53,13 @@ from .protocol import Attributes, Channel, Request
 
 STATUS: Final = ".status"
 _MOST_STALE_OPENS: Final = 4096
-"""Limit on threads that got ESTALE and have not opened again; at more, all are forgotten."""
+"""Largest number of threads that got ESTALE and have not opened again.
+
+When there are more, all of them are forgotten.
+"""
 _MOST_LISTED: Final = 1000
-"""Limit on the openers that ``.status`` lists; it counts the others."""
-_FOREVER: Final = 1 << 30
+"""Largest number of openers that ``.status`` lists; the others are only counted."""
+_FOREVER: Final = 1 << 30  # seconds
 _DIRECT_IO: Final = 1 << 0  # FOPEN_DIRECT_IO: reads reach the server although the size is 0
 _WANTED: Final = (
     protocol.ASYNC_READ
@@ -67,25 +70,29 @@ _WANTED: Final = (
     | protocol.INIT_EXT
     | protocol.PASSTHROUGH
 )
+"""INIT's flags: what is used if the kernel offers it."""
 
 
 class Snapshots(Protocol):
-    """The source of snapshots: it gives the same object as long as the generation stands."""
+    """The source of snapshots: it returns the same object until the generation moves."""
 
     def current(self) -> Backing | None:
-        """Return the current snapshot if that is possible at once, else None."""
+        """Return the snapshot that was taken last if it is known to be current; else None.
+
+        This never waits.
+        """
 
     def get(self) -> Backing:
-        """Return the current snapshot, however long it takes."""
+        """Return the current snapshot; take a new one if needed, however long that takes."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Node:
     """An inode: one name with one snapshot's bytes; an empty file if it has no snapshot.
 
-    ``attributes`` are the packed ``struct fuse_attr``. ``lookups`` is the kernel's lookup
-    count: each LOOKUP answered with the node adds 1, FORGET subtracts. ``passthrough`` is None
-    until the first open has decided it.
+    ``attributes`` is the packed ``struct fuse_attr``. ``lookups`` is the kernel's lookup
+    count: each LOOKUP that is answered with the node adds 1, and FORGET subtracts. ``handles``
+    has the open handles. ``passthrough`` is None until the first open decides it.
     """
 
     number: int
@@ -99,10 +106,10 @@ class _Node:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _StaleOpen:
-    """An open that was answered ESTALE, and so is started again by the kernel.
+    """An open that was answered with ESTALE, so that the kernel starts it again.
 
-    ``found`` is the node that answered the first LOOKUP after that; None before it, and once
-    the second LOOKUP got the same node.
+    ``found`` is the node that answered the first LOOKUP after the ESTALE. It is None before
+    that LOOKUP, and again after the second LOOKUP, which gets the same node.
     """
 
     process: Process
@@ -117,7 +124,7 @@ class Directory(Operations):
         device: the number of the mounted file system, as /proc/PID/maps prints it.
         files: a device for each name.
         snapshots: the source of the snapshot for each open.
-        gate: the check of permission to open.
+        gate: the check whether a caller may open a file.
         readers: the processes that read callers' memory.
         facts: returns the server's own facts for ``.status``.
         event: called with one sentence about each event.
@@ -144,14 +151,20 @@ class Directory(Operations):
         self._event = event
         self._lock = threading.Lock()
         self._nodes: dict[int, _Node] = {}
+        """All nodes by number, without those that were forgotten."""
         self._next_number = protocol.ROOT_NODE + 1
+        """The next node's number, and the next handle's of ``.status``."""
         self._empty = {name: self._make_node(name, None) for name in (*files, STATUS)}
+        """A node without a snapshot for each name, for callers that may not see one."""
         self._current: dict[str, _Node] = {}
+        """The nodes of the snapshot that was taken last, by name; all have the same one."""
         self._stale_opens: dict[int, _StaleOpen] = {}
+        """The opens that got ESTALE, by thread id."""
         self._texts: dict[int, bytes] = {}
+        """The text of each open ``.status``, by handle."""
         self._started = time.time_ns()
         self.passthrough: str | None = "the kernel has none before Linux 6.9"
-        """The reason why reads go through the server; None if passthrough works."""
+        """The reason why reads go through the server; None if the kernel serves them itself."""
 
     def handlers(self) -> dict[int, Handler]:
         """Return the handlers; see :class:`Operations`."""
@@ -172,7 +185,7 @@ class Directory(Operations):
         }
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of nodes, snapshots, bytes of snapshots and open handles."""
+        """Return how many nodes, snapshots, bytes of snapshots and open handles there are."""
         with self._lock:
             held = {node.backing for node in self._nodes.values() if node.backing is not None}
             return {
@@ -183,6 +196,7 @@ class Directory(Operations):
             }
 
     def _init(self, request: Request, wait: bool) -> Answer:
+        """Answer INIT: agree on the protocol's version and flags."""
         agreed = protocol.negotiated(request.body, _WANTED)
         if agreed is None:
             raise os_error(errno.EPROTO)
@@ -194,6 +208,7 @@ class Directory(Operations):
         return Answer((answer,))
 
     def _lookup(self, request: Request, wait: bool) -> Answer:
+        """Answer LOOKUP with a node, which the kernel may not keep for the next lookup."""
         name = request.body.rstrip(b"\0").decode("utf-8", "surrogateescape")
         if request.node != protocol.ROOT_NODE or name not in self._empty:
             raise os_error(errno.ENOENT)
@@ -203,21 +218,25 @@ class Directory(Operations):
                 node = self._node_for_lookup(name, request.pid, wait)
 
         with self._lock:
-            self._nodes[node.number] = node  # it may have been swept since it was found
+            # Put it back: another thread may have forgotten it since it was found.
+            self._nodes[node.number] = node
             node.lookups += 1
         attributes, valid = self._attributes(node)
         entry = protocol.ENTRY_OUT.pack(node.number, 0, 0, valid, 0, 0) + attributes
         return Answer((entry,), lambda: self._subtract_lookups(node.number, 1))
 
     def _node_for_lookup(self, name: str, task: int, wait: bool) -> _Node:
-        """Return the node for LOOKUP, by the drawing at the top of this file.
+        """Return the node that answers a LOOKUP; see the drawing at the top of this file.
 
-        - After no ESTALE: the node of the last snapshot, current or not.
-        - After an ESTALE: the node of the current snapshot. The kernel asks twice, if the name
-          still has the old node, and which node it has (fs/fuse/dir.c, fuse_dentry_revalidate
-          and fuse_lookup); both get the same answer.
+        - Without an ESTALE before: the node of the last snapshot, current or not.
+        - After an ESTALE: the node of the current snapshot. The kernel sends two LOOKUPs: is
+          the name still the old node, and if not, which node is it (fs/fuse/dir.c,
+          fuse_dentry_revalidate and fuse_lookup)? Both get the same answer.
 
-        A process that may not see snapshots never causes one to be taken.
+        If a process may not see snapshots, none is taken for it.
+
+        Raises:
+            WaitError: a snapshot has to be taken first, and ``wait`` is False.
         """
         last = self._last_node(name)
         with self._lock:
@@ -254,10 +273,11 @@ class Directory(Operations):
         return Answer()
 
     def _getattr(self, request: Request, wait: bool) -> Answer:
+        """Answer GETATTR with the attributes of the directory or of a node."""
         if request.node == protocol.ROOT_NODE:
             # Only the owner may list the directory (0o511 is r-x--x--x). A process that may
-            # list it can hold its lock for ever, and so block all lookups of new names: with
-            # getdents(2) into a page that never arrives (fs/readdir.c, filldir64).
+            # list it can hold the directory's lock for ever: by getdents(2) into a page that
+            # never arrives (fs/readdir.c, filldir64). That blocks all lookups of new names.
             mode = stat.S_IFDIR | 0o511
             attributes = Attributes(1, mode, links=2, time=self._started).pack()
             valid = _FOREVER
@@ -266,6 +286,7 @@ class Directory(Operations):
         return Answer((protocol.ATTR_OUT.pack(valid, 0, 0) + attributes,))
 
     def _refuse(self, request: Request, wait: bool) -> Answer:
+        """Answer EACCES to a request that would change the directory."""
         raise os_error(errno.EACCES)
 
     def _readdir(self, request: Request, wait: bool) -> Answer:
@@ -282,6 +303,7 @@ class Directory(Operations):
         )
 
     def _open(self, request: Request, wait: bool) -> Answer:
+        """Answer OPEN: open the node's file for the caller, or answer ESTALE."""
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
         writing = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
 
@@ -301,7 +323,7 @@ class Directory(Operations):
         return Answer((answer,), lambda: self._close(node, handle))
 
     def _open_status(self, writing: bool) -> Answer:
-        """Open ``.status``: its text is made now, and kept for the handle."""
+        """Open ``.status``: make its text now, and keep it until the handle is closed."""
         if writing:
             raise os_error(errno.EACCES)
         passthrough = {
@@ -322,7 +344,7 @@ class Directory(Operations):
         self._texts.pop(handle, None)
 
     def _openers(self) -> dict[str, Any]:
-        """Return the first openers, each with file and pid, and the number of the others."""
+        """Return the first openers, each with its file and pid, and how many more there are."""
         opens = [
             (name, process)
             for name, device in self._files.items()
@@ -332,6 +354,7 @@ class Directory(Operations):
         return {"openers": named, "more_openers": len(opens) - len(named)}
 
     def _read(self, request: Request, wait: bool) -> Answer:
+        """Answer READ; with passthrough the kernel reads snapshots itself, and sends none."""
         handle, offset, size, _ = protocol.READ_IN.unpack_from(request.body)
         node = self._node(request.node)
         if node.name == STATUS:
@@ -342,6 +365,7 @@ class Directory(Operations):
         return Answer((self._files[node.name].read(handle, offset, size),))
 
     def _ioctl(self, request: Request, wait: bool) -> Answer:
+        """Answer IOCTL; if it needs the caller's memory, in a lane of the caller's user."""
         handle, _, number, _, taken, _ = protocol.IOCTL_IN.unpack_from(request.body)
         if not wait and asks_caller(number):
             raise WaitError(lane(request, handle))
@@ -366,10 +390,13 @@ class Directory(Operations):
         return Answer()
 
     def _current_or_stale(self, task: int, process: Process, node: _Node) -> Backing:
-        """Return the node's snapshot, or raise ESTALE once if it is not known to be current.
+        """Return the node's snapshot if it is current, or if this thread got ESTALE before.
 
-        An OPEN after an ESTALE of the same task is never refused again: its node was found
-        within the same open(), or there was no name to look up (/proc/self/fd).
+        An OPEN that follows an ESTALE of the same thread is not refused again. Its node was
+        found within the same open(), or there was no name to look up (/proc/self/fd).
+
+        Raises:
+            OSError: ESTALE, if the snapshot is not known to be current.
         """
         backing = node.backing
         with self._lock:
@@ -386,9 +413,10 @@ class Directory(Operations):
         raise os_error(errno.ESTALE)
 
     def _open_flags(self, node: _Node, backing: Backing) -> tuple[int, int]:
-        """Return OPEN's flags and backing id.
+        """Return OPEN's flags and backing id (0: none).
 
-        All opens of a node are with passthrough, or all without: the kernel does not mix them.
+        The first open of a node decides for all: the kernel does not allow some opens with
+        passthrough and some without.
         """
         if node.passthrough is None:
             node.passthrough = self._try_passthrough(backing)
@@ -398,7 +426,7 @@ class Directory(Operations):
         return protocol.FOPEN_KEEP_CACHE | protocol.FOPEN_NOFLUSH, 0
 
     def _try_passthrough(self, backing: Backing) -> bool:
-        """Return True if passthrough works; the first refusal by the kernel is reported."""
+        """Return True if passthrough works; report it if the kernel refuses it now."""
         if self.passthrough is None:
             try:
                 backing.register(self._channel.fd)
@@ -414,6 +442,7 @@ class Directory(Operations):
             self._forget_unused(node)
 
     def _node(self, number: int) -> _Node:
+        """Return the node with a number; ESTALE if it was forgotten."""
         with self._lock:
             node = self._nodes.get(number)
         if node is None:
@@ -421,13 +450,13 @@ class Directory(Operations):
         return node
 
     def _attributes(self, node: _Node) -> tuple[bytes, int]:
-        """Return a node's attributes, and the seconds for which the kernel may keep them."""
+        """Return a node's attributes, and for how many seconds the kernel may keep them."""
         if node.name == STATUS:
             return self._pack_attributes(node.number, STATUS, 0), 0
         return node.attributes, _FOREVER if node.backing else 0
 
     def _pack_attributes(self, number: int, name: str, size: int) -> bytes:
-        """Return packed attributes with the current time; ``.status`` has the files' owner."""
+        """Return packed attributes with the current time; ``.status`` has the same owner."""
         policy = self._files.get(name, next(iter(self._files.values()))).policy
         return Attributes(
             number,
@@ -441,7 +470,7 @@ class Directory(Operations):
     def _last_node(self, name: str) -> _Node | None:
         """Return the node of ``name`` with the last snapshot; None if none was taken yet.
 
-        The snapshot may have been taken for another name.
+        If the snapshot was taken for another name, the node is made now.
         """
         with self._lock:
             if name not in self._current and self._current:
@@ -450,7 +479,10 @@ class Directory(Operations):
             return self._current.get(name)
 
     def _current_node(self, name: str, backing: Backing) -> _Node:
-        """Return the node of ``name`` with the current snapshot, made if it does not exist."""
+        """Return the node of ``name`` with the snapshot ``backing``; make it if needed.
+
+        ``backing`` is the current snapshot: nodes of older ones are no longer handed out.
+        """
         with self._lock:
             for other in [n for n in self._current.values() if n.backing is not backing]:
                 del self._current[other.name]
@@ -460,6 +492,7 @@ class Directory(Operations):
             return self._current[name]
 
     def _make_node(self, name: str, backing: Backing | None) -> _Node:
+        """Return a new node of ``name``; the lock must be held."""
         attributes = self._pack_attributes(
             self._next_number, name, backing.size if backing else 0
         )
@@ -471,7 +504,7 @@ class Directory(Operations):
         return node
 
     def _subtract_lookups(self, number: int, lookups: int) -> None:
-        """Subtract from a node's lookup count, and forget the node if nothing uses it."""
+        """Subtract from a node's lookup count; forget the node if nothing uses it any more."""
         with self._lock:
             node = self._nodes.get(number)
             if node is not None:
@@ -479,7 +512,10 @@ class Directory(Operations):
                 self._forget_unused(node)
 
     def _forget_unused(self, node: _Node) -> None:
-        """Forget an old ``node`` and its snapshot if it has no handle and no lookup count."""
+        """Forget ``node``, and so its snapshot, if it is old and nothing uses it.
+
+        Its users are open handles and the kernel's lookups. The lock must be held.
+        """
         standing = self._current.get(node.name) is node or self._empty.get(node.name) is node
         if not standing and not node.handles and node.lookups <= 0:
             self._nodes.pop(node.number, None)

@@ -1,10 +1,16 @@
-"""Reads of callers' memory, done for the server by reader processes.
+"""Reads of callers' memory, which reader processes do for the server.
 
-A page of the caller's memory may never arrive: it can be mapped from a file system that the
-caller itself serves. A process that waits for such a page cannot always be killed, and its
-files stay open. So the server never reads callers' memory itself. It asks a reader process
-(:mod:`.reader`), which has no descriptor of the server's, and gives that reader up if it does
-not answer in time.
+A page of the caller's memory may never arrive: the caller can map it from a file system that
+it serves itself. A process that waits for such a page cannot always be killed, and its files
+stay open. So the server never reads callers' memory itself. It asks a reader process
+(:mod:`.reader`), which has none of the server's descriptors. If the reader does not answer in
+time, the server kills it and goes on::
+
+    server                         reader                      caller
+      |--- string, thread, address -->|                          |
+      |                               |--- process_vm_readv() -->|  its page never arrives
+      |                               :                          |
+      |   after PATIENCE: kill the reader, answer EFAULT
 """
 
 from __future__ import annotations
@@ -25,18 +31,18 @@ PATIENCE: Final = 5.0
 """Seconds within which a reader must answer."""
 _READER: Final = os.path.join(os.path.dirname(__file__), "reader.py")
 _PER_USER: Final = 4
-"""Limit on a user's lanes, and on a user's readers that were given up and still exist.
+"""Largest number of a user's lanes, and of a user's readers that were killed and still exist.
 
-It is also the limit on the idle readers that are kept.
+It is also the largest number of idle readers that are kept.
 """
 _MOST_STUCK: Final = 32
-"""Limit on the readers of all users that were given up and still exist."""
+"""Largest number of all users' readers that were killed and still exist."""
 _START_SECONDS: Final = 30.0  # seconds within which a new reader must be ready
 _EXIT_SECONDS: Final = 0.5  # seconds to wait for a killed reader to exit
 
 
 class _ReaderProcess:
-    """A reader process.
+    """A reader process, from its start to its end.
 
     Raises:
         OSError: it cannot be started.
@@ -62,7 +68,7 @@ class _ReaderProcess:
         finally:
             theirs.close()
         self._socket.settimeout(_START_SECONDS)
-        with suppress(OSError):  # if it has exited, ask() will find that out
+        with suppress(OSError):  # if it has exited, ask() will notice
             self._socket.recv(16)
         self._socket.settimeout(PATIENCE)
 
@@ -108,10 +114,13 @@ class Readers:
         """Readers that were killed and still exist, with the user that each worked for."""
 
     def ask(self, user: int, *words: bytes) -> bytes | None:
-        """Return a reader's answer to ``words`` for ``user``; None if it found nothing.
+        """Return a reader's answer to a question; None if the reader found nothing.
+
+        ``words`` is the question, for example ``b"string"``, the thread's id, an address and a
+        length; ``user`` is the id of the user who asks.
 
         Raises:
-            OSError: EFAULT, if the memory did not answer in time; EAGAIN, if no reader is
+            OSError: EFAULT, if the memory did not arrive in time; EAGAIN, if no reader is
                 available.
         """
         self._admit(user)
@@ -119,7 +128,7 @@ class Readers:
         with self._lock:
             reader = self._idle.pop() if self._idle else None
         answer = b"" if reader is None else self._ask(reader, user, message)
-        # There is no idle reader, or it was killed meanwhile, for example by the OOM killer.
+        # No reader was idle, or it had been killed, for example by the OOM killer.
         if not answer:
             reader = _start_reader()
             answer = self._ask(reader, user, message)
@@ -133,7 +142,7 @@ class Readers:
             reader.end()
 
     def _admit(self, user: int) -> None:
-        """Raise EAGAIN if too many readers that were given up still exist."""
+        """Raise EAGAIN if too many readers that were killed still exist."""
         with self._lock:
             self._stuck = {r: own for r, own in self._stuck.items() if not r.gone()}
             stuck = list(self._stuck.values())
@@ -141,9 +150,10 @@ class Readers:
             raise _no_reader()
 
     def _ask(self, reader: _ReaderProcess, user: int, message: bytes) -> bytes:
-        """Ask a reader, and keep it as idle afterwards, or end it.
+        """Return a reader's answer, b"" if it has exited; then keep it as idle, or end it.
 
-        It is given up, with EFAULT, if it does not answer in time.
+        Raises:
+            OSError: EFAULT, if it did not answer in time; it is killed.
         """
         try:
             answer = reader.ask(message)
@@ -152,7 +162,7 @@ class Readers:
                 with self._lock:
                     self._stuck[reader] = user
             raise os_error(errno.EFAULT) from None
-        except BaseException:  # its answer may still come, so it is not reused
+        except BaseException:  # a late answer must not be taken for that to the next question
             reader.end()
             raise
 
@@ -166,11 +176,11 @@ class Readers:
 
 
 class Memory(NamedTuple):
-    """The memory of the process with thread ``task`` of ``user``, and the file to look for.
+    """The memory of a caller: the thread ``task`` of ``user``; and a file that it may map.
 
-    The file is identified by its device (``major:minor`` in hexadecimal, as /proc/PID/maps
-    prints it) and inode, because its path can be anything, and "(deleted)". A mapping counts
-    only if it has all ``size`` bytes; size 0 means that the file cannot be mapped.
+    ``device`` (``major:minor`` in hexadecimal, as /proc/PID/maps prints it) and ``inode``
+    identify the file. Its path cannot: that depends on mounts, and can be "(deleted)". Only a
+    mapping of all ``size`` bytes counts. ``size`` is 0 if the file cannot be mapped.
 
     The methods raise OSError as :meth:`Readers.ask` does.
     """
@@ -197,17 +207,24 @@ class Memory(NamedTuple):
 
 
 def lane(request: Request, handle: int) -> tuple[int, int]:
-    """Return the lane of a request that needs its caller's memory, one of the user's few."""
+    """Return the lane for a request that needs its caller's memory.
+
+    Each user has a few lanes, so that one user cannot delay the others.
+    """
     return request.uid, handle % _PER_USER
 
 
 def _start_reader() -> _ReaderProcess:
-    """Start a reader; EAGAIN if that fails for another reason than want of room."""
+    """Return a new reader.
+
+    Raises:
+        OSError: there is no room for one (see ``lacks_room``), or EAGAIN for any other reason.
+    """
     try:
         return _ReaderProcess()
     except OSError as error:
-        # ENOENT would say that no symbol has the name; here it says that the interpreter's
-        # file is missing.
+        # The caller would take ENOENT to mean that no symbol has the name. Here it means that
+        # the interpreter's file is missing.
         raise (error if lacks_room(error) else _no_reader()) from None
 
 

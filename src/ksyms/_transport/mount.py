@@ -28,18 +28,19 @@ _NOFOLLOW: Final = 8  # UMOUNT_NOFOLLOW
 
 
 _MOUNTS: Final = ProcFile("/proc/self/mountinfo")
-"""The file of all mounts.
+"""The list of all mounts.
 
-It is first read before anything is mounted and stays open, so that an unmount takes no new
-descriptor.
+It is read for the first time before anything is mounted, and then stays open. So an unmount
+works even if no new file can be opened.
 """
 
 
 class Mounted(NamedTuple):
     """A mount: a line of /proc/self/mountinfo (proc(5)).
 
-    ``number`` is the mount's id, and ``above`` the id of the mount that it is mounted on.
-    ``device`` is written as /proc/PID/maps prints it.
+    ``number`` is the mount's id, and ``above`` the id of its parent, the mount that it is
+    mounted on. ``kind`` is the file system's type. ``device`` is ``major:minor`` in
+    hexadecimal, as /proc/PID/maps prints it.
     """
 
     number: bytes
@@ -52,8 +53,9 @@ class Mounted(NamedTuple):
 class Mount(NamedTuple):
     """A FUSE connection and its mount.
 
-    ``at`` is an O_PATH descriptor of the directory beneath the mount. It stays valid if the
-    directory is renamed. ``by_helper`` is True if fusermount3 mounted it.
+    ``fd`` is the descriptor of the connection. ``at`` is an O_PATH descriptor of the directory
+    that the mount covers; it stays valid if the directory is renamed. ``by_helper`` is True if
+    fusermount3 mounted it.
     """
 
     fd: int
@@ -73,11 +75,11 @@ def check_fuse() -> None:
 
 
 def mount(at: int, allow_other: bool) -> Mount:
-    """Mount on the directory that ``at`` is open on, on which nothing may be mounted yet.
+    """Mount on the directory of the descriptor ``at``, on which nothing may be mounted yet.
 
-    From here on nothing in this process may access the directory before it is served: the
-    access would wait for this process itself. Signals must not raise exceptions meanwhile.
-    After any error nothing is left mounted.
+    After this call nothing in this process may access the directory until it is served: the
+    access would wait for this process itself. During the call signals must not raise
+    exceptions. After any error nothing is left mounted.
 
     Raises:
         ServeError: /dev/fuse does not exist, or the mount is refused.
@@ -101,7 +103,7 @@ def mount(at: int, allow_other: bool) -> Mount:
 
 
 def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
-    """Unmount the file system on the directory ``at``, or on ``name`` in it.
+    """Unmount what is mounted on the directory of the descriptor ``at``, or on ``name`` in it.
 
     Raises:
         OSError: EBUSY if a file in it is in use.
@@ -111,7 +113,7 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
         run = subprocess.run(
             [_find_fusermount(), "-u", *lazy, "--", os.path.join(place(at), name).rstrip("/")],
             stderr=subprocess.PIPE,
-            close_fds=False,  # True takes more descriptors than the two of this pipe
+            close_fds=False,  # True would take more descriptors than the two of this pipe
             text=True,
             errors="replace",
         )
@@ -120,7 +122,7 @@ def unmount(at: int, name: str, by_helper: bool, flags: int = 0) -> None:
             raise OSError(errno.EBUSY if busy else errno.EIO, run.stderr.strip())
         return
 
-    # ``at`` is the directory beneath the mount. From it the kernel goes on to the mount itself
+    # ``at`` is the directory that the mount covers. From it the kernel goes on to the mount
     # (LOOKUP_MOUNTPOINT; fs/namei.c, handle_lookup_down), even if the directory was renamed.
     way = f"/proc/self/fd/{at}/{name}" if name else f"/proc/self/fd/{at}"
     libc = ctypes.CDLL(None, use_errno=True)
@@ -136,7 +138,7 @@ def try_unmount(mount: Mount, flags: int) -> bool:
         mounts = _read_mounts()
         found = [m for m in mounts if (m.number, m.device) == (own.number, own.device)]
         if not found:
-            return True  # it was unmounted already, at least from this mount namespace
+            return True  # it was unmounted already, at least in this mount namespace
         if (own.number, found[0].directory) in [(m.above, m.directory) for m in mounts]:
             return False  # another mount lies on top of it
         unmount(mount.at, "", mount.by_helper, flags)
@@ -157,7 +159,7 @@ def find_mount(directory: str) -> Mounted | None:
 def _read_mounts() -> list[Mounted]:
     """Return all mounts of this mount namespace, in the order of /proc/self/mountinfo."""
     found = []
-    # Not splitlines(): a directory's name can contain the other line ends.
+    # Not splitlines(): a directory's name can contain the other line ends, such as \r.
     for line in _MOUNTS.text().split(b"\n")[:-1]:
         before, _, after = line.partition(b" - ")
         number, above, device, _, where = before.split(b" ")[:5]
@@ -200,10 +202,10 @@ def _by_root(at: int, directory: str, allow_other: bool) -> int:
 
 
 def _by_helper(at: int, directory: str, allow_other: bool) -> int:
-    """Mount with fusermount3, which sends the descriptor over a socket (fusermount.c, send_fd).
+    """Mount with fusermount3; return the connection's descriptor.
 
-    fusermount3 takes a path, so the path is refused if another user could put another
-    directory there.
+    fusermount3 sends the descriptor over a socket (fusermount.c, send_fd). It takes a path, so
+    the path is refused if another user could put another directory there.
     """
     try:
         os.close(descend(directory, alone=True))
@@ -230,7 +232,7 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
         _, messages, _, _ = ours.recvmsg(1, space)
 
     if run.returncode or not messages:
-        if run.returncode <= 0:  # it may have mounted, and the descriptor did not arrive
+        if run.returncode <= 0:  # it may have mounted, although the descriptor did not arrive
             _undo_mount(at, True)
         why = run.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
         raise _mount_error(directory, why[0].rstrip("."))
@@ -241,7 +243,11 @@ def _by_helper(at: int, directory: str, allow_other: bool) -> int:
 
 
 def _find_fusermount() -> str:
-    """Return the path of fusermount3, or fusermount; ServeError if neither is installed."""
+    """Return the path of fusermount3, or else of fusermount.
+
+    Raises:
+        ServeError: neither is installed.
+    """
     from shutil import which
 
     found = which("fusermount3") or which("fusermount")

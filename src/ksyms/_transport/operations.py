@@ -1,15 +1,15 @@
 """The loop that serves requests, and the base class of its handlers.
 
 One thread reads all requests and answers most of them. It must be one thread: the kernel sends
-RELEASE after close() has returned. With several threads, a close() and then an open() got EBUSY
-without reason (2 to 60 times in 5,000).
+RELEASE after close() has returned. With several threads, an open() right after a close() could
+overtake the RELEASE, and got EBUSY without reason (2 to 60 times in 5,000).
 
 A request that may take long is answered by another thread, so that it does not delay reads.
-Such requests wait in lanes. Each lane has a thread, which answers them one after the other:
+Such requests wait in lanes. Each lane has a thread, which answers its requests in order:
 
     snapshots      one lane for all: LOOKUP (FUSE) and OPEN (CUSE) that take a snapshot
-    user, 0 to 3   lanes of each user (:func:`.memory.lane`): ioctl requests that read the
-                   caller's memory, of which a page may come late
+    user, 0 to 3   four lanes for each user (:func:`.memory.lane`): ioctl requests that read
+                   the caller's memory, of which a page may come late
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from .memory import PATIENCE
 from .protocol import Buffer, Channel, Request
 
 _RETRY: Final = 0.1
-"""Seconds until an answer that could not be sent for lack of memory is sent again."""
+"""Seconds after which an answer is sent again that could not be sent for lack of memory."""
 _LANES: Final = 32
-"""Limit on lanes beside that of snapshots. A lane has a thread while it has work."""
+"""Largest number of lanes besides that of snapshots. A lane has a thread while it has work."""
 
 
 class Answer(NamedTuple):
-    """A reply: ``after`` is called once it was sent, ``undo`` if it could not be.
+    """The body of a reply, in parts.
 
-    The kernel takes no reply to a request that was interrupted meanwhile.
+    ``after`` is called once the reply was sent, ``undo`` if it could not be sent: the kernel
+    takes no reply to a request that was interrupted meanwhile.
     """
 
     parts: tuple[Buffer, ...] = ()
@@ -51,7 +52,9 @@ class Answer(NamedTuple):
 
 
 class WaitError(Exception):
-    """The signal that an answer takes long: another thread has to call the handler to wait.
+    """The signal of a handler that its answer takes long.
+
+    Another thread has to call the handler again, with ``wait`` True.
 
     ``lane`` is the lane in which the request waits; None is that of snapshots.
     """
@@ -62,18 +65,22 @@ class WaitError(Exception):
 
 
 Handler = Callable[[Request, bool], Answer]
+"""The handler of an opcode: called with the request and ``wait``; see :class:`Operations`."""
 CallLog = Callable[[Request, int, float], None]
+"""A function that logs an answered request: its errno (0 for success), and its seconds."""
 
 
 class Operations(ABC):
-    """A file system or a device: one handler for each opcode; other opcodes get ENOSYS.
+    """The operations of a file system or device: a handler for each opcode.
 
-    A handler takes the request and ``wait``: True if it may take long, False if it must raise
-    WaitError instead. To answer with an errno it raises an OSError or a KsymsError with it.
+    An opcode without a handler is answered with ENOSYS. A handler gets the request and
+    ``wait``. If ``wait`` is True, the handler may take long; if it is False, it must raise
+    WaitError instead. To answer with an errno, it raises an OSError or a KsymsError that has
+    it.
     """
 
     closing: bool = False
-    """True if the server is about to end, so that opens are refused."""
+    """True once the server is about to end: opens are then refused."""
 
     @abstractmethod
     def handlers(self) -> dict[int, Handler]:
@@ -111,9 +118,10 @@ def serve(channel: Channel, operations: Operations, log_call: CallLog | None = N
 
 
 class _Work(NamedTuple):
-    """A request in a lane: ``do`` answers it, or ``late`` if ``do`` has not begun by ``due``.
+    """A request that waits in a lane.
 
-    ``due`` is a time of time.monotonic().
+    ``do`` answers it. If the time ``due`` (of time.monotonic()) has passed before its turn
+    comes, ``late`` answers it instead, with EAGAIN.
     """
 
     do: Callable[[], None]
@@ -122,18 +130,20 @@ class _Work(NamedTuple):
 
 
 class _Lanes:
-    """The lanes, in each of which one thread does the work in order.
+    """The lanes: in each one thread does the work in order.
 
-    Only one thread submits work. A thread that waits does not delay the process's exit.
+    Only one thread submits work. The threads do not delay the process's exit.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._work: dict[Hashable, deque[_Work]] = {}
+        """The work of each lane that has a thread."""
         self._snapshots = _thread.allocate_lock()
+        """A lock that is held while the lane of snapshots has a thread."""
 
     def submit(self, lane: Hashable, work: _Work) -> None:
-        """Have ``work`` done in ``lane``. In the lane of snapshots (None) it is never late.
+        """Add ``work`` to ``lane``; in the lane of snapshots (None) it is never late.
 
         Raises:
             OSError: there are too many lanes.
@@ -156,7 +166,7 @@ class _Lanes:
             self._snapshots = ended
 
     def finish(self) -> None:
-        """Wait until the lane of snapshots is empty; the other lanes are not waited for."""
+        """Wait until the lane of snapshots is empty. Do not wait for the other lanes."""
         self._snapshots.acquire()
 
     def _run(self, lane: Hashable) -> None:
@@ -170,14 +180,18 @@ class _Lanes:
             try:
                 in_time = lane is None or time.monotonic() < work.due
                 (work.do if in_time else work.late)()
-            except Exception:  # the lane goes on with the next request
+            except Exception:  # go on with the next request
                 _report_exception()
 
 
 def _answer(
     channel: Channel, request: Request, handler: Handler, wait: bool, log_call: CallLog | None
 ) -> None:
-    """Call the handler and send its answer, or an errno for its exception."""
+    """Call the handler and send its answer, or the errno of its exception.
+
+    Raises:
+        WaitError: the answer takes long, and ``wait`` is False; nothing was sent.
+    """
     started = time.monotonic()
     try:
         answer = handler(request, wait)
@@ -191,7 +205,7 @@ def _answer(
     except MemoryError:
         _answer_errno(channel, request, errno.ENOMEM, started, log_call)
     except Exception:
-        # A defect of this program: the caller still gets an answer, and the others theirs.
+        # A defect of this program. This caller still gets an answer, and so do the others.
         _answer_errno(channel, request, errno.EIO, started, log_call)
         _report_exception()
     else:
@@ -199,7 +213,7 @@ def _answer(
 
 
 def _reply(channel: Channel, request: Request, answer: Answer) -> None:
-    """Send an answer, and call its ``after``, or its ``undo`` if it could not be sent."""
+    """Send an answer; then call its ``after``, or its ``undo`` if it could not be sent."""
     if request.opcode in protocol.NO_REPLY:
         return
     try:
@@ -215,10 +229,11 @@ def _reply(channel: Channel, request: Request, answer: Answer) -> None:
 def _answer_errno(
     channel: Channel, request: Request, number: int, started: float, log_call: CallLog | None
 ) -> None:
-    """Answer with an errno, and try again until there is memory for it.
+    """Answer with an errno; if there is no memory for the answer, wait and try again.
 
-    A process that waits for an answer cannot even be killed (fs/fuse/dev.c,
-    request_wait_answer). If the request was answered before, the kernel ignores this answer.
+    It must not give up: a process that waits for an answer cannot even be killed
+    (fs/fuse/dev.c, request_wait_answer). If the request was answered before, the kernel
+    ignores this answer.
     """
     while request.opcode not in protocol.NO_REPLY:
         try:

@@ -16,7 +16,7 @@ Buffer = bytes | bytearray | memoryview
 
 VERSION: Final = 7
 MINOR: Final = 40
-"""The newest minor version that this code uses: 7.40 has passthrough (Linux 6.9)."""
+"""The newest minor version that this code uses: 7.40 brought passthrough (Linux 6.9)."""
 OLDEST_MINOR: Final = 31
 
 LOOKUP: Final = 1
@@ -48,13 +48,16 @@ NAMES: Final = {
 }
 """The names of opcodes in the log of calls; other opcodes are logged as numbers."""
 CHANGES: Final = (SETATTR, *range(6, 14), WRITE, 21, 24, 35, 43, 45)
-"""Opcodes that change a file or directory: SYMLINK to LINK, WRITE, SETXATTR and more."""
+"""Opcodes that change a file or directory.
+
+6 to 13 are SYMLINK to LINK; then come SETXATTR, REMOVEXATTR, CREATE, FALLOCATE and RENAME2.
+"""
 NO_REPLY: Final = frozenset({FORGET, BATCH_FORGET, INTERRUPT})
 """Opcodes to which the kernel expects no reply."""
 
 ROOT_NODE: Final = 1
 
-# INIT's flags; bits 32 to 63 are sent in flags2.
+# INIT's flags. Bits 32 to 63 are sent in the field flags2.
 ASYNC_READ: Final = 1 << 0
 BIG_WRITES: Final = 1 << 5
 PARALLEL_DIROPS: Final = 1 << 18
@@ -92,9 +95,10 @@ BUFFER: Final = MAX_READ + (1 << 16)
 
 
 class Request(NamedTuple):
-    """A request: the fields of its header, and the ``body`` that follows the header.
+    """A request: fields of its header, and the ``body`` after the header.
 
-    ``pid`` is the calling thread's id in this process's pid namespace, 0 if it has none there.
+    ``unique`` is the request's number, which its reply repeats. ``pid`` is the calling thread's
+    id in this process's pid namespace; 0 if it has none there.
     """
 
     opcode: int
@@ -107,9 +111,10 @@ class Request(NamedTuple):
 
 
 class Attributes(NamedTuple):
-    """The attributes of a node that stat() shows.
+    """The attributes of a node, as stat() shows them.
 
-    ``size`` is in bytes, ``time`` in nanoseconds since 1970.
+    ``size`` is in bytes, ``time`` in nanoseconds since 1970. The file was accessed, modified
+    and changed at that time.
     """
 
     node: int
@@ -121,8 +126,9 @@ class Attributes(NamedTuple):
     time: int = 0
 
     def pack(self) -> bytes:
-        """Return them as ``struct fuse_attr``."""
+        """Return the attributes as a ``struct fuse_attr``."""
         seconds, rest = divmod(self.time, 10**9)
+        # ino, size, blocks; three times; mode, nlink, uid, gid; rdev, blksize, flags
         return ATTR.pack(
             self.node,
             self.size,
@@ -134,7 +140,7 @@ class Attributes(NamedTuple):
 
 
 class Channel:
-    """A connection to the kernel: requests in, replies out."""
+    """A connection to the kernel on the descriptor ``fd``: requests in, replies out."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -164,19 +170,21 @@ class Channel:
             return Request(opcode, unique, node, uid, gid, pid, body)
 
     def reply(self, request: Request, *parts: Buffer) -> bool:
-        """Answer with ``parts``, joined; return False if the kernel takes no answer any more.
+        """Send ``parts``, joined, as the answer.
+
+        Return False if the kernel takes no answer any more.
 
         Raises:
-            MemoryError: here or in the kernel; nothing was answered.
+            MemoryError: this process or the kernel has no memory; nothing was sent.
         """
         length = OUT_HEADER.size + sum(memoryview(part).nbytes for part in parts)
         return self._send([OUT_HEADER.pack(length, 0, request.unique), *parts])
 
     def fail(self, request: Request, number: int) -> bool:
-        """Answer with an errno; return False if the kernel takes no answer any more.
+        """Send an errno as the answer; return as :meth:`reply` does.
 
         Raises:
-            MemoryError: as :meth:`reply`.
+            MemoryError: as of :meth:`reply`.
         """
         return self._send([OUT_HEADER.pack(OUT_HEADER.size, -number, request.unique)])
 
@@ -186,8 +194,8 @@ class Channel:
             os.writev(self.fd, parts)
         except OSError as error:
             # ENOENT: the request was interrupted. ENODEV: the directory was unmounted.
-            # EBADF: the server has closed the connection, and this thread, which waited for a
-            # caller's memory, comes too late.
+            # EBADF: this thread waited for a caller's memory, and the server has closed the
+            # connection meanwhile.
             if error.errno in (errno.ENOENT, errno.ENODEV, errno.EBADF):
                 return False
             if error.errno == errno.ENOMEM:
@@ -197,15 +205,18 @@ class Channel:
 
 
 def negotiated(body: bytes, wanted: int) -> tuple[int, bytes] | None:
-    """Return the flags of ``wanted`` that the kernel offers too, and INIT's answer.
+    """Return those flags of ``wanted`` that the kernel offers, and the body of INIT's answer.
 
-    None if the kernel's protocol is older than 7.31 (Linux 5.4).
+    ``body`` is INIT's. Return None if the kernel's protocol is older than 7.31 (Linux 5.4).
     """
     major, minor, readahead, low = INIT_IN.unpack_from(body)
     if major != VERSION or minor < OLDEST_MINOR:
         return None
     high = struct.unpack_from("=I", body, INIT_IN.size)[0] if low & INIT_EXT else 0
     flags = wanted & (low | high << 32)
+    # struct fuse_init_out: major, minor, max_readahead, flags; then max_background,
+    # congestion_threshold, max_write, time_gran, max_pages, map_alignment; then flags2,
+    # max_stack_depth.
     answer = INIT_OUT.pack(
         *(VERSION, min(minor, MINOR), readahead, flags & 0xFFFFFFFF),
         *(64, 48, 4096, 1, MAX_READ // 4096, 0),
@@ -215,9 +226,9 @@ def negotiated(body: bytes, wanted: int) -> tuple[int, bytes] | None:
 
 
 def directory(entries: Sequence[tuple[int, str, int]], offset: int, size: int) -> bytes:
-    """Return READDIR's answer: the entries from ``offset`` on that fit ``size`` bytes.
+    """Return READDIR's answer: the entries from ``offset`` on that fit into ``size`` bytes.
 
-    An entry has a node number, a name and a type (DT_*). ``offset`` counts entries.
+    An entry has a node number, a name and a type (DT_*). ``offset`` is a number of entries.
     """
     out = b""
     for following, (node, name, kind) in enumerate(entries[offset:], offset + 1):

@@ -1,8 +1,15 @@
-"""The process that reads callers' memory for a server, and has no other descriptor of it.
+"""The process that reads callers' memory for a server.
 
 It is run by its path (:mod:`.memory`), and so imports nothing of ksyms. Its stdin is a socket
-of messages: each request is one, and each answer. The page that it waits for may never arrive;
-the server then goes on, and may end, without it.
+to the server, and the only descriptor that it has of the server. Each request and each answer
+is one message. In these requests a blank stands for a NUL byte::
+
+    string 1234 94003 1024     +schedule    the string at an address of thread 1234
+    map 1234 00:2f 7 4096      +139872      the address at which it has mapped a file
+                               -            nothing was found
+                               !14          an error: EFAULT
+
+If a page that it waits for never arrives, the server goes on without it, and may even end.
 """
 
 from __future__ import annotations
@@ -15,13 +22,13 @@ import signal
 from typing import Final
 
 _SOCKET: Final = 0
-_LONGEST: Final = 4096
+_LONGEST: Final = 4096  # bytes of a request
 
 
 def main() -> None:
-    """Answer requests until the server closes its end."""
+    """Answer requests until the server closes its end of the socket."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # for the server, which ends this process
+        signal.signal(number, signal.SIG_IGN)  # the server gets it too, and ends this process
     fcntl.fcntl(_SOCKET, fcntl.F_SETOWN, os.getpid())
     os.write(_SOCKET, b"ready")
     while request := os.read(_SOCKET, _LONGEST):
@@ -33,11 +40,11 @@ def main() -> None:
 
 
 def _ends_with_server(ends: bool) -> bool:
-    """Have SIGIO kill this process when the server ends, or no longer.
+    """Turn on that SIGIO kills this process when the server ends; turn it off if not ``ends``.
 
-    Returns False if the server has ended already. Without this, a process that waits for a
-    page would go on waiting after the server's end. It must be on only during the work: any
-    message on the socket sends SIGIO too.
+    Return False if the server has ended already. Without this, a process that waits for a
+    page would go on waiting after the server's end. It must be on only while a request is
+    answered: any message on the socket sends SIGIO too.
     """
     flags = fcntl.fcntl(_SOCKET, fcntl.F_GETFL)
     flags = flags | os.O_ASYNC if ends else flags & ~os.O_ASYNC
@@ -48,7 +55,7 @@ def _ends_with_server(ends: bool) -> bool:
 
 
 def _answer(call: bytes, task: bytes, *others: bytes) -> bytes:
-    """Return ``+`` and the bytes found, ``-`` if there are none, or ``!`` and an errno."""
+    """Return ``+`` and the bytes found, ``-`` if nothing was found, or ``!`` and an errno."""
     try:
         if call == b"string":
             address, longest = map(int, others)
@@ -62,9 +69,9 @@ def _answer(call: bytes, task: bytes, *others: bytes) -> bytes:
 
 
 def _mapped_at(task: int, device: bytes, inode: bytes, size: int) -> bytes | None:
-    """Return the address of ``task``'s mapping of a file from offset 0, in decimal digits.
+    """Return the address at which ``task`` has mapped a file from offset 0, in decimal digits.
 
-    None if it has no such mapping of at least ``size`` bytes.
+    Return None if it has no such mapping of at least ``size`` bytes.
     """
     with open(f"/proc/{task}/maps", "rb") as file:
         for line in file:
@@ -80,11 +87,11 @@ def _mapped_at(task: int, device: bytes, inode: bytes, size: int) -> bytes | Non
 def _string_at(task: int, address: int, longest: int) -> bytes | None:
     """Return the string at ``address`` without its NUL; None if it cannot be read.
 
-    If no NUL is found within ``longest`` bytes, those bytes are returned.
+    If there is no NUL within ``longest`` bytes, return those bytes.
     """
     found = b""
     while len(found) < longest:
-        # Read up to the end of a page: the next page may not be mapped.
+        # Read no further than to the end of the page: the next page may not be mapped.
         at = address + len(found)
         part = _copied(task, at, min(longest - len(found), -at % 4096 or 4096))
         text, end, _ = part.partition(b"\0")
@@ -103,9 +110,9 @@ class _Iovec(ctypes.Structure):
 def _copied(task: int, address: int, length: int) -> bytes:
     """Return ``length`` bytes of the memory of thread ``task``; b"" if they cannot be read.
 
-    It uses process_vm_readv(), because a read of /proc/PID/mem that waits for a page of a dead
-    file system cannot be killed (seen on 6.18, in filemap_fault). Nor can process_vm_readv()
-    be killed if that file system was mounted without FUSE_ASYNC_READ.
+    It uses process_vm_readv(). A read of /proc/PID/mem that waits for a page of a dead file
+    system cannot be killed (observed on 6.18, in filemap_fault). process_vm_readv() can be,
+    unless that file system was mounted without FUSE_ASYNC_READ.
     """
     libc = ctypes.CDLL(None)
     buffer = ctypes.create_string_buffer(length)

@@ -1,4 +1,4 @@
-"""Messages on refused opens, at most one a second: any user can cause thousands of refusals."""
+"""Messages about refused opens, at most one a second: any user can cause thousands of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ _PAUSE: Final = 1.0  # seconds between two lines
 
 
 class Refusals:
-    """The reports of refused opens: the first at once, then once a second their number.
+    """The reports of refused opens: the first at once, then once a second how many there were.
+
+    For example, of 300 refusals within 0.1 seconds and one a minute later::
+
+        ksyms refused to process 812: Permission denied                               at once
+        refused: ksyms 299 times (Permission denied), the last to process 812    after 1 s
+        ksyms refused to process 977: Permission denied                               at once
 
     Any thread may add a refusal.
 
@@ -29,12 +35,17 @@ class Refusals:
         self._event = event
         self._lock = threading.Lock()
         self._due = 0.0
-        """Time from which a refusal is reported at once; infinite while a thread reports."""
+        """Time (monotonic) from which a refusal is reported at once.
+
+        It is infinite while a thread reports refusals.
+        """
         self._counts: Counter[tuple[str, int]] = Counter()
+        """The number of refused opens since the last message, by name and errno."""
         self._last = 0
+        """The id of the thread that was refused last."""
 
     def add(self, name: str, task: int, number: int) -> None:
-        """Count that the thread ``task`` was refused an open of ``name`` with an errno."""
+        """Count a refused open of ``name`` by the thread ``task``; ``number`` is its errno."""
         with self._lock:
             self._counts[name, number] += 1
             self._last = task
@@ -45,7 +56,7 @@ class Refusals:
         self._event(words)
         try:
             begin(self._follow)
-        except (ServeError, MemoryError):  # the next refusal after the pause reports them
+        except (ServeError, MemoryError):  # no thread: the next refusal reports the rest
             self._due = time.monotonic() + _PAUSE
 
     def _follow(self) -> None:
@@ -63,7 +74,7 @@ class Refusals:
             self._due = 0
 
     def _taken(self) -> str:
-        """Return the message on the refusals since the last call, and reset the counts."""
+        """Return the message about the refusals since the last call, and reset the counts."""
         counts, self._counts = self._counts, Counter()
         if counts.total() == 1:
             [(name, number)] = counts
