@@ -220,8 +220,8 @@ class Frames:
             fits[at] = is_right or None
 
         offsets, made = found.offsets.tolist(), list[_Told | None]()
-        statics = self._statics(found.numbers.tolist())
-        for key, static, offset, fit in zip(found.keys, statics, offsets, fits):
+        records = self._statics(found.numbers.tolist())
+        for key, static, offset, fit in zip(found.keys, records, offsets, fits):
             if fit is None or static is None:
                 made.append(None)
                 continue
