@@ -365,8 +365,11 @@ class Contexts:
         ``c0fff201 up+0x1`` is 15 bytes long, as a name can be. The kernel also prints a size.
         Tools print none, but a file after the frame, or the frame ends the line.
         """
-        key, after = self._keys[number], self._pieces[2 * number + 2]
-        return len(key) == self._digits or b"/" in key or _AFTER_FRAME.match(after) is not None
+        key = self._told.get(number, self._keys[number])
+        after = self._pieces[2 * number + 2]
+        if not forms.parse_annotation(key[self._digits :]).name:
+            return True
+        return b"/" in key or _AFTER_FRAME.match(after) is not None
 
     def _is_below_row(self, line: int, row: re.Pattern[bytes]) -> bool:
         """Return True if the stack of a line has a match of ``row`` among the rows above it.
