@@ -52,15 +52,13 @@ from .statements import HINTS, LINKED_IN, Says, Statement, linked_in, statements
 from .stretches import LAYOUT_HINTS, Stretches
 from .tally import Tally, frames
 from .users import ACROSS, BEHIND, hidden, is_in
-from .usual import NOT_IN, Usual, UsualFrames, frame_hash, frame_hashes
+from .usual import NOT_IN, UNKNOWN, Usual, UsualFrames, frame_hash, frame_hashes
 
 if TYPE_CHECKING:
     from .._errors import DecodeError
     from .._symbols.spans import U64, Index
     from .names import Bools
 
-_UNKNOWN: Final = b" [unknown]"
-"""The annotation of perf script for an unknown name."""
 _Ends = dict[bytes, tuple[bytes, ...]]
 _BEHIND: Final[_Ends] = {b" ": (b"/", b"", b" ", b")")}
 """The bytes that can follow a name and its offset, by the byte before the name.
@@ -488,7 +486,7 @@ class Decoder:
             return False  # only a module's address could still change the plan
         if not trial.names_something and b"+0x" in text:
             return True
-        text = text.replace(_UNKNOWN + b" (", b"")  # perf script prints it instead of a name
+        text = text.replace(UNKNOWN + b" (", b"")  # perf script prints it instead of a name
         has_addresses = not self.map.telling or self.map.first in text or self._capitals in text
         return has_addresses and (few or Pairs(text).any(_TELLING))
 
@@ -826,7 +824,7 @@ class Decoder:
         found.agreed.extend([agreed[way] for way in fresh])
 
         for at, key in compress(zip(hard, keys), map(not_, fits)):
-            if key[digits:] == _UNKNOWN and known[at]:
+            if key[digits:] == UNKNOWN and known[at]:
                 found.words[at] = key[:digits] + names[at]
             else:
                 if key not in self._answers:

@@ -383,9 +383,7 @@ class Contexts:
 
         More than :data:`_ROWS` rows do not fit into a file's name, so no user wrote them all.
         """
-        text, at = self._text, line
-        if at < BEHIND and self._before:
-            text, at = self._before + text, at + len(self._before)
+        text, at = self._with_text_before(line)
         for _ in range(_ROWS):
             if at <= 0:
                 return False
@@ -395,6 +393,17 @@ class Contexts:
             if not _KERNEL_ROW.match(text, at, end):
                 return False
         return False
+
+    @cached_property
+    def _whole(self) -> bytes:
+        """The block with the text before it."""
+        return self._before + self._text
+
+    def _with_text_before(self, line: int) -> tuple[bytes, int]:
+        """Return a text that has the lines above ``line`` too, and the line's offset in it."""
+        if line < BEHIND and self._before:
+            return self._whole, line + len(self._before)
+        return self._text, line
 
     def _is_drivers(self, words: bytes, place: int) -> bool:
         """Return True if a driver's prefix is before a frame, and nothing after its name.
@@ -502,9 +511,7 @@ class Contexts:
             return others or self.is_continuation(at)
 
         # The first lines of the message can be in the text before the block.
-        if line < BEHIND and self._before:
-            text, at = self._before + text, line + len(self._before)
-
+        text, at = self._with_text_before(line)
         here = self._line(text, at)
         time, searching, others = here.time, here.indented, False
         last = max(at - BEHIND, 0)

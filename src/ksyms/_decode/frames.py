@@ -80,6 +80,14 @@ class _Static(NamedTuple):
             f'"link_address": {link}{more}, "why": null'
         )
 
+    def beside(self, address: int, offset: int, is_named: bool) -> str:
+        """Return the record with the text's own fields before it.
+
+        ``address`` is the text's; ``is_named`` is True if the right name is beside it.
+        """
+        said = f'"{self.said}+{offset:#x}", "agrees": true' if is_named else _UNSAID
+        return f'"address": "{address:#x}", "said": {said}, {self.record(offset)}'
+
 
 class Frames:
     """A writer of the frames of one text, block after block; it needs a decoder of its own."""
@@ -152,18 +160,14 @@ class Frames:
         columns = (starts, ends, usual.addresses, usual.offsets, usual.fits)
         rows = zip(numbers, self._statics(numbers), *(column.tolist() for column in columns))
         for number, static, start, end, address, offset, fits in rows:
-            words = f'"text": "{text[start:end]}", "address": "{address:#x}", "said": '
             if static is None:  # its records differ in more than the offset
                 [symbol] = self._table.several([number])
-                record, name = (
-                    self._record_of_symbol(symbol, offset),
-                    self._table.printed(symbol),
-                )
-                said = f'{_quoted(f"{name}+{offset:#x}")}, "agrees": true'
+                name = f"{self._table.printed(symbol)}+{offset:#x}" if fits else None
+                record = _head(address, name, fits or None)
+                record += self._record_of_symbol(symbol, offset)
             else:
-                record = static.record(offset)
-                said = f'"{static.said}+{offset:#x}", "agrees": true'
-            yield f"{words}{said if fits else _UNSAID}, {record}"
+                record = static.beside(address, offset, fits)
+            yield f'"text": "{text[start:end]}", {record}'
 
     def _of_lines(self, block: SplitText, parts: Parts) -> list[list[str]]:
         """Return the records of each line of a block, without ``line``."""
@@ -229,9 +233,8 @@ class Frames:
             if fit:
                 closed = key.find(b" ", digits) - 1
                 length = closed if key[digits] == BEFORE[0] else len(key)
-            said = f'"{static.said}+{offset:#x}", "agrees": true' if fit else _UNSAID
-            address = f'"address": "{static.address + offset + slide:#x}", "said": {said}, '
-            made.append((length, address + static.record(offset)))
+            address = static.address + offset + slide
+            made.append((length, static.beside(address, offset, fit)))
         return made
 
     def _statics(self, numbers: list[int]) -> list[_Static | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from .._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,11 +12,12 @@ if TYPE_CHECKING:
     from .source import Source
 
 
-class SourceKind:
+class SourceKind(ABC):
     """A kind of source; ``words`` is its name in the log."""
 
     words: str
 
+    @abstractmethod
     def recognise(self, given: Input) -> bool:
         """Return True if the input is of this kind.
 
@@ -22,15 +25,14 @@ class SourceKind:
             SourceError: the input cannot be opened.
             ImageError: the input cannot be read.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, given: Input) -> Source[Any]:
         """Return the source that the input is.
 
         Raises:
             KsymsError: the input is damaged.
         """
-        raise NotImplementedError
 
     def image(self, given: Input) -> ElfFile | None:
         """Return the input as an ELF file if its symbols need no snapshot; None if they do.
