@@ -42,8 +42,8 @@ from collections.abc import Iterator
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 
+from .._arrays import I64, U64
 from .._typing import TYPE_CHECKING, Final, NamedTuple
 from .memory import address_of, moved_to, place_of, segments
 
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
 
     Order = Literal["little", "big"]
 
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 _DIGITS: Final = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 """The ten digits as they are in the tokens.

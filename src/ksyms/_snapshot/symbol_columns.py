@@ -12,16 +12,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from .._arrays import I32, U8, U32, U64, Mask
 from .._linker import LinkerFile
 from .._typing import NamedTuple
 
-U8 = npt.NDArray[np.uint8]
-U16 = npt.NDArray[np.uint16]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-I32 = npt.NDArray[np.int32]
-Index = npt.NDArray[np.intp]
-Mask = npt.NDArray[np.bool_]
 Item = TypeVar("Item", bound=np.generic)
 
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._arrays import I32, U8, U32, U64, Mask
 from .._elf import constants as elf
 from .._linker import LinkerFile
 from .._note import EXACT
 from .._typing import NamedTuple
-from .symbol_columns import (
-    I32,
-    U8,
-    U32,
-    U64,
-    Mask,
-    count_true,
-    groups_of,
-    joined,
-    sorted_column,
-)
+from .symbol_columns import count_true, groups_of, joined, sorted_column
 
 
 class SymbolOrder(NamedTuple):

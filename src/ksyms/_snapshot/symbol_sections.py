@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._arrays import I32, U16, U32, U64, Index, Mask
 from .._elf import constants as elf
 from .._errors import LayoutError
 from .._linker import LinkerFile, Region
 from .._linker.files import Role, all_name
 from .._typing import NamedTuple
-from .symbol_columns import I32, U16, U32, U64, Index, Mask, SymbolColumns, is_constant
+from .symbol_columns import SymbolColumns, is_constant
 
 
 class RegionIndex(NamedTuple):

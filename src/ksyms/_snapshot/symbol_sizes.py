@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._arrays import I32, U8, U64, Mask
 from .._linker import LinkerFile
 from .._linker.files import Role, all_name
 from .._typing import Final, NamedTuple
-from .symbol_columns import I32, U8, U64, Mask, SymbolColumns, count_true, joined
+from .symbol_columns import SymbolColumns, count_true, joined
 from .symbol_sections import RegionIndex
 
 _LAST: Final = np.uint64((1 << 64) - 1)

@@ -10,18 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .._arrays import I32, U16, U64, Mask
 from .._linker import LinkerFile
 from .._typing import Final, NamedTuple
-from .symbol_columns import (
-    I32,
-    U16,
-    U64,
-    Mask,
-    SymbolColumns,
-    count_true,
-    group_columns,
-    groups_of,
-)
+from .symbol_columns import SymbolColumns, count_true, group_columns, groups_of
 from .symbol_order import SymbolOrder, is_local, order_symbols
 from .symbol_sections import RegionIndex, find_regions, index_regions, section_numbers
 from .symbol_sizes import SizeBounds, size_bounds, symbol_sizes
